@@ -1,0 +1,142 @@
+"""Labelled sets of subtomograms, and the split of their classes into base, validation and novel ones."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import UserError
+from .imaging import Microscope, simulate
+from .randomness import seed_from
+from .structures import class_keys, load_complex
+
+EMPTY = "empty"
+"""Name of the class without a macromolecule."""
+
+
+@dataclass(frozen=True)
+class SubtomogramSet:
+    """Volumes with their labels.
+
+    volumes : `(n, d, h, w)` float32, each with mean 0 and variance 1; labels : `(n,)` int64, into class_names;
+    snrs : `(n,)` of each volume, NaN where unknown.
+    """
+
+    volumes: torch.Tensor
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    snrs: np.ndarray
+    voxel_size_nm: float
+
+    def __post_init__(self):
+        n, *box = self.volumes.shape
+        if len(box) != 3 or len(set(box)) != 1:
+            raise UserError(f"subtomograms of shape {tuple(box)}: boxes must be cubic, cut them anew")
+        if not len(self.labels) == len(self.snrs) == n:
+            raise UserError(f"{n} subtomograms but {len(self.labels)} labels and {len(self.snrs)} SNRs: give one each")
+        bad = np.flatnonzero(~torch.isfinite(self.volumes.flatten(1).sum(1)).cpu().numpy())
+        if len(bad):
+            raise UserError(f"subtomogram {bad[0]} holds NaN or infinite voxels ({len(bad)} do): remove or repair them")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indices_of(self, names: Sequence[str]) -> list[int]:
+        """Labels of classes given by name; an unknown name is a UserError that lists the known ones."""
+        unknown = [name for name in names if name not in self.class_names]
+        if unknown:
+            raise UserError(f"class '{unknown[0]}' is not in the set; it has {', '.join(self.class_names)}")
+        return [self.class_names.index(name) for name in names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedData:
+    """Recipe of a simulated set: together with the bead library it fixes every voxel.
+
+    n_per_class : subtomograms of each class at each SNR; with_empty : add the class without a macromolecule.
+    """
+
+    class_set: str = "paper22"
+    n_per_class: int = 100
+    with_empty: bool = True
+    microscope: Microscope = Microscope()
+    seed: int = 2020
+
+    def __post_init__(self):
+        if self.n_per_class < 1:
+            raise UserError(f"n_per_class={self.n_per_class}: give at least 1")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return class_keys(self.class_set) + ((EMPTY,) if self.with_empty else ())
+
+    def sample_seeds(self, name: str, snr: float, start: int = 0, count: int | None = None) -> torch.Tensor:
+        """Seeds of samples start..start+count of one class at one SNR, `(count,)` int64."""
+        first = seed_from("subtomogram", self.seed, name, snr)
+        return torch.arange(start, start + (self.n_per_class if count is None else count)) + first // 2
+
+
+def simulate_set(
+    recipe: SimulatedData,
+    snr_counts: dict[float, int],
+    class_names: Sequence[str],
+    device: torch.device | str = "cpu",
+    chunk: int = 32,
+    progress: Callable[[int], object] = lambda n: None,
+) -> SubtomogramSet:
+    """Simulate the first `snr_counts[snr]` samples of each class at each SNR.
+
+    Sample i of a class at an SNR is the same in every set made from one recipe, so subsets agree (Mix34 is a part of
+    Mix100). `progress` is called with the number of volumes of each finished chunk.
+    """
+    beads = {}
+    for name in class_names:
+        entry = None if name == EMPTY else load_complex(name)
+        beads[name] = entry and (entry.positions_nm, entry.masses_kda)
+    box = recipe.microscope.box
+    n_total = len(class_names) * sum(snr_counts.values())
+    volumes = torch.empty(n_total, box, box, box, device=device)
+    labels, snrs, done = [], [], 0
+    for snr, count in snr_counts.items():
+        if count > recipe.n_per_class:
+            raise UserError(f"{count} samples asked of n_per_class={recipe.n_per_class}: raise n_per_class")
+        for label, name in enumerate(class_names):
+            seeds = recipe.sample_seeds(name, snr, count=count)
+            for part in seeds.split(chunk):
+                volumes[done : done + len(part)] = simulate(
+                    [beads[name]] * len(part), part, snr, recipe.microscope, device
+                )
+                done += len(part)
+                progress(len(part))
+            labels.append(np.full(count, label))
+            snrs.append(np.full(count, snr))
+    return SubtomogramSet(
+        volumes=volumes,
+        labels=np.concatenate(labels),
+        class_names=tuple(class_names),
+        snrs=np.concatenate(snrs),
+        voxel_size_nm=recipe.microscope.voxel_size_nm,
+    )
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """Names of the classes to train on, to select models on, and to test on; no class is in two of them."""
+
+    base: tuple[str, ...]
+    validation: tuple[str, ...]
+    novel: tuple[str, ...]
+
+
+def split_classes(class_names: Sequence[str], sizes: tuple[int, int, int], seed: int) -> ClassSplit:
+    """Random split of the classes; the paper's sizes are (10, 5, 8) of its 23. It does not depend on the SNR."""
+    if sum(sizes) > len(class_names):
+        raise UserError(f"a split into {sizes} needs {sum(sizes)} classes, the set has {len(class_names)}")
+    order = np.random.default_rng(seed).permutation(sorted(class_names)).tolist()
+    n_base, n_validation, n_novel = sizes
+    return ClassSplit(
+        base=tuple(order[:n_base]),
+        validation=tuple(order[n_base : n_base + n_validation]),
+        novel=tuple(order[n_base + n_validation : n_base + n_validation + n_novel]),
+    )

@@ -1,0 +1,5 @@
+"""The one exception that users are meant to see."""
+
+
+class UserError(Exception):
+    """Bad input, said in one line that names the file or value and the remedy; the command line prints it and exits 2."""

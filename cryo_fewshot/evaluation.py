@@ -1,0 +1,51 @@
+"""Accuracy of a head over episodes, on embeddings that were computed once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from .episodes import Episodes
+
+Head = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""support `(e, n_way, n_shot, dim)`, queries `(e, m, dim)` -> logits `(e, m, n_way)`."""
+
+
+@torch.no_grad()
+def predict(embeddings: torch.Tensor, episodes: Episodes, head: Head, chunk: int = 32) -> np.ndarray:
+    """Predicted way of each query: `(n_episodes, n_way, n_query)` int64, from embeddings `(n, dim)` of the whole set.
+
+    `chunk` episodes are scored at once.
+    """
+    predictions = np.empty(episodes.query.shape, dtype=np.int64)
+    for start in range(0, len(episodes), chunk):
+        part = episodes[start : start + chunk]
+        support = embeddings[torch.from_numpy(part.support).to(embeddings.device)]
+        queries = embeddings[torch.from_numpy(part.query).to(embeddings.device)]
+        logits = head(support, queries.flatten(1, 2))
+        predictions[start : start + chunk] = logits.argmax(-1).cpu().numpy().reshape(part.query.shape)
+    return predictions
+
+
+def correct_counts(predictions: np.ndarray) -> np.ndarray:
+    """Queries assigned rightly in each episode, `(n_episodes,)`, from predictions `(n_episodes, n_way, n_query)`."""
+    return (predictions == np.arange(predictions.shape[1])[:, None]).sum(axis=(1, 2))
+
+
+def confusion(predictions: np.ndarray, episodes: Episodes, n_classes: int) -> np.ndarray:
+    """Counts `(n_classes, n_classes)` over all episodes: row true class, column predicted class."""
+    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
+    true = np.broadcast_to(episodes.classes[:, :, None], predictions.shape)
+    predicted = np.take_along_axis(episodes.classes[:, :, None], predictions, axis=1)
+    np.add.at(counts, (true, predicted), 1)
+    return counts
+
+
+def mean_and_interval(accuracies: np.ndarray) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval, 1.96 s / sqrt(n), as few-shot learning reports them.
+
+    The interval is over episodes, for one trained model and one set of novel classes.
+    """
+    accuracies = np.asarray(accuracies, dtype=float)
+    spread = accuracies.std(ddof=1) if len(accuracies) > 1 else float("nan")
+    return float(accuracies.mean()), float(1.96 * spread / len(accuracies) ** 0.5)

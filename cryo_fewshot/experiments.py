@@ -1,0 +1,250 @@
+"""What the paper runs, as data: specs of trainings and evaluations, the profiles, the cells of each table."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .dataset import SimulatedData
+from .errors import UserError
+from .imaging import Microscope
+from .training import Schedule
+
+PAPER_SNRS = (0.1, 0.05, 0.03)
+PAPER_SHOTS = (5, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRun:
+    """One training of an encoder.
+
+    data : recipe of all volumes; split_sizes, split_seed : classes for training, validation, test;
+    snr_counts : training (and validation) samples per class at each SNR, ((0.1, 100),) or a mix;
+    objective : 'episodes' (ProtoNet3D) or 'classes' (the baseline's plain classification, in batches of the size of
+    an episode); n_way, n_shot, n_query : of training and validation episodes; precision : 'fp32' or 'bf16'.
+    """
+
+    data: SimulatedData
+    split_sizes: tuple[int, int, int] = (10, 5, 8)
+    split_seed: int = 0
+    snr_counts: tuple[tuple[float, int], ...]
+    objective: str = "episodes"
+    n_way: int = 5
+    n_shot: int = 5
+    n_query: int = 15
+    n_validation_episodes: int = 100
+    n_blocks: int = 4
+    width: int = 64
+    schedule: Schedule
+    precision: str = "fp32"
+    seed: int = 0
+
+    @property
+    def volumes_per_step(self) -> int:
+        """Volumes that one training step takes through the encoder."""
+        return self.n_way * (self.n_shot + self.n_query)
+
+    @property
+    def cost(self) -> int:
+        """Volumes of the whole training: the unit of progress."""
+        return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationRun:
+    """One training of the attention on the embeddings of a frozen encoder.
+
+    loss : 'adapted' trains on the distance in the new space (the text's training section), 'combined' on the sum of
+    both distances (Equation 8 and the released code).
+    """
+
+    encoder: EncoderRun
+    variant: str = "inductive"
+    layer_norm: bool = False
+    loss: str = "adapted"
+    schedule: Schedule
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One cell of a table: a head on an encoder, on episodes of novel classes at one SNR.
+
+    head : 'finetuned', 'prototype', 'adapted' (d* alone) or 'combined' (d + d*).
+    The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
+    """
+
+    encoder: EncoderRun
+    adaptation: AdaptationRun | None = None
+    head: str
+    snr: float
+    n_way: int = 5
+    n_shot: int = 5
+    n_query: int = 15
+    n_episodes: int = 1000
+    episode_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How much work a word stands for. `note` says it to the reader under every table."""
+
+    name: str
+    note: str
+    data: SimulatedData
+    split_sizes: tuple[int, int, int] = (10, 5, 8)
+    n_blocks: int = 4
+    width: int = 64
+    n_query: int = 15
+    encoder_schedule: Schedule
+    adaptation_schedule: Schedule
+    n_validation_episodes: int = 100
+    n_test_episodes: int = 1000
+
+
+_HALF_BOX = SimulatedData(microscope=Microscope(box=20, voxel_size_nm=2.0))
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke",
+            note="a few steps on tiny boxes: proves that the code runs, its numbers mean nothing",
+            data=SimulatedData(
+                n_per_class=12, microscope=Microscope(box=12, voxel_size_nm=3.0, low_pass_nm=6.0), seed=2020
+            ),
+            n_blocks=2,
+            width=8,
+            n_query=3,
+            encoder_schedule=Schedule(n_epochs=3, steps_per_epoch=2, learning_rate=1e-3),
+            adaptation_schedule=Schedule(n_epochs=2, steps_per_epoch=4, learning_rate=1e-3),
+            n_validation_episodes=10,
+            n_test_episodes=120,
+        ),
+        Profile(
+            name="quick",
+            note="reduced work: boxes of 20^3 at 2 nm, 120 training episodes at learning rate 1e-3",
+            data=_HALF_BOX,
+            n_blocks=3,
+            encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=20, learning_rate=1e-3),
+            adaptation_schedule=Schedule(n_epochs=10, steps_per_epoch=40, learning_rate=1e-4),
+        ),
+        Profile(
+            name="cpu",
+            note="reduced box: 20^3 at 2 nm; otherwise the released code's schedule, cut to 20 epochs",
+            data=_HALF_BOX,
+            n_blocks=3,
+            encoder_schedule=Schedule(n_epochs=20, steps_per_epoch=25, learning_rate=1e-3, halve_every=5),
+            adaptation_schedule=Schedule(n_epochs=20, steps_per_epoch=50, learning_rate=1e-4),
+        ),
+        Profile(
+            name="paper",
+            note="boxes of 40^3 at 1 nm; text's learning rate 1e-4, released code's epochs and patience",
+            data=SimulatedData(),
+            encoder_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
+            adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
+        ),
+    )
+}
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that name; an unknown one is a UserError that lists the known ones."""
+    if name not in PROFILES:
+        raise UserError(f"profile '{name}' is unknown: use one of {', '.join(PROFILES)}")
+    return PROFILES[name]
+
+
+def single(snr: float, profile: Profile) -> tuple[tuple[float, int], ...]:
+    """Training on one SNR."""
+    return ((snr, profile.data.n_per_class),)
+
+
+def mix_100(profile: Profile, snrs: Sequence[float] = PAPER_SNRS) -> tuple[tuple[float, int], ...]:
+    """Mix training: every sample of every SNR."""
+    return tuple((snr, profile.data.n_per_class) for snr in snrs)
+
+
+def encoder_run(
+    profile: Profile,
+    snr_counts: tuple[tuple[float, int], ...],
+    n_shot: int,
+    *,
+    precision: str,
+    n_way: int = 5,
+    objective: str = "episodes",
+    split_seed: int = 0,
+    train_seed: int = 0,
+) -> EncoderRun:
+    """The training of one encoder under a profile; training episodes have the size of test episodes."""
+    return EncoderRun(
+        data=profile.data,
+        split_sizes=profile.split_sizes,
+        split_seed=split_seed,
+        snr_counts=snr_counts,
+        objective=objective,
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=profile.n_query,
+        n_validation_episodes=profile.n_validation_episodes,
+        n_blocks=profile.n_blocks,
+        width=profile.width,
+        schedule=profile.encoder_schedule,
+        precision=precision,
+        seed=train_seed,
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its method's name in the paper, and the evaluation that fills it."""
+
+    method: str
+    evaluation: Evaluation
+
+
+TABLE_1_METHODS = ("baseline", "ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
+
+
+def table_1(
+    profile: Profile,
+    *,
+    precision: str,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    methods: Sequence[str] = TABLE_1_METHODS,
+    n_way: int = 5,
+    split_seed: int = 0,
+    train_seed: int = 0,
+) -> list[Cell]:
+    """Cells of Table 1. The baseline's encoder is trained once per SNR: plain classification knows no shots."""
+    if unknown := [method for method in methods if method not in TABLE_1_METHODS]:
+        raise UserError(f"method '{unknown[0]}' is unknown: use some of {', '.join(TABLE_1_METHODS)}")
+    cells = []
+    for n_shot in shots:
+        for snr in snrs:
+            for method in methods:
+                counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
+                is_baseline = method == "baseline"
+                encoder = encoder_run(
+                    profile,
+                    counts,
+                    n_shot=5 if is_baseline else n_shot,
+                    precision=precision,
+                    n_way=n_way,
+                    objective="classes" if is_baseline else "episodes",
+                    split_seed=split_seed,
+                    train_seed=train_seed,
+                )
+                evaluation = Evaluation(
+                    encoder=encoder,
+                    head="finetuned" if is_baseline else "prototype",
+                    snr=snr,
+                    n_way=n_way,
+                    n_shot=n_shot,
+                    n_query=profile.n_query,
+                    n_episodes=profile.n_test_episodes,
+                )
+                if method.startswith("ProtoNet-CE"):
+                    adaptation = AdaptationRun(encoder=encoder, schedule=profile.adaptation_schedule, seed=train_seed)
+                    evaluation = replace(evaluation, adaptation=adaptation, head="combined")
+                cells.append(Cell(method, evaluation))
+    return cells

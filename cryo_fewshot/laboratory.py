@@ -1,0 +1,305 @@
+"""Carries out specs: simulates, trains, embeds and evaluates, each thing once, through the store."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .adaptation import Adaptation, adapted_logits, combined_logits
+from .compute import autocast, default_device, keep_freed_memory
+from .dataset import ClassSplit, SubtomogramSet, simulate_set, split_classes
+from .encoder import Encoder3D, embed
+from .episodes import Episodes, sample_episodes
+from .errors import UserError
+from .evaluation import Head, confusion, correct_counts, mean_and_interval, predict
+from .experiments import AdaptationRun, EncoderRun, Evaluation
+from .finetune import finetuned_logits
+from .protonet import prototype_logits
+from .randomness import seed_from
+from .results import Store
+from .training import History, fit
+
+PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": finetuned_logits}
+ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {"adapted": adapted_logits, "combined": combined_logits}
+
+
+class Laboratory:
+    """Runs specs on one device and keeps what came out in one store.
+
+    Parameters
+    ----------
+    store : where results lie
+    device : default the GPU where there is one
+    show_progress : a bar of training volumes with the time left
+    """
+
+    def __init__(self, store: Store, device: torch.device | None = None, show_progress: bool = False):
+        self.store = store
+        self.device = device or default_device()
+        self.show_progress = show_progress
+        self._bar: tqdm | None = None
+        self._sets: dict[tuple, SubtomogramSet] = {}
+        self._embeddings: dict[tuple, torch.Tensor] = {}
+        keep_freed_memory()
+
+    # ---------------------------------------------------------------- data
+
+    def split(self, run: EncoderRun) -> ClassSplit:
+        """Classes of a run by role."""
+        return split_classes(run.data.class_names, run.split_sizes, run.split_seed)
+
+    def volumes(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> SubtomogramSet:
+        """Subtomograms of the 'base', 'validation' or 'novel' classes of a run; the last few sets stay in memory."""
+        names = getattr(self.split(run), role)
+        key = (run.data, names, tuple(snr_counts))
+        if key not in self._sets:
+            if len(self._sets) >= 4:
+                self._sets.pop(next(iter(self._sets)))
+            self._describe("simulating")
+            self._sets[key] = simulate_set(run.data, dict(snr_counts), names, self.device)
+        return self._sets[key]
+
+    def episodes(self, run: EncoderRun, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
+        """Episodes of the run's size among the classes of a role, seeded by the words that name them."""
+        return sample_episodes(
+            subtomograms.labels,
+            range(len(subtomograms.class_names)),
+            n_way=run.n_way,
+            n_shot=run.n_shot,
+            n_query=run.n_query,
+            n_episodes=n_episodes,
+            seed=seed_from(role, run.seed, *words),
+            class_names=subtomograms.class_names,
+        )
+
+    # ---------------------------------------------------------------- encoders
+
+    def encoder(self, run: EncoderRun) -> Encoder3D:
+        """The trained encoder of a run, in evaluation mode."""
+        entry = self._trained(run, self._train_encoder)
+        encoder = _new_encoder(run)
+        encoder.load_state_dict(entry["tensors"])
+        return encoder.to(self.device).eval()
+
+    def _train_encoder(self, run: EncoderRun) -> tuple[dict, float, dict]:
+        torch.manual_seed(seed_from("weights", run.seed) % 2**31)
+        encoder = _new_encoder(run).to(self.device)
+        base = self.volumes(run, "base", run.snr_counts)
+        if run.objective == "classes":
+            model = torch.nn.ModuleDict(
+                {"encoder": encoder, "layer": torch.nn.Linear(encoder.embedding_dim, len(base.class_names))}
+            ).to(self.device)
+            losses, head = partial(self._classification_losses, run, model, base), finetuned_logits
+        else:
+            model = torch.nn.ModuleDict({"encoder": encoder})
+            losses, head = partial(self._episode_losses, run, encoder, base), prototype_logits
+        validation = self.volumes(run, "validation", run.snr_counts)
+        checked = self.episodes(run, "validation", validation, run.n_validation_episodes)
+
+        def validate() -> float:
+            embeddings = embed(encoder, validation.volumes, run.precision)
+            return float(correct_counts(predict(embeddings, checked, head)).mean() / checked.query[0].size)
+
+        self._describe(f"training {run.objective}, {_snr_words(run)}, {run.n_shot}-shot")
+        history = fit(
+            model, losses, validate, run.schedule, self._checkpoint(run), lambda n: self._advance(n * run.volumes_per_step)
+        )
+        return _history_result(history), history.seconds, encoder.state_dict()
+
+    def _episode_losses(
+        self, run: EncoderRun, encoder: Encoder3D, base: SubtomogramSet, epoch: int
+    ) -> Iterator[torch.Tensor]:
+        """Equation 3 for each episode of an epoch."""
+        episodes = self.episodes(run, "base", base, run.schedule.steps_per_epoch, epoch)
+        target = torch.arange(run.n_way, device=self.device).repeat_interleave(run.n_query)
+        for support, query in zip(episodes.support, episodes.query, strict=True):
+            drawn = torch.from_numpy(np.concatenate([support, query], axis=1)).to(self.device)
+            with autocast(self.device, run.precision):
+                embeddings = encoder(base.volumes[drawn.flatten()])
+            embeddings = embeddings.unflatten(0, drawn.shape)
+            logits = prototype_logits(embeddings[:, : run.n_shot], embeddings[:, run.n_shot :].flatten(0, 1))
+            yield F.cross_entropy(logits, target)
+
+    def _classification_losses(
+        self, run: EncoderRun, model: torch.nn.ModuleDict, base: SubtomogramSet, epoch: int
+    ) -> Iterator[torch.Tensor]:
+        """Cross entropy over the base classes, in batches that hold as many volumes as an episode."""
+        rng = np.random.default_rng(seed_from("batches", run.seed, epoch))
+        labels = torch.from_numpy(base.labels)
+        for _ in range(run.schedule.steps_per_epoch):
+            drawn = torch.from_numpy(rng.choice(len(base), run.volumes_per_step, replace=run.volumes_per_step > len(base)))
+            with autocast(self.device, run.precision):
+                embeddings = model["encoder"](base.volumes[drawn.to(self.device)])
+            yield F.cross_entropy(model["layer"](embeddings), labels[drawn].to(self.device))
+
+    def embeddings(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> torch.Tensor:
+        """Embeddings of the classes of a role, `(n, dim)`; computed once per encoder and set."""
+        key = (run, role, tuple(snr_counts))
+        if key not in self._embeddings:
+            if len(self._embeddings) >= 16:
+                self._embeddings.pop(next(iter(self._embeddings)))
+            encoder = self.encoder(run)
+            subtomograms = self.volumes(run, role, snr_counts)
+            self._describe("embedding")
+            self._embeddings[key] = embed(encoder, subtomograms.volumes, run.precision)
+        return self._embeddings[key]
+
+    # ---------------------------------------------------------------- attention
+
+    def adaptation(self, run: AdaptationRun) -> Adaptation:
+        """The trained attention of a run, in evaluation mode."""
+        entry = self._trained(run, self._train_adaptation)
+        adaptation = self._new_adaptation(run)
+        adaptation.load_state_dict(entry["tensors"])
+        return adaptation.to(self.device).eval()
+
+    def _new_adaptation(self, run: AdaptationRun) -> Adaptation:
+        return Adaptation(_new_encoder(run.encoder).embedding_dim, run.variant, run.layer_norm)
+
+    def _train_adaptation(self, run: AdaptationRun) -> tuple[dict, float, dict]:
+        if run.loss not in ADAPTED_HEADS:
+            raise UserError(f"loss '{run.loss}' is unknown: use one of {', '.join(ADAPTED_HEADS)}")
+        encoder_run = run.encoder
+        base, validation = (self.volumes(encoder_run, role, encoder_run.snr_counts) for role in ("base", "validation"))
+        base_embeddings, validation_embeddings = (
+            self.embeddings(encoder_run, role, encoder_run.snr_counts) for role in ("base", "validation")
+        )
+        checked = self.episodes(encoder_run, "validation", validation, encoder_run.n_validation_episodes)
+        torch.manual_seed(seed_from("attention", run.seed) % 2**31)
+        model = self._new_adaptation(run).to(self.device)
+        head = partial(ADAPTED_HEADS[run.loss], model)
+        target = torch.arange(encoder_run.n_way, device=self.device).repeat_interleave(encoder_run.n_query)
+
+        def losses(epoch: int) -> Iterator[torch.Tensor]:
+            episodes = self.episodes(encoder_run, "base", base, run.schedule.steps_per_epoch, "attention", epoch)
+            for support, query in zip(episodes.support, episodes.query, strict=True):
+                logits = head(base_embeddings[support][None], base_embeddings[query.reshape(1, -1)])
+                yield F.cross_entropy(logits[0], target)
+
+        def validate() -> float:
+            predictions = predict(validation_embeddings, checked, partial(combined_logits, model))
+            return float(correct_counts(predictions).mean() / checked.query[0].size)
+
+        self._describe("training attention")
+        history = fit(model, losses, validate, run.schedule, self._checkpoint(run))
+        return _history_result(history), history.seconds, model.state_dict()
+
+    def _trained(self, run: EncoderRun | AdaptationRun, train: Callable) -> dict:
+        entry = self.store.compute(run, partial(train, run), with_tensors=True)
+        self._checkpoint(run).unlink(missing_ok=True)
+        return entry
+
+    def _checkpoint(self, run: EncoderRun | AdaptationRun) -> Path:
+        return self.store.path(run, ".checkpoint")
+
+    # ---------------------------------------------------------------- evaluation
+
+    def evaluate(self, evaluation: Evaluation) -> dict:
+        """The stored entry of an evaluation: accuracy, interval, correct counts per episode, confusion."""
+        return self.store.compute(evaluation, partial(self._evaluate, evaluation))
+
+    def _evaluate(self, evaluation: Evaluation) -> tuple[dict, float, None]:
+        run, counts = evaluation.encoder, ((evaluation.snr, evaluation.encoder.data.n_per_class),)
+        head = self._head(evaluation)
+        embeddings = self.embeddings(run, "novel", counts)
+        names = self.split(run).novel
+        labels = np.repeat(np.arange(len(names)), run.data.n_per_class)
+        # Seeded by the test's own size alone: the same episodes for every method and SNR.
+        episodes = sample_episodes(
+            labels,
+            range(len(names)),
+            n_way=evaluation.n_way,
+            n_shot=evaluation.n_shot,
+            n_query=evaluation.n_query,
+            n_episodes=evaluation.n_episodes,
+            seed=seed_from("novel", evaluation.episode_seed),
+            class_names=names,
+        )
+        started = time.perf_counter()
+        predictions = predict(embeddings, episodes, head)
+        seconds = time.perf_counter() - started
+        n_queries = int(episodes.query[0].size)
+        correct = correct_counts(predictions)
+        accuracy, interval = mean_and_interval(correct / n_queries)
+        accuracy_100, interval_100 = mean_and_interval(correct[:100] / n_queries)
+        result = {
+            "accuracy": accuracy,
+            "ci95": interval,
+            "accuracy_100": accuracy_100,
+            "ci95_100": interval_100,
+            "n_queries": n_queries,
+            "n_correct": correct.tolist(),
+            "episodes": episodes.digest,
+            "classes": list(names),
+            "confusion": confusion(predictions, episodes, len(names)).tolist(),
+        }
+        return result, seconds, None
+
+    def _head(self, evaluation: Evaluation) -> Head:
+        if evaluation.head in PLAIN_HEADS:
+            return PLAIN_HEADS[evaluation.head]
+        if evaluation.head not in ADAPTED_HEADS:
+            known = ", ".join([*PLAIN_HEADS, *ADAPTED_HEADS])
+            raise UserError(f"head '{evaluation.head}' is unknown: use one of {known}")
+        if evaluation.adaptation is None:
+            raise UserError(f"head '{evaluation.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
+        return partial(ADAPTED_HEADS[evaluation.head], self.adaptation(evaluation.adaptation))
+
+    # ---------------------------------------------------------------- many at once
+
+    def run(self, evaluations: Iterable[Evaluation]) -> list[dict]:
+        """Evaluate all, grouped so that each encoder's embeddings are used while in memory; returns them in order."""
+        evaluations = list(evaluations)
+        waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
+        encoders = list(dict.fromkeys(evaluation.encoder for evaluation in waiting))
+        missing = [run for run in encoders if self.store.get(run, with_tensors=True) is None]
+        with self._progress(sum(run.cost for run in missing)):
+            for encoder in encoders:
+                for evaluation in waiting:
+                    if evaluation.encoder == encoder:
+                        self.evaluate(evaluation)
+                self._embeddings.clear()
+        return [self.evaluate(evaluation) for evaluation in evaluations]
+
+    @contextlib.contextmanager
+    def _progress(self, total: int):
+        with tqdm(
+            total=total,
+            unit=" volumes",
+            disable=not (self.show_progress and total),
+            mininterval=1,
+            bar_format="{desc:<42} {percentage:3.0f}% |{bar:20}| {elapsed} spent, {remaining} left",
+        ) as self._bar:
+            yield
+        self._bar = None
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(text, refresh=False)
+
+    def _advance(self, n_volumes: int) -> None:
+        if self._bar is not None:
+            self._bar.update(n_volumes)
+
+
+def _new_encoder(run: EncoderRun) -> Encoder3D:
+    return Encoder3D(run.data.microscope.box, run.n_blocks, run.width)
+
+
+def _history_result(history: History) -> dict:
+    return {
+        "validation_accuracy": history.accuracies,
+        "loss": history.losses,
+        "best_epoch": history.best_epoch,
+    }
+
+
+def _snr_words(run: EncoderRun) -> str:
+    snrs = [f"{snr:g}" for snr, _ in run.snr_counts]
+    return f"SNR {snrs[0]}" if len(snrs) == 1 else "mixed SNR"
