@@ -1,7 +1,7 @@
 """Labelled sets of subtomograms, and the split of their classes into base, validation and novel ones."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class SimulatedData:
     class_set: str = "paper22"
     n_per_class: int = 100
     with_empty: bool = True
-    microscope: Microscope = Microscope()
+    microscope: Microscope = field(default_factory=Microscope)
     seed: int = 2020
 
     def __post_init__(self):
@@ -94,7 +94,7 @@ def simulate_set(
     for name in class_names:
         entry = None if name == EMPTY else load_complex(name)
         beads[name] = entry and (entry.positions_nm, entry.masses_kda)
-    box = recipe.microscope.box
+    box = recipe.microscope.final_box
     n_total = len(class_names) * sum(snr_counts.values())
     volumes = torch.empty(n_total, box, box, box, device=device)
     labels, snrs, done = [], [], 0
@@ -116,7 +116,7 @@ def simulate_set(
         labels=np.concatenate(labels),
         class_names=tuple(class_names),
         snrs=np.concatenate(snrs),
-        voxel_size_nm=recipe.microscope.voxel_size_nm,
+        voxel_size_nm=recipe.microscope.final_voxel_size_nm,
     )
 
 

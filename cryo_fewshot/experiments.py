@@ -63,6 +63,14 @@ class AdaptationRun:
     schedule: Schedule
     seed: int = 0
 
+    cost_per_step = 4
+    """One step on cached embeddings takes about as long as this many volumes through an encoder of 20^3."""
+
+    @property
+    def cost(self) -> int:
+        """In the unit of `EncoderRun.cost`."""
+        return self.cost_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -100,7 +108,7 @@ class Profile:
     n_test_episodes: int = 1000
 
 
-_HALF_BOX = SimulatedData(microscope=Microscope(box=20, voxel_size_nm=2.0))
+_HALF_BOX = SimulatedData(microscope=Microscope(binning=2))
 
 PROFILES = {
     profile.name: profile
@@ -108,9 +116,7 @@ PROFILES = {
         Profile(
             name="smoke",
             note="a few steps on tiny boxes: proves that the code runs, its numbers mean nothing",
-            data=SimulatedData(
-                n_per_class=12, microscope=Microscope(box=12, voxel_size_nm=3.0, low_pass_nm=6.0), seed=2020
-            ),
+            data=SimulatedData(n_per_class=12, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5)),
             n_blocks=2,
             width=8,
             n_query=3,
@@ -121,7 +127,7 @@ PROFILES = {
         ),
         Profile(
             name="quick",
-            note="reduced work: boxes of 20^3 at 2 nm, 120 training episodes at learning rate 1e-3",
+            note="reduced work: boxes binned to 20^3 at 2 nm, 120 training episodes at learning rate 1e-3",
             data=_HALF_BOX,
             n_blocks=3,
             encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=20, learning_rate=1e-3),
@@ -129,7 +135,7 @@ PROFILES = {
         ),
         Profile(
             name="cpu",
-            note="reduced box: 20^3 at 2 nm; otherwise the released code's schedule, cut to 20 epochs",
+            note="reduced work: boxes binned to 20^3 at 2 nm; otherwise the released code's schedule, cut to 20 epochs",
             data=_HALF_BOX,
             n_blocks=3,
             encoder_schedule=Schedule(n_epochs=20, steps_per_epoch=25, learning_rate=1e-3, halve_every=5),
@@ -151,6 +157,14 @@ def profile_named(name: str) -> Profile:
     if name not in PROFILES:
         raise UserError(f"profile '{name}' is unknown: use one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def numbers(name: str, value: object, kind: type) -> list:
+    """A notebook's parameter as a list of numbers: "0.1,0.05" or 0.1; what is no number is a UserError."""
+    try:
+        return [kind(part) for part in str(value).split(",")]
+    except ValueError:
+        raise UserError(f"{name}={value!r}: give numbers separated by commas, as in {name}='5,1'") from None
 
 
 def single(snr: float, profile: Profile) -> tuple[tuple[float, int], ...]:

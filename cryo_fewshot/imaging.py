@@ -1,8 +1,8 @@
 """The microscope: beads of a complex -> one noisy subtomogram with pose, CTF, missing wedge and a stated SNR.
 
 Everything between the beads and the final volume is linear, so it is done once in Fourier space, and only at the
-frequencies that pass the low-pass: fewer than a tenth of them. Boxes of equal width in nm hold the same
-frequencies, so a 20^3 box at 2 nm is the Fourier crop of the 40^3 box at 1 nm of the same sample.
+frequencies that matter: the signal's end at its low-pass, a tenth of all, and of the noise only what binning keeps is
+drawn. A binned volume is the Fourier crop of the unbinned volume of the same sample, at the same stated SNR.
 """
 
 import math
@@ -28,21 +28,23 @@ class Microscope:
 
     Parameters
     ----------
-    box : voxels along one edge of the cubic box
-    voxel_size_nm : edge of a voxel
+    box : voxels along one edge of the cubic box, before binning
+    voxel_size_nm : edge of a voxel, before binning
+    binning : the finished volume is cropped in Fourier space to box / binning; its SNR is stated before
     tilt_min, tilt_max, tilt_increment : the tilt series, degrees about the y axis; the beam is along z
     defocus_min_um, defocus_max_um : micrometres, positive is underfocus; drawn uniformly per sample
     voltage_kv, spherical_aberration_mm, amplitude_contrast : of the CTF (Rohou and Grigorieff 2015, as in torch-ctf)
     envelope_sigma_per_nm : width of the Gaussian envelope of the CTF
     mtf_sigma_per_nm : width of the Gaussian roll-off of the detector, met by the noise after the CTF
     noise_before_ctf : share of the final noise power that passes the CTF (ice, neighbours); the rest is detector noise
-    low_pass_nm : resolution of the soft low-pass of the whole volume
+    low_pass_nm : resolution of the density, by a soft low-pass; the noise reaches to Nyquist
     max_shift_nm : shift drawn uniformly from [-max, max] along each axis
     dark_protein : contrast of an unprocessed tomogram, density negative
     """
 
     box: int = 40
     voxel_size_nm: float = 1.0
+    binning: int = 1
     tilt_min: float = -60.0
     tilt_max: float = 60.0
     tilt_increment: float = 3.0
@@ -52,7 +54,7 @@ class Microscope:
     spherical_aberration_mm: float = 2.7
     amplitude_contrast: float = 0.07
     envelope_sigma_per_nm: float = 0.2
-    mtf_sigma_per_nm: float = 0.25
+    mtf_sigma_per_nm: float = 0.4
     noise_before_ctf: float = 0.5
     low_pass_nm: float = 4.0
     max_shift_nm: float = 4.0
@@ -61,6 +63,8 @@ class Microscope:
     def __post_init__(self):
         if self.box < 8 or self.box % 2:
             raise UserError(f"box={self.box}: use an even number of voxels, at least 8")
+        if self.binning < 1 or self.box % (2 * self.binning):
+            raise UserError(f"binning={self.binning}: box={self.box} must be an even multiple of it")
         if not -90 <= self.tilt_min < self.tilt_max <= 90 or self.tilt_increment <= 0:
             raise UserError(
                 f"tilt range {self.tilt_min}..{self.tilt_max} by {self.tilt_increment} degrees: "
@@ -74,7 +78,19 @@ class Microscope:
         if not 0 <= self.noise_before_ctf <= 1:
             raise UserError(f"noise_before_ctf={self.noise_before_ctf}: give a share between 0 and 1")
         if self.defocus_min_um > self.defocus_max_um:
-            raise UserError(f"defocus {self.defocus_min_um}..{self.defocus_max_um} um: the minimum is above the maximum")
+            raise UserError(
+                f"defocus {self.defocus_min_um}..{self.defocus_max_um} um: the minimum is above the maximum"
+            )
+
+    @property
+    def final_box(self) -> int:
+        """Voxels along one edge of the finished volume."""
+        return self.box // self.binning
+
+    @property
+    def final_voxel_size_nm(self) -> float:
+        """Edge of a voxel of the finished volume."""
+        return self.voxel_size_nm * self.binning
 
     @property
     def width_nm(self) -> float:
@@ -123,9 +139,9 @@ def simulate(
 ) -> torch.Tensor:
     """Simulate one subtomogram per entry of `beads`.
 
-    SNR = var(signal) / var(noise) over the whole final box, after CTF, missing wedge and low-pass: of exactly what a
-    network sees. The noise is white in each tilt image; a share passes the CTF, the rest the detector's MTF; as both
-    are Gaussian, their sum is drawn at once from the summed power spectrum.
+    SNR = var(signal) / var(noise) over the whole box, after CTF and missing wedge, before binning: of exactly what a
+    network sees where nothing is binned. The noise is white in each tilt image; a share passes the CTF, the rest the
+    detector's MTF; as both are Gaussian, their sum is drawn at once from the summed power spectrum.
 
     Parameters
     ----------
@@ -136,27 +152,31 @@ def simulate(
 
     Returns
     -------
-    `(n, box, box, box)` float32 on `device`, each volume with mean 0 and variance 1.
+    `(n, b, b, b)` float32 on `device`, b = microscope.final_box; each volume with mean 0 and variance 1.
     """
     if snr is not None and snr <= 0:
         raise UserError(f"snr={snr}: give a positive ratio of variances, or None for no noise")
     seeds = torch.as_tensor(seeds, dtype=torch.int64)
     acquisition = acquisition or draw_acquisition(seeds, microscope)
     plan = _plan(microscope, str(device))
-    transfer = plan.ctf(acquisition.defocus_um)
-    signal = bead_spectra(beads, acquisition, microscope, device)[:, plan.in_fine_grid] * transfer * plan.signal_gain
-    power = _row_sums(plan.multiplicity * signal.abs().square())
+    ctf = plan.ctf(acquisition.defocus_um)
+    signal = bead_spectra(beads, acquisition, microscope, device)[:, plan.in_fine_grid] * plan.signal_gain
+    signal = signal * ctf[:, plan.shell[: plan.n_signal]]
+    power = _row_sums(plan.multiplicity[: plan.n_signal] * signal.abs().square())
     # A complex scales to unit variance; an empty box stays zero.
     signal = signal * torch.where(power > 0, power, 1).rsqrt()[:, None]
-    spectrum = signal
-    if snr is not None:
-        noise_power = _unit_sum(plan.multiplicity, (transfer * plan.noise_gain).square()) * microscope.noise_before_ctf
-        noise_power = noise_power + (1 - microscope.noise_before_ctf) * _unit_sum(
-            plan.multiplicity, (plan.mtf * plan.noise_gain).square()[None]
-        )
+    if snr is None:
+        spectrum = torch.zeros(len(seeds), plan.n_final, dtype=torch.complex64, device=device)
+    else:
+        # Both parts have unit power over the unbinned box before they are mixed.
+        before = plan.noise_gain.square() / _row_sums(ctf.square() * plan.shell_noise_power)[:, None]
+        noise_power = microscope.noise_before_ctf * before * ctf.square()[:, plan.shell[: plan.n_final]]
+        noise_power = noise_power + (1 - microscope.noise_before_ctf) * plan.detector_noise_power
         noise = complex_normals(seeds.to(device), plan.counters) * plan.plane_correction
-        spectrum = signal * snr**0.5 + noise * noise_power.sqrt()
-    return _standardised(_to_volume(spectrum, plan, microscope))
+        spectrum = noise * noise_power.sqrt() * snr**-0.5
+    kept = min(plan.n_signal, plan.n_final)
+    spectrum[:, :kept] += signal[:, :kept]
+    return _standardised(_to_volume(spectrum, plan, microscope.final_box))
 
 
 def bead_spectra(
@@ -191,9 +211,7 @@ def bead_spectra(
     return torch.fft.rfftn(volume.view(n_samples, grid, grid, grid), dim=(1, 2, 3)).flatten(1)
 
 
-def _spread(
-    volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, base: torch.Tensor, grid: int
-) -> None:
+def _spread(volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, base: torch.Tensor, grid: int) -> None:
     nearest = torch.round(index)
     offset = (index - nearest).float()
     # The three weights of a quadratic B-spline at -1, 0, +1 voxel, for each axis: (n_beads, 3 axes, 3 weights).
@@ -211,76 +229,90 @@ def _spread(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Per-frequency quantities of one microscope, `(m,)` each: only frequencies that pass the low-pass."""
+    """Per-frequency quantities of one microscope, frequencies in order of their distance from zero.
 
-    in_fine_grid: torch.Tensor  # index into the flattened spectrum of the fine grid
-    in_box: torch.Tensor  # index into the flattened spectrum of the final box
-    counters: torch.Tensor  # names a frequency to the random generator, whatever the box
-    multiplicity: torch.Tensor  # 2 where the conjugate half is left out, else 1
-    plane_correction: torch.Tensor  # sqrt(2) on kx = 0, where the inverse transform averages a pair of draws
-    signal_gain: torch.Tensor
-    noise_gain: torch.Tensor
-    mtf: torch.Tensor
-    envelope: torch.Tensor
-    shell_frequency: torch.Tensor  # distinct squared frequencies, per squared angstrom
-    shell: torch.Tensor
+    So the signal's are the first n_signal, within the low-pass, and the finished volume's the first n_final.
+    """
+
+    n_signal: int
+    n_final: int
+    in_fine_grid: torch.Tensor  # (n_signal,) index into the flattened spectrum of the fine grid
+    in_final_box: torch.Tensor  # (n_final,) index into the flattened spectrum of the finished volume
+    counters: torch.Tensor  # (n_final,) names a frequency to the random generator, whatever the box
+    multiplicity: torch.Tensor  # (n,) 2 where the conjugate half is left out, else 1
+    plane_correction: torch.Tensor  # (n_final,) sqrt(2) on kx = 0: the inverse transform averages a pair of draws
+    signal_gain: torch.Tensor  # (n_signal,)
+    noise_gain: torch.Tensor  # (n_final,)
+    detector_noise_power: torch.Tensor  # (n_final,) of the noise after the CTF, with unit power over the box
+    shell_noise_power: torch.Tensor  # (n_shells,) squared noise gain summed over each shell
+    shell_frequency: torch.Tensor  # (n_shells,) squared frequencies, per squared angstrom
+    envelope: torch.Tensor  # (n_shells,)
+    shell: torch.Tensor  # (n,) shell of each frequency
     microscope: Microscope
 
     def ctf(self, defocus_um: np.ndarray) -> torch.Tensor:
-        """`(n, m)`: CTF times envelope, negative at low frequency where protein is dark."""
-        m = self.microscope
+        """`(n, n_shells)`: CTF times envelope, negative at low frequency where protein is dark."""
+        m, device = self.microscope, self.shell.device
         phase = calculate_total_phase_shift(
-            defocus_um=torch.as_tensor(defocus_um, dtype=torch.float32, device=self.shell.device)[:, None],
-            voltage_kv=torch.tensor(m.voltage_kv, device=self.shell.device),
-            spherical_aberration_mm=torch.tensor(m.spherical_aberration_mm, device=self.shell.device),
-            phase_shift_degrees=torch.tensor(0.0, device=self.shell.device),
-            amplitude_contrast_fraction=torch.tensor(m.amplitude_contrast, device=self.shell.device),
+            defocus_um=torch.as_tensor(defocus_um, dtype=torch.float32, device=device)[:, None],
+            voltage_kv=torch.tensor(m.voltage_kv, device=device),
+            spherical_aberration_mm=torch.tensor(m.spherical_aberration_mm, device=device),
+            phase_shift_degrees=torch.tensor(0.0, device=device),
+            amplitude_contrast_fraction=torch.tensor(m.amplitude_contrast, device=device),
             fftfreq_grid_angstrom_squared=self.shell_frequency,
         )
-        curve = torch.sin(phase) if m.dark_protein else -torch.sin(phase)
-        return (curve * self.envelope)[:, self.shell]
+        return (torch.sin(phase) if m.dark_protein else -torch.sin(phase)) * self.envelope
 
 
 @lru_cache(maxsize=32)
 def _plan(microscope: Microscope, device: str) -> _Plan:
-    box, fine, width = microscope.box, _fine_box(microscope), microscope.width_nm
-    k = torch.fft.fftfreq(box, 1 / box, dtype=torch.float64)
-    kz, ky, kx = torch.meshgrid(k, k, torch.arange(box // 2 + 1, dtype=torch.float64), indexing="ij")
-    frequency = torch.sqrt(kz**2 + ky**2 + kx**2) / width
+    box, final, fine, width = microscope.box, microscope.final_box, _fine_box(microscope), microscope.width_nm
+    k = torch.arange(1 - box // 2, box // 2)  # Nyquist planes hold each frequency once for both signs: left out
+    kz, ky, kx = torch.meshgrid(k, k, torch.arange(box // 2), indexing="ij")
+    squared = kz**2 + ky**2 + kx**2
+    inside = (squared > 0) & (squared < (box // 2) ** 2)
+    by_radius = torch.argsort(squared[inside], stable=True)
+    kz, ky, kx, squared = (part[inside][by_radius] for part in (kz, ky, kx, squared))
+    frequency = squared.double().sqrt() / width
     low_pass = _soft_edge(frequency * microscope.low_pass_nm)
-    # Nyquist planes hold each frequency once for both signs; they are left out.
-    kept = (low_pass > 0) & (frequency > 0) & (kz.abs() < box // 2) & (ky.abs() < box // 2) & (kx < box // 2)
-    kz, ky, kx, frequency, low_pass = (part[kept] for part in (kz, ky, kx, frequency, low_pass))
+    n_signal, n_final = int((low_pass > 0).sum()), int((squared < (final // 2) ** 2).sum())
 
-    weight_sum, weight_square_sum = slice_weights(kz, kx, microscope.tilt_angles)
-    in_fine = (kz.long() % fine) * fine * (fine // 2 + 1) + (ky.long() % fine) * (fine // 2 + 1) + kx.long()
+    def place(grid: int, n: int) -> torch.Tensor:
+        return ((kz[:n] % grid) * grid + ky[:n] % grid) * (grid // 2 + 1) + kx[:n]
+
+    coverage, squared_coverage = slice_weights(kz.double(), kx.double(), microscope.tilt_angles)
     sinc = torch.sinc(kz / fine) * torch.sinc(ky / fine) * torch.sinc(kx / fine)
-    squared, shell = torch.unique(torch.round((frequency * width) ** 2), return_inverse=True)
-    shell_nm = squared.sqrt() / width
+    multiplicity = torch.where(kx > 0, 2.0, 1.0).double()
+    noise_gain = squared_coverage.sqrt() / coverage.clamp(min=1)
+    detector = (noise_gain * torch.exp(-0.5 * (frequency / microscope.mtf_sigma_per_nm) ** 2)).square()
+    shells, shell = torch.unique(squared, return_inverse=True)
+    shell_noise_power = torch.zeros(len(shells), dtype=torch.float64)
+    shell_noise_power.index_add_(0, shell, multiplicity * noise_gain.square())
     as_float = {"dtype": torch.float32, "device": device}
     return _Plan(
-        in_fine_grid=in_fine.to(device),
-        in_box=torch.nonzero(kept.flatten())[:, 0].to(device),
-        counters=(((kz + 512) * 1024 + ky + 512) * 1024 + kx).long().to(device),
-        multiplicity=torch.where(kx > 0, 2.0, 1.0).to(**as_float),
-        plane_correction=torch.where(kx > 0, 1.0, 2**0.5).to(**as_float),
-        signal_gain=(low_pass * weight_sum.clamp(max=1) / sinc**3).to(**as_float),
-        noise_gain=(low_pass * weight_square_sum.sqrt() / weight_sum.clamp(min=1)).to(**as_float),
-        mtf=torch.exp(-0.5 * (frequency / microscope.mtf_sigma_per_nm) ** 2).to(**as_float),
-        envelope=torch.exp(-0.5 * (shell_nm / microscope.envelope_sigma_per_nm) ** 2).to(**as_float),
-        shell_frequency=(shell_nm / 10).square().to(**as_float),
+        n_signal=n_signal,
+        n_final=n_final,
+        in_fine_grid=place(fine, n_signal).to(device),
+        in_final_box=place(final, n_final).to(device),
+        counters=(((kz + 512) * 1024 + ky + 512) * 1024 + kx)[:n_final].to(device),
+        multiplicity=multiplicity.to(**as_float),
+        plane_correction=torch.where(kx > 0, 1.0, 2**0.5)[:n_final].to(**as_float),
+        signal_gain=(low_pass * coverage.clamp(max=1) / sinc**3)[:n_signal].to(**as_float),
+        noise_gain=noise_gain[:n_final].to(**as_float),
+        detector_noise_power=(detector / (multiplicity * detector).sum())[:n_final].to(**as_float),
+        shell_noise_power=shell_noise_power.to(**as_float),
+        shell_frequency=(shells.double() / (10 * width) ** 2).to(**as_float),
+        envelope=torch.exp(-0.5 * shells / (width * microscope.envelope_sigma_per_nm) ** 2).to(**as_float),
         shell=shell.to(device),
         microscope=microscope,
     )
 
 
-def slice_weights(
-    kz: torch.Tensor, kx: torch.Tensor, tilt_angles: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
+def slice_weights(kz: torch.Tensor, kx: torch.Tensor, tilt_angles: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum of weights, and of squared weights, with which the tilt images' central slices meet each frequency.
 
     A slice is one Fourier voxel thick: its weight falls linearly to zero at a distance of one voxel. kz and kx in
-    Fourier voxels, any shape; angles in degrees about y. Where no slice comes near lies the missing wedge.
+    Fourier voxels, floating, any shape; angles in degrees about y. Where no slice comes near lies the missing wedge.
     """
     total, squares = torch.zeros_like(kz), torch.zeros_like(kz)
     for angle in np.deg2rad(tilt_angles):
@@ -300,14 +332,9 @@ def _fine_box(microscope: Microscope) -> int:
     return microscope.box * math.ceil(microscope.voxel_size_nm)
 
 
-def _unit_sum(multiplicity: torch.Tensor, power: torch.Tensor) -> torch.Tensor:
-    return power / _row_sums(multiplicity * power)[:, None]
-
-
-def _to_volume(spectrum: torch.Tensor, plan: _Plan, microscope: Microscope) -> torch.Tensor:
-    box = microscope.box
+def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
     full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
-    full[:, plan.in_box] = spectrum
+    full[:, plan.in_final_box] = spectrum
     return torch.fft.irfftn(full.view(-1, box, box, box // 2 + 1), s=(box,) * 3, dim=(1, 2, 3), norm="forward")
 
 

@@ -18,15 +18,20 @@ from .encoder import Encoder3D, embed
 from .episodes import Episodes, sample_episodes
 from .errors import UserError
 from .evaluation import Head, confusion, correct_counts, mean_and_interval, predict
-from .experiments import AdaptationRun, EncoderRun, Evaluation
+from .experiments import AdaptationRun, EncoderRun, Evaluation, profile_named
 from .finetune import finetuned_logits
 from .protonet import prototype_logits
 from .randomness import seed_from
-from .results import Store
+from .results import Store, results_folder
 from .training import History, fit
 
 PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": finetuned_logits}
 ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {"adapted": adapted_logits, "combined": combined_logits}
+
+
+def open_laboratory(profile: str, show_progress: bool = False) -> "Laboratory":
+    """The laboratory that keeps its results where the notebooks and the book look for them."""
+    return Laboratory(Store(results_folder(profile_named(profile).name)), show_progress=show_progress)
 
 
 class Laboratory:
@@ -108,7 +113,12 @@ class Laboratory:
 
         self._describe(f"training {run.objective}, {_snr_words(run)}, {run.n_shot}-shot")
         history = fit(
-            model, losses, validate, run.schedule, self._checkpoint(run), lambda n: self._advance(n * run.volumes_per_step)
+            model,
+            losses,
+            validate,
+            run.schedule,
+            self._checkpoint(run),
+            lambda n_steps: self._advance(n_steps * run.volumes_per_step),
         )
         return _history_result(history), history.seconds, encoder.state_dict()
 
@@ -133,7 +143,8 @@ class Laboratory:
         rng = np.random.default_rng(seed_from("batches", run.seed, epoch))
         labels = torch.from_numpy(base.labels)
         for _ in range(run.schedule.steps_per_epoch):
-            drawn = torch.from_numpy(rng.choice(len(base), run.volumes_per_step, replace=run.volumes_per_step > len(base)))
+            repeats = run.volumes_per_step > len(base)
+            drawn = torch.from_numpy(rng.choice(len(base), run.volumes_per_step, replace=repeats))
             with autocast(self.device, run.precision):
                 embeddings = model["encoder"](base.volumes[drawn.to(self.device)])
             yield F.cross_entropy(model["layer"](embeddings), labels[drawn].to(self.device))
@@ -179,15 +190,28 @@ class Laboratory:
         def losses(epoch: int) -> Iterator[torch.Tensor]:
             episodes = self.episodes(encoder_run, "base", base, run.schedule.steps_per_epoch, "attention", epoch)
             for support, query in zip(episodes.support, episodes.query, strict=True):
-                logits = head(base_embeddings[support][None], base_embeddings[query.reshape(1, -1)])
+                drawn = torch.from_numpy(np.concatenate([support, query], axis=1)).to(self.device)
+                projected = model.project(base_embeddings[drawn])
+                logits = head(
+                    projected[None, :, : run.encoder.n_shot], projected[None, :, run.encoder.n_shot :].flatten(1, 2)
+                )
                 yield F.cross_entropy(logits[0], target)
 
         def validate() -> float:
-            predictions = predict(validation_embeddings, checked, partial(combined_logits, model))
+            with torch.no_grad():
+                projected = model.project(validation_embeddings)
+            predictions = predict(projected, checked, partial(combined_logits, model))
             return float(correct_counts(predictions).mean() / checked.query[0].size)
 
         self._describe("training attention")
-        history = fit(model, losses, validate, run.schedule, self._checkpoint(run))
+        history = fit(
+            model,
+            losses,
+            validate,
+            run.schedule,
+            self._checkpoint(run),
+            lambda n_steps: self._advance(n_steps * run.cost_per_step),
+        )
         return _history_result(history), history.seconds, model.state_dict()
 
     def _trained(self, run: EncoderRun | AdaptationRun, train: Callable) -> dict:
@@ -206,8 +230,7 @@ class Laboratory:
 
     def _evaluate(self, evaluation: Evaluation) -> tuple[dict, float, None]:
         run, counts = evaluation.encoder, ((evaluation.snr, evaluation.encoder.data.n_per_class),)
-        head = self._head(evaluation)
-        embeddings = self.embeddings(run, "novel", counts)
+        head, embeddings = self._head(evaluation, self.embeddings(run, "novel", counts))
         names = self.split(run).novel
         labels = np.repeat(np.arange(len(names)), run.data.n_per_class)
         # Seeded by the test's own size alone: the same episodes for every method and SNR.
@@ -241,15 +264,18 @@ class Laboratory:
         }
         return result, seconds, None
 
-    def _head(self, evaluation: Evaluation) -> Head:
+    def _head(self, evaluation: Evaluation, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
+        """The head of an evaluation, and the embeddings in the form that it takes."""
         if evaluation.head in PLAIN_HEADS:
-            return PLAIN_HEADS[evaluation.head]
+            return PLAIN_HEADS[evaluation.head], embeddings
         if evaluation.head not in ADAPTED_HEADS:
             known = ", ".join([*PLAIN_HEADS, *ADAPTED_HEADS])
             raise UserError(f"head '{evaluation.head}' is unknown: use one of {known}")
         if evaluation.adaptation is None:
             raise UserError(f"head '{evaluation.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
-        return partial(ADAPTED_HEADS[evaluation.head], self.adaptation(evaluation.adaptation))
+        model = self.adaptation(evaluation.adaptation)
+        with torch.no_grad():
+            return partial(ADAPTED_HEADS[evaluation.head], model), model.project(embeddings)
 
     # ---------------------------------------------------------------- many at once
 
@@ -257,15 +283,34 @@ class Laboratory:
         """Evaluate all, grouped so that each encoder's embeddings are used while in memory; returns them in order."""
         evaluations = list(evaluations)
         waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
-        encoders = list(dict.fromkeys(evaluation.encoder for evaluation in waiting))
-        missing = [run for run in encoders if self.store.get(run, with_tensors=True) is None]
-        with self._progress(sum(run.cost for run in missing)):
-            for encoder in encoders:
+        with self._progress(sum(run.cost for run in self.missing(evaluations))):
+            for encoder in dict.fromkeys(evaluation.encoder for evaluation in waiting):
                 for evaluation in waiting:
                     if evaluation.encoder == encoder:
                         self.evaluate(evaluation)
                 self._embeddings.clear()
         return [self.evaluate(evaluation) for evaluation in evaluations]
+
+    def missing(self, evaluations: Iterable[Evaluation]) -> list[EncoderRun | AdaptationRun]:
+        """Trainings that the evaluations still need."""
+        waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
+        needed = dict.fromkeys(run for e in waiting for run in (e.encoder, e.adaptation) if run is not None)
+        return [run for run in needed if self.store.get(run, with_tensors=True) is None]
+
+    def estimated_seconds(self, runs: Iterable[EncoderRun | AdaptationRun]) -> float:
+        """Time the runs would take here, from one measured training step."""
+        runs = list(runs)
+        probe = next((run for run in runs if isinstance(run, EncoderRun)), None) or runs[0].encoder
+        encoder, n = _new_encoder(probe).to(self.device), 16
+        volumes = torch.randn(n, *(encoder.box,) * 3, device=self.device)
+        for _ in range(2):  # the first step includes start-up
+            started = time.perf_counter()
+            with autocast(self.device, probe.precision):
+                encoder(volumes).square().mean().backward()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+        return sum(run.cost for run in runs) / n * seconds
 
     @contextlib.contextmanager
     def _progress(self, total: int):
@@ -274,6 +319,7 @@ class Laboratory:
             unit=" volumes",
             disable=not (self.show_progress and total),
             mininterval=1,
+            smoothing=0.05,
             bar_format="{desc:<42} {percentage:3.0f}% |{bar:20}| {elapsed} spent, {remaining} left",
         ) as self._bar:
             yield
@@ -289,7 +335,7 @@ class Laboratory:
 
 
 def _new_encoder(run: EncoderRun) -> Encoder3D:
-    return Encoder3D(run.data.microscope.box, run.n_blocks, run.width)
+    return Encoder3D(run.data.microscope.final_box, run.n_blocks, run.width)
 
 
 def _history_result(history: History) -> dict:

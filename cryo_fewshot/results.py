@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import cache
@@ -20,6 +21,16 @@ log = logging.getLogger(__name__)
 
 MEANING = 1
 """Raised when code changes what a spec computes: older results are then no longer found."""
+
+
+def results_folder(profile: str) -> Path:
+    """Folder of a profile's results: `results/<profile>` of the checkout, or of the current folder if installed.
+
+    The environment variable CRYO_FEWSHOT_RESULTS names another parent.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    parent = checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return Path(os.environ.get("CRYO_FEWSHOT_RESULTS", parent / "results")) / profile
 
 
 def spec_dict(spec: Any) -> dict:

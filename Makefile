@@ -1,0 +1,68 @@
+# make reproduce and make test need python3 >= 3.11 and a package index; each sets up .venv by itself.
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PROFILE ?= auto
+VENV := .venv
+RUN := $(VENV)/bin/python
+PUBLISHED := cpu
+JOBS ?= 2
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than 3.11: make PYTHON=/path/to/a/newer/python"; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "no virtual environment: on Debian, apt install python3-venv"; exit 2; }
+	@echo "Installing the locked versions into $(VENV), about two minutes ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock torch
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[book,test]'
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed  ## the environment in .venv
+
+.PHONY: reproduce
+reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu or paper
+	@$(RUN) -m cryo_fewshot reproduce --profile $(PROFILE)
+
+.PHONY: notebook
+notebook: setup  ## one notebook with new parameters: NB=table1 P="snrs='0.1' n_shot=3"
+	@$(RUN) -m cryo_fewshot notebook $(NB) "$(P)"
+
+.PHONY: test
+test: setup  ## all tests, and the published notebooks against their outputs
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile -p no:warnings --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg book/notebooks/*.ipynb
+	@$(VENV)/bin/ruff check --quiet .
+
+.PHONY: publish
+publish: setup  ## run the notebooks on results/$(PUBLISHED) into book/notebooks, the published pages
+	@$(RUN) -m cryo_fewshot publish --profile $(PUBLISHED)
+
+.PHONY: book
+book: setup  ## build the published book from the executed notebooks
+	@$(RUN) -m cryo_fewshot book
+
+.PHONY: structures
+structures: setup  ## make the bead library anew from coordinate files: SOURCE=folder
+	@$(RUN) scripts/build_structures.py $(if $(SOURCE),--source $(SOURCE))
+
+.PHONY: lock
+lock:  ## refresh requirements.lock from a fresh environment
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(PYTHON) -m venv "$$tmp" \
+	  && "$$tmp/bin/pip" install --quiet torch==2.13.0 && "$$tmp/bin/pip" install --quiet '.[book,test]' \
+	  && "$$tmp/bin/pip" freeze --exclude cryo-fewshot | sed "s,+[a-z0-9.]*$$,," > requirements.lock
+
+.PHONY: doctor
+doctor: setup  ## versions, device, memory
+	@$(RUN) -m cryo_fewshot doctor
+
+.PHONY: clean
+clean:  ## remove the environment and everything that reproduce made
+	rm -rf $(VENV) _build results/quick results/smoke

@@ -1,0 +1,47 @@
+"""The numbers that Li et al. 2020 quote in their text. The cells of their tables are not in it: those are unknown here.
+
+Li R, Yu L, Zhou B, Zeng X, Wang Z, Yang X, Zhang J, Gao X, Jiang R, Xu M. Few-shot learning for classification of novel
+macromolecular structures in cryo-electron tomograms. PLOS Comput Biol 16(11):e1008227, 2020.
+"""
+
+from dataclasses import dataclass
+
+NOT_QUOTED = "not quoted"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One quoted number about the simulated data, and how to read it off Table 1.
+
+    A claim is the accuracy of `first` (method, snr), minus that of `second` where there is one; `first` without a
+    method stands for the best of all. `at_least` marks a number quoted as a lower bound.
+    """
+
+    words: str
+    n_shot: int
+    paper: float
+    first: tuple[str | None, float]
+    second: tuple[str, float] | None = None
+    at_least: bool = False
+
+
+def _gaps(method: str, words: str, five_shot: float, one_shot: float) -> list[Claim]:
+    return [
+        Claim(f"{words}: accuracy at SNR 0.05 minus at 0.03", n_shot, value, (method, 0.05), (method, 0.03))
+        for n_shot, value in ((5, five_shot), (1, one_shot))
+    ]
+
+
+TABLE_1_CLAIMS = (
+    Claim("best method at SNR 0.1", 5, 0.86, (None, 0.1), at_least=True),
+    Claim("best method at SNR 0.1", 1, 0.7644, (None, 0.1)),
+    *_gaps("ProtoNet3D", "ProtoNet3D, one SNR", 0.0936, 0.1614),
+    *_gaps("ProtoNet3D (mix)", "ProtoNet3D, mix training", 0.0427, 0.0504),
+    *(
+        Claim(
+            f"ProtoNet-CE minus ProtoNet3D, SNR {snr:g}", n_shot, 0.01, ("ProtoNet-CE", snr), ("ProtoNet3D", snr), True
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+)

@@ -1,0 +1,60 @@
+"""From nothing to a rendered book: train, evaluate, write the tables, run the notebooks, build the pages."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
+from .compute import fast_precision
+from .experiments import profile_named, table_1
+from .laboratory import open_laboratory
+from .results import results_folder
+from .tables import claims_frame, table_1_frame, write_csv
+
+
+def default_profile() -> str:
+    """`paper` where a GPU is found, else `quick`."""
+    return "paper" if torch.cuda.is_available() else "quick"
+
+
+def reproduce(profile_name: str, with_book: bool = True) -> Path:
+    """Run a profile, or what is missing of it, and return the rendered book (or the folder of results).
+
+    Killed at any moment, it goes on where it was: finished results are read from the store, a training from its last
+    epoch, with the same numbers in the end.
+    """
+    profile, precision = profile_named(profile_name), fast_precision()
+    laboratory = open_laboratory(profile.name, show_progress=True)
+    print(f"Profile '{profile.name}' on {laboratory.device}, {precision}: {profile.note}.")
+    cells = table_1(profile, precision=precision)
+    evaluations = [cell.evaluation for cell in cells]
+    missing = laboratory.missing(evaluations)
+    if missing:
+        minutes = laboratory.estimated_seconds(missing) / 60
+        print(f"{len(missing)} trainings to run, about {minutes:.0f} minutes here; stop and restart as you like.")
+    entries = laboratory.run(evaluations)
+    folder = results_folder(profile.name)
+    write_csv(table_1_frame(cells, entries), folder / "tables" / "table1.csv")
+    write_csv(claims_frame(cells, entries), folder / "tables" / "claims.csv")
+    print(f"Tables: {folder / 'tables'}")
+    return build_profile_book(profile.name) if with_book else folder
+
+
+def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
+    """Run the notebooks on a profile's results and build the book from them; returns its index.html.
+
+    With `publish_in`, the executed notebooks are written there and nothing is built.
+    """
+    profile = profile_named(profile_name)
+    folder = results_folder(profile.name)
+    notebooks = publish_in or folder / "notebooks"
+    started = time.perf_counter()
+    for number, name in enumerate(BOOK_NOTEBOOKS, 1):
+        print(f"Notebook {number}/{len(BOOK_NOTEBOOKS)}: {name}", flush=True)
+        parameters = {"profile": profile.name} if "profile" in notebook_parameters(name) else {}
+        run_notebook(name, parameters, notebooks / f"{name}.ipynb")
+    if publish_in:
+        return publish_in
+    print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
+    return build_book(notebooks_dir=notebooks, output_dir=folder)

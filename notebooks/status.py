@@ -1,0 +1,68 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     name: python3
+#     display_name: Python 3
+#     language: python
+# ---
+
+# %% [markdown]
+# # Status: what was run, where and when
+#
+# Every number of this book is read from a store of results. An entry names its settings, the machine and the time it
+# took; the store checks it by a checksum before showing it.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick, cpu or paper
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown
+
+from cryo_fewshot.experiments import PROFILES
+from cryo_fewshot.plots import training_figure, use_style
+from cryo_fewshot.results import Store, results_folder
+from cryo_fewshot.tables import show_evaluations, show_profiles, show_trainings, training_histories
+
+use_style()
+store = Store(results_folder(profile))
+Markdown(f"This book shows the profile **{profile}**: {PROFILES[profile].note}.")
+
+# %% tags=["hide-input"]
+show_profiles(results_folder)
+
+# %% [markdown]
+# A profile that has not been run says so; its numbers appear nowhere in this book.
+#
+# ## Trainings
+
+# %% tags=["hide-input"]
+show_trainings(store)
+
+# %% [markdown]
+# ## Learning curves
+#
+# Loss on training episodes and accuracy on the validation classes after each epoch. The model with the best
+# validation accuracy is the one that is tested.
+
+# %% tags=["hide-input"]
+training_figure(training_histories(store));
+
+# %% [markdown]
+# ## Evaluations
+
+# %% tags=["hide-input"]
+show_evaluations(store)
+
+# %% [markdown]
+# ## Versions
+
+# %% tags=["hide-input"]
+import platform
+from importlib.metadata import version
+
+import pandas as pd
+
+packages = ["cryo-fewshot", "torch", "numpy", "scipy", "pandas", "torch-ctf", "matplotlib", "plotly", "jupyter-book"]
+pd.Series({"Python": platform.python_version()} | {name: version(name) for name in packages}, name="version").to_frame()

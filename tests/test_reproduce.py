@@ -1,0 +1,132 @@
+"""From the command line as a user types it: one line for bad input, and runs that survive being killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cryo_fewshot.experiments import TABLE_1_METHODS, numbers, profile_named, table_1
+from cryo_fewshot.laboratory import Laboratory
+from cryo_fewshot.results import Store
+from cryo_fewshot.tables import claims_frame, findings, table_1_frame
+
+COMMAND = [sys.executable, "-m", "cryo_fewshot"]
+
+
+def environment(folder: Path) -> dict:
+    return {**os.environ, "CRYO_FEWSHOT_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def run(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *words], env=environment(folder), capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def tables(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((folder / "smoke" / "tables").glob("*.csv"))}
+
+
+def test_table_1_is_written_tidy_and_whole(uninterrupted):
+    frame = pd.read_csv(uninterrupted / "smoke" / "tables" / "table1.csv")
+    wanted = "method snr n_way n_shot n_query n_episodes accuracy ci95 class_set split_seed train_seed paper"
+    assert list(frame.columns) == wanted.split()
+    assert len(frame) == 5 * 3 * 2 * 2
+    assert set(frame["method"]) == set(TABLE_1_METHODS)
+    assert set(frame["n_episodes"]) == {100, 120}
+    assert frame["accuracy"].between(0, 1).all() and frame["ci95"].between(0, 0.1).all()
+    assert set(frame["paper"]) == {"not quoted"}
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
+    wait = 3.0
+    for _ in range(4):
+        process = subprocess.Popen(
+            [*COMMAND, "reproduce", "--profile", "smoke", "--no-book"],
+            env=environment(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait += 1.5
+    stored = list((tmp_path / "smoke").rglob("*.json"))
+    assert stored, "the killed runs left finished results"
+    kept = {path: path.stat().st_mtime_ns for path in stored}
+    stored[0].write_bytes(stored[0].read_bytes()[:50])  # and one of them is damaged
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tables(tmp_path) == tables(uninterrupted)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path != stored[0])
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_a_second_run_computes_nothing(uninterrupted):
+    started = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")}
+    assert run("reproduce", "--profile", "smoke", "--no-book", folder=uninterrupted).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")} == started
+
+
+def test_every_method_meets_the_same_episodes(uninterrupted):
+    entries = Store(uninterrupted / "smoke").entries("Evaluation")
+    digests = {(entry["spec"]["n_shot"], entry["result"]["episodes"]) for entry in entries}
+    assert len(entries) == 30 and len(digests) == 2
+
+
+def test_the_tables_text_follows_from_the_numbers(uninterrupted):
+    profile = profile_named("smoke")
+    cells = table_1(profile, precision="fp32")
+    laboratory = Laboratory(Store(uninterrupted / "smoke"))
+    entries = laboratory.run(cell.evaluation for cell in cells)
+    frame, claims = table_1_frame(cells, entries), claims_frame(cells, entries)
+    whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
+    gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
+    assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])
+    assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims, profile.note)
+    assert len(claims) == 12
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["reproduce", "--profile", "fast"], "profile 'fast' is unknown: use one of smoke, quick"),
+        (["notebook", "table9"], "no notebook 'table9'"),
+        (["notebook", "table1", "snr=0.1"], "it knows: profile, snrs"),
+        (["notebook", "table1", "n_shot='"], "n_shot"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, complaint, tmp_path):
+    done = run(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_are_no_numbers_are_refused():
+    from cryo_fewshot.errors import UserError
+
+    assert numbers("snrs", "0.1,0.05", float) == [0.1, 0.05]
+    assert numbers("n_shot", 3, int) == [3]
+    with pytest.raises(UserError, match=r"snrs='high': give numbers"):
+        numbers("snrs", "high", float)
+    with pytest.raises(UserError, match="method 'magic' is unknown"):
+        table_1(profile_named("smoke"), precision="fp32", methods=["magic"])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, cryo_fewshot, cryo_fewshot.cli; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
