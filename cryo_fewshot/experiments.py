@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .compute import fast_precision
 from .dataset import SimulatedData
 from .errors import UserError
 from .imaging import Microscope
@@ -93,7 +94,11 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """How much work a word stands for. `note` says it to the reader under every table."""
+    """How much work a word stands for. `note` says it to the reader under every table.
+
+    precision : 'fp32', 'bf16', or 'auto' for what the machine does fast; published profiles fix it, so that their
+    stored results are found on any machine.
+    """
 
     name: str
     note: str
@@ -106,6 +111,7 @@ class Profile:
     adaptation_schedule: Schedule
     n_validation_episodes: int = 100
     n_test_episodes: int = 1000
+    precision: str = "auto"
 
 
 _HALF_BOX = SimulatedData(microscope=Microscope(binning=2))
@@ -124,6 +130,7 @@ PROFILES = {
             adaptation_schedule=Schedule(n_epochs=2, steps_per_epoch=4, learning_rate=1e-3),
             n_validation_episodes=10,
             n_test_episodes=120,
+            precision="fp32",
         ),
         Profile(
             name="quick",
@@ -140,6 +147,7 @@ PROFILES = {
             n_blocks=3,
             encoder_schedule=Schedule(n_epochs=20, steps_per_epoch=25, learning_rate=1e-3, halve_every=5),
             adaptation_schedule=Schedule(n_epochs=20, steps_per_epoch=50, learning_rate=1e-4),
+            precision="bf16",
         ),
         Profile(
             name="paper",
@@ -147,16 +155,18 @@ PROFILES = {
             data=SimulatedData(),
             encoder_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
             adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
+            precision="bf16",
         ),
     )
 }
 
 
 def profile_named(name: str) -> Profile:
-    """The profile of that name; an unknown one is a UserError that lists the known ones."""
+    """The profile of that name, its precision settled; an unknown one is a UserError that lists the known ones."""
     if name not in PROFILES:
         raise UserError(f"profile '{name}' is unknown: use one of {', '.join(PROFILES)}")
-    return PROFILES[name]
+    profile = PROFILES[name]
+    return replace(profile, precision=fast_precision()) if profile.precision == "auto" else profile
 
 
 def numbers(name: str, value: object, kind: type) -> list:
@@ -182,7 +192,6 @@ def encoder_run(
     snr_counts: tuple[tuple[float, int], ...],
     n_shot: int,
     *,
-    precision: str,
     n_way: int = 5,
     objective: str = "episodes",
     split_seed: int = 0,
@@ -202,7 +211,7 @@ def encoder_run(
         n_blocks=profile.n_blocks,
         width=profile.width,
         schedule=profile.encoder_schedule,
-        precision=precision,
+        precision=profile.precision,
         seed=train_seed,
     )
 
@@ -221,7 +230,6 @@ TABLE_1_METHODS = ("baseline", "ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", 
 def table_1(
     profile: Profile,
     *,
-    precision: str,
     snrs: Sequence[float] = PAPER_SNRS,
     shots: Sequence[int] = PAPER_SHOTS,
     methods: Sequence[str] = TABLE_1_METHODS,
@@ -242,7 +250,6 @@ def table_1(
                     profile,
                     counts,
                     n_shot=5 if is_baseline else n_shot,
-                    precision=precision,
                     n_way=n_way,
                     objective="classes" if is_baseline else "episodes",
                     split_seed=split_seed,

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
-from .compute import fast_precision
 from .experiments import profile_named, table_1
 from .laboratory import open_laboratory
 from .results import results_folder
@@ -24,10 +23,10 @@ def reproduce(profile_name: str, with_book: bool = True) -> Path:
     Killed at any moment, it goes on where it was: finished results are read from the store, a training from its last
     epoch, with the same numbers in the end.
     """
-    profile, precision = profile_named(profile_name), fast_precision()
+    profile = profile_named(profile_name)
     laboratory = open_laboratory(profile.name, show_progress=True)
-    print(f"Profile '{profile.name}' on {laboratory.device}, {precision}: {profile.note}.")
-    cells = table_1(profile, precision=precision)
+    print(f"Profile '{profile.name}' on {laboratory.device}, {profile.precision}: {profile.note}.")
+    cells = table_1(profile)
     evaluations = [cell.evaluation for cell in cells]
     missing = laboratory.missing(evaluations)
     if missing:

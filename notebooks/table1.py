@@ -26,7 +26,6 @@ train_seed = 0  # initial weights and training episodes
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.compute import fast_precision
 from cryo_fewshot.experiments import numbers, profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import accuracy_by_snr, use_style
@@ -44,7 +43,6 @@ use_style()
 settings = profile_named(profile)
 cells = table_1(
     settings,
-    precision=fast_precision(),
     snrs=numbers("snrs", snrs, float),
     shots=numbers("n_shot", n_shot, int),
     methods=methods.split(","),

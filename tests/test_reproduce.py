@@ -87,7 +87,7 @@ def test_every_method_meets_the_same_episodes(uninterrupted):
 
 def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     profile = profile_named("smoke")
-    cells = table_1(profile, precision="fp32")
+    cells = table_1(profile)
     laboratory = Laboratory(Store(uninterrupted / "smoke"))
     entries = laboratory.run(cell.evaluation for cell in cells)
     frame, claims = table_1_frame(cells, entries), claims_frame(cells, entries)
@@ -123,7 +123,7 @@ def test_parameters_that_are_no_numbers_are_refused():
     with pytest.raises(UserError, match=r"snrs='high': give numbers"):
         numbers("snrs", "high", float)
     with pytest.raises(UserError, match="method 'magic' is unknown"):
-        table_1(profile_named("smoke"), precision="fp32", methods=["magic"])
+        table_1(profile_named("smoke"), methods=["magic"])
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -1,0 +1,189 @@
+"""Figures of the book: one style, one colour per method. Needs the extra [book]; the core never imports this module."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .errors import UserError
+
+# Okabe and Ito's palette: told apart with any kind of colour vision. A mix variant has the lighter shade of its method.
+METHOD_COLOURS = {
+    "baseline": "#000000",
+    "ProtoNet3D": "#0072B2",
+    "ProtoNet3D (mix)": "#56B4E9",
+    "ProtoNet-CE": "#D55E00",
+    "ProtoNet-CE (mix)": "#E69F00",
+}
+METHOD_MARKERS = {
+    "baseline": "x",
+    "ProtoNet3D": "o",
+    "ProtoNet3D (mix)": "D",
+    "ProtoNet-CE": "^",
+    "ProtoNet-CE (mix)": "v",
+}
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#7F7F7F", "#F0E442")
+WIDTH = 6.5
+"""Width of a figure, inches: at this width no text is smaller than 9 points."""
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for all figures of the book."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 130,
+            "savefig.dpi": 130,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.labelsize": 9.5,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
+            "legend.fontsize": 9,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": "#888888",
+            "axes.linewidth": 0.7,
+            "xtick.color": "#444444",
+            "ytick.color": "#444444",
+            "axes.prop_cycle": plt.cycler(color=[*METHOD_COLOURS.values(), *OTHER_COLOURS][1:]),
+            "lines.linewidth": 1.4,
+        }
+    )
+
+
+def accuracy_by_snr(table: pd.DataFrame) -> Figure:
+    """Dots with 95 % intervals, one panel per task size, SNR from high to low.
+
+    Parameters
+    ----------
+    table : one row per dot; columns method, snr, n_shot, n_way, accuracy (0 to 1), ci95 (its half-width; NaN for none)
+    """
+    missing = {"method", "snr", "n_shot", "n_way", "accuracy", "ci95"}.difference(table.columns)
+    if missing:
+        raise UserError(f"the table of accuracies lacks the columns {', '.join(sorted(missing))}")
+    tasks = sorted(set(zip(table["n_way"], table["n_shot"], strict=True)), key=lambda task: (task[0], -task[1]))
+    snrs = sorted(table["snr"].unique(), reverse=True)
+    methods = sorted(table["method"].unique(), key=_method_rank)
+    styles = _styles(methods)
+    is_one_way = len({n_way for n_way, _ in tasks}) == 1
+    figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 3.6), sharey=is_one_way, squeeze=False)
+    handles = {}
+    for ax, (n_way, n_shot) in zip(axes[0], tasks, strict=True):
+        panel = table[(table["n_way"] == n_way) & (table["n_shot"] == n_shot)]
+        for i, method in enumerate(methods):
+            rows = panel[panel["method"] == method]
+            offset = (i - (len(methods) - 1) / 2) * min(0.8 / len(methods), 0.15)
+            colour, marker = styles[method]
+            handles[method] = ax.errorbar(
+                [snrs.index(snr) + offset for snr in rows["snr"]],
+                rows["accuracy"],
+                yerr=rows["ci95"].fillna(0),
+                fmt=marker,
+                color=colour,
+                markersize=5.5,
+                markeredgewidth=1.6 if marker == "x" else 0,
+                elinewidth=1.3,
+            )
+        ax.axhline(1 / n_way, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        ax.annotate(
+            f"chance: 1 in {n_way}",
+            (0.02, 1 / n_way),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color="#555555",
+        )
+        ax.set_xticks(range(len(snrs)), [f"{snr:g}" for snr in snrs])
+        ax.set_xlim(-0.6, len(snrs) - 0.4)
+        ax.set_ylim(0, 1)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        ax.set_axisbelow(True)
+        ax.set_xlabel("SNR (noisier to the right)")
+        ax.set_title(f"{n_way}-way {n_shot}-shot")
+        if ax is axes[0, 0] or not is_one_way:
+            ax.set_ylabel(f"Accuracy ({n_way}-way)")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)))
+    return figure
+
+
+def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Heat map of a confusion matrix in percent of each true class.
+
+    Parameters
+    ----------
+    counts : `(n_classes, n_classes)`, row true class, column predicted class; a class never asked for stays grey
+    class_names : one per class
+    """
+    counts = np.asarray(counts, dtype=float)
+    n_classes = len(class_names)
+    if counts.shape != (n_classes, n_classes):
+        raise UserError(f"confusion counts of shape {counts.shape}, {n_classes} class names: give one name per row")
+    totals = counts.sum(axis=1, keepdims=True)
+    percent = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    figure, ax = plt.subplots(figsize=(WIDTH, min(WIDTH, 1.6 + 0.47 * n_classes)))
+    colours = plt.get_cmap("Blues").with_extremes(bad="#d0d0d0")
+    picture = ax.imshow(percent, cmap=colours, vmin=0, vmax=100)
+    if n_classes <= 12:
+        for row, column in np.argwhere(np.isfinite(percent)):
+            value = percent[row, column]
+            ink = "white" if value > 55 else "black"
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink)
+    ax.set_xticks(range(n_classes), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(n_classes), class_names)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("Predicted class")
+    ax.set_ylabel("True class")
+    bar = figure.colorbar(picture, ax=ax, shrink=0.7, label="Percent of the true class")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def training_figure(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Loss and validation accuracy by epoch.
+
+    Parameters
+    ----------
+    histories : name -> {'loss': per epoch, 'validation_accuracy': per epoch, 0 to 1}, as the results store holds them;
+        a ring marks the best epoch, whose weights were kept
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    styles = _styles(list(histories))
+    for name, history in histories.items():
+        colour, _ = styles[name]
+        for ax, key in zip(axes, ("loss", "validation_accuracy"), strict=True):
+            values = np.asarray(history[key], dtype=float)
+            ax.plot(np.arange(1, len(values) + 1), values, color=colour, label=name)
+        if len(values):
+            best = int(np.argmax(values))
+            axes[1].plot(best + 1, values[best], "o", color=colour, markerfacecolor="white", markersize=6)
+    for ax, label in zip(axes, ("Training loss", "Validation accuracy"), strict=True):
+        ax.set_xlabel("Epoch")
+        ax.set_ylabel(label)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    if histories:
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2 if len(names) > 1 else 1)
+    return figure
+
+
+def _method_rank(method: str) -> tuple[int, str]:
+    known = list(METHOD_COLOURS)
+    return (known.index(method) if method in known else len(known), method)
+
+
+def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each name; names that are no method of the paper take the colours left."""
+    others = [name for name in names if name not in METHOD_COLOURS]
+    styles = {name: (METHOD_COLOURS[name], METHOD_MARKERS[name]) for name in names if name in METHOD_COLOURS}
+    free = [*OTHER_COLOURS, *(colour for name, colour in METHOD_COLOURS.items() if name not in styles)]
+    for i, name in enumerate(others):
+        styles[name] = (free[i % len(free)], "sP*Xhd"[i % 6])
+    return styles

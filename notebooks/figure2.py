@@ -1,0 +1,104 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     name: python3
+#     display_name: Python 3
+#     language: python
+# ---
+
+# %% [markdown]
+# # Figure 2: a molecule, and what the microscope leaves of it
+#
+# The paper's Figure 2 shows the structure of ferritin and slices of one simulated subtomogram of it at each noise
+# level. Here the same is made anew: from beads of apoferritin to the volumes that the networks are trained on.
+
+# %% tags=["parameters"]
+class_name = "4V1W"  # key of a complex; 4V1W (horse apoferritin) stands for 1LB3
+snrs = "0.1,0.05,0.03"  # ratios of variances, signal to noise
+sample = 0  # number within the class; fixes pose, shift, defocus and noise
+profile = "paper"  # smoke, quick, cpu or paper: box (voxels), voxel size (nm)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, Markdown
+
+from cryo_fewshot import pictures, plots
+from cryo_fewshot.experiments import numbers, profile_named
+from cryo_fewshot.imaging import draw_acquisition, simulate
+from cryo_fewshot.structures import load_complex
+
+plots.use_style()
+levels = numbers("snrs", snrs, float)
+recipe = profile_named(profile).data
+microscope = recipe.microscope
+particle = load_complex(class_name)
+seeds = recipe.sample_seeds(class_name, levels[0], start=sample, count=1)
+acquisition = draw_acquisition(seeds, microscope)
+shift = ", ".join(f"{value:+.1f}" for value in acquisition.shifts_nm[0, ::-1])
+Markdown(
+    f"**Protocol.** {particle.name}, {particle.mass_kda:.0f} kDa, sample {sample}: defocus "
+    f"{acquisition.defocus_um[0]:.1f} µm, shift ({shift}) nm along x, y, z; box of {microscope.box}³ voxels of "
+    f"{microscope.voxel_size_nm:g} nm; SNR {', '.join(f'{snr:g}' for snr in levels)}."
+)
+
+# %% [markdown]
+# ## The molecule
+#
+# Ferritin, shown unless another class is asked for, stores iron in a hollow shell of 24 protein chains about 12 nm
+# across; apoferritin is the shell without the iron. The surface below encloses the volume that so much protein
+# takes up. It is seen along the electron beam, in the orientation of the sample shown further down; on the right
+# the near half is cut away. Colour is the distance from the centre, blue near and yellow far. No microscope is
+# involved yet.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Shaded surface of the complex, whole and cut open"}}
+voxel_nm = 0.5
+radius_nm = np.linalg.norm(particle.positions_nm, axis=1).max()
+density = pictures.density(
+    particle.positions_nm,
+    particle.masses_kda,
+    box=2 * int(np.ceil((radius_nm + 2) / voxel_nm)),
+    voxel_size_nm=voxel_nm,
+    quaternion=acquisition.quaternions[0],
+)
+level = pictures.protein_level(density, particle.mass_kda, voxel_nm)
+near_half_removed = density.copy()
+near_half_removed[len(density) // 2 :] = 0
+figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.3))
+pictures.isosurface_picture(density, level, voxel_nm, f"(a) {class_name}, as the beam sees it", ax=axes[0])
+pictures.isosurface_picture(near_half_removed, level, voxel_nm, "cut through the middle", ax=axes[1]);
+
+# %% [markdown]
+# The same surface, to be turned with mouse or finger (in the book; it needs JavaScript):
+
+# %% tags=["hide-input"]
+HTML(pictures.turnable_html(pictures.isosurface(density, level, voxel_nm), f"figure2-{class_name}"))
+
+# %% [markdown]
+# ## What the network gets
+#
+# A microscope tilts the frozen specimen and takes one noisy picture per angle; the volume computed from these
+# pictures is cut into small cubes, the subtomograms. Each row below is one such cube, as slices across the beam at
+# five heights. The first row has no noise but everything else the microscope does: protein is dark, the contrast
+# transfer function draws bright and dark rings around it, and as the specimen cannot be tilted beyond 60 degrees,
+# the particle is smeared out along the beam into slices above and below it.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Slices of one simulated subtomogram, without noise and at each SNR"}}
+beads = [(particle.positions_nm, particle.masses_kda)]
+volumes = [simulate(beads, seeds, snr, microscope, acquisition=acquisition)[0].numpy() for snr in [None, *levels]]
+titles = ["(b) no noise", *(f"SNR {snr:g}" for snr in levels)]
+pictures.slices_figure(volumes, titles, microscope.voxel_size_nm);
+
+# %% [markdown]
+# All rows hold the same particle in the same pose and the same noise, which only grows louder downwards: an SNR of
+# 0.1 means that noise has ten times the variance of the signal over the cube, 0.03 that it has thirty-three times
+# ({doc}`../microscope` defines it). Heights *z* are measured from the centre of the cube. The particle lies off
+# centre, as it does when a program picks particles, so not every slice meets it. The grey scale is the same in all
+# rows, and every cube has mean 0 and variance 1; without noise all of that variance falls on the particle, so the
+# first row is clipped.
+#
+# **To conclude.** At SNR 0.1 the shell can be made out by eye if one knows where to look; at 0.03 hardly. The
+# network is told neither where the particle is nor how it lies, and has to name its class from one such cube after
+# seeing five labelled cubes of each class, or one.
