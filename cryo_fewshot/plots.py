@@ -95,7 +95,7 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
             f"chance: 1 in {n_way}",
             (0.02, 1 / n_way),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(0, -11),  # below the line: methods lie above it
             textcoords="offset points",
             color="#555555",
         )

@@ -72,7 +72,7 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
                 {
                     "claim": claim.words,
                     "n_shot": claim.n_shot,
-                    "paper": f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}",
+                    "paper": _paper_words(claim),
                     "this_work": value,
                     "ci95": interval,
                     "difference": value - claim.paper,
@@ -80,6 +80,10 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _paper_words(claim: Claim) -> str:
+    return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"
 
 
 def _measure(claim: Claim, accuracies: dict[tuple, np.ndarray]) -> np.ndarray | None:
@@ -106,21 +110,25 @@ def _verdict(claim: Claim, value: float, interval: float) -> str:
 
 
 def show_table_1(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
-    """Table 1 for reading: methods by SNR and shot, this work with its interval above what the paper quotes."""
+    """Table 1 for reading: methods by shot and SNR with intervals, then the paper, and the difference of the best."""
     frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
-    best = frame.groupby(["n_shot", "snr"])["accuracy"].idxmax()
-
-    def cell(row: pd.Series) -> str:
-        number = f"{row['accuracy']:.3f} ± {row['ci95']:.3f}"
-        number = f"<strong>{number}</strong>" if row.name in set(best) else number
-        return f"{number}<br><small>paper: {NOT_QUOTED if pd.isna(row['paper']) else row['paper']}</small>"
-
-    shown = frame.assign(cell=frame.apply(cell, axis=1)).pivot(index="method", columns=["n_shot", "snr"], values="cell")
-    methods = [method for method in TABLE_1_METHODS if method in shown.index]
-    columns = sorted(shown.columns, key=lambda column: (-column[0], -column[1]))
-    shown = shown.loc[methods, columns]
-    shown.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return _plain_style(shown.rename_axis(None))
+    columns = sorted({(row.n_shot, row.snr) for row in frame.itertuples()}, reverse=True)
+    shown: dict[str, dict] = {method: {} for method in TABLE_1_METHODS if method in set(frame["method"])}
+    shown |= {"paper, each method": {}, "paper, best method": {}, "difference, best": {}}
+    for n_shot, snr in columns:
+        part = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
+        best = part.loc[part["accuracy"].idxmax()]
+        for row in part.itertuples():
+            number = f"{row.accuracy:.3f}<br><small>±\u00a0{row.ci95:.3f}</small>"
+            shown[row.method][n_shot, snr] = f"<strong>{number}</strong>" if row.Index == best.name else number
+        quoted = [claim for claim in TABLE_1_CLAIMS if claim.first == (None, snr) and claim.n_shot == n_shot]
+        shown["paper, each method"][n_shot, snr] = NOT_QUOTED
+        shown["paper, best method"][n_shot, snr] = _paper_words(quoted[0]) if quoted else NOT_QUOTED
+        gap = f"{best['accuracy'] - quoted[0].paper:+.3f}<br><small>±\u00a0{best['ci95']:.3f}</small>" if quoted else "–"
+        shown["difference, best"][n_shot, snr] = gap
+    table = pd.DataFrame.from_dict(shown, orient="index")[columns]
+    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
+    return _plain_style(table)
 
 
 def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
@@ -130,7 +138,7 @@ def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
             "What the paper quotes": frame["claim"],
             "Shots": frame["n_shot"],
             "Paper": frame["paper"],
-            "This work": [f"{v:.3f} ± {c:.3f}" for v, c in zip(frame["this_work"], frame["ci95"], strict=True)],
+            "This work": [f"{v:.3f} ±\u00a0{c:.3f}" for v, c in zip(frame["this_work"], frame["ci95"], strict=True)],
             "Difference": [f"{d:+.3f}" for d in frame["difference"]],
             "Verdict": frame["verdict"],
         }
@@ -141,7 +149,7 @@ def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
 def _plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     # A fixed uuid: the same table has the same HTML at every run.
     return frame.style.set_uuid("table").set_table_styles(
-        [{"selector": "th, td", "props": "text-align: left; white-space: nowrap; padding: 0.3em 0.7em"}]
+        [{"selector": "th, td", "props": "text-align: left; padding: 0.3em 0.5em; min-width: 3.2em"}]
     )
 
 
@@ -225,7 +233,7 @@ def show_trainings(store: Store) -> "pd.io.formats.style.Styler":
                     "Date": provenance["date"],
                 }
             )
-    return _plain_style(pd.DataFrame(rows)).hide(axis="index")
+    return _plain_style(pd.DataFrame(rows).sort_values("Training")).hide(axis="index")
 
 
 def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
