@@ -102,6 +102,15 @@ class Adaptation(nn.Module):
         return squared_distances(q, c) + (2 * shift * on_values).sum(-1) + ((shift @ products) * shift).sum(-1)
 
 
+def both_distances(
+    adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distances d and d* from projected embeddings, each `(n_episodes, m, n_way)`."""
+    dim = adaptation.dim
+    plain = squared_distances(queries[..., :dim], prototypes(support[..., :dim]))
+    return plain, adaptation.distances(support, queries)
+
+
 def adapted_logits(adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Minus the distance d* in the adapted space alone, from projected embeddings: `(n_episodes, m, n_way)`."""
     return -adaptation.distances(support, queries)
@@ -109,6 +118,28 @@ def adapted_logits(adaptation: Adaptation, support: torch.Tensor, queries: torch
 
 def combined_logits(adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """ProtoNet-CE (Equation 7): minus the sum of the distances in both spaces, from projected embeddings."""
-    dim = adaptation.dim
-    plain = squared_distances(queries[..., :dim], prototypes(support[..., :dim]))
-    return -(plain + adaptation.distances(support, queries))
+    plain, adapted = both_distances(adaptation, support, queries)
+    return -(plain + adapted)
+
+
+def weighted_logits(
+    adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor, weight: float
+) -> torch.Tensor:
+    """Remark 1: minus (1 - weight) d + weight d*; 0 is ProtoNet3D, 0.5 decides as ProtoNet-CE does."""
+    plain, adapted = both_distances(adaptation, support, queries)
+    return -((1 - weight) * plain + weight * adapted)
+
+
+def product_logits(adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """Remark 1: minus the product d d*."""
+    plain, adapted = both_distances(adaptation, support, queries)
+    return -(plain.clamp(min=0) * adapted.clamp(min=0))  # rounding can push a distance of zero below it
+
+
+def z_scored_logits(adaptation: Adaptation, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """Minus the sum of both distances, each brought to mean 0 and variance 1 over the classes of a query."""
+
+    def z_scored(distances: torch.Tensor) -> torch.Tensor:
+        return (distances - distances.mean(-1, keepdim=True)) / (distances.std(-1, keepdim=True) + 1e-12)
+
+    return -sum(map(z_scored, both_distances(adaptation, support, queries)))

@@ -17,7 +17,17 @@ from pathlib import Path
 from .errors import UserError
 from .files import write_atomically
 
-BOOK_NOTEBOOKS = ("introduction", "table1", "figure2", "figure3", "structures", "status")
+BOOK_NOTEBOOKS = (
+    "introduction",
+    "structures",
+    "table1",
+    "table2",
+    "table3",
+    "table_a",
+    "figure2",
+    "figure3",
+    "status",
+)
 """Notebooks that are pages of the book, in the order of its table of contents."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent

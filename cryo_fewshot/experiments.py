@@ -1,7 +1,8 @@
 """What the paper runs, as data: specs of trainings and evaluations, the profiles, the cells of each table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from .compute import fast_precision
 from .dataset import SimulatedData
@@ -77,7 +78,8 @@ class AdaptationRun:
 class Evaluation:
     """One cell of a table: a head on an encoder, on episodes of novel classes at one SNR.
 
-    head : 'finetuned', 'prototype', 'adapted' (d* alone) or 'combined' (d + d*).
+    head : 'finetuned', 'prototype', 'adapted' (d* alone), 'combined' (d + d*), or one of Remark 1's other
+    combinations, 'product', 'weighted' and 'z-scored'.
     The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
     """
 
@@ -182,9 +184,15 @@ def single(snr: float, profile: Profile) -> tuple[tuple[float, int], ...]:
     return ((snr, profile.data.n_per_class),)
 
 
-def mix_100(profile: Profile, snrs: Sequence[float] = PAPER_SNRS) -> tuple[tuple[float, int], ...]:
+def mix_100(profile: Profile) -> tuple[tuple[float, int], ...]:
     """Mix training: every sample of every SNR."""
-    return tuple((snr, profile.data.n_per_class) for snr in snrs)
+    return tuple((snr, profile.data.n_per_class) for snr in PAPER_SNRS)
+
+
+def mix_34(profile: Profile) -> tuple[tuple[float, int], ...]:
+    """Mix training at the sample size of one SNR: 34, 33 and 33 of 100."""
+    n_snrs, n = len(PAPER_SNRS), profile.data.n_per_class
+    return tuple((snr, n // n_snrs + (i < n % n_snrs)) for i, snr in enumerate(PAPER_SNRS))
 
 
 def encoder_run(
@@ -225,6 +233,34 @@ class Cell:
 
 
 TABLE_1_METHODS = ("baseline", "ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
+TABLE_2_HEADS = {
+    "d": "prototype",
+    "d*": "adapted",
+    "d + d*": "combined",
+    "d × d*": "product",
+    "weighted sum": "weighted",
+    "z-scored sum": "z-scored",
+}
+TABLE_3_MIXES = ("Single", "Mix100", "Mix34")
+
+
+def _evaluation(
+    profile: Profile, encoder: EncoderRun, head: str, snr: float, n_shot: int, adaptation: AdaptationRun | None = None
+) -> Evaluation:
+    return Evaluation(
+        encoder=encoder,
+        adaptation=adaptation,
+        head=head,
+        snr=snr,
+        n_way=encoder.n_way,
+        n_shot=n_shot,
+        n_query=profile.n_query,
+        n_episodes=profile.n_test_episodes,
+    )
+
+
+def _adaptation_run(profile: Profile, encoder: EncoderRun) -> AdaptationRun:
+    return AdaptationRun(encoder=encoder, schedule=profile.adaptation_schedule, seed=encoder.seed)
 
 
 def table_1(
@@ -233,39 +269,65 @@ def table_1(
     snrs: Sequence[float] = PAPER_SNRS,
     shots: Sequence[int] = PAPER_SHOTS,
     methods: Sequence[str] = TABLE_1_METHODS,
-    n_way: int = 5,
-    split_seed: int = 0,
-    train_seed: int = 0,
+    **training,
 ) -> list[Cell]:
-    """Cells of Table 1. The baseline's encoder is trained once per SNR: plain classification knows no shots."""
-    if unknown := [method for method in methods if method not in TABLE_1_METHODS]:
-        raise UserError(f"method '{unknown[0]}' is unknown: use some of {', '.join(TABLE_1_METHODS)}")
+    """Cells of Table 1. The baseline's encoder is trained once per SNR: plain classification knows no shots.
+
+    `training` : n_way, split_seed, train_seed of `encoder_run`.
+    """
+    _check_known("method", methods, TABLE_1_METHODS)
     cells = []
-    for n_shot in shots:
-        for snr in snrs:
-            for method in methods:
-                counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
-                is_baseline = method == "baseline"
-                encoder = encoder_run(
-                    profile,
-                    counts,
-                    n_shot=5 if is_baseline else n_shot,
-                    n_way=n_way,
-                    objective="classes" if is_baseline else "episodes",
-                    split_seed=split_seed,
-                    train_seed=train_seed,
-                )
-                evaluation = Evaluation(
-                    encoder=encoder,
-                    head="finetuned" if is_baseline else "prototype",
-                    snr=snr,
-                    n_way=n_way,
-                    n_shot=n_shot,
-                    n_query=profile.n_query,
-                    n_episodes=profile.n_test_episodes,
-                )
-                if method.startswith("ProtoNet-CE"):
-                    adaptation = AdaptationRun(encoder=encoder, schedule=profile.adaptation_schedule, seed=train_seed)
-                    evaluation = replace(evaluation, adaptation=adaptation, head="combined")
-                cells.append(Cell(method, evaluation))
+    for n_shot, snr, method in product(shots, snrs, methods):
+        counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
+        if method == "baseline":
+            encoder = encoder_run(profile, counts, n_shot=5, objective="classes", **training)
+            evaluation = _evaluation(profile, encoder, "finetuned", snr, n_shot)
+        else:
+            encoder = encoder_run(profile, counts, n_shot, **training)
+            evaluation = _evaluation(profile, encoder, "prototype", snr, n_shot)
+            if method.startswith("ProtoNet-CE"):
+                adaptation = _adaptation_run(profile, encoder)
+                evaluation = _evaluation(profile, encoder, "combined", snr, n_shot, adaptation)
+        cells.append(Cell(method, evaluation))
     return cells
+
+
+def table_2(
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    heads: Sequence[str] = tuple(TABLE_2_HEADS),
+    **training,
+) -> list[Cell]:
+    """Cells of Table 2: which distance decides, with Remark 1's other combinations; trained on one SNR."""
+    _check_known("head", heads, TABLE_2_HEADS)
+    cells = []
+    for n_shot, snr, name in product(shots, snrs, heads):
+        encoder = encoder_run(profile, single(snr, profile), n_shot, **training)
+        adaptation = None if name == "d" else _adaptation_run(profile, encoder)
+        cells.append(Cell(name, _evaluation(profile, encoder, TABLE_2_HEADS[name], snr, n_shot, adaptation)))
+    return cells
+
+
+def table_3(
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    mixes: Sequence[str] = TABLE_3_MIXES,
+    **training,
+) -> list[Cell]:
+    """Cells of Table 3: ProtoNet3D trained on one SNR, on all samples of all SNRs, and on a third of each."""
+    _check_known("mix", mixes, TABLE_3_MIXES)
+    cells = []
+    for n_shot, snr, mix in product(shots, snrs, mixes):
+        counts = {"Single": single(snr, profile), "Mix100": mix_100(profile), "Mix34": mix_34(profile)}[mix]
+        encoder = encoder_run(profile, counts, n_shot, **training)
+        cells.append(Cell(mix, _evaluation(profile, encoder, "prototype", snr, n_shot)))
+    return cells
+
+
+def _check_known(what: str, names: Sequence[str], known: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{what} '{unknown[0]}' is unknown: use some of {', '.join(known)}")

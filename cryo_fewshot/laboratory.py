@@ -11,14 +11,21 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .adaptation import Adaptation, adapted_logits, combined_logits
+from .adaptation import (
+    Adaptation,
+    adapted_logits,
+    combined_logits,
+    product_logits,
+    weighted_logits,
+    z_scored_logits,
+)
 from .compute import autocast, default_device, keep_freed_memory
 from .dataset import ClassSplit, SubtomogramSet, simulate_set, split_classes
 from .encoder import Encoder3D, embed
 from .episodes import Episodes, sample_episodes
 from .errors import UserError
 from .evaluation import Head, confusion, correct_counts, mean_and_interval, predict
-from .experiments import AdaptationRun, EncoderRun, Evaluation, profile_named
+from .experiments import AdaptationRun, Cell, EncoderRun, Evaluation, profile_named
 from .finetune import finetuned_logits
 from .protonet import prototype_logits
 from .randomness import seed_from
@@ -26,7 +33,15 @@ from .results import Store, results_folder
 from .training import History, fit
 
 PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": finetuned_logits}
-ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {"adapted": adapted_logits, "combined": combined_logits}
+ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {
+    "adapted": adapted_logits,
+    "combined": combined_logits,
+    "product": product_logits,
+    "weighted": weighted_logits,
+    "z-scored": z_scored_logits,
+}
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Weights of d* that 'weighted' chooses from, on validation episodes."""
 
 
 def open_laboratory(profile: str, show_progress: bool = False) -> "Laboratory":
@@ -174,8 +189,8 @@ class Laboratory:
         return Adaptation(_new_encoder(run.encoder).embedding_dim, run.variant, run.layer_norm)
 
     def _train_adaptation(self, run: AdaptationRun) -> tuple[dict, float, dict]:
-        if run.loss not in ADAPTED_HEADS:
-            raise UserError(f"loss '{run.loss}' is unknown: use one of {', '.join(ADAPTED_HEADS)}")
+        if run.loss not in ("adapted", "combined"):
+            raise UserError(f"loss '{run.loss}' is unknown: use 'adapted' or 'combined'")
         encoder_run = run.encoder
         base, validation = (self.volumes(encoder_run, role, encoder_run.snr_counts) for role in ("base", "validation"))
         base_embeddings, validation_embeddings = (
@@ -274,8 +289,24 @@ class Laboratory:
         if evaluation.adaptation is None:
             raise UserError(f"head '{evaluation.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
         model = self.adaptation(evaluation.adaptation)
+        head = partial(ADAPTED_HEADS[evaluation.head], model)
+        if evaluation.head == "weighted":
+            head = partial(head, weight=self._best_weight(evaluation, model))
         with torch.no_grad():
-            return partial(ADAPTED_HEADS[evaluation.head], model), model.project(embeddings)
+            return head, model.project(embeddings)
+
+    def _best_weight(self, evaluation: Evaluation, model: Adaptation) -> float:
+        """The weight of d* with the best accuracy on validation episodes; the smallest of equals."""
+        run = evaluation.encoder
+        validation = self.volumes(run, "validation", run.snr_counts)
+        with torch.no_grad():
+            projected = model.project(self.embeddings(run, "validation", run.snr_counts))
+        checked = self.episodes(run, "validation", validation, run.n_validation_episodes)
+        scores = [
+            correct_counts(predict(projected, checked, partial(weighted_logits, model, weight=weight))).mean()
+            for weight in WEIGHTS
+        ]
+        return WEIGHTS[int(np.argmax(scores))]
 
     # ---------------------------------------------------------------- many at once
 
@@ -291,6 +322,10 @@ class Laboratory:
                 self._embeddings.clear()
         return [self.evaluate(evaluation) for evaluation in evaluations]
 
+    def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
+        """The entries of a table's cells, in their order."""
+        return self.run(cell.evaluation for cell in cells)
+
     def missing(self, evaluations: Iterable[Evaluation]) -> list[EncoderRun | AdaptationRun]:
         """Trainings that the evaluations still need."""
         waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
@@ -303,14 +338,15 @@ class Laboratory:
         probe = next((run for run in runs if isinstance(run, EncoderRun)), None) or runs[0].encoder
         encoder, n = _new_encoder(probe).to(self.device), 16
         volumes = torch.randn(n, *(encoder.box,) * 3, device=self.device)
-        for _ in range(2):  # the first step includes start-up
+        steps = []
+        for _ in range(5):
             started = time.perf_counter()
             with autocast(self.device, probe.precision):
                 encoder(volumes).square().mean().backward()
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - started
-        return sum(run.cost for run in runs) / n * seconds
+            steps.append(time.perf_counter() - started)
+        return sum(run.cost for run in runs) / n * min(steps)  # the first ones include start-up
 
     @contextlib.contextmanager
     def _progress(self, total: int):

@@ -112,6 +112,29 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def accuracy_by_class(frame: pd.DataFrame) -> Figure:
+    """Accuracy of each class with its interval, the hardest at the bottom, a colour per number of shots.
+
+    frame : columns class, n_shot, n_way, accuracy, low, high
+    """
+    order = frame.groupby("class")["accuracy"].mean().sort_values().index.tolist()
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.4 * len(order)))
+    for number, (n_shot, part) in enumerate(frame.groupby("n_shot", sort=False)):
+        rows = [order.index(name) + 0.12 - 0.24 * number for name in part["class"]]
+        spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
+        colour = (METHOD_COLOURS["ProtoNet-CE"], METHOD_COLOURS["ProtoNet3D"], *OTHER_COLOURS)[number]
+        ax.errorbar(
+            part["accuracy"], rows, xerr=np.abs(spread), fmt="os^D"[number], color=colour, label=f"{n_shot}-shot"
+        )
+    ax.axvline(
+        1 / frame["n_way"].iloc[0], color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0, label="chance"
+    )
+    ax.set_yticks(range(len(order)), order)
+    ax.set(xlim=(0, 1.02), xlabel="Accuracy")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Heat map of a confusion matrix in percent of each true class.
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
-from .experiments import profile_named, table_1
+from .experiments import profile_named, table_1, table_2, table_3
 from .laboratory import open_laboratory
 from .results import results_folder
-from .tables import claims_frame, table_1_frame, write_csv
+from .tables import claims_frame, class_frame, precision_frame, tidy_frame, write_csv
 
 
 def default_profile() -> str:
@@ -26,16 +26,19 @@ def reproduce(profile_name: str, with_book: bool = True) -> Path:
     profile = profile_named(profile_name)
     laboratory = open_laboratory(profile.name, show_progress=True)
     print(f"Profile '{profile.name}' on {laboratory.device}, {profile.precision}: {profile.note}.")
-    cells = table_1(profile)
-    evaluations = [cell.evaluation for cell in cells]
+    tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
+    evaluations = [cell.evaluation for cells in tables.values() for cell in cells]
     missing = laboratory.missing(evaluations)
     if missing:
         minutes = laboratory.estimated_seconds(missing) / 60
         print(f"{len(missing)} trainings to run, about {minutes:.0f} minutes here; stop and restart as you like.")
-    entries = laboratory.run(evaluations)
+    laboratory.run(evaluations)
     folder = results_folder(profile.name)
-    write_csv(table_1_frame(cells, entries), folder / "tables" / "table1.csv")
-    write_csv(claims_frame(cells, entries), folder / "tables" / "claims.csv")
+    frames = {name: tidy_frame(cells, laboratory.run_cells(cells)) for name, cells in tables.items()}
+    first = tables["table1"], laboratory.run_cells(tables["table1"])
+    frames |= {"table_a": precision_frame(*first), "classes": class_frame(*first), "claims": claims_frame(*first)}
+    for name, frame in frames.items():
+        write_csv(frame, folder / "tables" / f"{name}.csv")
     print(f"Tables: {folder / 'tables'}")
     return build_profile_book(profile.name) if with_book else folder
 

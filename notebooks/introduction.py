@@ -22,15 +22,16 @@ profile = "quick"  # smoke, quick, cpu or paper
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
+from cryo_fewshot.display import findings, show_claims
 from cryo_fewshot.experiments import profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import accuracy_by_snr, use_style
-from cryo_fewshot.tables import claims_frame, findings, protocol_line, show_claims, table_1_frame
+from cryo_fewshot.tables import claims_frame, tidy_frame
 
 use_style()
 cells = table_1(profile_named(profile))
-entries = open_laboratory(profile).run(cell.evaluation for cell in cells)
-table = table_1_frame(cells, entries)
+entries = open_laboratory(profile).run_cells(cells)
+table = tidy_frame(cells, entries)
 claims = claims_frame(cells, entries)
 Markdown(findings(table, claims, profile_named(profile).note))
 

@@ -26,18 +26,12 @@ train_seed = 0  # initial weights and training episodes
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
+from cryo_fewshot.display import protocol_line, provenance_line, show_accuracies, show_claims, training_seconds
 from cryo_fewshot.experiments import numbers, profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
+from cryo_fewshot.paper import TABLE_1_CLAIMS
 from cryo_fewshot.plots import accuracy_by_snr, use_style
-from cryo_fewshot.tables import (
-    claims_frame,
-    protocol_line,
-    provenance_line,
-    show_claims,
-    show_table_1,
-    table_1_frame,
-    training_seconds,
-)
+from cryo_fewshot.tables import claims_frame, tidy_frame
 
 use_style()
 settings = profile_named(profile)
@@ -54,9 +48,9 @@ Markdown(f"**Protocol.** {protocol_line(cells, settings.note)}")
 
 # %% tags=["hide-input"]
 laboratory = open_laboratory(profile)
-entries = laboratory.run(cell.evaluation for cell in cells)
-table = table_1_frame(cells, entries)
-show_table_1(table)
+entries = laboratory.run_cells(cells)
+table = tidy_frame(cells, entries)
+show_accuracies(table, TABLE_1_CLAIMS)
 
 # %% [markdown]
 # Mean accuracy and the half-width of its 95 % interval over all test episodes, which are the same for every method.
@@ -83,12 +77,12 @@ show_claims(claims)
 # The paper tests on 100 episodes. The first 100 of this run give:
 
 # %% tags=["hide-input"]
-show_table_1(table[table["n_episodes"] == table["n_episodes"].min()])
+show_accuracies(table[table["n_episodes"] == table["n_episodes"].min()], TABLE_1_CLAIMS)
 
 # %% tags=["hide-input"]
 minutes = training_seconds(laboratory.store, cells) / 60
 Markdown(f"**Provenance.** {provenance_line(entries)} Training took {minutes:.1f} minutes in all.")
 
-# %% tags=["nbval-check-output", "hide-input"]
+# %% tags=["nbval-check-output", "hide-cell"]
 for method, part in table.groupby("method", sort=False):
     print(method, " ".join(f"{accuracy:.3f}" for accuracy in part["accuracy"]))
