@@ -20,12 +20,14 @@ from .files import write_atomically
 BOOK_NOTEBOOKS = (
     "introduction",
     "structures",
+    "figure1",
     "table1",
     "table2",
     "table3",
     "table_a",
     "figure2",
     "figure3",
+    "figure_b",
     "status",
 )
 """Notebooks that are pages of the book, in the order of its table of contents."""

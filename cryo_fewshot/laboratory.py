@@ -243,14 +243,11 @@ class Laboratory:
         """The stored entry of an evaluation: accuracy, interval, correct counts per episode, confusion."""
         return self.store.compute(evaluation, partial(self._evaluate, evaluation))
 
-    def _evaluate(self, evaluation: Evaluation) -> tuple[dict, float, None]:
-        run, counts = evaluation.encoder, ((evaluation.snr, evaluation.encoder.data.n_per_class),)
-        head, embeddings = self._head(evaluation, self.embeddings(run, "novel", counts))
-        names = self.split(run).novel
-        labels = np.repeat(np.arange(len(names)), run.data.n_per_class)
-        # Seeded by the test's own size alone: the same episodes for every method and SNR.
-        episodes = sample_episodes(
-            labels,
+    def novel_episodes(self, evaluation: Evaluation) -> Episodes:
+        """The test episodes: seeded by the test's own size alone, so the same ones for every method and SNR."""
+        names, n_per_class = self.split(evaluation.encoder).novel, evaluation.encoder.data.n_per_class
+        return sample_episodes(
+            np.repeat(np.arange(len(names)), n_per_class),
             range(len(names)),
             n_way=evaluation.n_way,
             n_shot=evaluation.n_shot,
@@ -259,9 +256,22 @@ class Laboratory:
             seed=seed_from("novel", evaluation.episode_seed),
             class_names=names,
         )
+
+    def novel_embeddings(self, evaluation: Evaluation) -> torch.Tensor:
+        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class."""
+        run = evaluation.encoder
+        return self.embeddings(run, "novel", ((evaluation.snr, run.data.n_per_class),))
+
+    def predictions(self, evaluation: Evaluation) -> np.ndarray:
+        """Predicted way of each query, `(n_episodes, n_way, n_query)`."""
+        head, embeddings = self._head(evaluation, self.novel_embeddings(evaluation))
+        return predict(embeddings, self.novel_episodes(evaluation), head)
+
+    def _evaluate(self, evaluation: Evaluation) -> tuple[dict, float, None]:
         started = time.perf_counter()
-        predictions = predict(embeddings, episodes, head)
+        episodes, predictions = self.novel_episodes(evaluation), self.predictions(evaluation)
         seconds = time.perf_counter() - started
+        names = self.split(evaluation.encoder).novel
         n_queries = int(episodes.query[0].size)
         correct = correct_counts(predictions)
         accuracy, interval = mean_and_interval(correct / n_queries)

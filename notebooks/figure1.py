@@ -1,0 +1,66 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     name: python3
+#     display_name: Python 3
+#     language: python
+# ---
+
+# %% [markdown]
+# # Figure 1: one task, from subtomograms to the decision
+#
+# The paper's Figure 1 is a drawing of the method. This is the method at work: one task with three classes that the
+# network has never seen, three labelled subtomograms of each, and one query.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick, cpu or paper
+snr = 0.1  # ratio of variances, signal to noise
+n_way = 3  # classes of the task
+n_shot = 3  # labelled subtomograms per class
+number = 0  # which of the test tasks
+query = 0  # which of its queries, counted class by class
+
+# %% tags=["hide-input"]
+from dataclasses import replace
+
+from IPython.display import Markdown
+
+from cryo_fewshot.display import provenance_line
+from cryo_fewshot.experiments import profile_named, table_1
+from cryo_fewshot.laboratory import open_laboratory
+from cryo_fewshot.plots import episode_figure, use_style
+from cryo_fewshot.studies import EpisodeView, sample_volume, view_episode
+
+use_style()
+cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]
+evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
+entry = view_episode(open_laboratory(profile), EpisodeView(evaluation=evaluation, number=number, query=query))
+view = entry["result"]
+Markdown(
+    f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}, query {query}, which is a "
+    f"{view['classes'][view['right']]}. Encoder and attention were trained 5-way 5-shot; profile {profile}."
+)
+
+# %% tags=["hide-input"]
+supports = [
+    [sample_volume(evaluation, name, sample) for sample in samples]
+    for name, samples in zip(view["classes"], view["support"], strict=True)
+]
+episode_figure(view, supports, sample_volume(evaluation, view["classes"][view["right"]], view["query"]));
+
+# %% [markdown]
+# **Top.** The middle slice of each labelled subtomogram, a row per class, and of the query. **Middle.** Their
+# embeddings, seen along the two directions in which they spread most: dots are labelled subtomograms, stars the
+# prototypes (their means), the diamond is the query. On the right the attention has adapted prototypes and query to
+# this very task. The drawing flattens hundreds of dimensions into two; the true distances stand below. **Bottom.** The
+# squared distance of the query to each prototype in both spaces, and their sum. The shortest bar, outlined, is the
+# answer.
+
+# %% tags=["hide-input"]
+plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
+total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
+distances = {"d": plain, "d*": adapted, "d + d*": total}
+said = ", ".join(f"{name} says {view['classes'][values.index(min(values))]}" for name, values in distances.items())
+Markdown(f"The query is a {view['classes'][view['right']]}: {said}. {provenance_line([entry])}")
