@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from .errors import UserError
 from .evaluation import mean_and_interval
 from .experiments import Cell
 from .files import write_atomically
@@ -69,6 +70,8 @@ def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: s
             difference, interval = paired_difference(entry, other)
             values = {"against": against, "difference": difference, "ci95": interval}
             rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, **values))
+    if not rows:
+        raise UserError(f"nothing to compare with '{against}': name it and at least one other method")
     return pd.DataFrame(rows)
 
 
@@ -130,7 +133,7 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
                     "verdict": _verdict(claim, value, interval),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["claim", "n_shot", "paper", "this_work", "ci95", "difference", "verdict"])
 
 
 def paper_words(claim: Claim) -> str:

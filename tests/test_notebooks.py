@@ -1,0 +1,60 @@
+"""Every notebook runs with small parameters, and shows the numbers of the store."""
+
+import json
+import re
+
+import pytest
+
+from cryo_fewshot.book import BOOK_NOTEBOOKS, notebook_parameters, run_notebook
+from cryo_fewshot.experiments import profile_named, table_1, table_2, table_3
+from cryo_fewshot.laboratory import Laboratory
+from cryo_fewshot.results import Store
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with the smoke profile's trainings and evaluations in it."""
+    folder = tmp_path_factory.mktemp("results")
+    laboratory = Laboratory(Store(folder / "smoke"))
+    smoke = profile_named("smoke")
+    for table in (table_1, table_2, table_3):
+        laboratory.run_cells(table(smoke))
+    return folder
+
+
+def executed(name, parameters, results, tmp_path, monkeypatch) -> list[dict]:
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(results))
+    if "profile" in notebook_parameters(name):
+        parameters = {"profile": "smoke", **parameters}
+    return json.loads(run_notebook(name, parameters, tmp_path / "out.ipynb").read_text())["cells"]
+
+
+def printed(cells) -> str:
+    """What the cell prints that nbval checks."""
+    checked = [cell for cell in cells if "nbval-check-output" in cell["metadata"].get("tags", [])]
+    return "".join("".join(output.get("text", "")) for cell in checked for output in cell["outputs"])
+
+
+@pytest.mark.parametrize("name", BOOK_NOTEBOOKS)
+def test_a_notebook_runs(name, results, tmp_path, monkeypatch):
+    cells = executed(name, {}, results, tmp_path, monkeypatch)
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    assert shown and not any(output["output_type"] == "error" for output in shown)
+
+
+@pytest.mark.parametrize("name, table", [("table1", table_1), ("table2", table_2), ("table3", table_3)])
+def test_a_table_shows_the_numbers_of_the_store(name, table, results, tmp_path, monkeypatch):
+    lines = printed(executed(name, {}, results, tmp_path, monkeypatch)).splitlines()
+    cells = table(profile_named("smoke"))
+    entries = Laboratory(Store(results / "smoke")).run_cells(cells)
+    assert len(lines) == len({cell.method for cell in cells})
+    for line in lines:
+        of_method = [e["result"] for c, e in zip(cells, entries, strict=True) if line.startswith(f"{c.method} 0")]
+        wanted = [f"{result[key]:.3f}" for result in of_method for key in ("accuracy_100", "accuracy")]
+        assert re.findall(r"\d\.\d{3}", line) == wanted
+
+
+def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
+    cells = executed("table1", {"snrs": "0.1", "n_shot": 3, "methods": "ProtoNet3D"}, results, tmp_path, monkeypatch)
+    assert len(re.findall(r"\d\.\d{3}", printed(cells))) == 2
+    assert "3-shot" in json.dumps(cells)
