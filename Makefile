@@ -27,8 +27,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 setup: $(VENV)/.installed  ## the environment in .venv
 
 .PHONY: reproduce
-reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu or paper
-	@$(RUN) -m cryo_fewshot reproduce --profile $(PROFILE)
+reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu or paper; MINUTES=9 stops in time
+	@$(RUN) -m cryo_fewshot reproduce --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: notebook
 notebook: setup  ## one notebook with new parameters: NB=table1 P="snrs='0.1' n_shot=3"
@@ -58,6 +58,10 @@ lock:  ## refresh requirements.lock from a fresh environment
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(PYTHON) -m venv "$$tmp" \
 	  && "$$tmp/bin/pip" install --quiet torch==2.13.0 && "$$tmp/bin/pip" install --quiet '.[book,test]' \
 	  && "$$tmp/bin/pip" freeze --exclude cryo-fewshot | sed "s,+[a-z0-9.]*$$,," > requirements.lock
+
+.PHONY: bench
+bench: setup  ## measure this package, a plain reference and the machine's limit, side by side
+	@$(RUN) benchmarks/bench.py
 
 .PHONY: doctor
 doctor: setup  ## versions, device, memory

@@ -16,12 +16,20 @@ ProfileOption = Annotated[
 
 
 @app.command()
-def reproduce(profile: ProfileOption = "auto", book: bool = True):
+def reproduce(
+    profile: ProfileOption = "auto",
+    book: bool = True,
+    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
+):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
     from . import reproduce as pipeline
+    from .laboratory import OutOfTime
 
-    path = pipeline.reproduce(pipeline.default_profile() if profile == "auto" else profile, with_book=book)
-    print(f"Done: {path}")
+    try:
+        path = pipeline.reproduce(pipeline.default_profile() if profile == "auto" else profile, book, minutes)
+        print(f"Done: {path}")
+    except OutOfTime:
+        print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """The 3D encoder of ProtoNet3D, and its folded form for fast inference."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import nn
 
-from .compute import autocast
 from .errors import UserError
 
 
@@ -75,7 +76,7 @@ class FoldedEncoder(nn.Module):
         for weight, bias in zip(self.weights, self.biases, strict=True):
             features = nn.functional.conv3d(features, weight, padding=1)
             features = nn.functional.max_pool3d(features, 2)
-            features = torch.relu(features + bias.to(features.dtype).view(-1, 1, 1, 1))
+            features = torch.relu(features + bias.view(-1, 1, 1, 1))
         return features.contiguous().flatten(1).float()
 
 
@@ -85,7 +86,18 @@ def embed(encoder: Encoder3D, volumes: torch.Tensor, precision: str = "fp32", ch
 
     Chunks are small on a CPU, so that activations stay in cache, and large on a GPU.
     """
-    folded = FoldedEncoder(encoder).to(volumes.device)
-    chunk = chunk or (1024 if volumes.is_cuda else 4 * max(1, 40**3 // volumes[0].numel()))
-    with autocast(volumes.device, precision):
-        return torch.cat([folded(part) for part in volumes.split(chunk)])
+    return torch.cat(list(embed_stream(encoder, [volumes], precision, chunk)))
+
+
+@torch.no_grad()
+def embed_stream(
+    encoder: Encoder3D, batches: Iterable[torch.Tensor], precision: str = "fp32", chunk: int | None = None
+) -> Iterator[torch.Tensor]:
+    """Embed batches of volumes one after the other, in constant memory: yields `(n, embedding_dim)` for each."""
+    number_format = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    folded = None
+    for batch in batches:
+        if folded is None:
+            folded = FoldedEncoder(encoder).to(batch.device, number_format)
+        size = chunk or (1024 if batch.is_cuda else 4 * max(1, 40**3 // batch[0].numel()))
+        yield torch.cat([folded(part.to(number_format)) for part in batch.split(size)])

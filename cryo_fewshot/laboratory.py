@@ -44,9 +44,13 @@ WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """Weights of d* that 'weighted' chooses from, on validation episodes."""
 
 
-def open_laboratory(profile: str, show_progress: bool = False) -> "Laboratory":
+class OutOfTime(Exception):
+    """The time that was given is over; the same command goes on from here."""
+
+
+def open_laboratory(profile: str, **settings) -> "Laboratory":
     """The laboratory that keeps its results where the notebooks and the book look for them."""
-    return Laboratory(Store(results_folder(profile_named(profile).name)), show_progress=show_progress)
+    return Laboratory(Store(results_folder(profile_named(profile).name)), **settings)
 
 
 class Laboratory:
@@ -57,10 +61,18 @@ class Laboratory:
     store : where results lie
     device : default the GPU where there is one
     show_progress : a bar of training volumes with the time left
+    deadline : on the clock of `time.monotonic`; past it, `OutOfTime` is raised at the next checkpoint
     """
 
-    def __init__(self, store: Store, device: torch.device | None = None, show_progress: bool = False):
+    def __init__(
+        self,
+        store: Store,
+        device: torch.device | None = None,
+        show_progress: bool = False,
+        deadline: float | None = None,
+    ):
         self.store = store
+        self.deadline = deadline
         self.device = device or default_device()
         self.show_progress = show_progress
         self._bar: tqdm | None = None
@@ -98,6 +110,10 @@ class Laboratory:
             class_names=subtomograms.class_names,
         )
 
+    def _drawn(self, episodes: Episodes) -> torch.Tensor:
+        """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
+        return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(self.device)
+
     # ---------------------------------------------------------------- encoders
 
     def encoder(self, run: EncoderRun) -> Encoder3D:
@@ -134,6 +150,7 @@ class Laboratory:
             run.schedule,
             self._checkpoint(run),
             lambda n_steps: self._advance(n_steps * run.volumes_per_step),
+            self.check_time,
         )
         return _history_result(history), history.seconds, encoder.state_dict()
 
@@ -143,8 +160,7 @@ class Laboratory:
         """Equation 3 for each episode of an epoch."""
         episodes = self.episodes(run, "base", base, run.schedule.steps_per_epoch, epoch)
         target = torch.arange(run.n_way, device=self.device).repeat_interleave(run.n_query)
-        for support, query in zip(episodes.support, episodes.query, strict=True):
-            drawn = torch.from_numpy(np.concatenate([support, query], axis=1)).to(self.device)
+        for drawn in self._drawn(episodes):
             with autocast(self.device, run.precision):
                 embeddings = encoder(base.volumes[drawn.flatten()])
             embeddings = embeddings.unflatten(0, drawn.shape)
@@ -156,13 +172,13 @@ class Laboratory:
     ) -> Iterator[torch.Tensor]:
         """Cross entropy over the base classes, in batches that hold as many volumes as an episode."""
         rng = np.random.default_rng(seed_from("batches", run.seed, epoch))
-        labels = torch.from_numpy(base.labels)
-        for _ in range(run.schedule.steps_per_epoch):
-            repeats = run.volumes_per_step > len(base)
-            drawn = torch.from_numpy(rng.choice(len(base), run.volumes_per_step, replace=repeats))
+        labels = torch.from_numpy(base.labels).to(self.device)
+        size, repeats = run.volumes_per_step, run.volumes_per_step > len(base)
+        batches = [rng.choice(len(base), size, replace=repeats) for _ in range(run.schedule.steps_per_epoch)]
+        for drawn in torch.from_numpy(np.stack(batches)).to(self.device):
             with autocast(self.device, run.precision):
-                embeddings = model["encoder"](base.volumes[drawn.to(self.device)])
-            yield F.cross_entropy(model["layer"](embeddings), labels[drawn].to(self.device))
+                embeddings = model["encoder"](base.volumes[drawn])
+            yield F.cross_entropy(model["layer"](embeddings), labels[drawn])
 
     def embeddings(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> torch.Tensor:
         """Embeddings of the classes of a role, `(n, dim)`; computed once per encoder and set."""
@@ -204,8 +220,7 @@ class Laboratory:
 
         def losses(epoch: int) -> Iterator[torch.Tensor]:
             episodes = self.episodes(encoder_run, "base", base, run.schedule.steps_per_epoch, "attention", epoch)
-            for support, query in zip(episodes.support, episodes.query, strict=True):
-                drawn = torch.from_numpy(np.concatenate([support, query], axis=1)).to(self.device)
+            for drawn in self._drawn(episodes):
                 projected = model.project(base_embeddings[drawn])
                 logits = head(
                     projected[None, :, : run.encoder.n_shot], projected[None, :, run.encoder.n_shot :].flatten(1, 2)
@@ -226,6 +241,7 @@ class Laboratory:
             run.schedule,
             self._checkpoint(run),
             lambda n_steps: self._advance(n_steps * run.cost_per_step),
+            self.check_time,
         )
         return _history_result(history), history.seconds, model.state_dict()
 
@@ -329,12 +345,18 @@ class Laboratory:
                 for evaluation in waiting:
                     if evaluation.encoder == encoder:
                         self.evaluate(evaluation)
+                        self.check_time()
                 self._embeddings.clear()
         return [self.evaluate(evaluation) for evaluation in evaluations]
 
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
         """The entries of a table's cells, in their order."""
         return self.run(cell.evaluation for cell in cells)
+
+    def check_time(self) -> None:
+        """Raise OutOfTime past the deadline; what was finished is stored."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise OutOfTime
 
     def missing(self, evaluations: Iterable[Evaluation]) -> list[EncoderRun | AdaptationRun]:
         """Trainings that the evaluations still need."""

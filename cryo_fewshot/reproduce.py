@@ -17,21 +17,25 @@ def default_profile() -> str:
     return "paper" if torch.cuda.is_available() else "quick"
 
 
-def reproduce(profile_name: str, with_book: bool = True) -> Path:
+def reproduce(profile_name: str, with_book: bool = True, minutes: float | None = None) -> Path:
     """Run a profile, or what is missing of it, and return the rendered book (or the folder of results).
+
+    With `minutes`, trainings and evaluations stop cleanly once that time is over, by `laboratory.OutOfTime`.
 
     Killed at any moment, it goes on where it was: finished results are read from the store, a training from its last
     epoch, with the same numbers in the end.
     """
     profile = profile_named(profile_name)
-    laboratory = open_laboratory(profile.name, show_progress=True)
+    laboratory = open_laboratory(
+        profile.name, show_progress=True, deadline=None if minutes is None else time.monotonic() + 60 * minutes
+    )
     print(f"Profile '{profile.name}' on {laboratory.device}, {profile.precision}: {profile.note}.")
     tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
     evaluations = [cell.evaluation for cells in tables.values() for cell in cells]
     missing = laboratory.missing(evaluations)
     if missing:
-        minutes = laboratory.estimated_seconds(missing) / 60
-        print(f"{len(missing)} trainings to run, about {minutes:.0f} minutes here; stop and restart as you like.")
+        estimate = laboratory.estimated_seconds(missing) / 60
+        print(f"{len(missing)} trainings to run, about {estimate:.0f} minutes here; stop and restart as you like.")
     laboratory.run(evaluations)
     folder = results_folder(profile.name)
     frames = {name: tidy_frame(cells, laboratory.run_cells(cells)) for name, cells in tables.items()}

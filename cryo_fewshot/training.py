@@ -51,6 +51,7 @@ def fit(
     schedule: Schedule,
     checkpoint: Path | None = None,
     progress: Callable[[int], object] = lambda n_steps: None,
+    after_checkpoint: Callable[[], object] = lambda: None,
 ) -> History:
     """Train `model` in place and leave it in the state with the best validation accuracy, in evaluation mode.
 
@@ -60,6 +61,7 @@ def fit(
         so that a resumed run equals an uninterrupted one bit for bit
     validate : accuracy of the model as it stands, between 0 and 1
     checkpoint : written after every epoch, read at the start where it exists, left for the caller to remove
+    after_checkpoint : called once an epoch is safe; may raise to end the training there
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.999))
     history, best = History([], []), None
@@ -90,6 +92,7 @@ def fit(
         history.seconds += time.perf_counter() - started
         if checkpoint is not None:
             _write_checkpoint(checkpoint, model, optimizer, history, best)
+        after_checkpoint()
     model.load_state_dict(best)
     model.eval()
     return history

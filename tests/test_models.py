@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from cryo_fewshot.adaptation import Adaptation, adapted_logits, combined_logits
-from cryo_fewshot.encoder import Encoder3D, FoldedEncoder, embed
+from cryo_fewshot.encoder import Encoder3D, FoldedEncoder, embed, embed_stream
 from cryo_fewshot.episodes import sample_episodes
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
@@ -73,6 +73,10 @@ def test_the_folded_encoder_equals_the_encoder_in_evaluation():
     with torch.no_grad():
         assert torch.allclose(FoldedEncoder(encoder)(volumes), encoder(volumes), rtol=1e-4, atol=1e-5)
         assert torch.allclose(embed(encoder, volumes, chunk=2), encoder(volumes), rtol=1e-4, atol=1e-5)
+        streamed = torch.cat(list(embed_stream(encoder, volumes.split(4))))
+        assert torch.allclose(streamed, encoder(volumes), rtol=1e-4, atol=1e-5)
+        in_bf16 = embed(encoder, volumes, precision="bf16")
+        assert ((in_bf16 - encoder(volumes)).norm() / encoder(volumes).norm()) < 1e-2
 
 
 def test_a_wrong_box_is_refused_with_both_sizes():
