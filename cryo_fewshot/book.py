@@ -24,6 +24,7 @@ BOOK_NOTEBOOKS = (
     "table1",
     "table2",
     "table3",
+    "table4",
     "table_a",
     "figure2",
     "figure3",

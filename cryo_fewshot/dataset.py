@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -71,6 +72,28 @@ class SimulatedData:
     def class_names(self) -> tuple[str, ...]:
         return class_keys(self.class_set) + ((EMPTY,) if self.with_empty else ())
 
+    @property
+    def box(self) -> int:
+        """Voxels along one edge of a finished volume."""
+        return self.microscope.final_box
+
+    @property
+    def voxel_size_nm(self) -> float:
+        """Edge of a voxel of a finished volume."""
+        return self.microscope.final_voxel_size_nm
+
+    def count_of(self, name: str, count: int) -> int:
+        """Samples of a class where `count` are asked of each."""
+        return count
+
+    def beads_of(self, name: str, seeds: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray] | None]:
+        """Positions and masses of the samples of a class, one per seed; None for no macromolecule."""
+        return [None if name == EMPTY else _beads(name)] * len(seeds)
+
+    def subtomograms(self, snr_counts: dict[float, int], class_names: Sequence[str], device) -> "SubtomogramSet":
+        """The volumes of some classes, see `simulate_set`."""
+        return simulate_set(self, snr_counts, class_names, device)
+
     def sample_seeds(self, name: str, snr: float, start: int = 0, count: int | None = None) -> torch.Tensor:
         """Seeds of samples start..start+count of one class at one SNR, `(count,)` int64."""
         first = seed_from("subtomogram", self.seed, name, snr)
@@ -90,34 +113,36 @@ def simulate_set(
     Sample i of a class at an SNR is the same in every set made from one recipe, so subsets agree (Mix34 is a part of
     Mix100). `progress` is called with the number of volumes of each finished chunk.
     """
-    beads = {}
-    for name in class_names:
-        entry = None if name == EMPTY else load_complex(name)
-        beads[name] = entry and (entry.positions_nm, entry.masses_kda)
-    box = recipe.microscope.final_box
-    n_total = len(class_names) * sum(snr_counts.values())
+    box = recipe.box
+    n_total = sum(recipe.count_of(name, count) for name in class_names for count in snr_counts.values())
     volumes = torch.empty(n_total, box, box, box, device=device)
     labels, snrs, done = [], [], 0
     for snr, count in snr_counts.items():
         if count > recipe.n_per_class:
             raise UserError(f"{count} samples asked of n_per_class={recipe.n_per_class}: raise n_per_class")
         for label, name in enumerate(class_names):
-            seeds = recipe.sample_seeds(name, snr, count=count)
+            seeds = recipe.sample_seeds(name, snr, count=recipe.count_of(name, count))
             for part in seeds.split(chunk):
                 volumes[done : done + len(part)] = simulate(
-                    [beads[name]] * len(part), part, snr, recipe.microscope, device
+                    recipe.beads_of(name, part), part, snr, recipe.microscope, device
                 )
                 done += len(part)
                 progress(len(part))
-            labels.append(np.full(count, label))
-            snrs.append(np.full(count, snr))
+            labels.append(np.full(len(seeds), label))
+            snrs.append(np.full(len(seeds), snr))
     return SubtomogramSet(
         volumes=volumes,
         labels=np.concatenate(labels),
         class_names=tuple(class_names),
         snrs=np.concatenate(snrs),
-        voxel_size_nm=recipe.microscope.final_voxel_size_nm,
+        voxel_size_nm=recipe.voxel_size_nm,
     )
+
+
+@lru_cache(maxsize=64)
+def _beads(name: str) -> tuple[np.ndarray, np.ndarray]:
+    entry = load_complex(name)
+    return entry.positions_nm, entry.masses_kda
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Stored results as what a reader of the book sees: styled tables and sentences whose numbers are read off the runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from .dataset import split_classes
 from .experiments import PROFILES, Cell
 from .paper import NOT_QUOTED, Claim
 from .results import Store
+from .standins import StandIn
 from .tables import paper_words
 
 
@@ -37,6 +39,33 @@ def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io
     table = pd.DataFrame.from_dict(shown | paper, orient="index")[columns]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
     return _plain_style(table)
+
+
+def show_real_data(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """Table 4 for reading: per set and shot this work, the paper and the difference."""
+    frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
+    shown: dict[tuple[str, str], dict] = {}
+    for row in frame.itertuples():
+        column = (row.class_set, f"{row.n_shot}-shot")
+        unknown = pd.isna(row.paper)
+        shown.setdefault((row.method, "this work"), {})[column] = _with_interval(f"{row.accuracy:.3f}", row.ci95)
+        shown.setdefault((row.method, "paper"), {})[column] = NOT_QUOTED if unknown else f"{row.paper:g}"
+        gap = "–" if unknown else _with_interval(f"{row.accuracy - row.paper:+.3f}", row.ci95)
+        shown.setdefault((row.method, "difference"), {})[column] = gap
+    table = pd.DataFrame(list(shown.values()), index=pd.MultiIndex.from_tuples(shown))
+    table.columns = pd.MultiIndex.from_tuples(table.columns)
+    return _plain_style(table)
+
+
+def show_stand_ins(recipes: Mapping[str, StandIn], split_seed: int) -> "pd.io.formats.style.Styler":
+    """What stands for what in the stand-ins, and which classes are trained on under a split."""
+    rows = []
+    for name, recipe in recipes.items():
+        split = split_classes(recipe.class_names, recipe.split_sizes, split_seed)
+        for key, words in recipe.description.items():
+            role = "training" if key in split.base else "test"
+            rows.append({"Set": name, "Class": key, "What it is": words, "Role": role})
+    return _plain_style(pd.DataFrame(rows)).hide(axis="index")
 
 
 def show_differences(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
@@ -93,12 +122,12 @@ def _plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
 def protocol_line(cells: Sequence[Cell], profile_note: str) -> str:
     """The protocol of a table in one line, printed before its numbers."""
     evaluation = cells[0].evaluation
-    run, microscope = evaluation.encoder, evaluation.encoder.data.microscope
+    run = evaluation.encoder
     shots = " and ".join(f"{n}-shot" for n in sorted({cell.evaluation.n_shot for cell in cells}, reverse=True))
     return (
         f"{evaluation.n_way}-way, {shots}, {evaluation.n_query} queries per class, {evaluation.n_episodes} test "
         f"episodes; class set {run.data.class_set}, {run.data.n_per_class} subtomograms per class and SNR, boxes of "
-        f"{microscope.final_box}^3 at {microscope.final_voxel_size_nm:g} nm; "
+        f"{run.data.box}^3 at {run.data.voxel_size_nm:g} nm; "
         f"split {'/'.join(map(str, run.split_sizes))} with seed "
         f"{run.split_seed}, training seed {run.seed}, data seed {run.data.seed}, {run.precision}. "
         f"Profile: {profile_note}."

@@ -1,17 +1,21 @@
 """What the paper runs, as data: specs of trainings and evaluations, the profiles, the cells of each table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from types import MappingProxyType
 
 from .compute import fast_precision
 from .dataset import SimulatedData
 from .errors import UserError
 from .imaging import Microscope
+from .readers import MeasuredData
+from .standins import GUO, NOBLE, StandIn
 from .training import Schedule
 
 PAPER_SNRS = (0.1, 0.05, 0.03)
 PAPER_SHOTS = (5, 1)
+STAND_INS = {"noble": NOBLE, "guo": GUO}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class EncoderRun:
     an episode); n_way, n_shot, n_query : of training and validation episodes; precision : 'fp32' or 'bf16'.
     """
 
-    data: SimulatedData
+    data: SimulatedData | MeasuredData
     split_sizes: tuple[int, int, int] = (10, 5, 8)
     split_seed: int = 0
     snr_counts: tuple[tuple[float, int], ...]
@@ -136,10 +140,10 @@ PROFILES = {
         ),
         Profile(
             name="quick",
-            note="reduced work: boxes binned to 20^3 at 2 nm, 120 training episodes at learning rate 1e-3",
+            note="reduced work: boxes binned to 20^3 at 2 nm, 100 training episodes at learning rate 1e-3",
             data=_HALF_BOX,
             n_blocks=3,
-            encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=20, learning_rate=1e-3),
+            encoder_schedule=Schedule(n_epochs=5, steps_per_epoch=20, learning_rate=1e-3),
             adaptation_schedule=Schedule(n_epochs=10, steps_per_epoch=40, learning_rate=1e-4),
         ),
         Profile(
@@ -226,10 +230,11 @@ def encoder_run(
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its method's name in the paper, and the evaluation that fills it."""
+    """A cell of a table: its method's name in the paper, the evaluation that fills it, the paper's number if quoted."""
 
     method: str
     evaluation: Evaluation
+    paper: float = float("nan")
 
 
 TABLE_1_METHODS = ("baseline", "ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
@@ -325,6 +330,45 @@ def table_3(
         counts = {"Single": single(snr, profile), "Mix100": mix_100(profile), "Mix34": mix_34(profile)}[mix]
         encoder = encoder_run(profile, counts, n_shot, **training)
         cells.append(Cell(mix, _evaluation(profile, encoder, "prototype", snr, n_shot)))
+    return cells
+
+
+TABLE_4_METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
+
+
+def stand_in(name: str, profile: Profile) -> StandIn:
+    """The stand-in of a real set, 'noble' or 'guo', at the size of a profile."""
+    _check_known("real data set", [name], STAND_INS)
+    recipe = STAND_INS[name]
+    microscope = replace(recipe.microscope, binning=profile.data.microscope.binning)
+    return replace(recipe, microscope=microscope, n_per_class=profile.data.n_per_class)
+
+
+def table_4(
+    profile: Profile,
+    data: StandIn | MeasuredData,
+    quoted: Mapping[tuple[str, int], float] = MappingProxyType({}),
+    *,
+    shots: Sequence[int] = PAPER_SHOTS,
+    methods: Sequence[str] = TABLE_4_METHODS,
+    **training,
+) -> list[Cell]:
+    """Cells of Table 4 for one real data set or its stand-in; models are selected on the training classes.
+
+    quoted : the paper's numbers by method and shots.
+    """
+    _check_known("method", methods, TABLE_4_METHODS)
+    profile = replace(profile, data=data, split_sizes=data.split_sizes)
+    training = {"n_way": data.n_way, **training}
+    cells = []
+    for n_shot, method in product(shots, methods):
+        is_baseline = method == "baseline"
+        objective = {"n_shot": 5, "objective": "classes"} if is_baseline else {"n_shot": n_shot}
+        encoder = encoder_run(profile, single(data.snr, profile), **objective, **training)
+        adaptation = _adaptation_run(profile, encoder) if method == "ProtoNet-CE" else None
+        head = {"baseline": "finetuned", "ProtoNet3D": "prototype", "ProtoNet-CE": "combined"}[method]
+        evaluation = _evaluation(profile, encoder, head, data.snr, n_shot, adaptation)
+        cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
     return cells
 
 

@@ -6,7 +6,7 @@ drawn. A binned volume is the Fourier crop of the unbinned volume of the same sa
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -208,7 +208,7 @@ def bead_spectra(
         weight = torch.from_numpy(np.concatenate(masses)).to(device, torch.float32)
         base = torch.from_numpy(np.concatenate(owner)).to(device) * grid**3
         _spread(volume, index, weight, base, grid)
-    return torch.fft.rfftn(volume.view(n_samples, grid, grid, grid), dim=(1, 2, 3)).flatten(1)
+    return _each(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3)), volume.view(n_samples, grid, grid, grid)).flatten(1)
 
 
 def _spread(volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, base: torch.Tensor, grid: int) -> None:
@@ -335,7 +335,15 @@ def _fine_box(microscope: Microscope) -> int:
 def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
     full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
     full[:, plan.in_final_box] = spectrum
-    return torch.fft.irfftn(full.view(-1, box, box, box // 2 + 1), s=(box,) * 3, dim=(1, 2, 3), norm="forward")
+    full = full.view(-1, box, box, box // 2 + 1)
+    return _each(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
+
+
+def _each(transform: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+    # On a CPU one by one: for some sizes the library's result depends, in its last bits, on the size of the batch.
+    return (
+        transform(batch) if batch.is_cuda or not len(batch) else torch.cat([transform(part) for part in batch.split(1)])
+    )
 
 
 def _standardised(volumes: torch.Tensor) -> torch.Tensor:

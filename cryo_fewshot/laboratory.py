@@ -20,7 +20,7 @@ from .adaptation import (
     z_scored_logits,
 )
 from .compute import autocast, default_device, keep_freed_memory
-from .dataset import ClassSplit, SubtomogramSet, simulate_set, split_classes
+from .dataset import ClassSplit, SubtomogramSet, split_classes
 from .encoder import Encoder3D, embed
 from .episodes import Episodes, sample_episodes
 from .errors import UserError
@@ -86,6 +86,10 @@ class Laboratory:
         """Classes of a run by role."""
         return split_classes(run.data.class_names, run.split_sizes, run.split_seed)
 
+    def selection_role(self, run: EncoderRun) -> str:
+        """Classes that models are selected on: without validation classes, as in the real sets, the base classes."""
+        return "validation" if self.split(run).validation else "base"
+
     def volumes(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> SubtomogramSet:
         """Subtomograms of the 'base', 'validation' or 'novel' classes of a run; the last few sets stay in memory."""
         names = getattr(self.split(run), role)
@@ -94,7 +98,7 @@ class Laboratory:
             if len(self._sets) >= 4:
                 self._sets.pop(next(iter(self._sets)))
             self._describe("simulating")
-            self._sets[key] = simulate_set(run.data, dict(snr_counts), names, self.device)
+            self._sets[key] = run.data.subtomograms(dict(snr_counts), names, self.device)
         return self._sets[key]
 
     def episodes(self, run: EncoderRun, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
@@ -135,7 +139,7 @@ class Laboratory:
         else:
             model = torch.nn.ModuleDict({"encoder": encoder})
             losses, head = partial(self._episode_losses, run, encoder, base), prototype_logits
-        validation = self.volumes(run, "validation", run.snr_counts)
+        validation = self.volumes(run, self.selection_role(run), run.snr_counts)
         checked = self.episodes(run, "validation", validation, run.n_validation_episodes)
 
         def validate() -> float:
@@ -208,9 +212,10 @@ class Laboratory:
         if run.loss not in ("adapted", "combined"):
             raise UserError(f"loss '{run.loss}' is unknown: use 'adapted' or 'combined'")
         encoder_run = run.encoder
-        base, validation = (self.volumes(encoder_run, role, encoder_run.snr_counts) for role in ("base", "validation"))
+        roles = "base", self.selection_role(encoder_run)
+        base, validation = (self.volumes(encoder_run, role, encoder_run.snr_counts) for role in roles)
         base_embeddings, validation_embeddings = (
-            self.embeddings(encoder_run, role, encoder_run.snr_counts) for role in ("base", "validation")
+            self.embeddings(encoder_run, role, encoder_run.snr_counts) for role in roles
         )
         checked = self.episodes(encoder_run, "validation", validation, encoder_run.n_validation_episodes)
         torch.manual_seed(seed_from("attention", run.seed) % 2**31)
@@ -261,9 +266,9 @@ class Laboratory:
 
     def novel_episodes(self, evaluation: Evaluation) -> Episodes:
         """The test episodes: seeded by the test's own size alone, so the same ones for every method and SNR."""
-        names, n_per_class = self.split(evaluation.encoder).novel, evaluation.encoder.data.n_per_class
+        data, names = evaluation.encoder.data, self.split(evaluation.encoder).novel
         return sample_episodes(
-            np.repeat(np.arange(len(names)), n_per_class),
+            np.repeat(np.arange(len(names)), [data.count_of(name, data.n_per_class) for name in names]),
             range(len(names)),
             n_way=evaluation.n_way,
             n_shot=evaluation.n_shot,
@@ -324,9 +329,10 @@ class Laboratory:
     def _best_weight(self, evaluation: Evaluation, model: Adaptation) -> float:
         """The weight of d* with the best accuracy on validation episodes; the smallest of equals."""
         run = evaluation.encoder
-        validation = self.volumes(run, "validation", run.snr_counts)
+        role = self.selection_role(run)
+        validation = self.volumes(run, role, run.snr_counts)
         with torch.no_grad():
-            projected = model.project(self.embeddings(run, "validation", run.snr_counts))
+            projected = model.project(self.embeddings(run, role, run.snr_counts))
         checked = self.episodes(run, "validation", validation, run.n_validation_episodes)
         scores = [
             correct_counts(predict(projected, checked, partial(weighted_logits, model, weight=weight))).mean()
@@ -403,7 +409,7 @@ class Laboratory:
 
 
 def _new_encoder(run: EncoderRun) -> Encoder3D:
-    return Encoder3D(run.data.microscope.final_box, run.n_blocks, run.width)
+    return Encoder3D(run.data.box, run.n_blocks, run.width)
 
 
 def _history_result(history: History) -> dict:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
-from .experiments import profile_named, table_1, table_2, table_3
+from .experiments import STAND_INS, profile_named, stand_in, table_1, table_2, table_3, table_4
 from .laboratory import open_laboratory
+from .paper import quoted_real
 from .results import results_folder
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, write_csv
 
@@ -31,6 +32,9 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
     )
     print(f"Profile '{profile.name}' on {laboratory.device}, {profile.precision}: {profile.note}.")
     tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
+    tables["table4"] = [
+        cell for name in STAND_INS for cell in table_4(profile, stand_in(name, profile), quoted_real(name))
+    ]
     evaluations = [cell.evaluation for cells in tables.values() for cell in cells]
     missing = laboratory.missing(evaluations)
     if missing:

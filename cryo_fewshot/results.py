@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,13 @@ def results_folder(profile: str) -> Path:
 
 
 def spec_dict(spec: Any) -> dict:
-    """A frozen spec as plain JSON data, with its type's name."""
-    return json.loads(json.dumps({"type": type(spec).__name__, **asdict(spec)}))
+    """A frozen spec as plain JSON data, with its type's name; fields left out of comparison are left out here."""
+    return json.loads(json.dumps({"type": type(spec).__name__, **_compared(spec)}))
+
+
+def _compared(spec: Any) -> dict:
+    values = {part.name: getattr(spec, part.name) for part in fields(spec) if part.compare}
+    return {name: _compared(value) if is_dataclass(value) else value for name, value in values.items()}
 
 
 def spec_hash(spec: Any) -> str:

@@ -13,7 +13,6 @@ from .experiments import Evaluation
 from .imaging import simulate
 from .laboratory import Laboratory
 from .protonet import prototypes, squared_distances
-from .structures import load_complex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +115,4 @@ def sample_volume(evaluation: Evaluation, name: str, number: int, snr: float | N
     """The subtomogram of that number of a class of an evaluation, `(b, b, b)`; `snr` other than its own on request."""
     data = evaluation.encoder.data
     seeds = data.sample_seeds(name, evaluation.snr, start=number, count=1)
-    entry = None if name == "empty" else load_complex(name)
-    beads = entry and (entry.positions_nm, entry.masses_kda)
-    return simulate([beads], seeds, snr or evaluation.snr, data.microscope)[0].numpy()
+    return simulate(data.beads_of(name, seeds), seeds, snr or evaluation.snr, data.microscope)[0].numpy()

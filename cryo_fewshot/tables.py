@@ -19,8 +19,8 @@ PAPER_EPISODES = 100
 def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """A tidy table of accuracies: a row per cell and number of episodes, the paper's 100 and all that were run.
 
-    The column `paper` is NaN throughout: the paper's text quotes no cell of its tables of simulated data. What it
-    does quote is in `claims_frame`.
+    The column `paper` is NaN where the text of the paper does not quote the cell, which is so for all its tables of
+    simulated data; what it does quote about those is in `claims_frame`.
     """
     rows = []
     for cell, entry in zip(cells, entries, strict=True):
@@ -96,7 +96,7 @@ def _row(cell: Cell, *, n_episodes: int, **values: object) -> dict:
         "class_set": evaluation.encoder.data.class_set,
         "split_seed": evaluation.encoder.split_seed,
         "train_seed": evaluation.encoder.seed,
-        "paper": float("nan"),
+        "paper": cell.paper,
     }
 
 

@@ -119,8 +119,9 @@ def test_a_projection_equals_a_real_space_sum(beads, angle):
     assert similarity > 0.99
 
 
-def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(beads):
-    microscope = Microscope(binning=2)
+@pytest.mark.parametrize("settings", [{}, {"binning": 2}, {"box": 16, "voxel_size_nm": 2.0}, {"box": 28}])
+def test_a_sample_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(beads, settings):
+    microscope = Microscope(**settings)
     batch = [beads if i % 3 else None for i in range(48)]
     whole = simulate(batch, SEEDS, 0.1, microscope)
     for size in (1, 7, 32):

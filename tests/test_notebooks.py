@@ -3,9 +3,12 @@
 import json
 import re
 
+import mrcfile
+import numpy as np
 import pytest
 
 from cryo_fewshot.book import BOOK_NOTEBOOKS, notebook_parameters, run_notebook
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.experiments import profile_named, table_1, table_2, table_3
 from cryo_fewshot.laboratory import Laboratory
 from cryo_fewshot.results import Store
@@ -58,3 +61,22 @@ def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
     cells = executed("table1", {"snrs": "0.1", "n_shot": 3, "methods": "ProtoNet3D"}, results, tmp_path, monkeypatch)
     assert len(re.findall(r"\d\.\d{3}", printed(cells))) == 2
     assert "3-shot" in json.dumps(cells)
+
+
+def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        (tmp_path / "guo" / name).mkdir(parents=True)
+        for number in range(9):
+            volume = rng.normal(size=(22, 22, 22)).astype(np.float32)
+            mrcfile.write(tmp_path / "guo" / name / f"{number}.mrc", volume, voxel_size=25.0)
+    parameters = {"guo_path": str(tmp_path / "guo"), "n_shot": "1"}
+    lines = printed(executed("table4", parameters, results, tmp_path, monkeypatch)).splitlines()
+    assert [line.split(" 0.")[0] for line in lines] == [
+        f"{name} {method}" for name in ("noble stand-in", "guo") for method in ("baseline", "ProtoNet3D", "ProtoNet-CE")
+    ]
+
+
+def test_a_missing_folder_is_one_line(results, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no such folder"):
+        executed("table4", {"guo_path": str(tmp_path / "nowhere")}, results, tmp_path, monkeypatch)
