@@ -47,7 +47,7 @@ SYMMETRY = {key: group for group, keys in POINT_GROUPS.items() for key in keys.s
 # What the mass estimated from a map is held against: the published mass of the whole complex, kDa, and its composition.
 PUBLISHED_MASSES = {
     "3IPM": (1030, "20S core 670 with two heptamers of a 26 kDa activator"),
-    "4CR2": (1600, "20S core with one 19S particle"),
+    "4CR2": (1250, "one 19S particle on half a 20S core; the map ends there"),
     "4V94": (950, "16 subunits of about 59 kDa"),
     "6QZP": (4300, "whole human 80S"),
     "2UV8": (2600, "alpha6 beta6"),
