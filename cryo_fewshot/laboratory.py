@@ -252,7 +252,9 @@ class Laboratory:
 
     def _trained(self, run: EncoderRun | AdaptationRun, train: Callable) -> dict:
         entry = self.store.compute(run, partial(train, run), with_tensors=True)
-        self._checkpoint(run).unlink(missing_ok=True)
+        checkpoint = self._checkpoint(run)
+        for done_with in checkpoint.parent.glob(f"*{checkpoint.name}*"):  # half-written ones of killed runs too
+            done_with.unlink(missing_ok=True)
         return entry
 
     def _checkpoint(self, run: EncoderRun | AdaptationRun) -> Path:
