@@ -318,7 +318,7 @@ def _this_interpreter():
 
         @property
         def kernel_spec(self):
-            return KernelSpec(**get_kernel_dict(), env={"TQDM_DISABLE": "1"})
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env={"TQDM_DISABLE": "1"})
 
         @default("transport_encryption")
         def _encrypt(self):  # off by default, and each kernel then warns on the terminal
