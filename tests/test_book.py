@@ -203,7 +203,7 @@ def _chapters():
 
 
 def test_book_needs_every_notebook(stand_ins, tmp_path):
-    with pytest.raises(UserError, match=r"lacks the executed introduction, table1"):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, structures"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
         book.build_book(notebooks_dir=stand_ins, output_dir=tmp_path / "out", repository=tmp_path)

@@ -107,7 +107,7 @@ def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False):
             yield (model(x) - x.sum(1, keepdim=True)).square().mean()
 
     def validate():
-        return 0.5 if flat else -float((model.weight - 1).square().sum())
+        return 0.5 if flat else -float((model.weight.detach() - 1).square().sum())
 
     schedule = Schedule(n_epochs=n_epochs, steps_per_epoch=4, learning_rate=0.1, halve_every=2, patience=patience)
     return model, fit(model, losses, validate, schedule, checkpoint)
