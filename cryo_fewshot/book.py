@@ -337,8 +337,6 @@ def _clean(path, name):
         cell["id"] = f"{name}-{number}"
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata["tags"].append("remove-cell")
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             for holder, key in ((output, "text"), (data, "text/plain"), (data, "text/html")):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from .dataset import split_classes
-from .experiments import PROFILES, Cell
+from .experiments import PROFILES, Cell, Profile
 from .paper import NOT_QUOTED, Claim
 from .results import Store
 from .standins import StandIn
@@ -119,7 +119,7 @@ def _plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     )
 
 
-def protocol_line(cells: Sequence[Cell], profile_note: str) -> str:
+def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
     """The protocol of a table in one line, printed before its numbers."""
     evaluation = cells[0].evaluation
     run = evaluation.encoder
@@ -130,7 +130,7 @@ def protocol_line(cells: Sequence[Cell], profile_note: str) -> str:
         f"{run.data.box}^3 at {run.data.voxel_size_nm:g} nm; "
         f"split {'/'.join(map(str, run.split_sizes))} with seed "
         f"{run.split_seed}, training seed {run.seed}, data seed {run.data.seed}, {run.precision}. "
-        f"Profile: {profile_note}."
+        f"Profile {profile.name}: {profile.note}."
     )
 
 
@@ -154,10 +154,10 @@ def training_seconds(store: Store, cells: Sequence[Cell]) -> float:
     return sum(entry["provenance"]["seconds"] for entry in entries if entry is not None)
 
 
-def findings(table: pd.DataFrame, claims: pd.DataFrame, profile_note: str) -> str:
+def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str:
     """What a run of Table 1 found, in a few sentences of Markdown; every number is read off the run."""
     table = table[table["n_episodes"] == table["n_episodes"].max()]
-    sentences = [f"*This run ({profile_note}).*"]
+    sentences = [f"*This run (profile {profile.name}: {profile.note}).*"]
     for n_shot in sorted(table["n_shot"].unique(), reverse=True):
         part = table[table["n_shot"] == n_shot]
         top_snr = part["snr"].max()

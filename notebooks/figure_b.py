@@ -39,7 +39,7 @@ cells = table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE", "b
 spec = Disagreement(right=cells[0].evaluation, wrong=cells[1].evaluation)
 entry = disagreement(open_laboratory(profile), spec)
 result = entry["result"]
-Markdown(f"**Protocol.** {protocol_line(cells, settings.note)}")
+Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 asked = np.maximum(result["n_queries"], 1)

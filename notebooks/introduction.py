@@ -33,7 +33,7 @@ cells = table_1(profile_named(profile))
 entries = open_laboratory(profile).run_cells(cells)
 table = tidy_frame(cells, entries)
 claims = claims_frame(cells, entries)
-Markdown(findings(table, claims, profile_named(profile).note))
+Markdown(findings(table, claims, profile_named(profile)))
 
 # %% tags=["hide-input"]
 accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);

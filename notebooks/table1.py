@@ -44,7 +44,7 @@ cells = table_1(
     split_seed=split_seed,
     train_seed=train_seed,
 )
-Markdown(f"**Protocol.** {protocol_line(cells, settings.note)}")
+Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 laboratory = open_laboratory(profile)

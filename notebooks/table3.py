@@ -44,7 +44,7 @@ cells = table_3(
     split_seed=split_seed,
     train_seed=train_seed,
 )
-Markdown(f"**Protocol.** {protocol_line(cells, settings.note)}")
+Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 entries = open_laboratory(profile).run_cells(cells)

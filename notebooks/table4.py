@@ -58,7 +58,7 @@ for name, path in paths.items():
 shots = numbers("n_shot", n_shot, int)
 seeds = {"split_seed": split_seed, "train_seed": train_seed}
 cells = {name: table_4(settings, data[name], quoted_real(name), shots=shots, **seeds) for name in paths}
-protocols = [f"**Protocol, {data[name].class_set}.** {protocol_line(cells[name], settings.note)}" for name in cells]
+protocols = [f"**Protocol, {data[name].class_set}.** {protocol_line(cells[name], settings)}" for name in cells]
 Markdown("\n\n".join(protocols))
 
 # %% tags=["hide-input"]

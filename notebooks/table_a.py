@@ -39,7 +39,7 @@ shots = numbers("n_shot", n_shot, int)
 cells = table_1(
     settings, snrs=numbers("snrs", snrs, float), shots=shots, split_seed=split_seed, train_seed=train_seed
 )
-Markdown(f"**Protocol.** {protocol_line(cells, settings.note)}")
+Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 entries = open_laboratory(profile).run_cells(cells)
