@@ -29,6 +29,7 @@ BOOK_NOTEBOOKS = (
     "figure2",
     "figure3",
     "figure_b",
+    "speed",
     "status",
 )
 """Notebooks that are pages of the book, in the order of its table of contents."""

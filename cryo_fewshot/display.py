@@ -38,7 +38,7 @@ def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io
         paper = {"paper": paper["paper, each row"]}
     table = pd.DataFrame.from_dict(shown | paper, orient="index")[columns]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return _plain_style(table)
+    return plain_style(table)
 
 
 def show_real_data(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
@@ -54,7 +54,7 @@ def show_real_data(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
         shown.setdefault((row.method, "difference"), {})[column] = gap
     table = pd.DataFrame(list(shown.values()), index=pd.MultiIndex.from_tuples(shown))
     table.columns = pd.MultiIndex.from_tuples(table.columns)
-    return _plain_style(table)
+    return plain_style(table)
 
 
 def show_stand_ins(recipes: Mapping[str, StandIn], split_seed: int) -> "pd.io.formats.style.Styler":
@@ -65,7 +65,7 @@ def show_stand_ins(recipes: Mapping[str, StandIn], split_seed: int) -> "pd.io.fo
         for key, words in recipe.description.items():
             role = "training" if key in split.base else "test"
             rows.append({"Set": name, "Class": key, "What it is": words, "Role": role})
-    return _plain_style(pd.DataFrame(rows)).hide(axis="index")
+    return plain_style(pd.DataFrame(rows)).hide(axis="index")
 
 
 def show_differences(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
@@ -80,7 +80,7 @@ def show_differences(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
         )
     table = pd.DataFrame.from_dict(shown, orient="index")[columns]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return _plain_style(table)
+    return plain_style(table)
 
 
 def show_precision(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
@@ -90,7 +90,7 @@ def show_precision(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     table = table.loc[frame["method"].unique(), columns].map("{:.3f}".format)
     table.loc["paper"] = NOT_QUOTED
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return _plain_style(table.rename_axis(None))
+    return plain_style(table.rename_axis(None))
 
 
 def _with_interval(number: str, interval: float) -> str:
@@ -109,10 +109,11 @@ def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
             "Verdict": frame["verdict"],
         }
     )
-    return _plain_style(shown).hide(axis="index")
+    return plain_style(shown).hide(axis="index")
 
 
-def _plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """The look of every table of the book."""
     # A fixed uuid: the same table has the same HTML at every run.
     return frame.style.set_uuid("table").set_table_styles(
         [{"selector": "th, td", "props": "text-align: left; padding: 0.3em 0.5em; min-width: 3.2em"}]
@@ -250,7 +251,7 @@ def show_trainings(store: Store) -> "pd.io.formats.style.Styler":
                     "Date": provenance["date"],
                 }
             )
-    return _plain_style(pd.DataFrame(rows).sort_values("Training")).hide(axis="index")
+    return plain_style(pd.DataFrame(rows).sort_values("Training")).hide(axis="index")
 
 
 def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
@@ -268,7 +269,7 @@ def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
         for entry in store.entries("Evaluation")
     ]
     frame = pd.DataFrame(rows).sort_values(["Shots", "SNR", "Encoder", "Head"], ascending=[False, False, True, True])
-    return _plain_style(frame).hide(axis="index")
+    return plain_style(frame).hide(axis="index")
 
 
 def show_profiles(folder_of: Callable[[str], Path]) -> "pd.io.formats.style.Styler":
@@ -282,7 +283,7 @@ def show_profiles(folder_of: Callable[[str], Path]) -> "pd.io.formats.style.Styl
         for name, profile in PROFILES.items()
         if name != "smoke"
     ]
-    return _plain_style(pd.DataFrame(rows)).hide(axis="index")
+    return plain_style(pd.DataFrame(rows)).hide(axis="index")
 
 
 def _training_name(spec: dict) -> str:

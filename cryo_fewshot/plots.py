@@ -267,3 +267,23 @@ def episode_figure(view: dict, supports: Sequence[Sequence[np.ndarray]], query: 
 def _way_colours(n_way: int) -> list[str]:
     colours = [METHOD_COLOURS["ProtoNet3D"], METHOD_COLOURS["ProtoNet-CE"], *OTHER_COLOURS]
     return [colours[way % len(colours)] for way in range(n_way)]
+
+
+def speed_figure(frame: pd.DataFrame) -> Figure:
+    """Time of the package beside the reference's, on a logarithmic scale; a row per path that has a reference.
+
+    frame : columns path, unit, reference_ms, package_ms, ratio
+    """
+    rows = frame[frame["ratio"].notna()].iloc[::-1]
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(rows)))
+    places = np.arange(len(rows))
+    ax.hlines(places, rows["package_ms"], rows["reference_ms"], color="#bbbbbb", linewidth=2, zorder=1)
+    ax.scatter(rows["reference_ms"], places, color="#000000", marker="x", label="plain reference", zorder=2)
+    ax.scatter(rows["package_ms"], places, color=METHOD_COLOURS["ProtoNet3D"], label="this package", zorder=2)
+    for place, row in zip(places, rows.itertuples(), strict=True):
+        middle = (row.package_ms * row.reference_ms) ** 0.5
+        ax.annotate(f"{row.ratio:.1f}×", (middle, place), xytext=(0, 3), textcoords="offset points", ha="center")
+    ax.set_xscale("log")
+    ax.set(yticks=places, yticklabels=rows["path"], xlabel="Milliseconds per unit (further left is faster)")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
