@@ -62,7 +62,8 @@ def speed_words(path: Path) -> str:
     words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
     if "agreement_bf16" in results:
         same = results["agreement_bf16"]
-        words += f" Predictions in bf16 equal the reference's in {same['equal']:.2%} of {same['queries']:,} queries."
+        words += f" Predictions in bf16 equal the reference's in {same['equal']:.2%} of {same['queries']:,} queries,"
+        words += " with an encoder that has its initial weights."
     return words
 
 
