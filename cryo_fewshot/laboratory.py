@@ -147,15 +147,7 @@ class Laboratory:
             return float(correct_counts(predict(embeddings, checked, head)).mean() / checked.query[0].size)
 
         self._describe(f"training {run.objective}, {_snr_words(run)}, {run.n_shot}-shot")
-        history = fit(
-            model,
-            losses,
-            validate,
-            run.schedule,
-            self._checkpoint(run),
-            lambda n_steps: self._advance(n_steps * run.volumes_per_step),
-            self.check_time,
-        )
+        history = self._fit(run, model, losses, validate, run.volumes_per_step)
         return _history_result(history), history.seconds, encoder.state_dict()
 
     def _episode_losses(
@@ -239,16 +231,24 @@ class Laboratory:
             return float(correct_counts(predictions).mean() / checked.query[0].size)
 
         self._describe("training attention")
-        history = fit(
-            model,
-            losses,
-            validate,
-            run.schedule,
-            self._checkpoint(run),
-            lambda n_steps: self._advance(n_steps * run.cost_per_step),
-            self.check_time,
-        )
+        history = self._fit(run, model, losses, validate, run.cost_per_step)
         return _history_result(history), history.seconds, model.state_dict()
+
+    def _fit(
+        self,
+        run: EncoderRun | AdaptationRun,
+        model: torch.nn.Module,
+        losses: Callable[[int], Iterable[torch.Tensor]],
+        validate: Callable[[], float],
+        cost_per_step: int,
+    ) -> History:
+        """`training.fit` on the run's schedule, with its checkpoint, the progress bar and the deadline."""
+
+        def progress(n_steps: int) -> None:
+            if self._bar is not None:
+                self._bar.update(n_steps * cost_per_step)
+
+        return fit(model, losses, validate, run.schedule, self._checkpoint(run), progress, self.check_time)
 
     def _trained(self, run: EncoderRun | AdaptationRun, train: Callable) -> dict:
         entry = self.store.compute(run, partial(train, run), with_tensors=True)
@@ -404,10 +404,6 @@ class Laboratory:
     def _describe(self, text: str) -> None:
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=False)
-
-    def _advance(self, n_volumes: int) -> None:
-        if self._bar is not None:
-            self._bar.update(n_volumes)
 
 
 def _new_encoder(run: EncoderRun) -> Encoder3D:

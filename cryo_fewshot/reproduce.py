@@ -42,8 +42,9 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
         print(f"{len(missing)} trainings to run, about {estimate:.0f} minutes here; stop and restart as you like.")
     laboratory.run(evaluations)
     folder = results_folder(profile.name)
-    frames = {name: tidy_frame(cells, laboratory.run_cells(cells)) for name, cells in tables.items()}
-    first = tables["table1"], laboratory.run_cells(tables["table1"])
+    runs = {name: (cells, laboratory.run_cells(cells)) for name, cells in tables.items()}
+    frames = {name: tidy_frame(*run) for name, run in runs.items()}
+    first = runs["table1"]
     frames |= {"table_a": precision_frame(*first), "classes": class_frame(*first), "claims": claims_frame(*first)}
     for name, frame in frames.items():
         write_csv(frame, folder / "tables" / f"{name}.csv")
