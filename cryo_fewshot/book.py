@@ -29,6 +29,11 @@ BOOK_NOTEBOOKS = (
     "figure2",
     "figure3",
     "figure_b",
+    "claims",
+    "ceiling",
+    "remarks",
+    "geometry",
+    "conformations",
     "speed",
     "status",
 )

@@ -11,6 +11,7 @@ from .paper import NOT_QUOTED, Claim
 from .results import Store
 from .standins import StandIn
 from .tables import paper_words
+from .variations import Variation
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io.formats.style.Styler":
@@ -112,6 +113,36 @@ def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     return plain_style(shown).hide(axis="index")
 
 
+def show_judged(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """The claims over several runs for reading: paper, mean with interval, verdict."""
+    shown = pd.DataFrame(
+        {
+            "Claim": frame["claim"],
+            "Shots": frame["n_shot"],
+            "Paper": frame["paper"],
+            "This work": [
+                f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" for row in frame.itertuples()
+            ],
+            "Verdict": frame["verdict"],
+        }
+    )
+    return plain_style(shown).hide(axis="index")
+
+
+def show_spread(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """Standard deviations between seeds and between splits for reading."""
+    table = frame.assign(
+        shown=[
+            f"{row.accuracy:.3f}<br><small>{row.between_seeds:.3f} / {row.between_splits:.3f}</small>"
+            for row in frame.itertuples()
+        ]
+    ).pivot(index="method", columns=["n_shot", "snr"], values="shown")
+    columns = sorted(table.columns, reverse=True)
+    table = table.loc[frame["method"].unique(), columns].rename_axis(None)
+    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
+    return plain_style(table.set_axis(table.columns, axis=1))
+
+
 def plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     """The look of every table of the book."""
     # A fixed uuid: the same table has the same HTML at every run.
@@ -132,6 +163,29 @@ def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
         f"split {'/'.join(map(str, run.split_sizes))} with seed "
         f"{run.split_seed}, training seed {run.seed}, data seed {run.data.seed}, {run.precision}. "
         f"Profile {profile.name}: {profile.note}."
+    )
+
+
+def study_line(variations: Sequence[Variation], profile: Profile) -> str:
+    """The protocol of a study in one line: the first of its runs, and what is repeated."""
+    seeds = sorted({variation.evaluation.encoder.seed for variation in variations})
+    cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
+    return f"{len(seeds)} training seeds (from {seeds[0]}), each as in: {protocol_line(cells, profile)}"
+
+
+def transfer_words(frame: pd.DataFrame) -> str:
+    """What changes when training and test conditions differ, read off the runs."""
+    table = frame.set_index(["trained_on", "tested_on"])["accuracy"]
+    same = {name: table[name, name] for name in frame["trained_on"].unique()}
+    best, worst = max(same, key=same.get), min(same, key=same.get)
+    losses = {pair: table[pair] - same[pair[1]] for pair in table.index if pair[0] != pair[1]}
+    (trained_on, tested_on), loss = min(losses.items(), key=lambda item: item[1])
+    mean_loss, error = sum(losses.values()) / len(losses), frame["error"].max()
+    return (
+        f"Trained and tested on the same, accuracy goes from {same[worst]:.3f} ({worst}) to {same[best]:.3f} ({best}). "
+        f"Testing on a condition that training did not have changes accuracy by {mean_loss:+.3f} "
+        f"on average; most where {trained_on} was trained and {tested_on} tested ({loss:+.3f}). "
+        f"The standard error of an entry is at most {error:.3f}."
     )
 
 

@@ -6,7 +6,7 @@ from itertools import product
 from types import MappingProxyType
 
 from .compute import fast_precision
-from .dataset import SimulatedData
+from .dataset import ClassSplit, SimulatedData, split_classes
 from .errors import UserError
 from .imaging import Microscope
 from .readers import MeasuredData
@@ -42,6 +42,11 @@ class EncoderRun:
     schedule: Schedule
     precision: str = "fp32"
     seed: int = 0
+
+    @property
+    def split(self) -> ClassSplit:
+        """Classes by role."""
+        return split_classes(self.data.class_names, self.split_sizes, self.split_seed)
 
     @property
     def volumes_per_step(self) -> int:
@@ -96,6 +101,16 @@ class Evaluation:
     n_query: int = 15
     n_episodes: int = 1000
     episode_seed: int = 0
+
+    @property
+    def novel_data(self) -> SimulatedData | MeasuredData:
+        """Where the test subtomograms come from."""
+        return self.encoder.data
+
+    @property
+    def novel_classes(self) -> tuple[str, ...]:
+        """The classes that episodes are drawn from."""
+        return self.encoder.split.novel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +168,17 @@ PROFILES = {
             n_blocks=3,
             encoder_schedule=Schedule(n_epochs=20, steps_per_epoch=25, learning_rate=1e-3, halve_every=5),
             adaptation_schedule=Schedule(n_epochs=20, steps_per_epoch=50, learning_rate=1e-4),
+            precision="bf16",
+        ),
+        Profile(
+            name="extended",
+            note="reduced work: boxes binned to 20^3 at 2 nm, 150 training episodes at learning rate 1e-3; "
+            "five class splits, three training seeds each",
+            data=_HALF_BOX,
+            n_blocks=3,
+            encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=25, learning_rate=1e-3, halve_every=3),
+            adaptation_schedule=Schedule(n_epochs=8, steps_per_epoch=25, learning_rate=1e-4),
+            n_test_episodes=600,
             precision="bf16",
         ),
         Profile(
@@ -249,15 +275,22 @@ TABLE_2_HEADS = {
 TABLE_3_MIXES = ("Single", "Mix100", "Mix34")
 
 
-def _evaluation(
-    profile: Profile, encoder: EncoderRun, head: str, snr: float, n_shot: int, adaptation: AdaptationRun | None = None
+def evaluation_of(
+    profile: Profile,
+    encoder: EncoderRun,
+    head: str,
+    snr: float,
+    n_shot: int,
+    adaptation: AdaptationRun | None = None,
+    n_way: int | None = None,
 ) -> Evaluation:
+    """An evaluation at a profile's size; tasks have as many classes as in training unless `n_way` is given."""
     return Evaluation(
         encoder=encoder,
         adaptation=adaptation,
         head=head,
         snr=snr,
-        n_way=encoder.n_way,
+        n_way=n_way or encoder.n_way,
         n_shot=n_shot,
         n_query=profile.n_query,
         n_episodes=profile.n_test_episodes,
@@ -286,13 +319,13 @@ def table_1(
         counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
         if method == "baseline":
             encoder = encoder_run(profile, counts, n_shot=5, objective="classes", **training)
-            evaluation = _evaluation(profile, encoder, "finetuned", snr, n_shot)
+            evaluation = evaluation_of(profile, encoder, "finetuned", snr, n_shot)
         else:
             encoder = encoder_run(profile, counts, n_shot, **training)
-            evaluation = _evaluation(profile, encoder, "prototype", snr, n_shot)
+            evaluation = evaluation_of(profile, encoder, "prototype", snr, n_shot)
             if method.startswith("ProtoNet-CE"):
                 adaptation = _adaptation_run(profile, encoder)
-                evaluation = _evaluation(profile, encoder, "combined", snr, n_shot, adaptation)
+                evaluation = evaluation_of(profile, encoder, "combined", snr, n_shot, adaptation)
         cells.append(Cell(method, evaluation))
     return cells
 
@@ -311,7 +344,7 @@ def table_2(
     for n_shot, snr, name in product(shots, snrs, heads):
         encoder = encoder_run(profile, single(snr, profile), n_shot, **training)
         adaptation = None if name == "d" else _adaptation_run(profile, encoder)
-        cells.append(Cell(name, _evaluation(profile, encoder, TABLE_2_HEADS[name], snr, n_shot, adaptation)))
+        cells.append(Cell(name, evaluation_of(profile, encoder, TABLE_2_HEADS[name], snr, n_shot, adaptation)))
     return cells
 
 
@@ -329,8 +362,20 @@ def table_3(
     for n_shot, snr, mix in product(shots, snrs, mixes):
         counts = {"Single": single(snr, profile), "Mix100": mix_100(profile), "Mix34": mix_34(profile)}[mix]
         encoder = encoder_run(profile, counts, n_shot, **training)
-        cells.append(Cell(mix, _evaluation(profile, encoder, "prototype", snr, n_shot)))
+        cells.append(Cell(mix, evaluation_of(profile, encoder, "prototype", snr, n_shot)))
     return cells
+
+
+REPEATED_SPLITS = range(5)
+REPEATED_SEEDS = range(3)
+
+
+def repeated_table_1(
+    profile: Profile, *, splits: Sequence[int] = REPEATED_SPLITS, seeds: Sequence[int] = REPEATED_SEEDS, **choice
+) -> list[Cell]:
+    """Table 1 on several class splits with several training seeds each; `choice` as for `table_1`."""
+    runs = product(seeds, splits)
+    return [cell for seed, split in runs for cell in table_1(profile, split_seed=split, train_seed=seed, **choice)]
 
 
 TABLE_4_METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
@@ -367,7 +412,7 @@ def table_4(
         encoder = encoder_run(profile, single(data.snr, profile), **objective, **training)
         adaptation = _adaptation_run(profile, encoder) if method == "ProtoNet-CE" else None
         head = {"baseline": "finetuned", "ProtoNet3D": "prototype", "ProtoNet-CE": "combined"}[method]
-        evaluation = _evaluation(profile, encoder, head, data.snr, n_shot, adaptation)
+        evaluation = evaluation_of(profile, encoder, head, data.snr, n_shot, adaptation)
         cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
     return cells
 

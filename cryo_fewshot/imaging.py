@@ -159,24 +159,53 @@ def simulate(
     seeds = torch.as_tensor(seeds, dtype=torch.int64)
     acquisition = acquisition or draw_acquisition(seeds, microscope)
     plan = _plan(microscope, str(device))
+    signal = signal_spectra(beads, acquisition, microscope, device)
+    if snr is None:
+        spectrum = torch.zeros(len(seeds), plan.n_final, dtype=torch.complex64, device=device)
+    else:
+        noise = complex_normals(seeds.to(device), plan.counters) * plan.plane_correction
+        spectrum = noise * noise_powers(acquisition, microscope, device).sqrt() * snr**-0.5
+    kept = min(plan.n_signal, plan.n_final)
+    spectrum[:, :kept] += signal[:, :kept]
+    return _standardised(_to_volume(spectrum, plan, microscope.final_box))
+
+
+def signal_spectra(
+    beads: Sequence[tuple[np.ndarray, np.ndarray] | None],
+    acquisition: Acquisition,
+    microscope: Microscope,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """What the microscope makes of the posed beads, before noise: `(n, n_signal)` complex64, unit power over the box.
+
+    Frequencies come in order of their distance from zero, as everywhere in this module; an empty box stays zero.
+    """
+    plan = _plan(microscope, str(device))
     ctf = plan.ctf(acquisition.defocus_um)
     signal = bead_spectra(beads, acquisition, microscope, device)[:, plan.in_fine_grid] * plan.signal_gain
     signal = signal * ctf[:, plan.shell[: plan.n_signal]]
     power = _row_sums(plan.multiplicity[: plan.n_signal] * signal.abs().square())
-    # A complex scales to unit variance; an empty box stays zero.
-    signal = signal * torch.where(power > 0, power, 1).rsqrt()[:, None]
-    if snr is None:
-        spectrum = torch.zeros(len(seeds), plan.n_final, dtype=torch.complex64, device=device)
-    else:
-        # Both parts have unit power over the unbinned box before they are mixed.
-        before = plan.noise_gain.square() / _row_sums(ctf.square() * plan.shell_noise_power)[:, None]
-        noise_power = microscope.noise_before_ctf * before * ctf.square()[:, plan.shell[: plan.n_final]]
-        noise_power = noise_power + (1 - microscope.noise_before_ctf) * plan.detector_noise_power
-        noise = complex_normals(seeds.to(device), plan.counters) * plan.plane_correction
-        spectrum = noise * noise_power.sqrt() * snr**-0.5
-    kept = min(plan.n_signal, plan.n_final)
-    spectrum[:, :kept] += signal[:, :kept]
-    return _standardised(_to_volume(spectrum, plan, microscope.final_box))
+    return signal * torch.where(power > 0, power, 1).rsqrt()[:, None]
+
+
+def noise_powers(acquisition: Acquisition, microscope: Microscope, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Variance of the noise at each frequency of the finished volume, `(n, n_final)`, at SNR 1; zero in the wedge."""
+    plan = _plan(microscope, str(device))
+    ctf = plan.ctf(acquisition.defocus_um)
+    # Both parts have unit power over the unbinned box before they are mixed.
+    before = plan.noise_gain.square() / _row_sums(ctf.square() * plan.shell_noise_power)[:, None]
+    power = microscope.noise_before_ctf * before * ctf.square()[:, plan.shell[: plan.n_final]]
+    return power + (1 - microscope.noise_before_ctf) * plan.detector_noise_power
+
+
+def volume_spectra(volumes: torch.Tensor, microscope: Microscope) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coefficients `(n, n_final)` of finished volumes, and how many independent ones each stands for, `(n_final,)`.
+
+    Half of a pair on the plane kx = 0, where a frequency and its opposite are both listed; else one.
+    """
+    plan = _plan(microscope, str(volumes.device))
+    spectra = _each(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3), norm="forward"), volumes)
+    return spectra.flatten(1)[:, plan.in_final_box], plan.multiplicity[: plan.n_final] / 2
 
 
 def bead_spectra(

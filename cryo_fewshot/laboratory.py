@@ -20,7 +20,7 @@ from .adaptation import (
     z_scored_logits,
 )
 from .compute import autocast, default_device, keep_freed_memory
-from .dataset import ClassSplit, SubtomogramSet, split_classes
+from .dataset import SubtomogramSet
 from .encoder import Encoder3D, embed
 from .episodes import Episodes, sample_episodes
 from .errors import UserError
@@ -82,23 +82,21 @@ class Laboratory:
 
     # ---------------------------------------------------------------- data
 
-    def split(self, run: EncoderRun) -> ClassSplit:
-        """Classes of a run by role."""
-        return split_classes(run.data.class_names, run.split_sizes, run.split_seed)
-
     def selection_role(self, run: EncoderRun) -> str:
         """Classes that models are selected on: without validation classes, as in the real sets, the base classes."""
-        return "validation" if self.split(run).validation else "base"
+        return "validation" if run.split.validation else "base"
 
     def volumes(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> SubtomogramSet:
         """Subtomograms of the 'base', 'validation' or 'novel' classes of a run; the last few sets stay in memory."""
-        names = getattr(self.split(run), role)
-        key = (run.data, names, tuple(snr_counts))
+        return self._subtomograms(run.data, getattr(run.split, role), tuple(snr_counts))
+
+    def _subtomograms(self, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]) -> SubtomogramSet:
+        key = (data, names, snr_counts)
         if key not in self._sets:
             if len(self._sets) >= 4:
                 self._sets.pop(next(iter(self._sets)))
             self._describe("simulating")
-            self._sets[key] = run.data.subtomograms(dict(snr_counts), names, self.device)
+            self._sets[key] = data.subtomograms(dict(snr_counts), names, self.device)
         return self._sets[key]
 
     def episodes(self, run: EncoderRun, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
@@ -106,7 +104,8 @@ class Laboratory:
         return sample_episodes(
             subtomograms.labels,
             range(len(subtomograms.class_names)),
-            n_way=run.n_way,
+            # There may be fewer classes to validate on than a training episode has.
+            n_way=min(run.n_way, len(subtomograms.class_names)) if role == "validation" else run.n_way,
             n_shot=run.n_shot,
             n_query=run.n_query,
             n_episodes=n_episodes,
@@ -178,12 +177,15 @@ class Laboratory:
 
     def embeddings(self, run: EncoderRun, role: str, snr_counts: Sequence[tuple[float, int]]) -> torch.Tensor:
         """Embeddings of the classes of a role, `(n, dim)`; computed once per encoder and set."""
-        key = (run, role, tuple(snr_counts))
+        return self._embedded(run, run.data, getattr(run.split, role), tuple(snr_counts))
+
+    def _embedded(self, run: EncoderRun, data, names: tuple[str, ...], snr_counts: tuple) -> torch.Tensor:
+        key = (run, data, names, snr_counts)
         if key not in self._embeddings:
             if len(self._embeddings) >= 16:
                 self._embeddings.pop(next(iter(self._embeddings)))
             encoder = self.encoder(run)
-            subtomograms = self.volumes(run, role, snr_counts)
+            subtomograms = self._subtomograms(data, names, snr_counts)
             self._describe("embedding")
             self._embeddings[key] = embed(encoder, subtomograms.volumes, run.precision)
         return self._embeddings[key]
@@ -268,7 +270,7 @@ class Laboratory:
 
     def novel_episodes(self, evaluation: Evaluation) -> Episodes:
         """The test episodes: seeded by the test's own size alone, so the same ones for every method and SNR."""
-        data, names = evaluation.encoder.data, self.split(evaluation.encoder).novel
+        data, names = evaluation.novel_data, evaluation.novel_classes
         return sample_episodes(
             np.repeat(np.arange(len(names)), [data.count_of(name, data.n_per_class) for name in names]),
             range(len(names)),
@@ -280,10 +282,14 @@ class Laboratory:
             class_names=names,
         )
 
-    def novel_embeddings(self, evaluation: Evaluation) -> torch.Tensor:
-        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class."""
-        run = evaluation.encoder
-        return self.embeddings(run, "novel", ((evaluation.snr, run.data.n_per_class),))
+    def novel_embeddings(self, evaluation: Evaluation, run: EncoderRun | None = None) -> torch.Tensor:
+        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class.
+
+        By the encoder of the evaluation, or by another one.
+        """
+        data = evaluation.novel_data
+        wanted = ((evaluation.snr, data.n_per_class),)
+        return self._embedded(run or evaluation.encoder, data, evaluation.novel_classes, wanted)
 
     def predictions(self, evaluation: Evaluation) -> np.ndarray:
         """Predicted way of each query, `(n_episodes, n_way, n_query)`."""
@@ -294,7 +300,7 @@ class Laboratory:
         started = time.perf_counter()
         episodes, predictions = self.novel_episodes(evaluation), self.predictions(evaluation)
         seconds = time.perf_counter() - started
-        names = self.split(evaluation.encoder).novel
+        names = evaluation.novel_classes
         n_queries = int(episodes.query[0].size)
         correct = correct_counts(predictions)
         accuracy, interval = mean_and_interval(correct / n_queries)

@@ -46,6 +46,34 @@ TABLE_1_CLAIMS = (
     ),
 )
 
+CLAIMS_IN_WORDS = (
+    *(
+        Claim(
+            f"ProtoNet3D minus baseline, SNR {snr:g}",
+            n_shot,
+            0.0,
+            ("ProtoNet3D", snr),
+            ("baseline", snr),
+            True,
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+    *(
+        Claim(
+            f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr:g}",
+            n_shot,
+            0.0,
+            ("ProtoNet3D (mix)", snr),
+            ("ProtoNet3D", snr),
+            True,
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+)
+"""What the paper says without a number, as differences above zero."""
+
 TABLE_4_QUOTED = {
     ("noble", "ProtoNet3D", 5): 1.0,
     ("noble", "ProtoNet3D", 1): 1.0,

@@ -3,14 +3,28 @@
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
-from .experiments import STAND_INS, profile_named, stand_in, table_1, table_2, table_3, table_4
-from .laboratory import open_laboratory
-from .paper import quoted_real
+from .experiments import (
+    STAND_INS,
+    Evaluation,
+    Profile,
+    profile_named,
+    repeated_table_1,
+    stand_in,
+    table_1,
+    table_2,
+    table_3,
+    table_4,
+)
+from .laboratory import Laboratory, open_laboratory
+from .paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, quoted_real
+from .repeats import claim_values, judged
 from .results import results_folder
-from .tables import claims_frame, class_frame, precision_frame, tidy_frame, write_csv
+from .tables import claims_frame, class_frame, precision_frame, tidy_frame, variations_frame, write_csv
+from .variations import TILT_INCREMENTS, TILT_RANGES, conformations, tilt_geometries, training_ways
 
 
 def default_profile() -> str:
@@ -31,25 +45,65 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
         profile.name, show_progress=True, deadline=None if minutes is None else time.monotonic() + 60 * minutes
     )
     print(f"Profile '{profile.name}' on {laboratory.device}, {profile.precision}: {profile.note}.")
+    run = _reproduce_extended if profile.name == "extended" else _reproduce_paper
+    frames = run(laboratory, profile)
+    folder = results_folder(profile.name)
+    for name, frame in frames.items():
+        write_csv(frame, folder / "tables" / f"{name}.csv")
+    print(f"Tables: {folder / 'tables'}")
+    return build_profile_book(profile.name) if with_book else folder
+
+
+def _reproduce_paper(laboratory: Laboratory, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Every table of the paper, by the name of its csv."""
     tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
     tables["table4"] = [
         cell for name in STAND_INS for cell in table_4(profile, stand_in(name, profile), quoted_real(name))
     ]
     evaluations = [cell.evaluation for cells in tables.values() for cell in cells]
+    _announce(laboratory, evaluations)
+    laboratory.run(evaluations)
+    runs = {name: (cells, laboratory.run_cells(cells)) for name, cells in tables.items()}
+    frames = {name: tidy_frame(*run) for name, run in runs.items()}
+    first = runs["table1"]
+    return frames | {
+        "table_a": precision_frame(*first),
+        "classes": class_frame(*first),
+        "claims": claims_frame(*first),
+    }
+
+
+def _reproduce_extended(laboratory: Laboratory, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Table 1 on several splits and seeds, and the studies; the bounds of the data are computed by their notebook."""
+    cells = repeated_table_1(profile)
+    studies = {
+        "training_ways": training_ways(profile),
+        "tilt_ranges": tilt_geometries(profile, TILT_RANGES),
+        "tilt_increments": tilt_geometries(profile, TILT_INCREMENTS),
+        "conformations": conformations(profile),
+    }
+    evaluations = [cell.evaluation for cell in cells]
+    evaluations += [variation.evaluation for variations in studies.values() for variation in variations]
+    _announce(laboratory, evaluations)
+    laboratory.run(evaluations)
+    entries, claims = laboratory.run_cells(cells), [*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS]
+    frames = {"table1": tidy_frame(cells, entries), "claims": judged(claim_values(cells, entries, claims), claims)}
+    for name, variations in studies.items():
+        frames[name] = variations_frame(variations, laboratory.run(v.evaluation for v in variations))
+    return frames
+
+
+def _announce(laboratory: Laboratory, evaluations: list[Evaluation]) -> None:
     missing = laboratory.missing(evaluations)
     if missing:
         estimate = laboratory.estimated_seconds(missing) / 60
         print(f"{len(missing)} trainings to run, about {estimate:.0f} minutes here; stop and restart as you like.")
-    laboratory.run(evaluations)
-    folder = results_folder(profile.name)
-    runs = {name: (cells, laboratory.run_cells(cells)) for name, cells in tables.items()}
-    frames = {name: tidy_frame(*run) for name, run in runs.items()}
-    first = runs["table1"]
-    frames |= {"table_a": precision_frame(*first), "classes": class_frame(*first), "claims": claims_frame(*first)}
-    for name, frame in frames.items():
-        write_csv(frame, folder / "tables" / f"{name}.csv")
-    print(f"Tables: {folder / 'tables'}")
-    return build_profile_book(profile.name) if with_book else folder
+
+
+def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
+    """A notebook's profile. The studies show the profile `extended` in every book but that of the tests."""
+    default = notebook_parameters(notebook).get("profile")
+    return {} if default is None or (default == "extended" and profile != "smoke") else {"profile": profile}
 
 
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
@@ -63,8 +117,7 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     started = time.perf_counter()
     for number, name in enumerate(BOOK_NOTEBOOKS, 1):
         print(f"Notebook {number}/{len(BOOK_NOTEBOOKS)}: {name}", flush=True)
-        parameters = {"profile": profile.name} if "profile" in notebook_parameters(name) else {}
-        run_notebook(name, parameters, notebooks / f"{name}.ipynb")
+        run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb")
     if publish_in:
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)

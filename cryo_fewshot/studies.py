@@ -38,7 +38,7 @@ def view_episode(laboratory: Laboratory, view: EpisodeView) -> dict:
 def _view_episode(laboratory: Laboratory, view: EpisodeView) -> tuple[dict, float, None]:
     started = time.perf_counter()
     evaluation = view.evaluation
-    names, n_per_class = laboratory.split(evaluation.encoder).novel, evaluation.encoder.data.n_per_class
+    names, n_per_class = evaluation.novel_classes, evaluation.novel_data.n_per_class
     episode = laboratory.novel_episodes(evaluation)[view.number : view.number + 1]
     model = laboratory.adaptation(evaluation.adaptation)
     projected = model.project(laboratory.novel_embeddings(evaluation))
@@ -94,7 +94,7 @@ def disagreement(laboratory: Laboratory, spec: Disagreement) -> dict:
 def _disagreement(laboratory: Laboratory, spec: Disagreement) -> tuple[dict, float, None]:
     started = time.perf_counter()
     episodes = laboratory.novel_episodes(spec.right)
-    names, n_per_class = laboratory.split(spec.right.encoder).novel, spec.right.encoder.data.n_per_class
+    names, n_per_class = spec.right.novel_classes, spec.right.novel_data.n_per_class
     truth = np.arange(spec.right.n_way)[:, None]
     first, second = (laboratory.predictions(evaluation) == truth for evaluation in (spec.right, spec.wrong))
 
@@ -113,6 +113,6 @@ def _disagreement(laboratory: Laboratory, spec: Disagreement) -> tuple[dict, flo
 
 def sample_volume(evaluation: Evaluation, name: str, number: int, snr: float | None = None) -> np.ndarray:
     """The subtomogram of that number of a class of an evaluation, `(b, b, b)`; `snr` other than its own on request."""
-    data = evaluation.encoder.data
+    data = evaluation.novel_data
     seeds = data.sample_seeds(name, evaluation.snr, start=number, count=1)
     return simulate(data.beads_of(name, seeds), seeds, snr or evaluation.snr, data.microscope)[0].numpy()

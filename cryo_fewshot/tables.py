@@ -12,6 +12,7 @@ from .evaluation import mean_and_interval
 from .experiments import Cell
 from .files import write_atomically
 from .paper import NOT_QUOTED, TABLE_1_CLAIMS, Claim
+from .variations import Variation
 
 PAPER_EPISODES = 100
 
@@ -100,6 +101,42 @@ def _row(cell: Cell, *, n_episodes: int, **values: object) -> dict:
     }
 
 
+def accuracy_of(entry: dict) -> tuple[float, float]:
+    """Mean accuracy over the episodes of a stored evaluation, and the half-width of its 95 % interval."""
+    return mean_and_interval(np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"])
+
+
+def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -> pd.DataFrame:
+    """A tidy table of a study, a row per variation: what was trained on, what was tested on, accuracy, ci95."""
+    rows = []
+    for variation, entry in zip(variations, entries, strict=True):
+        evaluation = variation.evaluation
+        accuracy, interval = accuracy_of(entry)
+        rows.append(
+            {
+                "trained_on": variation.trained_on,
+                "tested_on": variation.tested_on,
+                "snr": evaluation.snr,
+                "n_way": evaluation.n_way,
+                "n_shot": evaluation.n_shot,
+                "n_episodes": evaluation.n_episodes,
+                "accuracy": accuracy,
+                "ci95": interval,
+                "split_seed": evaluation.encoder.split_seed,
+                "train_seed": evaluation.encoder.seed,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mean_over_seeds(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean accuracy over training seeds and its standard error: columns `by`, accuracy, error, n_seeds."""
+    groups = frame.groupby(list(by), sort=False)["accuracy"]
+    return pd.DataFrame(
+        {"accuracy": groups.mean(), "error": groups.std(ddof=1) / groups.size() ** 0.5, "n_seeds": groups.size()}
+    ).reset_index()
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a tidy table; unknown numbers of the paper read 'not quoted'."""
     text = frame.round(6).to_csv(index=False, na_rep=NOT_QUOTED, lineterminator="\n")
@@ -112,14 +149,10 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
     Differences between methods are paired: taken episode by episode, as all methods meet the same episodes. A claim
     whose cells were not run is left out.
     """
-    accuracies = {
-        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): np.array(entry["result"]["n_correct"])
-        / entry["result"]["n_queries"]
-        for cell, entry in zip(cells, entries, strict=True)
-    }
+    accuracies = accuracies_by_cell(cells, entries)
     rows = []
     for claim in TABLE_1_CLAIMS:
-        per_episode = _measure(claim, accuracies)
+        per_episode = measure(claim, accuracies)
         if per_episode is not None:
             value, interval = mean_and_interval(per_episode)
             rows.append(
@@ -138,10 +171,22 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
 
 def paper_words(claim: Claim) -> str:
     """A quoted number as it is printed."""
+    if claim.at_least and claim.paper == 0:
+        return "> 0"
     return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"
 
 
-def _measure(claim: Claim, accuracies: dict[tuple, np.ndarray]) -> np.ndarray | None:
+def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[tuple[str, float, int], np.ndarray]:
+    """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
+    return {
+        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): np.array(entry["result"]["n_correct"])
+        / entry["result"]["n_queries"]
+        for cell, entry in zip(cells, entries, strict=True)
+    }
+
+
+def measure(claim: Claim, accuracies: dict[tuple[str, float, int], np.ndarray]) -> np.ndarray | None:
+    """What a claim is about, in each episode; None where its cells are not among the accuracies."""
     method, snr = claim.first
     if method is None:
         candidates = [accuracies[key] for key in accuracies if key[1:] == (snr, claim.n_shot)]

@@ -25,6 +25,15 @@ def results(tmp_path_factory):
     return folder
 
 
+SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
+    "claims": {"splits": 2, "seeds": 1},
+    "ceiling": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
+    "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
+    "geometry": {"seeds": 2},
+    "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
+}
+
+
 def executed(name, parameters, results, tmp_path, monkeypatch) -> list[dict]:
     monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(results))
     if "profile" in notebook_parameters(name):
@@ -40,7 +49,7 @@ def printed(cells) -> str:
 
 @pytest.mark.parametrize("name", BOOK_NOTEBOOKS)
 def test_a_notebook_runs(name, results, tmp_path, monkeypatch):
-    cells = executed(name, {}, results, tmp_path, monkeypatch)
+    cells = executed(name, SMALLER.get(name, {}), results, tmp_path, monkeypatch)
     shown = [output for cell in cells for output in cell.get("outputs", [])]
     assert shown and not any(output["output_type"] == "error" for output in shown)
 

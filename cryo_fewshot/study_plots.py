@@ -1,0 +1,131 @@
+"""Figures of the studies beyond the paper, in the style of `plots`."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .plots import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+
+_COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
+_MARKERS = "osD^vPX*"
+
+
+def transfer_figure(frame: pd.DataFrame, words: str) -> Figure:
+    """Accuracy of every training against every test condition, as a table in colours.
+
+    frame : columns trained_on, tested_on, accuracy, in the order to show; words : what the conditions are
+    """
+    order = frame["trained_on"].unique()
+    table = frame.pivot(index="trained_on", columns="tested_on", values="accuracy").loc[order, order].to_numpy()
+    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 1.4 + 0.5 * len(order)))
+    picture = ax.imshow(table, cmap="viridis", aspect="auto")
+    middle = (table.min() + table.max()) / 2
+    for row, column in np.ndindex(*table.shape):
+        ink = "black" if table[row, column] > middle else "white"
+        ax.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center", color=ink)
+    ax.set_xticks(range(len(order)), order)
+    ax.set_yticks(range(len(order)), order)
+    ax.set(xlabel=f"tested on: {words}", ylabel="trained on")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    figure.colorbar(picture, label="Accuracy", fraction=0.05)
+    return figure
+
+
+def curves_figure(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    curve: str,
+    panel: str,
+    x_label: str,
+    panel_label: str,
+    chance: float,
+    dashed: Sequence[str] = (),
+    log_x: bool = False,
+    top: float = 1.03,
+) -> Figure:
+    """Accuracy against a quantity, a line with intervals per `curve`, a panel per value of `panel`.
+
+    Curves whose names agree up to a comma share a colour.
+
+    frame : columns accuracy, ci95 and those named; dashed : curves drawn with a dashed line, as bounds
+    """
+    panels, curves = frame[panel].unique(), list(frame[curve].unique())
+    things = list(dict.fromkeys(name.split(",")[0] for name in curves))
+    colours = {name: METHOD_COLOURS.get(name, _COLOURS[(i + 1) % len(_COLOURS)]) for i, name in enumerate(things)}
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
+    for ax, value in zip(axes[0], panels, strict=True):
+        for number, name in enumerate(curves):
+            rows = frame[(frame[panel] == value) & (frame[curve] == name)].sort_values(x)
+            ax.errorbar(
+                rows[x],
+                rows["accuracy"],
+                yerr=rows["ci95"].fillna(0),
+                color=colours[name.split(",")[0]],
+                marker=_MARKERS[number % len(_MARKERS)],
+                markersize=5,
+                linestyle=(0, (4, 2)) if name in dashed else "-",
+                label=name,
+            )
+        ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
+                    textcoords="offset points", color="#555555")  # fmt: skip
+        if log_x:
+            ax.set_xscale("log")
+            ax.set_xticks(sorted(frame[x].unique()), [f"{tick:g}" for tick in sorted(frame[x].unique())])
+            ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        ax.set_ylim(0, top)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        ax.set_axisbelow(True)
+        ax.set_xlabel(x_label)
+        ax.set_title(panel_label.format(value))
+    axes[0, 0].set_ylabel("Accuracy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    return figure
+
+
+def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[float]) -> Figure:
+    """A row per claim: every run as a dot (a colour per class split), the mean with its interval, the paper's number.
+
+    values, claims : of `repeats.claim_values` and `repeats.judged`; quoted : the paper's number of each row of claims
+    """
+    numbers = sorted(values["number"].unique())
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.42 * len(numbers)))
+    splits = sorted(values["split_seed"].unique())
+    for row, (number, claim, paper) in enumerate(zip(numbers, claims.itertuples(), quoted, strict=True)):
+        part = values[values["number"] == number]
+        for place, split in enumerate(splits):
+            dots = part.loc[part["split_seed"] == split, "value"]
+            height = row + 0.24 - 0.1 * place
+            ax.plot(dots, [height] * len(dots), ".", color=_COLOURS[1 + place], markersize=4, zorder=1)
+        ax.errorbar(
+            claim.mean,
+            row - 0.32,
+            xerr=[[claim.mean - claim.low], [claim.high - claim.mean]],
+            fmt="o",
+            color="black",
+            markersize=4.5,
+            capsize=3,
+            zorder=3,
+        )
+        ax.plot([paper, paper], [row - 0.42, row + 0.34], color="#CC79A7", linewidth=2.4, zorder=2)
+    ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+    labels = [f"{claim.claim}, {claim.n_shot}-shot".replace(": ", ":\n") for claim in claims.itertuples()]
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.set_xlabel("Accuracy, or difference in accuracy")
+    handles = [
+        plt.Line2D([], [], marker=".", linestyle="", color=_COLOURS[1 + place], label=f"split {split}")
+        for place, split in enumerate(splits)
+    ]
+    handles += [
+        plt.Line2D([], [], marker="o", color="black", markersize=4.5, label="mean, 95 %"),
+        plt.Line2D([], [], color="#CC79A7", linewidth=2.4, label="paper"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
