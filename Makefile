@@ -27,7 +27,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 setup: $(VENV)/.installed  ## the environment in .venv
 
 .PHONY: reproduce
-reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu or paper; MINUTES=9 stops in time
+reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu, extended or paper; MINUTES=9 stops in time
 	@$(RUN) -m cryo_fewshot reproduce --profile $(PROFILE) $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: notebook

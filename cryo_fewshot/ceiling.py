@@ -7,17 +7,18 @@ filter) and chooses by likelihood. The supervised network is trained on other sa
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import torch
 
 from .averaging import Search, align
 from .dataset import EMPTY, ClassSplit
 from .evaluation import correct_counts, mean_and_interval
-from .experiments import EncoderRun, Evaluation
+from .experiments import PAPER_SNRS, EncoderRun, Evaluation, Profile, table_1
 from .finetune import finetuned_logits
 from .imaging import (
     Acquisition,
@@ -29,7 +30,9 @@ from .imaging import (
     volume_spectra,
 )
 from .laboratory import Laboratory
+from .tables import accuracy_of
 
+ORACLE_SNRS = (0.1, 0.05, 0.03, 0.01, 0.003, 0.001)
 REFERENCE_DEFOCUS_UM = 4.0
 
 
@@ -191,3 +194,39 @@ def _supervised(laboratory: Laboratory, spec: SupervisedEvaluation) -> tuple[dic
         "episodes": episodes.digest,
     }
     return result, time.perf_counter() - started, None
+
+
+def bounds_frame(
+    laboratory: Laboratory,
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    oracle_snrs: Sequence[float] = ORACLE_SNRS,
+    samples: Sequence[int] = (100, 500),
+    n_per_class: int = 25,
+) -> tuple[pd.DataFrame, list[dict]]:
+    """Few-shot methods between their bounds, a row per method and SNR: method, snr, accuracy, ci95; and the entries.
+
+    Parameters
+    ----------
+    snrs : of the networks; oracle_snrs : of the oracle, which is cheap to take further down
+    samples : per class, that the supervised networks are trained on
+    n_per_class : subtomograms of each test class that the oracle looks at
+    """
+    cells = table_1(profile, snrs=snrs, methods=["ProtoNet3D (mix)", "baseline"])
+    entries = laboratory.run_cells(cells)
+    rows = [
+        (f"{cell.method}, {cell.evaluation.n_shot}-shot", cell.evaluation.snr, *accuracy_of(entry))
+        for cell, entry in zip(cells, entries, strict=True)
+    ]
+    for cell in cells:
+        if (cell.method, cell.evaluation.n_shot) == ("baseline", 5):
+            for count in samples:
+                run = supervised_run(cell.evaluation, count, cell.evaluation.encoder)
+                entries.append(supervised(laboratory, SupervisedEvaluation(run=run, evaluation=cell.evaluation)))
+                rows.append((f"supervised, {count} samples", cell.evaluation.snr, *accuracy_of(entries[-1])))
+    for snr in oracle_snrs:
+        evaluation = table_1(profile, snrs=[snr], shots=[5], methods=["ProtoNet3D"])[0].evaluation
+        entries.append(oracle(laboratory, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
+        rows.append(("oracle", snr, *oracle_accuracy(entries[-1]["result"]["scores"], evaluation.n_way)))
+    return pd.DataFrame(rows, columns=["method", "snr", "accuracy", "ci95"]), entries

@@ -11,7 +11,7 @@ from .errors import UserError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 ProfileOption = Annotated[
-    str, typer.Option(help="smoke, quick, cpu or paper; auto takes paper where a GPU is found, else quick")
+    str, typer.Option(help="smoke, quick, cpu, extended or paper; auto takes paper where a GPU is found, else quick")
 ]
 
 
@@ -63,6 +63,91 @@ def book():
     from .book import build_book
 
     print(f"Done: {build_book()}")
+
+
+ContrastOption = Annotated[str, typer.Option(help="protein in the files: dark, bright, or detect")]
+
+
+@app.command()
+def classify(
+    support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz, ...")],
+    query: Annotated[str, typer.Option(help="particles to classify")],
+    out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
+    encoder: Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the one that ships")] = "",
+    label_column: Annotated[str, typer.Option(help="STAR column with the classes of the support")] = "",
+    support_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the support is a tomogram")] = "",
+    query_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the query is a tomogram")] = "",
+    root: Annotated[str, typer.Option(help="folder that the names in STAR files are relative to")] = "",
+    voxel_size_nm: Annotated[float | None, typer.Option(help="of the files, whatever their headers say")] = None,
+    contrast: ContrastOption = "detect",
+    mirror: Annotated[bool, typer.Option(help="turn z: tomograms of the other handedness")] = False,
+    false_accept: Annotated[float, typer.Option(help="promised share of accepted particles of no known class")] = 0.05,
+    junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
+    transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
+    averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
+    tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
+    tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
+    workers: Annotated[int, typer.Option(help="processes that read files")] = 0,
+    cache: Annotated[str, typer.Option(help="folder of embeddings shared between runs; default in OUT")] = "",
+    shard: Annotated[
+        str, typer.Option(help="embed only this share, as in 3/8, then stop; run without it to merge")
+    ] = "",
+):
+    """Tell a class, a probability and an abstention for every particle, from a few labelled examples of each class."""
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from .classification import Settings, classify, embed_shard
+    from .errors import UserError
+    from .particles import open_particles
+
+    if contrast not in ("dark", "bright", "detect"):
+        raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
+    options = {
+        "root": root or None,
+        "file_voxel_size_nm": voxel_size_nm,
+        "dark_protein": {"dark": True, "bright": False, "detect": None}[contrast],
+        "mirror": mirror,
+    }
+    asked = open_particles(query, coordinates=query_coordinates or None, **options)
+    encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
+    with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
+        if shard:
+            folder = embed_shard(
+                asked, Path(out), shard, encoder_path=encoder_path, cache=cache_path, n_workers=workers,
+                progress=bar.update,
+            )  # fmt: skip
+            print(f"Done: share {shard} in {folder}")
+            return
+        labelled = open_particles(
+            support, coordinates=support_coordinates or None, label_column=label_column or None, **options
+        )
+        outcome = classify(
+            labelled,
+            asked,
+            Path(out),
+            encoder_path=encoder_path,
+            settings=Settings(
+                false_accept_rate=false_accept,
+                junk=tuple(name for name in junk.split(",") if name),
+                transductive=transductive,
+                n_averaged=averages,
+                tilt_min=tilt_min,
+                tilt_max=tilt_max,
+            ),
+            cache=cache_path,
+            n_workers=workers,
+            say=lambda line: tqdm.write(line),
+            progress=bar.update,
+        )
+    print(outcome.counts.to_string(index=False, float_format="{:.2f}".format))
+    check = outcome.recogniser.check
+    print(
+        f"Labelled particles, each left out in turn: {check.accuracy:.2f} right "
+        f"({check.low:.2f} to {check.high:.2f} at 95 %, {int(check.tested.sum())} tested)"
+    )
+    print(f"Done: {Path(out) / 'report.html'}")
 
 
 @app.command()

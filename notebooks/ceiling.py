@@ -27,46 +27,33 @@ samples = "100,500"  # per class, that the supervised network is trained on
 n_per_class = 25  # subtomograms of each test class that the oracle looks at
 
 # %% tags=["hide-input"]
-import pandas as pd
 from IPython.display import Markdown
 
-from cryo_fewshot.ceiling import Oracle, SupervisedEvaluation, oracle, oracle_accuracy, supervised, supervised_run
+from cryo_fewshot.ceiling import bounds_frame
 from cryo_fewshot.display import plain_style, protocol_line, provenance_line
 from cryo_fewshot.experiments import numbers, profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
 from cryo_fewshot.study_plots import curves_figure
-from cryo_fewshot.tables import accuracy_of
 
 use_style()
 settings = profile_named(profile)
-laboratory = open_laboratory(profile)
-methods = ["ProtoNet3D (mix)", "baseline"]
-cells = table_1(settings, snrs=numbers("snrs", snrs, float), methods=methods)
-few_shot = laboratory.run_cells(cells)
+cells = table_1(settings, snrs=numbers("snrs", snrs, float), methods=["baseline"])
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
-rows, entries = [], list(few_shot)
-for cell, entry in zip(cells, few_shot, strict=True):
-    name = f"{cell.method}, {cell.evaluation.n_shot}-shot"
-    rows.append((name, cell.evaluation.snr, *accuracy_of(entry)))
-baselines = [cell.evaluation for cell in cells if cell.method == "baseline" and cell.evaluation.n_shot == 5]
-for evaluation in baselines:
-    for count in numbers("samples", samples, int):
-        spec = SupervisedEvaluation(run=supervised_run(evaluation, count, evaluation.encoder), evaluation=evaluation)
-        entries.append(supervised(laboratory, spec))
-        rows.append((f"supervised, {count} samples", evaluation.snr, *accuracy_of(entries[-1])))
-for snr in numbers("oracle_snrs", oracle_snrs, float):
-    evaluation = table_1(settings, snrs=[snr], shots=[5], methods=["ProtoNet3D"])[0].evaluation
-    entries.append(oracle(laboratory, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
-    rows.append(("oracle", snr, *oracle_accuracy(entries[-1]["result"]["scores"], evaluation.n_way)))
-bounds = pd.DataFrame(rows, columns=["method", "snr", "accuracy", "ci95"])
+bounds, entries = bounds_frame(
+    open_laboratory(profile),
+    settings,
+    snrs=numbers("snrs", snrs, float),
+    oracle_snrs=numbers("oracle_snrs", oracle_snrs, float),
+    samples=numbers("samples", samples, int),
+    n_per_class=n_per_class,
+)
 shown = bounds.assign(shown=[f"{row.accuracy:.3f} ± {row.ci95:.3f}" for row in bounds.itertuples()])
 shown = shown.pivot(index="method", columns="snr", values="shown").fillna("not run").rename_axis(None)
-plain_style(
-    shown.loc[bounds["method"].unique()[::-1], ::-1].rename(columns="SNR {:g}".format).rename_axis(None, axis=1)
-)
+shown = shown.loc[bounds["method"].unique()[::-1], ::-1].rename(columns="SNR {:g}".format)
+plain_style(shown.rename_axis(None, axis=1))
 
 # %% tags=["hide-input"]
 n_way = cells[0].evaluation.n_way

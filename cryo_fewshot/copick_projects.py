@@ -1,0 +1,60 @@
+"""Picks of a copick project as a table of coordinates, with the tomogram of each; copick is an optional extra."""
+
+from pathlib import Path
+
+from .errors import UserError
+
+
+def copick_table(path: Path, tomogram: str | None, file_voxel_size_nm: float | None):
+    """Every pick of a project, and the tomogram of each.
+
+    Parameters
+    ----------
+    path : the project's json
+    tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0
+
+    Returns
+    -------
+    A DataFrame of texts with copickRun, copickObject, copickUser, copickSession, x_nm, y_nm, z_nm; and a list with the
+    `tomograms.Tomogram` of each row. Raises UserError.
+    """
+    import pandas as pd
+
+    from .tomograms import tomogram_at
+
+    try:
+        import copick
+    except ImportError:
+        raise UserError(f"{path}: reading it needs the package copick; run pip install copick") from None
+    kind, _, size_a = (str(tomogram) if tomogram is not None else "").partition("@")
+    try:
+        size_a = float(size_a)
+    except ValueError:
+        remedy = "give tomogram as type@voxel size in angstrom, as in wbp@10.0"
+        raise UserError(f"tomogram={tomogram}: not the tomograms of a copick project; {remedy}") from None
+    rows, tomograms = [], []
+    try:
+        project = copick.from_file(str(path))
+        for run in project.runs:
+            picks = [(pick, point.location) for pick in run.picks for point in pick.points or ()]
+            if not picks:
+                continue
+            spacing = run.get_voxel_spacing(size_a)
+            found = spacing.get_tomograms(kind) if spacing is not None else []
+            if not found:
+                raise UserError(f"{path}: run {run.name} has no tomogram {tomogram}; give another type or voxel size")
+            where = Path(getattr(found[0], "static_path", None) or getattr(found[0], "overlay_path", ""))
+            one = tomogram_at(where, file_voxel_size_nm)
+            for pick, at in picks:
+                who = (run.name, pick.pickable_object_name, pick.user_id, str(pick.session_id))
+                rows.append((*who, repr(at.x / 10), repr(at.y / 10), repr(at.z / 10)))
+                tomograms.append(one)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged project raises anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a copick project ({reason}); correct it") from error
+    if not rows:
+        raise UserError(f"{path}: the project has no picks; add some")
+    columns = ["copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm"]
+    return pd.DataFrame(rows, columns=columns, dtype=str), tomograms

@@ -1,0 +1,203 @@
+"""Particles that lie in MRC files: one volume a file, or many in a stack; found, surveyed and read one at a time."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError
+from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc
+
+SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
+SURVEYED = 5  # files of each group that are opened to learn its box and voxel size
+TRIED = 100  # files that are tried before a group is given up
+
+
+@dataclass(frozen=True)
+class ParticleFiles:
+    """Where each particle lies and what the files of its group should be; plain data, no open file.
+
+    names : a path, or `3@path` for the third volume of a stack, relative to `listed_in` or a folder above it
+    listed_in : the STAR file or folder that names them; root : the user's own folder to look in first
+    groups : `(n,)` the group (optics group, voxel size) of each particle
+    stated_nm : nm, voxel size of each group as the STAR file states it, None where it does not
+    file_voxel_size_nm : nm, whatever headers and STAR file say
+    boxes, voxel_sizes_nm : of each group as surveyed, None before
+    """
+
+    names: list[str]
+    listed_in: Path
+    groups: np.ndarray
+    stated_nm: tuple[float | None, ...] = (None,)
+    file_voxel_size_nm: float | None = None
+    root: Path | None = None
+    boxes: tuple[int | None, ...] = ()
+    voxel_sizes_nm: tuple[float | None, ...] = ()
+
+    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
+        """A function that reads particle i: the volume float64 and its voxel size in nm; raises UserError.
+
+        Its file stays mapped for the next particle as long as the function lives.
+        """
+        find = self.finder()
+        mapped: list[tuple[Path, MrcData]] = []
+
+        def volume_of(i: int) -> tuple[np.ndarray, float]:
+            path, index = find(i)
+            if not mapped or mapped[0][0] != path:
+                mapped[:] = [(path, open_mrc(path))]
+            file = mapped[0][1]
+            return self._volume(file, index, path), self.agreed_voxel_size(i, path, file.voxel_size_nm)
+
+        def checked(i: int) -> tuple[np.ndarray, float]:
+            volume, nm = volume_of(i)
+            self.check_against_group(i, len(volume), nm)
+            return volume, nm
+
+        return checked
+
+    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
+        """Index and identity, file on disk and number of the volume in it; absent files are left out."""
+        find, resolved = self.finder(), {}
+        for i in indices:
+            try:
+                path, index = find(i)
+            except UserError:
+                continue  # it is rejected when it is read
+            if path not in resolved:
+                resolved[path] = str(path.resolve())
+            yield i, (resolved[path], index or 1)
+
+    def finder(self) -> Callable[[int], tuple[Path, int | None]]:
+        """A function that finds particle i's file and its number there, None where no number is given."""
+        known: dict[Path, Path] = {}  # folder as named -> folder on disk, so that most files are looked for once
+
+        def find(i: int) -> tuple[Path, int | None]:
+            number, at, name = self.names[i].rpartition("@")
+            if at and not (number.strip().isdecimal() and int(number) > 0):
+                number, name = "", self.names[i]  # an @ of a path's own
+            path = Path(name.strip())
+            if not name.strip() or "\0" in name:
+                raise UserError(f"{self.listed_in}: row {i + 1} names no file; correct rlnImageName")
+            near = [known[path.parent] / path.name] if path.parent in known else []
+            looked_at = chain(near, _candidates(path, self.listed_in, self.root))
+            found = next((candidate for candidate in looked_at if _exists(candidate)), None)
+            if found is not None:
+                known[path.parent] = found.parent
+                return found, int(number) if number else None
+            where = f"named in {self.listed_in} but neither beside it nor in a folder above"
+            raise UserError(f"{path}: {where}; give root, the folder it is relative to, or correct the name")
+
+        return find
+
+    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None) -> float:
+        """nm; raises UserError where header and STAR file contradict each other or neither states one."""
+        stated_nm = self.stated_nm[self.groups[i]]
+        if self.file_voxel_size_nm:
+            return self.file_voxel_size_nm
+        if header_nm is None and stated_nm is None:
+            raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm")
+        if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
+            both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
+            raise UserError(f"{path}: {both}; give file_voxel_size_nm, the right one")
+        return stated_nm or header_nm
+
+    def surveyed(self, volume_shape: Callable[[int], tuple[int, float]] | None = None) -> "ParticleFiles":
+        """With box and voxel size of each group: what most of a few files of it, from all over, have.
+
+        Raises UserError, that of the first file, where no group has a file that can be read.
+        """
+        volume_shape = volume_shape or self._shape_reader()
+        found, first_error = [], None
+        for group in range(len(self.stated_nm)):
+            seen: Counter = Counter()
+            for i in _spread(np.flatnonzero(self.groups == group)):
+                try:
+                    box, nm = volume_shape(i)
+                    seen[box, round(nm, 6)] += 1
+                except UserError as error:
+                    first_error = first_error or error
+                if sum(seen.values()) == SURVEYED:
+                    break
+            found.append(seen.most_common(1)[0][0] if seen else (None, None))
+        if all(box is None for box, _ in found):
+            raise first_error or UserError(f"{self.listed_in}: lists no particles; export it again")
+        boxes, sizes = zip(*found, strict=True)
+        return replace(self, boxes=boxes, voxel_sizes_nm=sizes)
+
+    def main_group(self) -> int:
+        """The largest group of which something could be read."""
+        counts = np.bincount(self.groups, minlength=len(self.boxes))
+        return max((g for g, box in enumerate(self.boxes) if box is not None), key=lambda g: counts[g])
+
+    def _shape_reader(self):
+        find = self.finder()
+
+        def shape_of(i: int) -> tuple[int, float]:
+            path, index = find(i)
+            file = open_mrc(path)
+            return len(self._volume(file, index, path)), self.agreed_voxel_size(i, path, file.voxel_size_nm)
+
+        return shape_of
+
+    def _volume(self, file: MrcData, index: int | None, path: Path) -> np.ndarray:
+        if file.data.ndim == 4:
+            if index is None and len(file.data) > 1:
+                raise UserError(f"{path}: a stack of {len(file.data)} volumes; name one as 1@{path.name}")
+            if (index or 1) > len(file.data):
+                raise UserError(f"{index}@{path}: the stack has {len(file.data)} volumes; correct the number")
+            return checked_volume(file.data[(index or 1) - 1], f"{index or 1}@{path}")
+        if index is not None and index > 1:
+            raise UserError(f"{index}@{path}: not a stack of volumes; correct the name")
+        return checked_volume(file.data, path, file.is_images)
+
+    def check_against_group(self, i: int, box: int, nm: float) -> None:
+        group = self.groups[i]
+        if not self.boxes or self.boxes[group] is None:
+            return
+        there = f"but most of {self.listed_in} have"
+        if box != self.boxes[group]:
+            raise UserError(f"{self.names[i]}: box of {box} voxels {there} {self.boxes[group]}; cut all to one box")
+        if abs(nm / self.voxel_sizes_nm[group] - 1) > SAME_VOXEL:
+            sizes = f"voxel size {nm:.4g} nm {there} {self.voxel_sizes_nm[group]:.4g} nm"
+            raise UserError(f"{self.names[i]}: {sizes}; bring all to one, or give file_voxel_size_nm")
+
+
+def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None) -> tuple[np.ndarray, tuple]:
+    """Group of each of n particles, `(n,)`, by stated voxel size in nm and optics group; and each group's size."""
+    import pandas as pd
+
+    sizes = np.full(n, np.nan) if stated_nm is None else np.where(stated_nm > 0, stated_nm, np.nan)
+    optics = "" if optics_groups is None else pd.Series(optics_groups, dtype=str).fillna("").to_numpy()
+    groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
+    first = np.unique(groups, return_index=True)[1]
+    return groups, tuple(float(nm) if np.isfinite(nm) else None for nm in sizes[first])
+
+
+def _candidates(path: Path, listed_in: Path, root: Path | None) -> Iterator[Path]:
+    listed_in = listed_in.absolute()
+    above = [listed_in, *listed_in.parents] if listed_in.is_dir() else list(listed_in.parents)
+    if not path.is_absolute():
+        yield from (folder / path for folder in ([root] if root else []) + above)
+        return
+    yield path
+    # A project that was moved: the end of the old path, its folder at least, below a folder of here.
+    parts = path.parts[1:]
+    if root:
+        yield from (root.joinpath(*parts[k:]) for k in range(len(parts)))
+    yield from (folder.joinpath(*parts[k:]) for folder in above for k in range(len(parts) - 1))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or a folder that may not be entered
+        return False
+
+
+def _spread(indices: np.ndarray) -> list[int]:
+    """At most TRIED of the indices, from all over."""
+    return np.random.default_rng(0).permutation(indices)[:TRIED].tolist()

@@ -1,0 +1,82 @@
+"""Volumes of any box and voxel size brought to those asked for, and a guess of their contrast."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .errors import UserError
+from .mrc import SAME_VOXEL
+
+
+@lru_cache(maxsize=64)
+def resampling_matrix(
+    n: int, voxel_size_nm: float, new_n: int, new_voxel_size_nm: float, mirror: bool = False
+) -> torch.Tensor:
+    """Matrix `(new_n, n)` float64 that resamples one axis; both centres are at index n // 2.
+
+    A Fourier crop or padding to the new voxel size, then a crop or padding about the centre, in one step: the
+    trigonometric interpolation of the samples (Whittaker and Shannon on a periodic axis) without the frequencies
+    that the new voxels cannot hold, read at the new positions, and zero beyond the old box. So the ratio of the voxel
+    sizes need not be one of whole numbers. `mirror` turns the axis about the centre. The tensor is shared: copy it
+    before changing it.
+    """
+    step = new_voxel_size_nm / voxel_size_nm
+    step = 1.0 if abs(step - 1) < SAME_VOXEL else step
+    offset = (torch.arange(new_n, dtype=torch.float64) - new_n // 2) * step
+    position = n // 2 + (-offset if mirror else offset)
+    frequency = torch.arange(-((n - 1) // 2), n // 2 + 1, dtype=torch.float64) / n  # of the old voxels, Nyquist once
+    frequency = frequency[frequency.abs() * step <= 0.5]
+    distance = position[:, None] - torch.arange(n)
+    matrix = torch.cos(2 * torch.pi * distance[..., None] * frequency).sum(-1) / n
+    inside = (position > -0.5 - 1e-9) & (position < n - 0.5 + 1e-9)
+    return matrix * inside[:, None]
+
+
+def resample(
+    volume: np.ndarray, voxel_size_nm: float, box: int, new_voxel_size_nm: float, name: object, mirror: bool = False
+) -> torch.Tensor:
+    """One volume `(n, n, n)` as `(box, box, box)` float32 of another voxel size, with mean 0 and variance 1.
+
+    Where the old box shows less than the new, the rest is its mean. `mirror` turns z, which changes handedness.
+    Raises UserError, with `name` in front, where nothing of the volume is left.
+    """
+    matrix = resampling_matrix(len(volume), voxel_size_nm, box, new_voxel_size_nm)
+    first = resampling_matrix(len(volume), voxel_size_nm, box, new_voxel_size_nm, True) if mirror else matrix
+    resampled = torch.from_numpy(volume - volume.mean())
+    for axis_matrix in (first, matrix, matrix):  # the first axis goes last each time: the order is as before in the end
+        resampled = torch.tensordot(resampled, axis_matrix, dims=([0], [1]))
+    spread = resampled.std(correction=0)
+    if not spread > 1e-6 * volume.std():
+        raise UserError(f"{name}: nothing is left of it at {new_voxel_size_nm:.4g} nm; use a smaller voxel size")
+    return ((resampled - resampled.mean()) / spread).float()
+
+
+def checked_sizes(box: int, **sizes_nm: float | None) -> None:
+    """UserError for a box of no use or a length that is not one."""
+    if box < 4:
+        raise UserError(f"box={box}: give at least 4 voxels")
+    for name, value in sizes_nm.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{name}={value}: give a positive length in nm")
+
+
+def looks_dark(volumes: torch.Tensor) -> bool | None:
+    """Whether protein looks dark in most of the standardised volumes `(n, b, b, b)`.
+
+    Compares, near the centre of each volume smoothed to a few nm, the deepest dip with the highest peak: noise has
+    both alike, and a particle need not be centred, nor its mean density survive the CTF. None where the difference is
+    within three standard errors, or where there are fewer than three volumes.
+    """
+    if len(volumes) < 3:
+        return None
+    box = volumes.shape[-1]
+    axis = torch.arange(box, dtype=torch.float32) - box // 2
+    near = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt() < 0.25 * box
+    full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
+    squared = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
+    spectrum = torch.fft.rfftn(volumes, dim=(1, 2, 3)) * torch.exp(-2 * (torch.pi * 0.075 * box) ** 2 * squared)
+    smooth = torch.fft.irfftn(spectrum, s=(box,) * 3, dim=(1, 2, 3))[:, near]
+    balance = smooth.amax(1) + smooth.amin(1)
+    error = balance.std() / len(balance) ** 0.5
+    return None if balance.mean().abs() < 3 * error else bool(balance.mean() < 0)

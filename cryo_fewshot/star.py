@@ -1,0 +1,131 @@
+"""STAR files, with every value as the text it is: what is read is written back unchanged."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError
+from .files import write_atomically
+
+
+def read_star_blocks(path: Path) -> dict:
+    """The blocks of a STAR file by name: a table of texts for a loop, a dictionary of texts for single values.
+
+    Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
+    """
+    import linecache
+
+    import starfile
+
+    try:
+        content = path.read_bytes().decode()
+        columns = set(re.findall(r"^\s*_(\S+)", content, flags=re.MULTILINE))
+        linecache.checkcache(str(path))  # starfile reads through this cache, and leaves it full where it fails
+        blocks = starfile.read(path, always_dict=True, parse_as_string=list(columns))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
+    except Exception as error:  # starfile has no exception of its own
+        raise UserError(f"{path}: not a STAR file in UTF-8; export it again") from error
+    for block in blocks.values():
+        if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
+            twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
+            raise UserError(f"{path}: column {twice} is there twice; export it again")
+    return blocks
+
+
+def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:
+    """Name of the first block with one of the columns and a row at least; a block of single values becomes a table."""
+    import pandas as pd
+
+    for name, block in blocks.items():
+        if any(column in block for column in columns):
+            if isinstance(block, dict):
+                blocks[name] = block = pd.DataFrame([block])
+            if not len(block):
+                raise UserError(f"{path}: lists no particles; export it again")
+            return name
+    raise UserError(f"{path}: no column {' or '.join(columns)} in it; {remedy}")
+
+
+def texts(blocks: dict, name: str, column: str) -> list | None:
+    """A column of block `name`, or of the optics table by each row's optics group; None where there is none."""
+    table, optics = blocks[name], blocks.get("optics")
+    if column in table:
+        return table[column].tolist()
+    if optics is None or column not in optics or "rlnOpticsGroup" not in optics:
+        return None
+    groups, values = optics["rlnOpticsGroup"], optics[column]
+    of_group = {groups: values} if isinstance(optics, dict) else dict(zip(groups, values, strict=True))
+    return [of_group.get(group) for group in table["rlnOpticsGroup"]] if "rlnOpticsGroup" in table else None
+
+
+def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
+    """As `texts`, `(n,)` float64 with NaN for what is not a number."""
+    import pandas as pd
+
+    found = texts(blocks, name, column)
+    return None if found is None else pd.to_numeric(pd.Series(found, dtype=object), errors="coerce").to_numpy(float)
+
+
+def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
+    """Write particles with new columns after all of the input's; its other blocks are kept.
+
+    Parameters
+    ----------
+    particles : a `particles.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
+        holds their names, and an optics table with box and voxel size
+    columns : DataFrame with a value per particle written; a column that the input has already is replaced in place.
+        Numbers are written as the shortest text that reads back as the same number
+    rows : indices of the particles to write, all by default
+
+    Raises
+    ------
+    UserError
+        The columns do not fit the rows, or the file cannot be written.
+    """
+    import pandas as pd
+    import starfile
+
+    path = Path(path)
+    rows = np.arange(len(particles.names)) if rows is None else np.asarray(rows, dtype=np.int64)
+    blocks = dict(particles.blocks) or {"optics": _optics(particles), "particles": None}
+    if particles.table is not None:
+        table = particles.table.iloc[rows].reset_index(drop=True)
+    else:
+        table = pd.DataFrame({"rlnImageName": [particles.names[i] for i in rows], "rlnOpticsGroup": "1"}, dtype=str)
+    for name in () if columns is None else columns:
+        if len(columns) != len(rows):
+            raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
+        table[name] = [_text(value) for value in columns[name]]
+    blocks[particles.block_name] = table
+    blocks = {name: _quoted(block) for name, block in blocks.items()}
+    # Quotes are ours, and a missing value is written as the word that reads back as one.
+    text = starfile.to_string(blocks, na_rep="nan", quote_character="")
+    write_atomically(path, text.encode())
+
+
+def _optics(particles):
+    import pandas as pd
+
+    row = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnImageDimensionality": 3}
+    row |= {"rlnImageSize": particles.box, "rlnImagePixelSize": repr(round(10 * particles.voxel_size_nm, 6))}
+    return pd.DataFrame([row], dtype=str)
+
+
+def _text(value) -> str:
+    if isinstance(value, float | np.floating):
+        return "nan" if np.isnan(value) else str(value)
+    return str(value)
+
+
+def _quoted(block):
+    if isinstance(block, dict):
+        return {key: _with_quotes(value) for key, value in block.items()}
+    return block.map(_with_quotes, na_action="ignore")
+
+
+def _with_quotes(value):
+    text = " ".join(str(value).split("\n")) if isinstance(value, str) else value
+    return f'"{text}"' if isinstance(text, str) and (not text or any(c.isspace() for c in text)) else text

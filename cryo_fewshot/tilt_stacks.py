@@ -1,0 +1,191 @@
+"""Particles as stacks of tilt images (RELION 5, WarpTools), back-projected when they are read.
+
+A row of tomograms.star maps tomogram xyz to image xyz: image x is rlnTomoProjX . (x, y, z), and so on. By the
+slice theorem an image's transform lies in the plane that the inverse, the transpose, of that rotation makes of
+(kx, ky, 0).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .errors import UserError
+from .mrc import WRITE_AGAIN, checked_values, open_mrc
+from .particle_files import ParticleFiles
+from .resampling import resampling_matrix
+from .star import read_star_blocks, texts
+
+PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
+EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
+EXPORT = "export particles and tomograms.star again"
+
+
+@dataclass(frozen=True)
+class TiltStacks:
+    """Stacks of images with their tilt geometry; plain data.
+
+    tomograms : `(n,)` index into rotations; rotations : per tomogram `(n_tilts, 3, 3)` that map tomogram xyz to image
+    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used
+    """
+
+    files: ParticleFiles
+    tomograms: np.ndarray
+    rotations: tuple[np.ndarray, ...]
+    visible: list[str] | None = None
+
+    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
+        """As in `particles.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
+        find = self.files.finder()
+
+        def volume_of(i: int) -> tuple[np.ndarray, float]:
+            images, nm, path = self._images(i, find)
+            self.files.check_against_group(i, images.shape[-1], nm)
+            rotations = self.rotations[self.tomograms[i]]
+            seen = np.ones(len(rotations), bool) if self.visible is None else _flags(self.visible[i], path)
+            if len(seen) != len(rotations):
+                tilts = f"rlnTomoVisibleFrames names {len(seen)} tilts, but its tomogram has {len(rotations)}"
+                raise UserError(f"{path}: {tilts}; {EXPORT}")
+            if len(images) == len(seen):
+                images = images[seen]
+            elif len(images) != seen.sum():
+                tilts = f"{len(images)} images for {len(seen)} tilts, of which {seen.sum()} are visible"
+                raise UserError(f"{path}: {tilts}; {EXPORT}")
+            kept = images.std(axis=(1, 2)) > 0  # an image outside the detector is all zeros
+            if not kept.any():
+                raise UserError(f"{path}: every image is empty; remove the file or extract it anew")
+            images, nm = _coarser(images[kept], nm, voxel_size_nm)
+            return back_project(images, rotations[seen][kept]).double().numpy(), nm
+
+        return volume_of
+
+    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
+        """As in `particles.Source`."""
+        return self.files.identities(indices)
+
+    def surveyed(self) -> "TiltStacks":
+        """With box and voxel size of each group, as in `ParticleFiles.surveyed`."""
+        find = self.files.finder()
+
+        def shape_of(i: int) -> tuple[int, float]:
+            images, nm, _ = self._images(i, find)
+            return images.shape[-1], nm
+
+        return replace(self, files=self.files.surveyed(shape_of))
+
+    def _images(self, i: int, find) -> tuple[np.ndarray, float, Path]:
+        path, index = find(i)
+        file = open_mrc(path)
+        if index is not None or file.data.ndim != 3 or file.data.shape[1] != file.data.shape[2]:
+            shape = " x ".join(map(str, file.data.shape))
+            raise UserError(f"{path}: {shape} pixels, not a stack of square tilt images of one particle; {EXPORT}")
+        images = checked_values(file.data, path, WRITE_AGAIN.replace("volume", "stack"))
+        return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm), path
+
+
+def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:
+    """Volume `(b, b, b)` float32 from tilt images `(n, b, b)` by Fourier insertion; the missing wedge stays empty.
+
+    rotations : `(n, 3, 3)`, each maps volume xyz to image xyz. torch-fourier-slice wants the matrices that map image
+    frequencies to volume frequencies, their inverses.
+    """
+    from torch_fourier_slice import backproject_2d_to_3d
+
+    matrices = torch.from_numpy(np.ascontiguousarray(rotations.transpose(0, 2, 1))).float()
+    return backproject_2d_to_3d(torch.from_numpy(images).float(), matrices)
+
+
+def open_tilt_stacks(
+    files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
+) -> tuple[TiltStacks, tuple[str, ...]]:
+    """Stacks of a particle STAR file with the geometry of their tomograms, and notes; raises UserError."""
+    table = blocks[name]
+    if "rlnTomoName" not in table:
+        what = "2D images without rlnTomoName, of single particles it seems, which have no tilt geometry"
+        raise UserError(f"{files.listed_in}: lists {what}; give subtomograms")
+    path = Path(tomograms_star) if tomograms_star is not None else _find_tomograms_star(files)
+    tomogram_names = sorted(set(table["rlnTomoName"]))
+    rotations = _read_geometry(path, tomogram_names, files)
+    tomograms = table["rlnTomoName"].map({t: k for k, t in enumerate(tomogram_names)}).to_numpy()
+    visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
+    premultiplied = set(texts(blocks, name, "rlnCtfDataAreCtfPremultiplied") or ()) == {"1"}
+    ctf = "multiplied by their CTF already" if premultiplied else "not corrected for their CTF"
+    note = f"{files.listed_in}: tilt images, {ctf}, back-projected with the geometry of {path}"
+    return TiltStacks(files, tomograms, tuple(rotations), visible).surveyed(), (note,)
+
+
+def _find_tomograms_star(files: ParticleFiles) -> Path:
+    folders = files.listed_in.absolute().parents
+    for folder in ([files.root] if files.root else []) + list(folders):
+        if (folder / "tomograms.star").is_file():
+            return folder / "tomograms.star"
+        for optimisation_set in sorted(folder.glob("*optimisation_set.star")) if folder == folders[0] else ():
+            for block in read_star_blocks(optimisation_set).values():
+                named = block.get("rlnTomoTomogramsFile")
+                named = named if isinstance(named, str) or named is None else named.iloc[0]
+                for above in folders if named else ():
+                    if (above / named).is_file():
+                        return above / named
+    remedy = "give tomograms_star, or extract the particles as 3D subtomograms"
+    raise UserError(f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it; {remedy}")
+
+
+def _read_geometry(path: Path, names: list[str], files: ParticleFiles) -> list[np.ndarray]:
+    blocks = read_star_blocks(path)
+    elsewhere = {}  # RELION 5 keeps each tilt series in a STAR file of its own
+    for block in blocks.values():
+        if not isinstance(block, dict) and {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(block):
+            elsewhere = dict(zip(block["rlnTomoName"], block["rlnTomoTiltSeriesStarFile"], strict=True))
+    rotations = []
+    for name in names:
+        block, where = blocks.get(name), path
+        if block is None and isinstance(elsewhere.get(name), str):
+            above = (folder / elsewhere[name] for folder in path.absolute().parents)
+            where = next((candidate for candidate in above if candidate.is_file()), None)
+            if where is None:
+                raise UserError(f"{elsewhere[name]}: named in {path} but not there; correct the name")
+            block = next(iter(read_star_blocks(where).values()), None)
+        if block is None or isinstance(block, dict):
+            raise UserError(f"{path}: no tilt geometry of tomogram {name}; give tomograms_star with it")
+        rotations.append(_rotations(block, f"{where}: tomogram {name}"))
+    return rotations
+
+
+def _rotations(block, where: str) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    try:
+        if set(PROJECTION) <= set(block):
+            rows = [[[float(x) for x in text.strip("[]").split(",")[:3]] for text in block[c]] for c in PROJECTION]
+            rotations = np.array(rows, dtype=np.float64).transpose(1, 0, 2)
+        elif set(EULER) <= set(block):
+            # As RELION 5 composes it: Rz(rlnTomoZRot) Ry(rlnTomoYTilt) Rx(rlnTomoXTilt), the last acts first.
+            angles = np.stack([block[c].astype(float) for c in EULER], axis=1)
+            rotations = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        else:
+            raise UserError(f"{where}: no columns {PROJECTION[0]} or {EULER[0]}; {EXPORT}")
+        product = rotations @ rotations.transpose(0, 2, 1)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{where}: a projection that is not three rows of numbers; {EXPORT}") from error
+    if not np.abs(product - np.eye(3)).max() < 0.01:
+        raise UserError(f"{where}: a projection that is no rotation; {EXPORT}")
+    return rotations
+
+
+def _flags(text: str, path: Path) -> np.ndarray:
+    flags = str(text).strip("[]").split(",")
+    if not set(flags) <= {"0", "1"} or "1" not in flags:
+        raise UserError(f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is no list of 0 and 1 with a 1 in it; {EXPORT}")
+    return np.array(flags) == "1"
+
+
+def _coarser(images: np.ndarray, nm: float, voxel_size_nm: float | None) -> tuple[np.ndarray, float]:
+    """Images of voxel_size_nm over the same field, where that is coarser: back-projection costs their volume."""
+    if voxel_size_nm is None or voxel_size_nm <= nm:
+        return images, nm
+    n = images.shape[-1]
+    new_n = max(4, 2 * int(np.ceil(n * nm / voxel_size_nm / 2)))
+    matrix = resampling_matrix(n, nm, new_n, voxel_size_nm).numpy()
+    return matrix @ images @ matrix.T, voxel_size_nm
