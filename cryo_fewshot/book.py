@@ -28,6 +28,7 @@ BOOK_NOTEBOOKS = (
     "table_a",
     "figure2",
     "figure3",
+    "figure4",
     "figure_b",
     "claims",
     "ceiling",

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .averaging import Search, align
+from .alignment import Search, align
 from .dataset import EMPTY, ClassSplit
 from .evaluation import correct_counts, mean_and_interval
 from .experiments import PAPER_SNRS, EncoderRun, Evaluation, Profile, table_1

@@ -197,7 +197,7 @@ class Laboratory:
         entry = self._trained(run, self._train_adaptation)
         adaptation = self._new_adaptation(run)
         adaptation.load_state_dict(entry["tensors"])
-        return adaptation.to(self.device).eval()
+        return adaptation.to(self.device).eval().requires_grad_(False)
 
     def _new_adaptation(self, run: AdaptationRun) -> Adaptation:
         return Adaptation(_new_encoder(run.encoder).embedding_dim, run.variant, run.layer_norm)

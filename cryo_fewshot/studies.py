@@ -34,7 +34,6 @@ def view_episode(laboratory: Laboratory, view: EpisodeView) -> dict:
     return laboratory.store.compute(view, lambda: _view_episode(laboratory, view))
 
 
-@torch.no_grad()
 def _view_episode(laboratory: Laboratory, view: EpisodeView) -> tuple[dict, float, None]:
     started = time.perf_counter()
     evaluation = view.evaluation

@@ -8,16 +8,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from cryo_fewshot.averaging import (
-    Poses,
-    Search,
-    align,
-    average,
-    refine,
-    resolution,
-    rotation_grid,
-    shell_correlation,
-)
+from cryo_fewshot.alignment import Poses, Search, align, rotation_grid
+from cryo_fewshot.averaging import average, laid_onto, refine, resolution, shell_correlation
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.imaging import Acquisition, Microscope, bead_spectra, draw_acquisition, simulate
 from cryo_fewshot.structures import load_complex
@@ -122,6 +114,17 @@ def test_particles_align_to_one_particle_across_its_missing_wedge(ribosome):
     one = average(volumes[:1], Poses(drawn.quaternions[:1], drawn.shifts_nm[:1]), BINNED).density
     found = align(volumes[1:], one, BINNED)
     assert np.median(angles(found.quaternions, drawn.quaternions[1:])) <= 6
+
+
+def test_a_turned_density_is_laid_back(ribosome):
+    complete, seed = without_wedge(BINNED), torch.tensor([0])
+    density = simulate([ribosome], seed, None, complete, acquisition=UPRIGHT)[0]
+    drawn = draw_acquisition(seed, BINNED)
+    turned = simulate([ribosome], seed, None, complete, acquisition=replace(drawn, defocus_um=UPRIGHT.defocus_um))[0]
+    laid, pose = laid_onto(density, turned, BINNED)
+    assert angles(pose.quaternions, drawn.quaternions) < 2
+    assert shell_correlation(density, turned, 2.0)[1][1:6].mean() < 0.5
+    assert shell_correlation(density, laid, 2.0)[1][1:6].min() > 0.95
 
 
 def test_coverage_is_the_wedge_of_an_unturned_particle():
