@@ -338,7 +338,7 @@ def _write_average(path: Path, refined: Refined, nm: float) -> list[Path]:
 
 def _shown(query: Particles, table: pd.DataFrame, card: dict, chosen: np.ndarray, embeddings: torch.Tensor) -> Shown:
     """Some particles with their slices, for the report."""
-    usable = (table["reason"].iloc[chosen] == "").to_numpy()
+    usable = (table["reason"].iloc[chosen] == "").to_numpy(copy=True)
     chosen, embeddings = chosen[usable], embeddings[torch.from_numpy(usable)]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
     rows = table.iloc[chosen]

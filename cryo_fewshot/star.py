@@ -103,6 +103,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     blocks = {name: _quoted(block) for name, block in blocks.items()}
     # Quotes are ours, and a missing value is written as the word that reads back as one.
     text = starfile.to_string(blocks, na_rep="nan", quote_character="")
+    text = text[text.index("data_") :]  # without the line that holds the time: the same particles, the same bytes
     write_atomically(path, text.encode())
 
 
