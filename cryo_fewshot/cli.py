@@ -65,6 +65,54 @@ def book():
     print(f"Done: {build_book()}")
 
 
+@app.command()
+def pretrain(
+    out: Annotated[str, typer.Option(help="file of the encoder; default the package's own")] = "",
+    epochs: Annotated[int, typer.Option(help="of 10,000 volumes each, all simulated afresh")] = 40,
+    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
+):
+    """Train the general encoder on the whole library, measure and calibrate it, and write it with its card."""
+    from pathlib import Path
+
+    from .laboratory import OutOfTime
+    from .pretraining import pretrain, shipped_spec
+    from .shipped import SHIPPED
+
+    path = Path(out) if out else SHIPPED
+    try:
+        card = pretrain(shipped_spec(epochs), path, minutes)
+    except OutOfTime:
+        print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
+        return
+    for row in card["expected_accuracy"]:
+        task = f"SNR {row['snr']:g}, {row['n_way']}-way {row['n_shot']}-shot"
+        print(f"{task}: {row['accuracy']:.3f} ± {row['ci95']:.3f} on classes never met")
+    print(f"Done: {path}")
+
+
+@app.command()
+def train(
+    labelled: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz")],
+    out: Annotated[str, typer.Option(help="file of the new encoder")],
+    encoder: Annotated[str, typer.Option(help="encoder to start from; default the one that ships")] = "",
+    label_column: Annotated[str, typer.Option(help="STAR column with the classes")] = "",
+    epochs: int = 20,
+    seed: int = 0,
+):
+    """Fit an encoder to your own labelled particles; it is kept only where it is better on some that are held out."""
+    from pathlib import Path
+
+    from .own_training import train_on_particles
+    from .particles import open_particles
+
+    particles = open_particles(labelled, label_column=label_column or None)
+    accuracies = train_on_particles(
+        particles, Path(out), Path(encoder) if encoder else None, n_epochs=epochs, seed=seed
+    )
+    print(f"Held-out particles right: {accuracies[0]:.3f} before, {max(accuracies):.3f} in the encoder that is kept")
+    print(f"Done: {out}")
+
+
 ContrastOption = Annotated[str, typer.Option(help="protein in the files: dark, bright, or detect")]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .encoder import embed
@@ -31,7 +32,7 @@ _FILES_LOOKED_AT = 256
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of n particles in a folder of chunks; see `embed_particles`."""
+    """Embeddings of n particles, of length 1, in a folder of chunks; see `embed_particles`."""
 
     folder: Path
     n: int
@@ -95,7 +96,7 @@ def embed_particles(
     loader = DataLoader(reader, batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=None)
     encoder = encoder.to(device)
     for number, (volumes, rejected) in zip(missing, loader, strict=True):
-        embeddings = embed(encoder, volumes.to(device), precision).cpu()
+        embeddings = F.normalize(embed(encoder, volumes.to(device), precision), dim=-1).cpu()
         start = number * CHUNK
         embeddings[[i - start for i in rejected]] = torch.nan
         reasons = json.dumps({str(i): reason for i, reason in rejected.items()})

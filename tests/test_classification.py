@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import starfile
 import torch
+from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from cryo_fewshot import embedding_cache
 from cryo_fewshot.calibration import fit_calibration
 from cryo_fewshot.classification import Settings, classify, embed_shard, file_names
 from cryo_fewshot.cli import app
-from cryo_fewshot.dataset import SimulatedData, simulate_set
+from cryo_fewshot.dataset import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.demonstration import write_particles
 from cryo_fewshot.encoder import Encoder3D, embed
 from cryo_fewshot.errors import UserError
@@ -26,7 +27,7 @@ from cryo_fewshot.particles import open_particles
 from cryo_fewshot.shipped import save_encoder
 
 RECIPE = SimulatedData(n_per_class=40, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
-CLASSES = ("1OEL", "3UWX", "4V1W")
+CLASSES = ("6QZP", "1S3X", EMPTY)
 OUTSIDER = "1QVR"
 NO_AVERAGES = Settings(n_averaged=0)
 
@@ -36,9 +37,9 @@ def encoder_path(tmp_path_factory):
     """A small encoder with initial weights and a calibration: it tells big from small, which is enough here."""
     torch.manual_seed(0)
     encoder = Encoder3D(box=12, n_blocks=2, width=8).eval()
-    held_out = simulate_set(RECIPE, {0.5: 40}, ["1PMA", "1BXN", "3ZBI", "3KUY", "5T4O"])
+    held_out = simulate_set(RECIPE, {2.0: 40}, ["1PMA", "1BXN", "3ZBI", "3KUY", "5T4O"])
     calibration = fit_calibration(
-        embed(encoder, held_out.volumes), held_out.labels, shots=(1, 5), n_episodes=20, n_query=10
+        F.normalize(embed(encoder, held_out.volumes), dim=-1), held_out.labels, shots=(1, 5), n_episodes=20, n_query=10
     )
     path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     card = {"name": "for tests", "box": 12, "voxel_size_nm": 3.0, "calibration": calibration.to_json()}
@@ -50,8 +51,8 @@ def encoder_path(tmp_path_factory):
 def data(tmp_path_factory):
     """Labelled and unlabelled particles as files; folder, and the true class of each unlabelled one."""
     folder = tmp_path_factory.mktemp("particles")
-    write_particles(folder / "labelled", replace(RECIPE, seed=1), CLASSES, {0.5: 5}, with_labels=True)
-    _, truth = write_particles(folder / "all", RECIPE, [*CLASSES, OUTSIDER], {0.5: 10}, with_labels=False)
+    write_particles(folder / "labelled", replace(RECIPE, seed=1), CLASSES, {2.0: 5}, with_labels=True)
+    _, truth = write_particles(folder / "all", RECIPE, [*CLASSES, OUTSIDER], {2.0: 10}, with_labels=False)
     return folder, truth
 
 
