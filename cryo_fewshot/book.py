@@ -35,6 +35,8 @@ BOOK_NOTEBOOKS = (
     "remarks",
     "geometry",
     "conformations",
+    "own_data",
+    "encoder_card",
     "speed",
     "status",
 )

@@ -66,12 +66,13 @@ class Outcome:
     """What a run found and wrote.
 
     table : a row per query particle, columns of `recognition.Recognition.to_frame` and `reason` (of a rejection, empty
-    for none); counts : a row per class; check : of the support; written : all files
+    for none); counts : a row per class; averages : by class; written : all files
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
+    averages: dict[str, Average]
     written: tuple[Path, ...]
 
 
@@ -129,7 +130,7 @@ def classify(
         written += files
     shown = _shown(query, table, card, sample[:SHOWN], sample_embeddings[:SHOWN])
     _write_report(out / "report.html", shown, counts, recogniser, averages, settings, card, len(query))
-    return Outcome(table, counts, recogniser, (*written, out / "report.html"))
+    return Outcome(table, counts, recogniser, averages, (*written, out / "report.html"))
 
 
 def embed_shard(

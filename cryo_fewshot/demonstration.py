@@ -1,14 +1,25 @@
 """Simulated particles as the files that a processing project would hold, to try the tool where the answer is known."""
 
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from .calibration import expected_calibration_error
+from .class_averages import packed
+from .classification import Settings, classify
 from .dataset import SimulatedData, simulate_set
 from .files import write_atomically
+from .imaging import Microscope
 from .mrc import write_mrc
+from .particles import open_particles
+from .results import Store
 
 
 def write_particles(
@@ -58,3 +69,83 @@ def write_particles(
     text = starfile.to_string({"optics": optics, "particles": table})
     write_atomically(folder / "particles.star", text.encode())
     return folder / "particles.star", truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """A whole run of `cryo-fewshot classify` on simulated particles whose classes are known afterwards.
+
+    encoder : digest of its weights; classes : with labelled particles; outsiders : classes among the particles that
+    have none; n_labelled, n_particles : of each class; averaged : particles per class average
+    """
+
+    encoder: str
+    classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
+    outsiders: tuple[str, ...] = ("1HTQ", "4NMN", "1E0T")
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=1))
+    snr: float = 0.1
+    n_labelled: int = 5
+    n_particles: int = 60
+    n_averaged: int = 40
+    false_accept_rate: float = 0.05
+    seed: int = 11
+
+
+def demonstrate(store: Store, spec: Demonstration) -> dict:
+    """Write the particles, type the command, and see how well it did; the stored entry.
+
+    Result: `star`, the first lines of the particles' STAR file; `printed`, what the command said; `files`, what it
+    wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles with a labelled class, accepted or
+    not; `accuracy_accepted` of those accepted; `kept`, the share of them accepted; `false_accepts`, the share of
+    outsiders accepted; `calibration_error`; `averages`, by class, see `class_averages.packed`.
+    """
+    return store.compute(spec, partial(_demonstrated, spec))
+
+
+def _demonstrated(spec: Demonstration) -> tuple[dict, float, None]:
+    started = time.perf_counter()
+    recipe = SimulatedData(n_per_class=spec.n_particles, microscope=spec.microscope, seed=spec.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        labelled = replace(recipe, n_per_class=spec.n_labelled, seed=spec.seed + 1)
+        write_particles(folder / "labelled", labelled, spec.classes, {spec.snr: spec.n_labelled}, with_labels=True)
+        everything = [*spec.classes, *spec.outsiders]
+        star, truth = write_particles(
+            folder / "all", recipe, everything, {spec.snr: spec.n_particles}, with_labels=False
+        )
+        printed = []
+        outcome = classify(
+            open_particles(folder / "labelled" / "particles.star"),
+            open_particles(star),
+            folder / "run1",
+            settings=Settings(n_averaged=spec.n_averaged, false_accept_rate=spec.false_accept_rate, seed=spec.seed),
+            say=printed.append,
+        )
+        written = sorted(path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file())
+        head = star.read_text().splitlines()[:30]
+    table, truth = outcome.table, np.array(truth)
+    known, accepted = np.isin(truth, spec.classes), table["accepted"].to_numpy()
+    right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
+    result = {
+        "star": head,
+        "printed": [line.replace(f"{folder}/", "") for line in printed],
+        "files": [path for path in written if "/embeddings/" not in path],
+        "rows": table.drop(columns=["reason", "labelled"]).assign(truth=truth).head(8).round(3).to_dict("list"),
+        "counts": outcome.counts.round(3).to_dict("list"),
+        "accuracy": float(right[known].mean()),
+        "accuracy_accepted": float(right[known & accepted].mean()) if (known & accepted).any() else None,
+        "kept": float(accepted[known].mean()),
+        "false_accepts": float(accepted[~known].mean()),
+        "calibration_error": expected_calibration_error(table["probability"].to_numpy()[known], right[known]),
+        "leave_one_out": [check.accuracy, check.low, check.high],
+        "averages": {
+            name: {
+                "density": packed(torch.from_numpy(average.density)),
+                "voxel_size_nm": average.voxel_size_nm,
+                "resolution_nm": average.resolution_nm if np.isfinite(average.resolution_nm) else None,
+                "n_particles": average.n_particles,
+            }
+            for name, average in outcome.averages.items()
+        },
+    }
+    return result, time.perf_counter() - started, None
