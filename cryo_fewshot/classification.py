@@ -17,13 +17,13 @@ from .embedding_cache import Embedded, embed_particles
 from .errors import UserError
 from .files import write_atomically
 from .imaging import Microscope
-from .mrc import write_mrc
 from .particles import Particles, class_indices, duplicates
+from .particles.mrc import write_mrc
+from .particles.star import write_star
 from .recognition import Recogniser, build_recogniser
 from .report import Average, write_report
 from .report import Particles as Shown
 from .shipped import load_encoder
-from .star import write_star
 
 SHOWN = 3000
 """Particles on the report's map, drawn at random."""

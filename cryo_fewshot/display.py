@@ -10,8 +10,8 @@ from .experiments import PROFILES, Cell, Profile
 from .paper import NOT_QUOTED, Claim
 from .results import Store
 from .standins import StandIn
+from .studies.variations import Variation
 from .tables import paper_words
-from .variations import Variation
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io.formats.style.Styler":

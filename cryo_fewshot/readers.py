@@ -15,11 +15,11 @@ import torch
 
 from .dataset import SubtomogramSet
 from .errors import UserError
-from .listings import LABEL_COLUMNS, of_files
-from .particle_files import ParticleFiles
 from .particles import Particles, in_number_order, open_particles
+from .particles.listings import LABEL_COLUMNS, of_files
+from .particles.particle_files import ParticleFiles
+from .particles.resampling import checked_sizes, looks_dark
 from .randomness import seed_from
-from .resampling import checked_sizes, looks_dark
 
 
 def read_folder(

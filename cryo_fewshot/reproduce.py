@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
-from .ceiling import bounds_frame
 from .experiments import (
     STAND_INS,
     Evaluation,
@@ -22,10 +21,11 @@ from .experiments import (
 )
 from .laboratory import Laboratory, open_laboratory
 from .paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, quoted_real
-from .repeats import claim_values, judged
 from .results import results_folder
+from .studies.ceiling import bounds_frame
+from .studies.repeats import claim_values, judged
+from .studies.variations import TILT_INCREMENTS, TILT_RANGES, conformations, tilt_geometries, training_ways
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, variations_frame, write_csv
-from .variations import TILT_INCREMENTS, TILT_RANGES, conformations, tilt_geometries, training_ways
 
 
 def default_profile() -> str:

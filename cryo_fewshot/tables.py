@@ -12,7 +12,7 @@ from .evaluation import mean_and_interval
 from .experiments import Cell
 from .files import write_atomically
 from .paper import NOT_QUOTED, TABLE_1_CLAIMS, Claim
-from .variations import Variation
+from .studies.variations import Variation
 
 PAPER_EPISODES = 100
 

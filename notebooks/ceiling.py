@@ -29,12 +29,12 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.ceiling import bounds_frame
 from cryo_fewshot.display import plain_style, protocol_line, provenance_line
 from cryo_fewshot.experiments import numbers, profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
-from cryo_fewshot.study_plots import curves_figure
+from cryo_fewshot.studies.ceiling import bounds_frame
+from cryo_fewshot.studies.plots import curves_figure
 
 use_style()
 settings = profile_named(profile)

@@ -28,8 +28,8 @@ from cryo_fewshot.experiments import profile_named, repeated_table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS
 from cryo_fewshot.plots import use_style
-from cryo_fewshot.repeats import claim_sentences, claim_values, judged, seed_and_split_spread
-from cryo_fewshot.study_plots import claims_figure
+from cryo_fewshot.studies.plots import claims_figure
+from cryo_fewshot.studies.repeats import claim_sentences, claim_values, judged, seed_and_split_spread
 
 use_style()
 settings = profile_named(profile)

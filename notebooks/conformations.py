@@ -28,17 +28,17 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 import pandas as pd
 from IPython.display import Markdown
 
-from cryo_fewshot.ceiling import Oracle, oracle, oracle_accuracy
-from cryo_fewshot.conformations import bent
 from cryo_fewshot.display import provenance_line, study_line
 from cryo_fewshot.experiments import numbers, profile_named
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.pictures import density, gallery_figure, protein_level
 from cryo_fewshot.plots import use_style
 from cryo_fewshot.structures import load_complex
-from cryo_fewshot.study_plots import curves_figure
+from cryo_fewshot.studies.ceiling import Oracle, oracle, oracle_accuracy
+from cryo_fewshot.studies.conformations import bent
+from cryo_fewshot.studies.plots import curves_figure
+from cryo_fewshot.studies.variations import conformations
 from cryo_fewshot.tables import mean_over_seeds, variations_frame
-from cryo_fewshot.variations import conformations
 
 use_style()
 settings = profile_named(profile)

@@ -31,7 +31,7 @@ from cryo_fewshot.display import provenance_line
 from cryo_fewshot.experiments import profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import episode_figure, use_style
-from cryo_fewshot.studies import EpisodeView, sample_volume, view_episode
+from cryo_fewshot.studies.views import EpisodeView, sample_volume, view_episode
 
 use_style()
 cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]

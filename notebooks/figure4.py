@@ -27,13 +27,14 @@ turnable = "noble stand-in"  # average after classification that can be turned: 
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
 
-from cryo_fewshot import figure4, pictures
-from cryo_fewshot.class_averages import average_frame, class_average, planned, true_density
+from cryo_fewshot import pictures
 from cryo_fewshot.display import provenance_line
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.experiments import numbers, profile_named, stand_in, table_1, table_4
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
+from cryo_fewshot.studies import figure4
+from cryo_fewshot.studies.class_averages import average_frame, class_average, planned, true_density
 
 use_style()
 settings, laboratory = profile_named(profile), open_laboratory(profile)

@@ -31,7 +31,7 @@ from cryo_fewshot.experiments import profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.pictures import slices_figure
 from cryo_fewshot.plots import use_style
-from cryo_fewshot.studies import Disagreement, disagreement, sample_volume
+from cryo_fewshot.studies.views import Disagreement, disagreement, sample_volume
 
 use_style()
 settings = profile_named(profile)

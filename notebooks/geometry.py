@@ -28,9 +28,9 @@ from cryo_fewshot.display import provenance_line, study_line, transfer_words
 from cryo_fewshot.experiments import profile_named
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
-from cryo_fewshot.study_plots import transfer_figure
+from cryo_fewshot.studies.plots import transfer_figure
+from cryo_fewshot.studies.variations import TILT_INCREMENTS, TILT_RANGES, tilt_geometries
 from cryo_fewshot.tables import mean_over_seeds, variations_frame
-from cryo_fewshot.variations import TILT_INCREMENTS, TILT_RANGES, tilt_geometries
 
 use_style()
 settings = profile_named(profile)

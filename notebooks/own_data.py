@@ -43,15 +43,15 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from cryo_fewshot.class_averages import unpacked
-from cryo_fewshot.demonstration import Demonstration, demonstrate
 from cryo_fewshot.display import plain_style, provenance_line
 from cryo_fewshot.pictures import gallery_figure, protein_level, slices_figure
 from cryo_fewshot.plots import use_style
-from cryo_fewshot.reality import digest_of, reality_words
 from cryo_fewshot.results import Store, results_folder
 from cryo_fewshot.shipped import load_encoder
 from cryo_fewshot.structures import load_complex
+from cryo_fewshot.studies.class_averages import unpacked
+from cryo_fewshot.studies.demonstration import Demonstration, demonstrate
+from cryo_fewshot.studies.reality import digest_of, reality_words
 
 use_style()
 encoder, card = load_encoder()
@@ -157,8 +157,8 @@ real = [found for found in results.entries("realparticles") if found["spec"]["en
 Markdown(
     reality_words(real[0])
     if real
-    else "**Not run.** The particles are not part of this project; `cryo_fewshot.reality.real_particles` runs it where "
-    "a folder has them."
+    else "**Not run.** The particles are no part of this project; `cryo_fewshot.studies.reality.real_particles` runs it "
+    "where a folder has them."
 )
 
 # %% [markdown]

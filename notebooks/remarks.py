@@ -32,9 +32,9 @@ from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
 from cryo_fewshot.results import results_folder
 from cryo_fewshot.speed import speed_frame
-from cryo_fewshot.study_plots import curves_figure
+from cryo_fewshot.studies.plots import curves_figure
+from cryo_fewshot.studies.variations import training_ways
 from cryo_fewshot.tables import mean_over_seeds, variations_frame
-from cryo_fewshot.variations import training_ways
 
 use_style()
 settings = profile_named(profile)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.ceiling import (
+from cryo_fewshot.experiments import profile_named, table_1
+from cryo_fewshot.imaging import Acquisition, Microscope, draw_acquisition, simulate
+from cryo_fewshot.laboratory import Laboratory
+from cryo_fewshot.results import Store
+from cryo_fewshot.structures import load_complex
+from cryo_fewshot.studies.ceiling import (
     Oracle,
     SupervisedEvaluation,
     log_likelihood_ratios,
@@ -16,11 +21,6 @@ from cryo_fewshot.ceiling import (
     supervised,
     supervised_run,
 )
-from cryo_fewshot.experiments import profile_named, table_1
-from cryo_fewshot.imaging import Acquisition, Microscope, draw_acquisition, simulate
-from cryo_fewshot.laboratory import Laboratory
-from cryo_fewshot.results import Store
-from cryo_fewshot.structures import load_complex
 
 MICROSCOPE = Microscope(binning=2)
 SEEDS = torch.arange(12) + 5000

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot import figure4
-from cryo_fewshot.class_averages import (
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.experiments import profile_named, table_1
+from cryo_fewshot.laboratory import Laboratory
+from cryo_fewshot.results import Store
+from cryo_fewshot.studies import figure4
+from cryo_fewshot.studies.class_averages import (
     SELECTIONS,
     ClassAverage,
     average_frame,
@@ -23,10 +27,6 @@ from cryo_fewshot.class_averages import (
     true_density,
     unpacked,
 )
-from cryo_fewshot.errors import UserError
-from cryo_fewshot.experiments import profile_named, table_1
-from cryo_fewshot.laboratory import Laboratory
-from cryo_fewshot.results import Store
 
 SMOKE = profile_named("smoke")
 

@@ -19,12 +19,12 @@ from cryo_fewshot.calibration import fit_calibration
 from cryo_fewshot.classification import Settings, classify, embed_shard, file_names
 from cryo_fewshot.cli import app
 from cryo_fewshot.dataset import EMPTY, SimulatedData, simulate_set
-from cryo_fewshot.demonstration import write_particles
 from cryo_fewshot.encoder import Encoder3D, embed
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.imaging import Microscope
 from cryo_fewshot.particles import open_particles
 from cryo_fewshot.shipped import save_encoder
+from cryo_fewshot.studies.demonstration import write_particles
 
 RECIPE = SimulatedData(n_per_class=40, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
 CLASSES = ("6QZP", "1S3X", EMPTY)

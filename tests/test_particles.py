@@ -13,7 +13,7 @@ import torch
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.imaging import Microscope, simulate
 from cryo_fewshot.particles import class_indices, duplicates, open_particles
-from cryo_fewshot.star import read_star_blocks, write_star
+from cryo_fewshot.particles.star import read_star_blocks, write_star
 from cryo_fewshot.structures import load_complex
 
 mrcfile = pytest.importorskip("mrcfile")

@@ -14,7 +14,7 @@ from cryo_fewshot.particles import open_particles
 mrcfile = pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")
 pytest.importorskip("torch_fourier_slice")
-from cryo_fewshot.tilt_stacks import back_project  # noqa: E402
+from cryo_fewshot.particles.tilt_stacks import back_project  # noqa: E402
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks" / "particles.star"

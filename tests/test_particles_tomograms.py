@@ -9,7 +9,7 @@ import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles import duplicates, open_particles
-from cryo_fewshot.star import write_star
+from cryo_fewshot.particles.star import write_star
 
 mrcfile = pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")

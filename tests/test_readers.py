@@ -10,9 +10,9 @@ import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.imaging import Microscope, draw_acquisition, simulate
-from cryo_fewshot.mrc import read_mrc
+from cryo_fewshot.particles.mrc import read_mrc
+from cryo_fewshot.particles.resampling import resampling_matrix
 from cryo_fewshot.readers import looks_dark, read_folder, read_star, read_volumes
-from cryo_fewshot.resampling import resampling_matrix
 from cryo_fewshot.structures import load_complex
 
 mrcfile = pytest.importorskip("mrcfile")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cryo_fewshot.dataset import SimulatedData, simulate_set
-from cryo_fewshot.demonstration import Demonstration, demonstrate
 from cryo_fewshot.imaging import Microscope
 from cryo_fewshot.particles import open_particles
-from cryo_fewshot.reality import digest_of, real_particles, reality_words
 from cryo_fewshot.results import Store
 from cryo_fewshot.shipped import load_encoder
+from cryo_fewshot.studies.demonstration import Demonstration, demonstrate
+from cryo_fewshot.studies.reality import digest_of, real_particles, reality_words
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "ribosome70S_relion5_2dstacks"
 MICROSCOPE = Microscope(binning=2)

@@ -8,7 +8,7 @@ from scipy.stats import t as student
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.experiments import profile_named, repeated_table_1
 from cryo_fewshot.paper import Claim
-from cryo_fewshot.repeats import claim_sentences, claim_values, judged, seed_and_split_spread, verdict
+from cryo_fewshot.studies.repeats import claim_sentences, claim_values, judged, seed_and_split_spread, verdict
 
 GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
 LEVEL = Claim("mix at 0.1", 5, 0.8, ("ProtoNet3D (mix)", 0.1))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.conformations import Conformations, bent
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.experiments import profile_named
 from cryo_fewshot.laboratory import Laboratory
 from cryo_fewshot.results import Store, spec_hash
 from cryo_fewshot.structures import load_complex
+from cryo_fewshot.studies.conformations import Conformations, bent
+from cryo_fewshot.studies.variations import TILT_RANGES, conformations, tilt_geometries, training_ways, transferred
 from cryo_fewshot.tables import mean_over_seeds, variations_frame
-from cryo_fewshot.variations import TILT_RANGES, conformations, tilt_geometries, training_ways, transferred
 
 SMOKE = profile_named("smoke")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .errors import UserError
+from ..errors import UserError
 from .mrc import WRITE_AGAIN, checked_values, open_mrc
 from .particle_files import ParticleFiles
 from .resampling import resampling_matrix

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from .dataset import SimulatedData
-from .errors import UserError
-from .structures import load_complex
+from ..dataset import SimulatedData
+from ..errors import UserError
+from ..structures import load_complex
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .calibration import expected_calibration_error
+from ..calibration import expected_calibration_error
+from ..classification import Settings, classify
+from ..dataset import SimulatedData, simulate_set
+from ..files import write_atomically
+from ..imaging import Microscope
+from ..particles import open_particles
+from ..particles.mrc import write_mrc
+from ..results import Store
 from .class_averages import packed
-from .classification import Settings, classify
-from .dataset import SimulatedData, simulate_set
-from .files import write_atomically
-from .imaging import Microscope
-from .mrc import write_mrc
-from .particles import open_particles
-from .results import Store
 
 
 def write_particles(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .plots import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+from ..plots import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
 _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
 _MARKERS = "osD^vPX*"

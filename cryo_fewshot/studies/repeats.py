@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from .errors import UserError
-from .experiments import Cell
-from .paper import Claim
-from .tables import accuracies_by_cell, measure, paper_words
+from ..errors import UserError
+from ..experiments import Cell
+from ..paper import Claim
+from ..tables import accuracies_by_cell, measure, paper_words
 
 
 def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim]) -> pd.DataFrame:

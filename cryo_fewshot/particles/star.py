@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
-from .files import write_atomically
+from ..errors import UserError
+from ..files import write_atomically
 
 
 def read_star_blocks(path: Path) -> dict:

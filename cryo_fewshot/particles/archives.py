@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
+from . import Particles
 from .mrc import checked_values
-from .particles import Particles
 
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .errors import UserError
+from ..errors import UserError
 from .mrc import SAME_VOXEL
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from .errors import UserError
+from ..errors import UserError
 from .mrc import SUFFIXES
 from .particle_files import ParticleFiles
 from .resampling import checked_sizes, looks_dark, resample

@@ -14,16 +14,16 @@ import pandas as pd
 import torch
 from scipy.spatial.transform import Rotation
 
-from .adaptation import combined_logits
-from .alignment import Poses, Search
-from .averaging import average, laid_onto, refine, resolution, shell_correlation
-from .dataset import SimulatedData
-from .errors import UserError
-from .experiments import Evaluation, Profile
-from .imaging import Acquisition, Microscope, draw_acquisition, simulate
-from .laboratory import Laboratory
-from .standins import DOUBLE_CAPPED, SINGLE_CAPPED
-from .structures import registry
+from ..adaptation import combined_logits
+from ..alignment import Poses, Search
+from ..averaging import average, laid_onto, refine, resolution, shell_correlation
+from ..dataset import SimulatedData
+from ..errors import UserError
+from ..experiments import Evaluation, Profile
+from ..imaging import Acquisition, Microscope, draw_acquisition, simulate
+from ..laboratory import Laboratory
+from ..standins import DOUBLE_CAPPED, SINGLE_CAPPED
+from ..structures import registry
 
 SELECTIONS = ("single", "mixture", "assigned", "members")
 FEWEST = 8

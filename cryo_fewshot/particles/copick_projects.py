@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .errors import UserError
+from ..errors import UserError
 
 
 def copick_table(path: Path, tomogram: str | None, file_voxel_size_nm: float | None):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
+from . import Particles
 from .listings import column_labels
 from .mrc import SUFFIXES, checked_values, is_mrc, open_mrc
-from .particles import Particles
 from .star import numbers, read_star_blocks, table_with
 
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .alignment import Search, align
-from .dataset import EMPTY, ClassSplit
-from .evaluation import correct_counts, mean_and_interval
-from .experiments import PAPER_SNRS, EncoderRun, Evaluation, Profile, table_1
-from .finetune import finetuned_logits
-from .imaging import (
+from ..alignment import Search, align
+from ..dataset import EMPTY, ClassSplit
+from ..evaluation import correct_counts, mean_and_interval
+from ..experiments import PAPER_SNRS, EncoderRun, Evaluation, Profile, table_1
+from ..finetune import finetuned_logits
+from ..imaging import (
     Acquisition,
     Microscope,
     draw_acquisition,
@@ -29,8 +29,8 @@ from .imaging import (
     simulate,
     volume_spectra,
 )
-from .laboratory import Laboratory
-from .tables import accuracy_of
+from ..laboratory import Laboratory
+from ..tables import accuracy_of
 
 ORACLE_SNRS = (0.1, 0.05, 0.03, 0.01, 0.003, 0.001)
 REFERENCE_DEFOCUS_UM = 4.0

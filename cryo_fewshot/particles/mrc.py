@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import UserError
-from .files import write_atomically
+from ..errors import UserError
+from ..files import write_atomically
 
 SUFFIXES = (".mrc", ".mrcs")
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40

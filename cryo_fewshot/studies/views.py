@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .experiments import Evaluation
-from .imaging import simulate
-from .laboratory import Laboratory
-from .protonet import prototypes, squared_distances
+from ..experiments import Evaluation
+from ..imaging import simulate
+from ..laboratory import Laboratory
+from ..protonet import prototypes, squared_distances
 
 
 @dataclass(frozen=True, kw_only=True)

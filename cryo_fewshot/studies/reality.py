@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .calibration import Calibration
-from .compute import default_device
-from .dataset import SimulatedData, simulate_set
-from .encoder import embed
-from .evaluation import mean_and_interval
-from .fresh import kin
-from .imaging import Microscope
-from .particles import Particles
-from .results import Store
-from .shipped import AnyEncoder
-from .structures import class_keys, registry
-from .twocovariance import two_covariance_logits
+from ..calibration import Calibration
+from ..compute import default_device
+from ..dataset import SimulatedData, simulate_set
+from ..encoder import embed
+from ..evaluation import mean_and_interval
+from ..fresh import kin
+from ..imaging import Microscope
+from ..particles import Particles
+from ..results import Store
+from ..shipped import AnyEncoder
+from ..structures import class_keys, registry
+from ..twocovariance import two_covariance_logits
 
 
 @dataclass(frozen=True, kw_only=True)

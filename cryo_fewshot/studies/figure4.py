@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from ..display import plain_style
+from ..fourier import distances
+from ..pictures import isosurface_picture, protein_level
+from ..plots import METHOD_COLOURS, WIDTH
 from .class_averages import unpacked
-from .display import plain_style
-from .fourier import distances
-from .pictures import isosurface_picture, protein_level
-from .plots import METHOD_COLOURS, WIDTH
 
 NAMES = {
     "single": "one particle",

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
 
+from ..dataset import SimulatedData
+from ..experiments import Evaluation, Profile, encoder_run, evaluation_of, mix_100, single
 from .conformations import Conformations
-from .dataset import SimulatedData
-from .experiments import Evaluation, Profile, encoder_run, evaluation_of, mix_100, single
 
 SEEDS = (0, 1, 2)
 
