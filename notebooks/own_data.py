@@ -157,7 +157,7 @@ real = [found for found in results.entries("realparticles") if found["spec"]["en
 Markdown(
     reality_words(real[0])
     if real
-    else "**Not run.** The particles are no part of this project; `cryo_fewshot.studies.reality.real_particles` runs it "
+    else "**Not run.** The particles are no part of the project; `cryo_fewshot.studies.reality.real_particles` runs it "
     "where a folder has them."
 )
 
