@@ -5,6 +5,7 @@ fastest repeat counts, and all are kept. `python benchmarks/bench.py` writes res
 """
 
 import argparse
+import functools
 import json
 import re
 import resource
@@ -14,6 +15,10 @@ import time
 from pathlib import Path
 
 BOX, N_VOLUMES, DIM = 40, 100, 512
+HALF_BOX = 20  # of the reduced profiles
+STREAMS = (1_000, 10_000)
+LONG_STREAMS = (100_000,)  # minutes; asked for by --only
+STUB_STREAMS = (1_000, 1_000_000)  # an encoder that costs next to nothing: time and memory of all the rest
 MEASUREMENTS: dict = {}
 
 
@@ -33,17 +38,18 @@ def repeated(function, repeats: int, per: float = 1.0) -> dict:
     return {"seconds": min(seconds), "all": seconds}
 
 
-def trained_like_encoder():
+def trained_like_encoder(box: int = BOX):
     """An encoder whose batch statistics fit the data, with the weights of its start; and 100 simulated volumes."""
     import torch
 
     from cryo_fewshot.dataset import SimulatedData, simulate_set
     from cryo_fewshot.encoder import Encoder3D
+    from cryo_fewshot.imaging import Microscope
 
     torch.manual_seed(0)
-    names = SimulatedData().class_names[:10]
-    volumes = simulate_set(SimulatedData(), {0.1: N_VOLUMES // 10}, names).volumes
-    encoder = Encoder3D(BOX).train()
+    data = SimulatedData(microscope=Microscope(binning=BOX // box))
+    volumes = simulate_set(data, {0.1: N_VOLUMES // 10}, data.class_names[:10]).volumes
+    encoder = Encoder3D(box, n_blocks=4 if box == BOX else 3).train()
     with torch.no_grad():
         for _ in range(2):
             encoder(volumes[::5])
@@ -53,7 +59,7 @@ def trained_like_encoder():
 def plain_copy(encoder):
     import reference
 
-    network = reference.encoder()
+    network = reference.encoder(encoder.n_blocks)
     network.load_state_dict(dict(zip(network.state_dict(), encoder.state_dict().values(), strict=True)))
     return network
 
@@ -95,27 +101,40 @@ def limit_memory_copy() -> dict:
 # ------------------------------------------------------------------ embedding
 
 
-@measurement
-def embed_reference() -> dict:
+def _embed_reference(box: int) -> dict:
     import reference
 
-    encoder, volumes = trained_like_encoder()
+    encoder, volumes = trained_like_encoder(box)
     network = plain_copy(encoder)
     return repeated(lambda: reference.embed(network, volumes), 3, per=N_VOLUMES)
 
 
-def _embed(precision: str, n: int) -> dict:
+@measurement
+def embed_reference() -> dict:
+    return _embed_reference(BOX)
+
+
+@measurement
+def embed_reference_20() -> dict:
+    return _embed_reference(HALF_BOX)
+
+
+def _embed(precision: str, n: int, box: int = BOX, engine: str = "torch") -> dict:
     import reference
     import torch
 
     from cryo_fewshot.compute import keep_freed_memory
     from cryo_fewshot.encoder import embed
+    from cryo_fewshot.engines import openvino_installed
 
+    if engine == "openvino" and not openvino_installed():
+        return {"not_run": "OpenVINO is not installed"}
     keep_freed_memory()
-    encoder, volumes = trained_like_encoder()
+    encoder, volumes = trained_like_encoder(box)
     volumes = volumes[:n]
-    result = repeated(lambda: embed(encoder, volumes, precision), 5, per=n)
-    expected, found = reference.embed(plain_copy(encoder), volumes), embed(encoder, volumes, precision)
+    embedded = functools.partial(embed, encoder, volumes, precision, engine=engine)
+    result = repeated(embedded, 5, per=n)
+    expected, found = reference.embed(plain_copy(encoder), volumes), embedded()
     return result | {"relative_error": float(torch.linalg.norm(found - expected) / torch.linalg.norm(expected))}
 
 
@@ -134,6 +153,31 @@ def embed_bf16_one_by_one() -> dict:
     return _embed("bf16", 1)
 
 
+@measurement
+def embed_bf16_20() -> dict:
+    return _embed("bf16", N_VOLUMES, HALF_BOX)
+
+
+@measurement
+def embed_openvino_fp32() -> dict:
+    return _embed("fp32", N_VOLUMES, engine="openvino")
+
+
+@measurement
+def embed_openvino_bf16() -> dict:
+    return _embed("bf16", N_VOLUMES, engine="openvino")
+
+
+@measurement
+def embed_openvino_bf16_one_by_one() -> dict:
+    return _embed("bf16", 1, engine="openvino")
+
+
+@measurement
+def embed_openvino_bf16_20() -> dict:
+    return _embed("bf16", N_VOLUMES, HALF_BOX, "openvino")
+
+
 # ------------------------------------------------------------------ training
 
 
@@ -148,19 +192,19 @@ def train_reference() -> dict:
     return repeated(lambda: reference.training_step(network, optimizer, volumes[:, :5], volumes[:, 5:]), 2, per=100)
 
 
-def _train(precision: str) -> dict:
+def package_step(precision: str, device: str = "cpu"):
+    """The package's training step on one episode of 100 volumes, as the laboratory does it."""
     import torch
     from torch.nn import functional as F
 
-    from cryo_fewshot.compute import autocast, keep_freed_memory
+    from cryo_fewshot.compute import autocast
     from cryo_fewshot.encoder import Encoder3D
     from cryo_fewshot.protonet import prototype_logits
 
-    keep_freed_memory()
     torch.manual_seed(0)
-    encoder, volumes = Encoder3D(BOX).train(), torch.randn(100, BOX, BOX, BOX)
+    encoder, volumes = Encoder3D(BOX).train().to(device), torch.randn(100, BOX, BOX, BOX, device=device)
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-4)
-    target = torch.arange(5).repeat_interleave(15)
+    target = torch.arange(5, device=device).repeat_interleave(15)
 
     def step():
         with autocast(volumes.device, precision):
@@ -170,7 +214,14 @@ def _train(precision: str) -> dict:
         loss.backward()
         optimizer.step()
 
-    return repeated(step, 3, per=100)
+    return step
+
+
+def _train(precision: str) -> dict:
+    from cryo_fewshot.compute import keep_freed_memory
+
+    keep_freed_memory()
+    return repeated(package_step(precision), 4, per=100)
 
 
 @measurement
@@ -236,7 +287,12 @@ def simulate_package() -> dict:
     return repeated(lambda: simulate_set(data, {0.1: 20}, names), 3, per=20 * len(names))
 
 
-def _stream(n: int) -> dict:
+def _stream(n: int, stub: bool = False) -> dict:
+    """Volumes of 20^3, made batch by batch and forgotten after embedding.
+
+    The stub is an encoder of one block and one channel on 8^3, which leaves the cost of everything else.
+    The peak memory at a hundredth of the way and at the end: equal where the stream runs in constant memory.
+    """
     import torch
 
     from cryo_fewshot.compute import fast_precision, keep_freed_memory
@@ -244,21 +300,22 @@ def _stream(n: int) -> dict:
 
     keep_freed_memory()
     torch.manual_seed(0)
-    encoder, batch = Encoder3D(BOX).eval(), torch.randn(50, BOX, BOX, BOX)
-    started = time.perf_counter()
-    for _ in embed_stream(encoder, (batch for _ in range(n // 50)), fast_precision()):
-        pass
-    return {"seconds": (time.perf_counter() - started) / n}
+    encoder = Encoder3D(8, 1, 1).eval() if stub else Encoder3D(HALF_BOX, 3).eval()
+    size = 50
+    batch = torch.randn(size, *(encoder.box,) * 3)
+    precision = "fp32" if stub else fast_precision()
+    next(iter(embed_stream(encoder, [batch], precision)))  # the start is not counted
+    started, peaks = time.perf_counter(), []
+    for number, _ in enumerate(embed_stream(encoder, (batch.clone() for _ in range(n // size)), precision)):
+        if number in (n // size // 100, n // size - 1):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    return {"seconds": (time.perf_counter() - started) / n, "early_peak_gb": peaks[0], "late_peak_gb": peaks[-1]}
 
 
-@measurement
-def stream_1000() -> dict:
-    return _stream(1_000)
-
-
-@measurement
-def stream_5000() -> dict:
-    return _stream(5_000)
+for n_streamed in (*STREAMS, *LONG_STREAMS):
+    MEASUREMENTS[f"stream_{n_streamed}"] = functools.partial(_stream, n_streamed)
+for n_streamed in STUB_STREAMS:
+    MEASUREMENTS[f"stream_stub_{n_streamed}"] = functools.partial(_stream, n_streamed, stub=True)
 
 
 def _start(code: str) -> dict:
@@ -280,28 +337,144 @@ def start_help() -> dict:
     return _start("import sys; sys.argv = ['cryo-fewshot', '--help']; from cryo_fewshot.cli import main; main()")
 
 
-# ------------------------------------------------------------------ agreement
+# ------------------------------------------------------------------ a GPU, where there is one
+
+
+def _on_gpu(prepare, repeats: int = 10, per: float = 1.0) -> dict:
+    """Seconds per unit of the fastest repeat between two events of the device; `prepare` returns what is timed."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"not_run": "no CUDA device"}
+    function, seconds = prepare(), []
+    for _ in range(3):
+        function()
+    for _ in range(repeats):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        seconds.append(start.elapsed_time(end) / 1e3 / per)
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    return {"seconds": min(seconds), "all": seconds, "gpu_peak_gb": round(peak, 2)}
 
 
 @measurement
-def agreement_bf16() -> dict:
-    """Share of 10,000 queries whose prediction is the same with bf16 embeddings as with the reference's."""
+def gpu_limit_arithmetic_bf16() -> dict:
+    def prepare():
+        import torch
+
+        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        return lambda: a @ a
+
+    result = _on_gpu(prepare)
+    return result | ({"tflops": 2 * 8192**3 / result["seconds"] / 1e12} if "seconds" in result else {})
+
+
+@measurement
+def gpu_train_reference() -> dict:
+    def prepare():
+        import reference
+        import torch
+
+        torch.set_default_device("cuda")
+        network, volumes = reference.encoder(), torch.randn(5, 20, BOX, BOX, BOX)
+        optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+        return lambda: reference.training_step(network, optimizer, volumes[:, :5], volumes[:, 5:])
+
+    return _on_gpu(prepare)
+
+
+@measurement
+def gpu_train_fp32() -> dict:
+    return _on_gpu(lambda: package_step("fp32", "cuda"))
+
+
+@measurement
+def gpu_train_bf16() -> dict:
+    return _on_gpu(lambda: package_step("bf16", "cuda"))
+
+
+@measurement
+def gpu_embed_bf16() -> dict:
+    def prepare():
+        from cryo_fewshot.encoder import embed
+
+        encoder, volumes = trained_like_encoder()
+        encoder, volumes = encoder.to("cuda"), volumes.to("cuda").repeat(10, 1, 1, 1)
+        return lambda: embed(encoder, volumes, "bf16")
+
+    return _on_gpu(prepare, per=10 * N_VOLUMES)
+
+
+@measurement
+def gpu_simulate_package() -> dict:
+    from cryo_fewshot.dataset import SimulatedData, simulate_set
+
+    data = SimulatedData()
+    names = data.class_names
+    return _on_gpu(lambda: lambda: simulate_set(data, {0.1: 100}, names, "cuda"), 3, per=100 * len(names))
+
+
+# ------------------------------------------------------------------ agreement
+
+
+def _settled_encoder():
+    """A trained encoder of the published results where they are at hand, and test volumes for it."""
+    from cryo_fewshot.dataset import SimulatedData, simulate_set
+    from cryo_fewshot.experiments import encoder_run, profile_named, single
+    from cryo_fewshot.laboratory import open_laboratory
+
+    profile = profile_named("cpu")
+    laboratory, run = open_laboratory("cpu"), encoder_run(profile, single(0.1, profile), 5)
+    if laboratory.store.get(run, with_tensors=True) is not None:
+        return "trained", laboratory.encoder(run), laboratory.volumes(run, "novel", ((0.1, 100),))
+    data = SimulatedData()
+    return "initial", trained_like_encoder()[0], simulate_set(data, {0.1: 40}, data.class_names[10:18])
+
+
+def _agreement(precision: str, engine: str = "torch") -> dict:
+    """Share of 10,000 queries that are predicted as from the reference's embeddings, and the accuracy of either."""
     import numpy as np
     import reference
 
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
     from cryo_fewshot.encoder import embed
+    from cryo_fewshot.engines import openvino_installed
     from cryo_fewshot.episodes import sample_episodes
     from cryo_fewshot.evaluation import predict
     from cryo_fewshot.protonet import prototype_logits
 
-    encoder, _ = trained_like_encoder()
-    particles = simulate_set(SimulatedData(), {0.1: 40}, SimulatedData().class_names[10:18])
+    if engine == "openvino" and not openvino_installed():
+        return {"not_run": "OpenVINO is not installed"}
+    weights, encoder, particles = _settled_encoder()
     episodes = sample_episodes(particles.labels, range(8), n_way=5, n_shot=5, n_query=20, n_episodes=100, seed=0)
     plain = reference.embed(plain_copy(encoder), particles.volumes)
-    fast = embed(encoder, particles.volumes, "bf16")
-    same = predict(plain, episodes, prototype_logits) == predict(fast, episodes, prototype_logits)
-    return {"queries": int(same.size), "equal": float(np.mean(same))}
+    fast = embed(encoder, particles.volumes, precision, engine=engine)
+    expected, found = (predict(embeddings, episodes, prototype_logits) for embeddings in (plain, fast))
+    truth = np.arange(5)[None, :, None]
+    return {
+        "weights": weights,
+        "queries": int(found.size),
+        "equal": float(np.mean(found == expected)),
+        "accuracy_reference": float(np.mean(expected == truth)),
+        "accuracy": float(np.mean(found == truth)),
+    }
+
+
+@measurement
+def agreement_fp32() -> dict:
+    return _agreement("fp32")
+
+
+@measurement
+def agreement_bf16() -> dict:
+    return _agreement("bf16")
+
+
+@measurement
+def agreement_openvino_bf16() -> dict:
+    return _agreement("bf16", "openvino")
 
 
 # ------------------------------------------------------------------ command line
@@ -316,9 +489,11 @@ def run_one(name: str) -> dict:
 
 
 def main() -> None:
+    usual = [name for name in MEASUREMENTS if name not in {f"stream_{n}" for n in LONG_STREAMS}]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", choices=list(MEASUREMENTS), help="measure one thing and print it as JSON")
-    parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=list(MEASUREMENTS))
+    about_only = "what to measure; everything but the longest stream if not given"
+    parser.add_argument("--only", nargs="*", choices=list(MEASUREMENTS), default=usual, help=about_only)
     parser.add_argument("--output", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     if arguments.one:
@@ -334,10 +509,11 @@ def main() -> None:
     path = arguments.output or Path(__file__).resolve().parents[1] / "results" / "bench" / f"{name}.json"
     results = {}
     for number, measured in enumerate(arguments.only, 1):
-        results[measured] = run_one(measured)
-        seconds = results[measured].get("seconds")
-        words = f"{seconds * 1e3:.3g} ms" if seconds is not None else str(results[measured])
-        print(f"{number}/{len(arguments.only)} {measured:<24} {words}", flush=True)
+        result = results[measured] = run_one(measured)
+        words = f"not run: {result['not_run']}" if "not_run" in result else str(result)
+        if "seconds" in result:
+            words = f"{result['seconds'] * 1e3:.3g} ms"
+        print(f"{number}/{len(arguments.only)} {measured:<30} {words}", flush=True)
     write_atomically(path, json.dumps({"machine": about, "results": results}, indent=1).encode())
     print(f"Done: {path}")
 

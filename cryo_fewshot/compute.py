@@ -33,7 +33,8 @@ def keep_freed_memory() -> bool:
     """Tell the C library to keep large freed buffers for the next allocation; False where it cannot be told.
 
     Activations of a 3D network are large, so glibc maps and unmaps them at every step and most of the time goes to
-    page faults: training is twice as fast with the buffers kept. Peak memory hardly changes.
+    page faults: training is up to twice as fast with the buffers kept. The price is memory: buffers of several sizes
+    leave gaps, and a training step of 100 volumes of 40^3 that needs 3 GB at once takes 5 (bf16).
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,11 +1,53 @@
 """The 3D encoder of ProtoNet3D, and its folded form for fast inference."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
+from .engines import ENGINES, openvino_network, settled
 from .errors import UserError
+
+aten = torch.ops.aten
+
+
+class NormPoolReLU(torch.autograd.Function):
+    """BatchNorm of a batch, MaxPool(2) and ReLU as one step of training, for a CPU: torch's own kernels, less memory.
+
+    Bit for bit what the three layers compute, forward and backward. Two things differ. Pooling keeps the number format
+    of its input, where autocast would widen a bf16 volume to fp32 first, which changes no value. And the normalised
+    volume and the places of the maxima are freed as soon as they are of no more use.
+    """
+
+    @staticmethod
+    def forward(ctx, features, weight, bias, running_mean, running_var, momentum: float, eps: float):
+        with torch.autocast(features.device.type, enabled=False):
+            normed, mean, inverse_std = aten.native_batch_norm(
+                features, weight, bias, running_mean, running_var, True, momentum, eps
+            )
+            pooled, places = aten.max_pool3d_with_indices(normed, [2, 2, 2], [2, 2, 2])
+        del normed
+        result = pooled.relu_()
+        ctx.save_for_backward(features, weight, mean, inverse_std, result)
+        ctx.eps, ctx.places = eps, places
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        features, weight, mean, inverse_std, result = ctx.saved_tensors
+        places, ctx.places = ctx.places, None
+        gradient = aten.threshold_backward(gradient, result, 0)
+        # Of its second argument, this reads the shape only.
+        gradient = aten.max_pool3d_with_indices_backward(
+            gradient, features, [2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False, places
+        )
+        del places
+        gradients = aten.native_batch_norm_backward(
+            gradient, features, weight, None, None, mean, inverse_std, True, ctx.eps, [True] * 3
+        )
+        return *gradients, None, None, None, None
 
 
 class ConvBlock(nn.Sequential):
@@ -21,6 +63,17 @@ class ConvBlock(nn.Sequential):
             nn.BatchNorm3d(width),
             nn.MaxPool3d(2),
             nn.ReLU(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """`(n, channels, d, h, w)` to `(n, width, d // 2, h // 2, w // 2)`."""
+        convolution, norm, pool, relu = self
+        features = convolution(features)
+        if features.device.type != "cpu" or not self.training:
+            return relu(pool(norm(features)))
+        norm.num_batches_tracked.add_(1)
+        return NormPoolReLU.apply(
+            features, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps
         )
 
 
@@ -81,23 +134,49 @@ class FoldedEncoder(nn.Module):
 
 
 @torch.no_grad()
-def embed(encoder: Encoder3D, volumes: torch.Tensor, precision: str = "fp32", chunk: int | None = None) -> torch.Tensor:
+def embed(
+    encoder: Encoder3D,
+    volumes: torch.Tensor,
+    precision: str = "fp32",
+    chunk: int | None = None,
+    engine: str = "torch",
+) -> torch.Tensor:
     """Embed volumes `(n, d, h, w)` with the encoder in evaluation form: `(n, embedding_dim)` float32, same device.
 
-    Chunks are small on a CPU, so that activations stay in cache, and large on a GPU.
+    Parameters
+    ----------
+    precision : 'fp32' or 'bf16'
+    chunk : volumes at a time; small on a CPU, so that activations stay in cache, and large on a GPU
+    engine : 'torch', whose results are those that the book stores; 'openvino', which agrees within rounding; or
+        'auto', the latter where it is installed. What is not to be had falls back to torch and is logged once.
     """
-    return torch.cat(list(embed_stream(encoder, [volumes], precision, chunk)))
+    return torch.cat(list(embed_stream(encoder, [volumes], precision, chunk, engine)))
 
 
 @torch.no_grad()
 def embed_stream(
-    encoder: Encoder3D, batches: Iterable[torch.Tensor], precision: str = "fp32", chunk: int | None = None
+    encoder: Encoder3D,
+    batches: Iterable[torch.Tensor],
+    precision: str = "fp32",
+    chunk: int | None = None,
+    engine: str = "torch",
 ) -> Iterator[torch.Tensor]:
     """Embed batches of volumes one after the other, in constant memory: yields `(n, embedding_dim)` for each."""
-    number_format = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    folded = None
+    for name, value, known in (("precision", precision, ("fp32", "bf16")), ("engine", engine, ENGINES)):
+        if value not in known:
+            raise UserError(f"{name}='{value}' is unknown: use one of {', '.join(known)}")
+    forward = None
     for batch in batches:
-        if folded is None:
-            folded = FoldedEncoder(encoder).to(batch.device, number_format)
+        forward = forward or _network(encoder, batch, precision, engine)
         size = chunk or (1024 if batch.is_cuda else 4 * max(1, 40**3 // batch[0].numel()))
-        yield torch.cat([folded(part.to(number_format)) for part in batch.split(size)])
+        yield torch.cat([forward(part) for part in batch.split(size)])
+
+
+def _network(encoder: Encoder3D, batch: torch.Tensor, precision: str, engine: str) -> Callable:
+    """What embeds a chunk of volumes like those of the batch."""
+    folded = (encoder.folded() if hasattr(encoder, "folded") else FoldedEncoder(encoder)).to(batch.device)
+    if settled(engine, batch.device) == "openvino":
+        return openvino_network(folded, tuple(batch.shape[1:]), precision)
+    number_format = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    folded = folded.to(number_format)
+    return lambda volumes: folded(volumes.to(number_format))

@@ -11,14 +11,26 @@ PATHS = (
     ("embedding, fp32", "subtomogram", "embed_reference", "embed_fp32"),
     ("embedding, bf16", "subtomogram", "embed_reference", "embed_bf16"),
     ("embedding one at a time, bf16", "subtomogram", "embed_reference", "embed_bf16_one_by_one"),
+    ("embedding, OpenVINO, fp32", "subtomogram", "embed_reference", "embed_openvino_fp32"),
+    ("embedding, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16"),
+    ("embedding one at a time, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16_one_by_one"),
+    ("embedding 20³, bf16", "subtomogram", "embed_reference_20", "embed_bf16_20"),
+    ("embedding 20³, OpenVINO, bf16", "subtomogram", "embed_reference_20", "embed_openvino_bf16_20"),
     ("training step, fp32", "subtomogram", "train_reference", "train_fp32"),
     ("training step, bf16", "subtomogram", "train_reference", "train_bf16"),
     ("evaluation, ProtoNet-CE", "episode", "evaluate_reference", "evaluate_package"),
     ("simulation", "subtomogram", None, "simulate_package"),
-    ("stream of 1,000", "subtomogram", None, "stream_1000"),
-    ("stream of 5,000", "subtomogram", None, "stream_5000"),
+    ("stream of 1,000, 20³", "subtomogram", None, "stream_1000"),
+    ("stream of 10,000, 20³", "subtomogram", None, "stream_10000"),
+    ("stream of 100,000, 20³", "subtomogram", None, "stream_100000"),
+    ("stream of 1,000, stub encoder", "subtomogram", None, "stream_stub_1000"),
+    ("stream of 1,000,000, stub encoder", "subtomogram", None, "stream_stub_1000000"),
     ("import of the package", "start", "start_torch", "start_package"),
     ("cryo-fewshot --help", "start", None, "start_help"),
+    ("training step on the GPU, fp32", "episode", "gpu_train_reference", "gpu_train_fp32"),
+    ("training step on the GPU, bf16", "episode", "gpu_train_reference", "gpu_train_bf16"),
+    ("embedding on the GPU, bf16", "subtomogram", None, "gpu_embed_bf16"),
+    ("simulation on the GPU", "subtomogram", None, "gpu_simulate_package"),
 )
 
 
@@ -27,9 +39,9 @@ def speed_frame(path: Path) -> pd.DataFrame:
     results = json.loads(path.read_bytes())["results"]
     rows = []
     for name, unit, reference, package in PATHS:
-        if package in results:
+        if "seconds" in results.get(package, {}):
             measured = results[package]
-            plain = results[reference]["seconds"] * 1e3 if reference in results else float("nan")
+            plain = results.get(reference, {}).get("seconds", float("nan")) * 1e3
             rows.append(
                 {
                     "path": name,
@@ -56,14 +68,21 @@ def speed_words(path: Path) -> str:
             ("limit_arithmetic_fp32", "tflops", "TFLOP/s in fp32"),
             ("limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16"),
             ("limit_memory_copy", "gb_per_second", "GB/s of memory copied"),
+            ("gpu_limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16 on the GPU"),
         )
-        if name in results
+        if key in results.get(name, {})
     ]
     words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
-    if "agreement_bf16" in results:
-        same = results["agreement_bf16"]
-        words += f" Predictions in bf16 equal the reference's in {same['equal']:.2%} of {same['queries']:,} queries,"
-        words += " with an encoder that has its initial weights."
+    for name, how in (("agreement_bf16", "bf16"), ("agreement_openvino_bf16", "OpenVINO's bf16")):
+        same = results.get(name, {})
+        if "accuracy" in same:
+            words += (
+                f" Predictions in {how} equal the reference's in {same['equal']:.2%} of {same['queries']:,} queries"
+            )
+            words += f" of a {same['weights']} encoder; the accuracy is {same['accuracy']:.2%}, the reference's"
+            words += f" {same['accuracy_reference']:.2%}."
+    missing = sorted({result["not_run"] for result in results.values() if "not_run" in result})
+    words += f" Not measured in this run: {'; '.join(missing)}." if missing else ""
     return words
 
 
