@@ -23,6 +23,7 @@ from .encoder import embed
 from .errors import UserError
 from .files import write_atomically
 from .particles import Particles
+from .particles.resampling import band_limited
 from .shipped import AnyEncoder
 
 CHUNK = 1024
@@ -118,7 +119,9 @@ class _Chunks(Dataset):
 
     def __getitem__(self, item: int) -> tuple[torch.Tensor, dict[int, str]]:
         number = self.numbers[item]
-        return self.read(range(number * CHUNK, number * CHUNK + _length(number, len(self.particles))))
+        indices = range(number * CHUNK, number * CHUNK + _length(number, len(self.particles)))
+        volumes, rejected = self.read(indices)
+        return band_limited(volumes), rejected
 
 
 def _length(number: int, n: int) -> int:

@@ -14,6 +14,7 @@ from .dataset import SubtomogramSet
 from .errors import UserError
 from .expectations import calibrated, embedded
 from .particles import Particles, class_indices
+from .particles.resampling import band_limited
 from .pretraining import CosineClassifier, spec_of
 from .randomness import seed_from
 from .shipped import AnyEncoder, load_encoder, save_encoder
@@ -118,7 +119,7 @@ def train_on_particles(
     kept = [row for row, i in enumerate(order) if i not in rejected]
     labels = np.array([names.index(particles.labels[order[row]]) for row in kept])
     subtomograms = SubtomogramSet(
-        volumes=volumes[kept],
+        volumes=band_limited(volumes[kept]),
         labels=labels,
         class_names=tuple(names),
         snrs=np.full(len(kept), np.nan),

@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
+from cryo_fewshot.dataset import SimulatedData, simulate_set
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.imaging import Microscope, simulate
 from cryo_fewshot.particles import class_indices, duplicates, open_particles
+from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 from cryo_fewshot.structures import load_complex
 
@@ -382,3 +384,14 @@ def test_a_star_file_that_cannot_be_written_leaves_the_old_one(project, tmp_path
     one_line(lambda: write_star(tmp_path / "x.star", particles, pd.DataFrame({"a": [1]})), "1 values of a for 6")
     (tmp_path / "blocked").write_text("a file")
     one_line(lambda: write_star(tmp_path / "blocked" / "x.star", particles), "x.star", "cannot be written")
+
+
+def test_what_an_encoder_is_given_is_what_the_microscope_makes():
+    """Files of 40^3 at 1 nm, read for an encoder of 20^3 at 2 nm, equal the simulated volumes it was trained on."""
+    binned, whole = (
+        simulate_set(SimulatedData(microscope=Microscope(binning=binning)), {0.1: 3}, ["1OEL"]).volumes
+        for binning in (2, 1)
+    )
+    read = torch.stack([resample(volume.double().numpy(), 1.0, 20, 2.0, "volume") for volume in whole])
+    torch.testing.assert_close(band_limited(read), binned, atol=2e-4, rtol=0)
+    assert (band_limited(torch.zeros(1, 20, 20, 20)) == 0).all()

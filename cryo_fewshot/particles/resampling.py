@@ -52,6 +52,20 @@ def resample(
     return ((resampled - resampled.mean()) / spread).float()
 
 
+def band_limited(volumes: torch.Tensor) -> torch.Tensor:
+    """Volumes `(n, b, b, b)` without what lies at or beyond Nyquist's sphere, each with mean 0 and variance 1.
+
+    A box holds twice as many frequencies as that sphere, and in its corners there is only noise; `imaging` makes none
+    there, so no encoder has met it. A volume of zeros stays so.
+    """
+    box = volumes.shape[-1]
+    axis, half = torch.fft.fftfreq(box) * box, torch.fft.rfftfreq(box) * box
+    squared = axis[:, None, None] ** 2 + axis[:, None] ** 2 + half**2
+    inside = ((squared > 0) & (squared < (box // 2) ** 2)).to(volumes.device)
+    volumes = torch.fft.irfftn(torch.fft.rfftn(volumes, dim=(1, 2, 3)) * inside, s=(box,) * 3, dim=(1, 2, 3))
+    return volumes / volumes.flatten(1).std(dim=1, correction=0).clamp(min=1e-12)[:, None, None, None]
+
+
 def checked_sizes(box: int, **sizes_nm: float | None) -> None:
     """UserError for a box of no use or a length that is not one."""
     if box < 4:

@@ -20,6 +20,7 @@ from ..evaluation import mean_and_interval
 from ..fresh import kin
 from ..imaging import Microscope
 from ..particles import Particles
+from ..particles.resampling import band_limited
 from ..results import Store
 from ..shipped import AnyEncoder
 from ..structures import class_keys, registry
@@ -65,7 +66,7 @@ def real_particles(store: Store, encoder: AnyEncoder, card: dict, particles: Par
     class was the likeliest; `real_right`, `simulated_right`, shares per draw; `n_classes_against`.
     """
     volumes, rejected = particles.read(range(len(particles)), card["box"], card["voxel_size_nm"])
-    volumes = volumes[[i not in rejected for i in range(len(particles))]]
+    volumes = band_limited(volumes[[i not in rejected for i in range(len(particles))]])
     spec = RealParticles(
         encoder=digest_of(*encoder.state_dict().values()), particles=digest_of(volumes), microscope=microscope
     )
@@ -135,5 +136,6 @@ def reality_words(entry: dict) -> str:
         f"be {len(result['family']) / len(result['classes']):.0%}. Its median rank is {np.median(ranks):.0f}, the "
         f"median margin to the best other class {np.median(margins):+.1f} nats. Most often chosen: {most}.\n\n"
         f"**Real support.** With five of the real particles as the support of their class, {real[0]:.0%} of the other "
-        f"real ones are recognised among {n_others + 1} classes, and {simulated[0]:.0%} of the simulated particles."
+        f"real ones are recognised among {n_others + 1} classes, and {simulated[0]:.0%} of the simulated particles. That is less "
+        "than it seems: the real ones are the only ones with real noise, so the noise alone may give them away."
     )
