@@ -39,9 +39,9 @@ class Names:
         return self.n
 
     def __getitem__(self, i: int) -> str:
-        if not 0 <= i < self.n:
+        if not -self.n <= i < self.n:
             raise IndexError(i)
-        return f"{i + 1:07d}@particles.mrcs"
+        return f"{i % self.n + 1:07d}@particles.mrcs"
 
 
 @dataclass(frozen=True)
