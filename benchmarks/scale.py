@@ -61,7 +61,7 @@ class Repeated:
 def particles(n: int, recipe: SimulatedData, labelled: bool) -> Particles:
     """n particles of all classes in turn."""
     per_class = n // len(CLASSES) if labelled else recipe.n_per_class
-    volumes = simulate_set(recipe, {0.1: per_class}, CLASSES).volumes.numpy()
+    volumes = simulate_set(recipe, {0.1: per_class}, CLASSES).volumes.double().numpy()
     volumes = volumes.reshape(len(CLASSES), per_class, 20, 20, 20).swapaxes(0, 1).reshape(-1, 20, 20, 20)
     labels = [CLASSES[i % len(CLASSES)] for i in range(n)] if labelled else None
     return Particles(

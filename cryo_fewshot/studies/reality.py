@@ -136,6 +136,6 @@ def reality_words(entry: dict) -> str:
         f"be {len(result['family']) / len(result['classes']):.0%}. Its median rank is {np.median(ranks):.0f}, the "
         f"median margin to the best other class {np.median(margins):+.1f} nats. Most often chosen: {most}.\n\n"
         f"**Real support.** With five of the real particles as the support of their class, {real[0]:.0%} of the other "
-        f"real ones are recognised among {n_others + 1} classes, and {simulated[0]:.0%} of the simulated particles. That "
+        f"real ones are recognised among {n_others + 1} classes, and {simulated[0]:.0%} of the simulated ones. That "
         "is less than it seems: the real ones are the only ones with real noise, so the noise alone may give them away."
     )
