@@ -66,8 +66,8 @@ def write_particles(
         table["rlnClassName"] = truth
     import starfile
 
-    text = starfile.to_string({"optics": optics, "particles": table})
-    write_atomically(folder / "particles.star", text.encode())
+    text = starfile.to_string({"optics": optics, "particles": table}, float_format="%.2f")
+    write_atomically(folder / "particles.star", text[text.index("data_") :].encode())
     return folder / "particles.star", truth
 
 
@@ -122,7 +122,7 @@ def _demonstrated(spec: Demonstration) -> tuple[dict, float, None]:
             say=printed.append,
         )
         written = sorted(path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file())
-        head = star.read_text().splitlines()[:30]
+        head = star.read_text().splitlines()[:24]
     table, truth = outcome.table, np.array(truth)
     known, accepted = np.isin(truth, spec.classes), table["accepted"].to_numpy()
     right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
