@@ -75,7 +75,7 @@ def stub_encoder(path: Path) -> Path:
     from cryo_fewshot.pooled import PooledEncoder3D
 
     encoder, card = load_encoder()
-    small = PooledEncoder3D(20, (1, encoder.embedding_dim))
+    small = PooledEncoder3D(20, (1, 1, 1, encoder.embedding_dim))
     nn.init.normal_(small.coarse[0][0].weight)
     save_encoder(path, small, card)
     return path

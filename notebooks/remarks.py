@@ -81,7 +81,7 @@ Markdown("  \n".join(sentences))
 # %% [markdown]
 # ## Remark 3: time per subtomogram
 #
-# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU.
+# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` has more than this:
 
 # %% tags=["hide-input"]
 found = sorted(results_folder("bench").glob("*.json"))
@@ -89,8 +89,7 @@ speed = speed_frame(found[0]).set_index("path") if found else None
 Markdown(
     "Embedding one subtomogram at a time, on two cores in bf16, takes "
     f"{speed.loc['embedding one at a time, bf16', 'package_ms']:.1f} ms here, and the decision in an episode of "
-    f"ProtoNet-CE {speed.loc['evaluation, ProtoNet-CE', 'package_ms']:.2f} ms for all its queries. "
-    "{doc}`speed` has the rest."
+    f"ProtoNet-CE {speed.loc['evaluation, ProtoNet-CE', 'package_ms']:.2f} ms for all its queries."
     if found
     else "**Not measured.** `make bench` writes what this section shows."
 )

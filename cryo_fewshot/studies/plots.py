@@ -56,7 +56,9 @@ def curves_figure(
     """
     panels, curves = frame[panel].unique(), list(frame[curve].unique())
     things = list(dict.fromkeys(name.split(",")[0] for name in curves))
-    colours = {name: METHOD_COLOURS.get(name, _COLOURS[(i + 1) % len(_COLOURS)]) for i, name in enumerate(things)}
+    free = OTHER_COLOURS if METHOD_COLOURS.keys() & set(things) else _COLOURS[1:]
+    others = [name for name in things if name not in METHOD_COLOURS]
+    colours = METHOD_COLOURS | {name: free[i % len(free)] for i, name in enumerate(others)}
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
     for ax, value in zip(axes[0], panels, strict=True):
         for number, name in enumerate(curves):
@@ -72,7 +74,7 @@ def curves_figure(
                 label=name,
             )
         ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-        ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
+        ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, -11), ha="right",
                     textcoords="offset points", color="#555555")  # fmt: skip
         if log_x:
             ax.set_xscale("log")
