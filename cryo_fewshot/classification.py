@@ -38,6 +38,7 @@ class Settings:
     false_accept_rate : at most this share of particles of no known class is to be accepted
     junk : classes of the support that are never accepted
     transductive : let the unlabelled particles take part
+    turns : 1, 2 or 4 turns that keep the wedge, over which each embedding is the mean, at as many times the cost
     n_averaged : particles that go into a class average, the most probable ones; 0 for no averages
     tilt_min, tilt_max, tilt_increment : degrees, of the tilt series, for the averages' missing wedge
     average_voxel_nm : nm, of the averages; the files' own where that is larger
@@ -47,6 +48,7 @@ class Settings:
     false_accept_rate: float = 0.05
     junk: tuple[str, ...] = ()
     transductive: bool = False
+    turns: int = 1
     n_averaged: int = 100
     tilt_min: float = -60.0
     tilt_max: float = 60.0
@@ -57,6 +59,8 @@ class Settings:
     def __post_init__(self):
         if self.n_averaged < 0 or 0 < self.n_averaged < 8:
             raise UserError(f"n_averaged={self.n_averaged}: averages need at least 8 particles; 0 for none")
+        if self.turns not in (1, 2, 4):
+            raise UserError(f"turns={self.turns}: use 1, 2, or for symmetric tilt series 4")
         if self.average_voxel_nm <= 0:
             raise UserError(f"average_voxel_nm={self.average_voxel_nm}: give a positive voxel size")
 
@@ -112,7 +116,7 @@ def classify(
     for note in (*support.notes, *query.notes):
         say(note)
     cache = Path(cache) if cache else out / "embeddings"
-    options = {"device": default_device(), "n_workers": n_workers}
+    options = {"device": default_device(), "n_workers": n_workers, "turns": settings.turns}
     known = embed_particles(support, encoder, card, cache, **options)
     recogniser, kept = _recogniser(known, support, classes, calibration, settings, say)
     for warning in recogniser.check.warnings:
@@ -141,6 +145,7 @@ def embed_shard(
     encoder_path: Path | None = None,
     cache: Path | None = None,
     n_workers: int = 0,
+    turns: int = 1,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Path:
     """Embed one share of the query's chunks, '3/8' the third of eight; returns the cache's folder.
@@ -152,7 +157,7 @@ def embed_shard(
         raise UserError(f"shard '{shard}': give a share as in 3/8, the third of eight")
     encoder, card = load_encoder(encoder_path)
     cache = Path(cache) if cache else Path(out) / "embeddings"
-    options = {"device": default_device(), "n_workers": n_workers, "progress": progress}
+    options = {"device": default_device(), "n_workers": n_workers, "turns": turns, "progress": progress}
     return embed_particles(query, encoder, card, cache, shard=(int(number), int(n)), **options).folder
 
 

@@ -132,6 +132,7 @@ def classify(
     false_accept: Annotated[float, typer.Option(help="promised share of accepted particles of no known class")] = 0.05,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
+    turns: Annotated[int, typer.Option(help="1, 2, or for symmetric tilt series 4: steadier, at that cost")] = 1,
     averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
     tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
     tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
@@ -164,7 +165,7 @@ def classify(
         if shard:
             folder = embed_shard(
                 asked, Path(out), shard, encoder_path=encoder_path, cache=cache_path, n_workers=workers,
-                progress=bar.update,
+                turns=turns, progress=bar.update,
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
@@ -180,6 +181,7 @@ def classify(
                 false_accept_rate=false_accept,
                 junk=tuple(name for name in junk.split(",") if name),
                 transductive=transductive,
+                turns=turns,
                 n_averaged=averages,
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,

@@ -23,7 +23,7 @@ from .encoder import embed
 from .errors import UserError
 from .files import write_atomically
 from .particles import Particles
-from .particles.resampling import band_limited
+from .particles.resampling import band_limited, wedge_turns
 from .shipped import AnyEncoder
 
 CHUNK = 1024
@@ -72,6 +72,7 @@ def embed_particles(
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     n_workers: int = 0,
+    turns: int = 1,
     shard: tuple[int, int] = (1, 1),
     progress: Callable[[int], object] = lambda n: None,
 ) -> Embedded:
@@ -82,10 +83,11 @@ def embed_particles(
     encoder, card : of `shipped.load_encoder`; the card says box, voxel size and contrast
     cache : folder of all caches; this one's folder in it is named by the particles and the encoder
     n_workers : processes that read files; 0 reads in this one
+    turns : see `unit_embeddings`
     shard : (i, n): of every n chunks the i-th, counted from 1
     progress : called with the number of particles of each chunk that is done, or was done before
     """
-    folder = cache / _digest(particles, encoder, card, precision)
+    folder = cache / _digest(particles, encoder, card, (precision, turns))
     mine = range(shard[0] - 1, n_chunks(len(particles)), shard[1])
     missing = []
     for number in mine:
@@ -97,7 +99,7 @@ def embed_particles(
     loader = DataLoader(reader, batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=None)
     encoder = encoder.to(device)
     for number, (volumes, rejected) in zip(missing, loader, strict=True):
-        embeddings = F.normalize(embed(encoder, volumes.to(device), precision), dim=-1).cpu()
+        embeddings = unit_embeddings(encoder, volumes.to(device), precision, turns).cpu()
         start = number * CHUNK
         embeddings[[i - start for i in rejected]] = torch.nan
         reasons = json.dumps({str(i): reason for i, reason in rejected.items()})
@@ -105,6 +107,23 @@ def embed_particles(
         write_atomically(folder / f"{number:06d}.safetensors", content)
         progress(len(volumes))
     return Embedded(folder, len(particles))
+
+
+def unit_embeddings(
+    encoder: AnyEncoder, volumes: torch.Tensor, precision: str = "fp32", turns: int = 1
+) -> torch.Tensor:
+    """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 turns of the volume that keep its wedge.
+
+    A turned volume is another view of the same particle with other noise in front of the network, so the mean is
+    steadier. Two turns suit every tilt series, four those that reach equally far to both sides.
+    """
+    if turns not in (1, 2, 4):
+        raise UserError(f"turns={turns}: use 1, 2, or for symmetric tilt series 4")
+    parts = [
+        F.normalize(embed(encoder, wedge_turns(volumes, torch.full((len(volumes),), turn)), precision), dim=-1)
+        for turn in range(turns)
+    ]
+    return F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
 
 
 class _Chunks(Dataset):
@@ -137,12 +156,12 @@ def _read(path: Path) -> tuple[torch.Tensor, dict[int, str]] | None:
         return None
 
 
-def _digest(particles: Particles, encoder: AnyEncoder, card: dict, precision: str) -> str:
+def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[str, int]) -> str:
     """Name of a cache: changes with the particles' files, how they are read, the encoder, and the precision."""
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    reading = (card["box"], card["voxel_size_nm"], precision, CHUNK, torch.__version__)
+    reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())

@@ -14,7 +14,7 @@ from .dataset import SubtomogramSet
 from .errors import UserError
 from .expectations import calibrated, embedded
 from .particles import Particles, class_indices
-from .particles.resampling import band_limited
+from .particles.resampling import band_limited, wedge_turns
 from .pretraining import CosineClassifier, spec_of
 from .randomness import seed_from
 from .shipped import AnyEncoder, load_encoder, save_encoder
@@ -130,21 +130,6 @@ def train_on_particles(
     card["calibration"] = calibrated(trained, spec_of(card)).to_json()
     save_encoder(path, trained, card)
     return history.accuracies
-
-
-def wedge_turns(volumes: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn volumes `(n, b, b, b)` by 180 degrees about axes that keep the missing wedge; turns `(n,)` 0 to 3.
-
-    0 leaves a volume as it is; 1 turns about y, the tilt axis, which keeps every wedge; 2 about z, the beam, and 3
-    about x keep the wedge of a symmetric tilt range. No turn changes handedness, as a mirror would.
-    """
-    turned = volumes.clone()
-    for turn, axes in {1: (1, 3), 2: (2, 3), 3: (1, 2)}.items():
-        chosen = turns == turn
-        # The centre, index b // 2, stays; in an even box the plane at index 0 has no other side and stays as well.
-        shift = [1 - volumes.shape[-1] % 2] * 2
-        turned[chosen] = volumes[chosen].flip(axes).roll(shift, axes)
-    return turned
 
 
 def _halves(subtomograms: SubtomogramSet, held_out_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

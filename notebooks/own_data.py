@@ -170,10 +170,14 @@ Markdown(
 #   killed goes on there, and another support or another false-accept rate costs seconds.
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
 #   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
+#   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
 # - A particle that cannot be read (truncated, NaN, constant, another box, missing) is listed with the reason; the rest
 #   goes on. What concerns the whole input is one line that names the file, the value and the remedy.
 # - `--transductive` lets the unlabelled particles take part. It helps most with single labelled particles, and its
 #   probabilities are then too sure: they were calibrated without it.
+# - `--turns 2`, or `--turns 4` where the tilt series reached equally far to both sides, embeds every particle in as
+#   many positions that keep its wedge and takes the mean: steadier, at that cost, most of all with single labelled
+#   particles. The probabilities were calibrated without it.
 # - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
 # - `cryo-fewshot train --labelled all.star --out mine.safetensors` fits the network to your own labelled particles.
 #   With fewer than hundreds it does not help; it is kept only where it is better on some that were held out.

@@ -197,8 +197,16 @@ def test_an_encoder_without_calibration_is_refused(data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_turns_that_keep_the_wedge_are_another_view_of_the_same_particles(data, encoder_path, tmp_path):
+    once, twice = (
+        run(data, tmp_path / str(turns), encoder_path, Settings(n_averaged=0, turns=turns)).table for turns in (1, 2)
+    )
+    assert not np.allclose(once["score"], twice["score"])
+    assert (once["class"] == twice["class"]).mean() > 0.6
+
+
 def test_settings_that_make_no_sense_are_refused():
-    for settings in ({"n_averaged": 3}, {"average_voxel_nm": 0.0}):
+    for settings in ({"n_averaged": 3}, {"average_voxel_nm": 0.0}, {"turns": 3}):
         with pytest.raises(UserError):
             Settings(**settings)
 

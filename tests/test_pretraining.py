@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cryo_fewshot import fresh, pretraining, shipped
+from cryo_fewshot import fresh, own_training, pretraining, shipped
 from cryo_fewshot.calibration import Calibration
 from cryo_fewshot.dataset import EMPTY, SimulatedData, SubtomogramSet, simulate_set, split_classes
 from cryo_fewshot.encoder import Encoder3D
@@ -20,7 +20,9 @@ from cryo_fewshot.experiments import PROFILES
 from cryo_fewshot.fresh import WIDE, Acquisitions, kin, library_classes, unrelated
 from cryo_fewshot.imaging import Microscope, simulate, slice_weights
 from cryo_fewshot.laboratory import OutOfTime
-from cryo_fewshot.own_training import train_on, wedge_turns
+from cryo_fewshot.own_training import train_on
+from cryo_fewshot.particles import open_particles
+from cryo_fewshot.particles.resampling import wedge_turns
 from cryo_fewshot.pooled import PooledEncoder3D
 from cryo_fewshot.pretraining import (
     CALIBRATION_CLASSES,
@@ -38,6 +40,7 @@ from cryo_fewshot.pretraining import (
 from cryo_fewshot.results import spec_dict
 from cryo_fewshot.shipped import load_encoder, save_encoder
 from cryo_fewshot.structures import class_keys, registry
+from cryo_fewshot.studies.demonstration import write_particles
 from cryo_fewshot.training import Schedule
 
 TINY = Microscope(box=24, binning=2, voxel_size_nm=1.5)
@@ -474,3 +477,16 @@ def test_a_card_gives_back_the_spec_it_was_made_by():
         assert spec_of({"spec": json.loads(json.dumps(spec_dict(spec)))}) == spec
     with pytest.raises(UserError, match="how it was trained"):
         spec_of({"name": "bare"})
+
+
+def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, monkeypatch):
+    microscope = Microscope(binning=2)
+    recipe = SimulatedData(n_per_class=6, microscope=microscope, seed=3)
+    labelled, _ = write_particles(tmp_path / "own", recipe, ["1OEL", "3KUY"], {0.3: 6}, with_labels=True)
+    few = {"snrs": (0.1,), "n_per_class": 17, "n_background": 4, "shots": (1, 2), "n_episodes": 4}
+    monkeypatch.setattr(own_training, "calibrated", partial(calibrated, **few))
+    accuracies = own_training.train_on_particles(open_particles(labelled), tmp_path / "mine.safetensors", n_epochs=1)
+    assert len(accuracies) == 2
+    _, card = load_encoder(tmp_path / "mine.safetensors")
+    assert (card["name"], card["own_classes"], card["own_particles"]) == ("mine", ["1OEL", "3KUY"], 12)
+    assert Calibration.from_json(card["calibration"]).shots == (1, 2)

@@ -66,6 +66,21 @@ def band_limited(volumes: torch.Tensor) -> torch.Tensor:
     return volumes / volumes.flatten(1).std(dim=1, correction=0).clamp(min=1e-12)[:, None, None, None]
 
 
+def wedge_turns(volumes: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Turn volumes `(n, b, b, b)` by 180 degrees about axes that keep the missing wedge; turns `(n,)` 0 to 3.
+
+    0 leaves a volume as it is; 1 turns about y, the tilt axis, which keeps every wedge; 2 about z, the beam, and 3
+    about x keep the wedge of a symmetric tilt range. No turn changes handedness, as a mirror would.
+    """
+    turned = volumes.clone()
+    for turn, axes in {1: (1, 3), 2: (2, 3), 3: (1, 2)}.items():
+        chosen = turns == turn
+        # The centre, index b // 2, stays; in an even box the plane at index 0 has no other side and stays as well.
+        shift = [1 - volumes.shape[-1] % 2] * 2
+        turned[chosen] = volumes[chosen].flip(axes).roll(shift, axes)
+    return turned
+
+
 def checked_sizes(box: int, **sizes_nm: float | None) -> None:
     """UserError for a box of no use or a length that is not one."""
     if box < 4:
