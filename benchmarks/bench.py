@@ -514,7 +514,7 @@ def main() -> None:
         if "seconds" in result:
             words = f"{result['seconds'] * 1e3:.3g} ms"
         print(f"{number}/{len(arguments.only)} {measured:<30} {words}", flush=True)
-    write_atomically(path, json.dumps({"machine": about, "results": results}, indent=1).encode())
+        write_atomically(path, json.dumps({"machine": about, "results": results}, indent=1).encode())
     print(f"Done: {path}")
 
 
