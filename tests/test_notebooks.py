@@ -88,5 +88,5 @@ def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, m
 
 
 def test_a_missing_folder_is_one_line(results, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such file or folder"):
         executed("table4", {"guo_path": str(tmp_path / "nowhere")}, results, tmp_path, monkeypatch)
