@@ -69,7 +69,8 @@ class ConvBlock(nn.Sequential):
         """`(n, channels, d, h, w)` to `(n, width, d // 2, h // 2, w // 2)`."""
         convolution, norm, pool, relu = self
         features = convolution(features)
-        if features.device.type != "cpu" or not self.training:
+        # In fp32 the freed buffers are large enough to go back to the system, and to be asked for again: half as fast.
+        if features.device.type != "cpu" or features.dtype != torch.bfloat16 or not self.training:
             return relu(pool(norm(features)))
         norm.num_batches_tracked.add_(1)
         return NormPoolReLU.apply(
