@@ -235,7 +235,8 @@ def _recognised(
         raise UserError(f"none of the {len(table)} particles can be used; the first: {table['reason'].iloc[0]}")
     if unusable:
         say(f"{unusable} of {len(table)} particles cannot be used, see unreadable.csv; {table['reason'].max()}")
-    again = [q for s, q in duplicates(support, query) if s in set(kept)]
+    used = set(kept)
+    again = [q for s, q in duplicates(support, query) if s in used]
     table["labelled"] = False
     table.loc[again, "labelled"] = True
     if again:

@@ -140,7 +140,7 @@ def show_spread(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     columns = sorted(table.columns, reverse=True)
     table = table.loc[frame["method"].unique(), columns].rename_axis(None)
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return plain_style(table.set_axis(table.columns, axis=1))
+    return plain_style(table)
 
 
 def plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":

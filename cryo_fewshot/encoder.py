@@ -107,6 +107,10 @@ class Encoder3D(nn.Module):
         features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
         return features.contiguous().flatten(1).float()
 
+    def folded(self) -> "FoldedEncoder":
+        """The encoder in evaluation form."""
+        return FoldedEncoder(self)
+
 
 class FoldedEncoder(nn.Module):
     """The encoder in evaluation form: BatchNorm folded into the convolution, its bias added after the pooling.
@@ -175,7 +179,7 @@ def embed_stream(
 
 def _network(encoder: Encoder3D, batch: torch.Tensor, precision: str, engine: str) -> Callable:
     """What embeds a chunk of volumes like those of the batch."""
-    folded = (encoder.folded() if hasattr(encoder, "folded") else FoldedEncoder(encoder)).to(batch.device)
+    folded = encoder.folded().to(batch.device)
     if settled(engine, batch.device) == "openvino":
         return openvino_network(folded, tuple(batch.shape[1:]), precision)
     number_format = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
 from ..errors import UserError
 from ..experiments import Cell
 from ..paper import Claim
-from ..tables import accuracies_by_cell, measure, paper_words
+from ..tables import accuracies_by_cell, accuracy_of, measure, paper_words
 
 
 def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim]) -> pd.DataFrame:
@@ -97,7 +96,7 @@ def seed_and_split_spread(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.
             "snr": cell.evaluation.snr,
             "n_shot": cell.evaluation.n_shot,
             "split_seed": cell.evaluation.encoder.split_seed,
-            "accuracy": np.mean(entry["result"]["n_correct"]) / entry["result"]["n_queries"],
+            "accuracy": accuracy_of(entry)[0],
         }
         for cell, entry in zip(cells, entries, strict=True)
     ]
