@@ -32,6 +32,7 @@ BOOK_NOTEBOOKS = (
     "figure_b",
     "claims",
     "ceiling",
+    "ladder",
     "remarks",
     "geometry",
     "conformations",

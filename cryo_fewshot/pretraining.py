@@ -6,7 +6,7 @@ hundred pictures. What an epoch draws follows from its number alone, so a traini
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .compute import autocast, default_device, keep_freed_memory, machine
-from .dataset import ClassSplit
 from .encoder import Encoder3D
 from .episodes import Episodes, sample_episodes
 from .errors import UserError
 from .evaluation import correct_counts, predict
 from .expectations import calibrated, embedded, expected_accuracy
-from .fresh import WIDE, Acquisitions, kin, library_classes, simulate_fresh, unrelated
+from .fresh import WIDE, Acquisitions, kin, library_classes, simulate_fresh
 from .imaging import Microscope
 from .pooled import PooledEncoder3D
 from .protonet import prototype_logits
@@ -131,35 +130,6 @@ def spec_of(card: dict[str, Any]) -> Pretraining:
         raise UserError(
             f"the encoder's card does not say how it was trained ({error}); give another encoder"
         ) from error
-
-
-def ladder(split: ClassSplit, schedule: Schedule) -> dict[str, Pretraining]:
-    """What each step adds to the paper's training, one at a time, on the classes of a split and the paper's SNRs.
-
-    The first differs from ProtoNet3D in its samples alone. All take equally many volumes.
-    """
-    held_out = split.validation + split.novel
-    fresh = Pretraining(
-        classes=unrelated(split.base, held_out),
-        selection=split.validation,
-        test=split.novel,
-        objective="episodes",
-        n_way=5,
-        n_shot=5,
-        n_query=15,
-        architecture="paper",
-        schedule=schedule,
-    )
-    more = replace(fresh, classes=library_classes(held_out))
-    wider = replace(more, n_way=20, n_shot=1, n_query=4)
-    cosine = replace(wider, objective="classes")
-    return {
-        "fresh samples": fresh,
-        "more base classes": more,
-        "20-way": wider,
-        "cosine classifier": cosine,
-        "mean over positions": replace(cosine, architecture="pooled"),
-    }
 
 
 # ---------------------------------------------------------------- samples

@@ -19,7 +19,7 @@
 profile = "extended"  # smoke or extended
 snr = 0.1  # ratio of variances, signal to noise
 n_shot = 5  # labelled subtomograms per class
-seeds = 2  # training seeds, from 0 on
+seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown

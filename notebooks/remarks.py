@@ -21,7 +21,7 @@ profile = "extended"  # smoke or extended
 snrs = "0.1"  # ratios of variances, signal to noise
 n_shot = "5,1"  # labelled subtomograms per class
 ways = "5,8,10"  # classes per training episode
-seeds = 2  # training seeds, from 0 on
+seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +29,6 @@ from cryo_fewshot.pretraining import (
     CosineClassifier,
     Pretraining,
     fresh_batch,
-    ladder,
     new_encoder,
     pretrain,
     shipped_spec,
@@ -105,20 +103,6 @@ def test_kin_of_a_held_out_class_cannot_be_trained_on():
     for role in ("selection", "test"):
         with pytest.raises(UserError, match="'1S3X' is kin of held-out '1S3X'"):
             tiny(**{role: ("1S3X", "1BXN")})
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_each_step_of_the_ladder_changes_one_thing(seed):
-    split = split_classes(PROFILES["cpu"].data.class_names, (10, 5, 8), seed)
-    steps = list(ladder(split, Schedule(n_epochs=1, steps_per_epoch=1)).values())
-    assert set(steps[0].classes) <= set(split.base)
-    assert len({step.cost for step in steps}) == 1
-    for before, after in pairwise(steps):
-        changed = {name for name, value in vars(after).items() if value != vars(before)[name]}
-        assert len(changed) == 1 or changed == {"n_way", "n_shot", "n_query"}
-    for step in steps:
-        assert step.test == split.novel and step.selection == split.validation
-        assert not {kin(name) for name in step.classes} & {kin(name) for name in step.test + step.selection}
 
 
 @pytest.mark.parametrize(

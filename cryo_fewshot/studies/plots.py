@@ -46,6 +46,7 @@ def curves_figure(
     chance: float,
     dashed: Sequence[str] = (),
     log_x: bool = False,
+    bottom: float = 0.0,
     top: float = 1.03,
 ) -> Figure:
     """Accuracy against a quantity, a line with intervals per `curve`, a panel per value of `panel`.
@@ -73,14 +74,15 @@ def curves_figure(
                 linestyle=(0, (4, 2)) if name in dashed else "-",
                 label=name,
             )
-        ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-        ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, -11), ha="right",
-                    textcoords="offset points", color="#555555")  # fmt: skip
+        if chance > bottom:
+            ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+            ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, -11), ha="right",
+                        textcoords="offset points", color="#555555")  # fmt: skip
         if log_x:
             ax.set_xscale("log")
             ax.set_xticks(sorted(frame[x].unique()), [f"{tick:g}" for tick in sorted(frame[x].unique())])
             ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        ax.set_ylim(0, top)
+        ax.set_ylim(bottom, top)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
         ax.set_axisbelow(True)
         ax.set_xlabel(x_label)
@@ -88,6 +90,34 @@ def curves_figure(
     axes[0, 0].set_ylabel("Accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    return figure
+
+
+def reliability_figure(frame: pd.DataFrame) -> Figure:
+    """How often an answer is right against the probability it was given, a panel per shots, a curve per SNR.
+
+    frame : columns n_shot, snr, probability, accuracy, low, high, ece; a row per bin of probability
+    """
+    shots, snrs = frame["n_shot"].unique(), frame["snr"].unique()
+    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    for ax, n_shot in zip(axes[0], shots, strict=True):
+        ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        for number, snr in enumerate(snrs):
+            rows = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
+            spread = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
+            ax.errorbar(
+                rows["probability"],
+                rows["accuracy"],
+                yerr=np.abs(spread),
+                color=_COLOURS[1 + number],
+                marker=_MARKERS[number],
+                markersize=5,
+                label=f"SNR {snr:g}: error {rows['ece'].iloc[0]:.3f}",
+            )
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability that the tool gives", title=f"{n_shot}-shot")
+        ax.set_aspect("equal")
+        ax.legend(loc="upper left")
+    axes[0, 0].set_ylabel("Share of right answers")
     return figure
 
 
@@ -130,4 +160,30 @@ def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[f
         plt.Line2D([], [], color="#CC79A7", linewidth=2.4, label="paper"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def ladder_figure(frame: pd.DataFrame) -> Figure:
+    """Accuracy of each step from top to bottom, a colour per SNR, a panel per shots; a dot per class split.
+
+    frame : of `ladder.ladder_frame`
+    """
+    steps, snrs = list(frame["step"].unique()), sorted(frame["snr"].unique(), reverse=True)
+    shots = sorted(frame["n_shot"].unique(), reverse=True)
+    heights = {step: height for height, step in enumerate(steps)}
+    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 1.3 + 0.34 * len(steps)), sharey=True, squeeze=False)
+    for ax, n_shot in zip(axes[0], shots, strict=True):
+        for number, snr in enumerate(snrs):
+            part = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
+            mean = part.groupby("step", sort=False)["accuracy"].mean()
+            colour, marker = _COLOURS[1 + number], _MARKERS[number]
+            ax.plot(mean, mean.index.map(heights), color=colour, marker=marker, markersize=5, label=f"SNR {snr:g}")
+            ax.plot(part["accuracy"], part["step"].map(heights), ".", color=colour, markersize=3, alpha=0.6)
+        ax.set_xlabel("Accuracy")
+        ax.set_title(f"{n_shot}-shot")
+        ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+        ax.set_axisbelow(True)
+    axes[0, 0].set_yticks(range(len(steps)), steps)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(snrs))
     return figure

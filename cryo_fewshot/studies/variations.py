@@ -9,7 +9,7 @@ from ..dataset import SimulatedData
 from ..experiments import Evaluation, Profile, encoder_run, evaluation_of, mix_100, single
 from .conformations import Conformations
 
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 
 TRAINING_WAYS = (5, 8, 10)
 
