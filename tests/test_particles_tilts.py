@@ -1,5 +1,6 @@
 """Stacks of tilt images: back-projected where the tilt geometry says, against sums in real space and real particles."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from cryo_fewshot.particles import open_particles
 mrcfile = pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")
 pytest.importorskip("torch_fourier_slice")
-from cryo_fewshot.particles.tilt_stacks import back_project  # noqa: E402
+from cryo_fewshot.particles.tilt_stacks import Ctf, back_project, divided_by_ctf  # noqa: E402
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks" / "particles.star"
@@ -172,10 +173,57 @@ def test_missing_or_wrong_geometry_is_one_line(tmp_path):
     assert len(open_particles(star)) == 1
 
 
+def with_defocus(folder, images, defocus=("20000", "18000", "30")):
+    """The project with the columns that say what the images were multiplied by."""
+    star = project(folder, images)
+    text = star.read_text().replace(
+        "_rlnCtfDataAre", "_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnCtfDataAre"
+    )
+    star.write_text(text.replace("1 10.0 1", "1 10.0 300 2.7 0.1 1"))
+    series = (
+        (folder / "tomograms.star")
+        .read_text()
+        .replace("_rlnTomoProjZ\n", "_rlnTomoProjZ\n" + "".join(f"_rlnDefocus{c}\n" for c in ("U", "V", "Angle")))
+    )
+    rows = [f"{line} {' '.join(defocus)}" if line.startswith("[") else line for line in series.splitlines()]
+    (folder / "tomograms.star").write_text("\n".join(rows) + "\n")
+    return star
+
+
+def multiplied(images, u, v, degrees, pixel_a=10.0):
+    """Images times a CTF written out by hand: 300 kV, 2.7 mm, a tenth of amplitude contrast."""
+    k = np.fft.fftfreq(N, pixel_a)
+    ky, kx = k[:, None], k
+    angle = np.arctan2(ky, kx) - np.deg2rad(degrees)
+    defocus, squared = (u + v) / 2 + (u - v) / 2 * np.cos(2 * angle), kx**2 + ky**2
+    phase = np.pi * 0.0196876 * defocus * squared - np.pi / 2 * 2.7e7 * 0.0196876**3 * squared**2 + np.arcsin(0.1)
+    return np.fft.ifft2(np.fft.fft2(images) * np.sin(phase)).real
+
+
+def test_a_ctf_that_images_were_multiplied_by_is_divided_out(tmp_path):
+    images = images_of(geometry())
+    images -= images.mean(axis=(1, 2), keepdims=True)
+    spoilt = multiplied(images, 20000, 18000, 30)
+    ctf = Ctf(np.tile([20000.0, 18000.0, 30.0], (len(images), 1)), (300.0, 2.7, 0.1))
+    # Rings where the CTF is all but zero are lost, blobs of 1.4 pixels have little there.
+    assert correlation(divided_by_ctf(spoilt, 1.0, ctf), images) > 0.999 and correlation(spoilt, images) < 0.9
+    particles = open_particles(with_defocus(tmp_path, spoilt), dark_protein=True)
+    assert "multiplied by their CTF, which is undone" in particles.notes[1]
+    plain = open_particles(project(tmp_path / "plain", images), dark_protein=True)
+    assert "not undone for want of rlnDefocusU" in plain.notes[1]
+    (read,), (expected,) = particles.read([0], N, 1.0)[0], plain.read([0], N, 1.0)[0]
+    assert correlation(read, expected) > 0.97
+    as_it_is = replace(particles, source=replace(particles.source, ctfs=None))
+    assert correlation(as_it_is.read([0], N, 1.0)[0], expected) < 0.9
+    one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("x", "1", "2"))), "TS_1", "defocus", "no number")
+    one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("nan", "1", "2"))), "TS_1", "out of range")
+
+
 @needs_real
 def test_real_ribosomes_come_out_as_another_program_made_them():
     stacks, volumes = open_particles(TILT_STACKS), open_particles(VOLUMES)
     assert stacks.dark_protein is volumes.dark_protein is False
+    stacks = replace(stacks, source=replace(stacks.source, ctfs=None))  # the other program left the CTF as it was
     projected, rejected = stacks.read(range(20), 32, 1.2)
     others, _ = volumes.read(range(20), 32, 1.2)
     assert not rejected

@@ -3,6 +3,10 @@
 A row of tomograms.star maps tomogram xyz to image xyz: image x is rlnTomoProjX . (x, y, z), and so on. By the
 slice theorem an image's transform lies in the plane that the inverse, the transpose, of that rotation makes of
 (kx, ky, 0).
+
+RELION 5 and WarpTools write images that they have multiplied by their CTF, fit for averaging with a Wiener filter. A
+particle's low frequencies, most of what there is to see at a few nm, are then all but gone, and nothing that reads
+unprocessed particles would know it again. The defocus is in tomograms.star, so the product is undone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +24,22 @@ from .star import read_star_blocks, texts
 
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
+DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
+OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 EXPORT = "export particles and tomograms.star again"
+LEAST_CTF = 0.05
+"""A CTF nearer to zero counts as this: what it was multiplied to zero by does not come back, only rounding errors."""
+
+
+@dataclass(frozen=True)
+class Ctf:
+    """Contrast transfer functions of one tilt series; plain data.
+
+    defocus : `(n_tilts, 3)` rlnDefocusU and V in angstrom, rlnDefocusAngle in degrees; optics : kV, mm, and a share
+    """
+
+    defocus: np.ndarray
+    optics: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -28,13 +47,15 @@ class TiltStacks:
     """Stacks of images with their tilt geometry; plain data.
 
     tomograms : `(n,)` index into rotations; rotations : per tomogram `(n_tilts, 3, 3)` that map tomogram xyz to image
-    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used
+    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram what
+    the images were multiplied by and are divided by when they are read, or None to leave them as they are
     """
 
     files: ParticleFiles
     tomograms: np.ndarray
     rotations: tuple[np.ndarray, ...]
     visible: list[str] | None = None
+    ctfs: tuple[Ctf, ...] | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `particles.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
@@ -56,7 +77,11 @@ class TiltStacks:
             kept = images.std(axis=(1, 2)) > 0  # an image outside the detector is all zeros
             if not kept.any():
                 raise UserError(f"{path}: every image is empty; remove the file or extract it anew")
-            images, nm = _coarser(images[kept], nm, voxel_size_nm)
+            images = images[kept]
+            if self.ctfs is not None:
+                ctf = self.ctfs[self.tomograms[i]]
+                images = divided_by_ctf(images, nm, replace(ctf, defocus=ctf.defocus[seen][kept]))
+            images, nm = _coarser(images, nm, voxel_size_nm)
             return back_project(images, rotations[seen][kept]).double().numpy(), nm
 
         return volume_of
@@ -97,6 +122,31 @@ def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:
     return backproject_2d_to_3d(torch.from_numpy(images).float(), matrices)
 
 
+def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctf: Ctf) -> np.ndarray:
+    """Tilt images `(n, b, b)` as they were before each was multiplied by its CTF, positive at low frequency.
+
+    Exposure weights stay. The defocus is that of the tomogram's centre: a particle 100 nm above it is 0.1 um off.
+    """
+    from torch_ctf import calculate_total_phase_shift
+
+    b = images.shape[-1]
+    ky, kx = torch.meshgrid(torch.fft.fftfreq(b), torch.fft.rfftfreq(b), indexing="ij")
+    u, v, degrees = (torch.from_numpy(column)[:, None, None] for column in ctf.defocus.T)
+    turn = torch.atan2(ky, kx) - torch.deg2rad(degrees)
+    kilovolts, aberration_mm, contrast = (torch.tensor(value) for value in ctf.optics)
+    phase = calculate_total_phase_shift(
+        defocus_um=((u + v) / 2 + (u - v) / 2 * torch.cos(2 * turn)) / 1e4,
+        voltage_kv=kilovolts,
+        spherical_aberration_mm=aberration_mm,
+        phase_shift_degrees=torch.tensor(0.0),
+        amplitude_contrast_fraction=contrast,
+        fftfreq_grid_angstrom_squared=(ky**2 + kx**2) / (10 * pixel_size_nm) ** 2,
+    )
+    values = -torch.sin(phase)
+    values = torch.where(values < 0, -1.0, 1.0) * values.abs().clamp(min=LEAST_CTF)
+    return torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(images)) / values, s=(b, b)).numpy()
+
+
 def open_tilt_stacks(
     files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
 ) -> tuple[TiltStacks, tuple[str, ...]]:
@@ -107,13 +157,20 @@ def open_tilt_stacks(
         raise UserError(f"{files.listed_in}: lists {what}; give subtomograms")
     path = Path(tomograms_star) if tomograms_star is not None else _find_tomograms_star(files)
     tomogram_names = sorted(set(table["rlnTomoName"]))
-    rotations = _read_geometry(path, tomogram_names, files)
+    series = _read_series(path, tomogram_names, files)
+    rotations = tuple(_rotations(*one) for one in series)
     tomograms = table["rlnTomoName"].map({t: k for k, t in enumerate(tomogram_names)}).to_numpy()
     visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
-    premultiplied = set(texts(blocks, name, "rlnCtfDataAreCtfPremultiplied") or ()) == {"1"}
-    ctf = "multiplied by their CTF already" if premultiplied else "not corrected for their CTF"
-    note = f"{files.listed_in}: tilt images, {ctf}, back-projected with the geometry of {path}"
-    return TiltStacks(files, tomograms, tuple(rotations), visible).surveyed(), (note,)
+    said, ctfs = "not corrected for their CTF", None
+    if set(texts(blocks, name, "rlnCtfDataAreCtfPremultiplied") or ()) == {"1"}:
+        optics = [texts(blocks, name, column) for column in OPTICS]
+        first = [np.flatnonzero(tomograms == k)[0] for k in range(len(series))]
+        said = f"multiplied by their CTF already, which is not undone for want of {', '.join((*DEFOCUS, *OPTICS))}"
+        if None not in optics and all(set(DEFOCUS) <= set(block) for block, _ in series):
+            said = "multiplied by their CTF, which is undone"
+            ctfs = tuple(_ctf(*one, [column[i] for column in optics]) for i, one in zip(first, series, strict=True))
+    note = f"{files.listed_in}: tilt images, {said}, back-projected with the geometry of {path}"
+    return TiltStacks(files, tomograms, rotations, visible, ctfs).surveyed(), (note,)
 
 
 def _find_tomograms_star(files: ParticleFiles) -> Path:
@@ -132,13 +189,14 @@ def _find_tomograms_star(files: ParticleFiles) -> Path:
     raise UserError(f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it; {remedy}")
 
 
-def _read_geometry(path: Path, names: list[str], files: ParticleFiles) -> list[np.ndarray]:
+def _read_series(path: Path, names: list[str], files: ParticleFiles) -> list[tuple]:
+    """The table of each tilt series, and what to call it in a message."""
     blocks = read_star_blocks(path)
     elsewhere = {}  # RELION 5 keeps each tilt series in a STAR file of its own
     for block in blocks.values():
         if not isinstance(block, dict) and {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(block):
             elsewhere = dict(zip(block["rlnTomoName"], block["rlnTomoTiltSeriesStarFile"], strict=True))
-    rotations = []
+    series = []
     for name in names:
         block, where = blocks.get(name), path
         if block is None and isinstance(elsewhere.get(name), str):
@@ -149,8 +207,8 @@ def _read_geometry(path: Path, names: list[str], files: ParticleFiles) -> list[n
             block = next(iter(read_star_blocks(where).values()), None)
         if block is None or isinstance(block, dict):
             raise UserError(f"{path}: no tilt geometry of tomogram {name}; give tomograms_star with it")
-        rotations.append(_rotations(block, f"{where}: tomogram {name}"))
-    return rotations
+        series.append((block, f"{where}: tomogram {name}"))
+    return series
 
 
 def _rotations(block, where: str) -> np.ndarray:
@@ -172,6 +230,17 @@ def _rotations(block, where: str) -> np.ndarray:
     if not np.abs(product - np.eye(3)).max() < 0.01:
         raise UserError(f"{where}: a projection that is no rotation; {EXPORT}")
     return rotations
+
+
+def _ctf(block, where: str, optics: list) -> Ctf:
+    try:
+        defocus = np.stack([block[column].astype(float) for column in DEFOCUS], axis=1)
+        kilovolts, aberration_mm, contrast = map(float, optics)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: a defocus or an optics value that is no number ({error}); {EXPORT}") from error
+    if not (np.isfinite(defocus).all() and kilovolts > 0 and 0 <= contrast < 1):
+        raise UserError(f"{where}: a defocus, voltage or amplitude contrast out of range; {EXPORT}")
+    return Ctf(defocus, (kilovolts, aberration_mm, contrast))
 
 
 def _flags(text: str, path: Path) -> np.ndarray:
