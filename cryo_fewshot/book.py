@@ -37,6 +37,7 @@ BOOK_NOTEBOOKS = (
     "geometry",
     "conformations",
     "own_data",
+    "bad_input",
     "encoder_card",
     "speed",
     "status",

@@ -149,7 +149,7 @@ def classify(
 
     from .classification import Settings, classify, embed_shard
     from .errors import UserError
-    from .particles import open_particles
+    from .particles import class_indices, open_particles
 
     if contrast not in ("dark", "bright", "detect"):
         raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
@@ -172,6 +172,7 @@ def classify(
         labelled = open_particles(
             support, coordinates=support_coordinates or None, label_column=label_column or None, **options
         )
+        class_indices(labelled, support)  # refused here by its name
         outcome = classify(
             labelled,
             asked,

@@ -120,7 +120,7 @@ def _unpacked(path: Path, modified: int) -> np.ndarray:
 
 def _single(voxel_size_nm: np.ndarray | None, path: Path) -> float:
     if voxel_size_nm is None:
-        raise UserError(f"{path}: states no voxel_size_nm; give file_voxel_size_nm, or store it in the archive")
+        raise UserError(f"{path}: states no voxel_size_nm; give file_voxel_size_nm (--voxel-size-nm) or store it")
     if voxel_size_nm.size != 1 or voxel_size_nm.dtype.kind not in "iuf" or not 0 < voxel_size_nm.item() < np.inf:
         raise UserError(f"{path}: voxel_size_nm {voxel_size_nm!s:.40}; store one positive length in nm")
     return float(voxel_size_nm.item())

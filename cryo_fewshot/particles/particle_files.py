@@ -99,10 +99,10 @@ class ParticleFiles:
         if self.file_voxel_size_nm:
             return self.file_voxel_size_nm
         if header_nm is None and stated_nm is None:
-            raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm")
+            raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
-            raise UserError(f"{path}: {both}; give file_voxel_size_nm, the right one")
+            raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
         return stated_nm or header_nm
 
     def surveyed(self, volume_shape: Callable[[int], tuple[int, float]] | None = None) -> "ParticleFiles":
@@ -163,7 +163,7 @@ class ParticleFiles:
             raise UserError(f"{self.names[i]}: box of {box} voxels {there} {self.boxes[group]}; cut all to one box")
         if abs(nm / self.voxel_sizes_nm[group] - 1) > SAME_VOXEL:
             sizes = f"voxel size {nm:.4g} nm {there} {self.voxel_sizes_nm[group]:.4g} nm"
-            raise UserError(f"{self.names[i]}: {sizes}; bring all to one, or give file_voxel_size_nm")
+            raise UserError(f"{self.names[i]}: {sizes}; bring all to one, or give file_voxel_size_nm (--voxel-size-nm)")
 
 
 def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None) -> tuple[np.ndarray, tuple]:

@@ -198,7 +198,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: {file.data.ndim} axes, not one tomogram; give a volume of three")
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
-        raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm")
+        raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
     return Tomogram(path, tuple(map(int, file.data.shape)), nm)
 
 
@@ -223,7 +223,7 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     nm = file_voxel_size_nm
     if nm is None:
         if not scales or None in units:
-            raise UserError(f"{path}: states no voxel size with a unit; give file_voxel_size_nm")
+            raise UserError(f"{path}: states no voxel size with a unit; give file_voxel_size_nm (--voxel-size-nm)")
         sizes = np.array(scales[0][-3:], dtype=float) * units
         if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
             voxels = " x ".join(f"{size:.4g}" for size in sizes)
