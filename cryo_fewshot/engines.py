@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import torch
 
 ENGINES = ("torch", "openvino", "auto")
@@ -38,41 +37,33 @@ def _say_once(line: str) -> None:
 
 
 def openvino_network(folded: torch.nn.Module, shape: tuple[int, ...], precision: str) -> Callable:
-    """Compile a `FoldedEncoder` for volumes `(n, *shape)`: a function from a tensor to float32 embeddings.
+    """Compile an encoder in evaluation form for volumes `(n, *shape)`: a function from a tensor to float32 embeddings.
 
-    In 'bf16' it rounds less often than torch, after ReLU only. The last few compiled networks are kept: single volumes,
-    one call each, compile once.
+    In 'bf16' it rounds less often than torch. The last few compiled networks are kept: single volumes, one call each,
+    compile once.
     """
-    weights = [weight.detach().float().contiguous().numpy() for weight in folded.weights]
-    biases = [bias.detach().float().numpy() for bias in folded.biases]
     threads = torch.get_num_threads()
-    digest = hashlib.sha256(repr((shape, precision, threads)).encode())
-    for array in (*weights, *biases):
-        digest.update(array)
+    digest = hashlib.sha256(repr((type(folded).__name__, shape, precision, threads)).encode())
+    for weights in folded.state_dict().values():
+        digest.update(weights.float().contiguous().numpy())
     key = digest.hexdigest()
     if key not in _COMPILED:
         if len(_COMPILED) >= 4:
             _COMPILED.pop(next(iter(_COMPILED)))
-        _COMPILED[key] = _compile(weights, biases, shape, precision, threads)
+        _COMPILED[key] = _compile(folded, shape, precision, threads)
     network = _COMPILED[key]
     return lambda volumes: torch.from_numpy(network(volumes.float().contiguous().numpy())[0])
 
 
-def _compile(weights, biases, shape: tuple[int, ...], precision: str, threads: int) -> Callable:
-    from openvino import Core, Model, opset13
+def _compile(folded: torch.nn.Module, shape: tuple[int, ...], precision: str, threads: int) -> Callable:
+    from openvino import Core, convert_model
 
-    ones, twos, zeros = [1] * 3, [2] * 3, [0] * 3
-    volumes = opset13.parameter([-1, *shape], np.float32)
-    features = opset13.unsqueeze(volumes, opset13.constant(1))
-    for weight, bias in zip(weights, biases, strict=True):
-        features = opset13.convolution(features, opset13.constant(weight), ones, ones, ones, ones)
-        features = opset13.relu(opset13.add(features, opset13.constant(bias.reshape(1, -1, 1, 1, 1))))
-        features = opset13.max_pool(features, twos, ones, zeros, zeros, twos).output(0)
-    embeddings = opset13.reshape(features, opset13.constant(np.array([0, -1])), True)
+    model = convert_model(folded, example_input=torch.zeros(2, *shape))
+    model.reshape([-1, *shape])
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
     }
-    return Core().compile_model(Model([embeddings], [volumes], "encoder"), "CPU", settings)
+    return Core().compile_model(model, "CPU", settings)

@@ -34,6 +34,13 @@ PATHS = (
 )
 
 
+_WEIGHTS = {
+    "initial": "the paper's encoder, untrained",
+    "trained": "the paper's encoder",
+    "shipped": "the encoder that ships",
+}
+
+
 def speed_frame(path: Path) -> pd.DataFrame:
     """A benchmark file as a table: path, unit, reference_ms, package_ms, ratio, peak_gb, relative_error."""
     results = json.loads(path.read_bytes())["results"]
@@ -73,14 +80,19 @@ def speed_words(path: Path) -> str:
         if key in results.get(name, {})
     ]
     words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
-    for name, how in (("agreement_bf16", "bf16"), ("agreement_openvino_bf16", "OpenVINO's bf16")):
+    for name, how in (
+        ("agreement_bf16", "bf16"),
+        ("agreement_openvino_bf16", "OpenVINO's bf16"),
+        ("agreement_shipped_bf16", "bf16"),
+        ("agreement_shipped_openvino_bf16", "OpenVINO's bf16"),
+    ):
         same = results.get(name, {})
         if "accuracy" in same:
             words += (
-                f" Predictions in {how} equal the reference's in {same['equal']:.2%} of {same['queries']:,} queries"
+                f" Predictions in {how} equal those in fp32 in {same['equal']:.2%} of {same['queries']:,} queries of "
+                f"{_WEIGHTS[same['weights']]}; the accuracy is {same['accuracy']:.2%}, in fp32 "
+                f"{same['accuracy_reference']:.2%}."
             )
-            words += f" of a {same['weights']} encoder; the accuracy is {same['accuracy']:.2%}, the reference's"
-            words += f" {same['accuracy_reference']:.2%}."
     missing = sorted({result["not_run"] for result in results.values() if "not_run" in result})
     words += f" Not measured in this run: {'; '.join(missing)}." if missing else ""
     return words
