@@ -119,8 +119,9 @@ def accuracy_by_class(frame: pd.DataFrame) -> Figure:
     """
     order = frame.groupby("class")["accuracy"].mean().sort_values().index.tolist()
     figure, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.4 * len(order)))
+    middle = (frame["n_shot"].nunique() - 1) / 2
     for number, (n_shot, part) in enumerate(frame.groupby("n_shot", sort=False)):
-        rows = [order.index(name) + 0.12 - 0.24 * number for name in part["class"]]
+        rows = [order.index(name) + 0.24 * (middle - number) for name in part["class"]]
         spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
         colour = (METHOD_COLOURS["ProtoNet-CE"], METHOD_COLOURS["ProtoNet3D"], *OTHER_COLOURS)[number]
         ax.errorbar(
@@ -131,7 +132,7 @@ def accuracy_by_class(frame: pd.DataFrame) -> Figure:
     )
     ax.set_yticks(range(len(order)), order)
     ax.set(xlim=(0, 1.02), xlabel="Accuracy")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

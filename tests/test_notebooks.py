@@ -34,6 +34,17 @@ SMALLER = {  # the studies repeat trainings: once is enough to see that their no
     "bad_input": {"words": "NaN"},
     "geometry": {"seeds": 2},
     "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
+    "open_world": {
+        "snrs": "0.1",
+        "many_shots": "1,5",
+        "stand_in_shots": "5",
+        "samples": "12",
+        "n_per_class": 2,
+        "complexes": "2CG9",
+        "angles": "30",
+        "conformation_snrs": "0.1",
+        "seeds": 2,
+    },
 }
 
 

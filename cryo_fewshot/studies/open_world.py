@@ -70,7 +70,7 @@ class Tasks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadEvaluation(Tasks):
+class ShippedEvaluation(Tasks):
     """Accuracy of 'prototype' (the nearest one) or 'two-covariance' (the tool's classifier)."""
 
     head: str
@@ -140,10 +140,10 @@ class OpenWorld:
     def evaluate(self, head: str, **tasks) -> dict:
         """Accuracy of a head on the shipped encoder; the stored entry, as of `Laboratory.evaluate`."""
         calibration = None if head == "prototype" else self.calibration_digest
-        spec = HeadEvaluation(encoder=self.weights, calibration=calibration, head=head, **tasks)
+        spec = ShippedEvaluation(encoder=self.weights, calibration=calibration, head=head, **tasks)
         return self.laboratory.store.compute(spec, partial(self._evaluate, spec))
 
-    def _evaluate(self, spec: HeadEvaluation) -> tuple[dict, float, None]:
+    def _evaluate(self, spec: ShippedEvaluation) -> tuple[dict, float, None]:
         started = time.perf_counter()
         episodes = self.laboratory.novel_episodes(spec)
         head = {"prototype": prototype_logits, "two-covariance": partial(tool_logits, calibration=self.calibration)}
@@ -162,7 +162,8 @@ class OpenWorld:
 
         Result, one number per task: `distance`, the area under the ROC curve of the distance to the nearest prototype;
         of the shipped encoder also `likelihood ratio`, the same of the tool's score, and at its default threshold
-        `kept`, the share of members that are accepted, and `let_in`, that of strangers; `episodes`.
+        `kept`, the share of members that are accepted, and `let_in`, that of strangers; `episodes`. And one number,
+        `could_keep`: members accepted by the threshold that lets in just the promised share, over all tasks.
         """
         calibration = self.calibration_digest if encoder is None else None
         spec = Rejection(encoder=encoder or self.weights, calibration=calibration, strangers=strangers, **tasks)
@@ -185,6 +186,8 @@ class OpenWorld:
             least = self.calibration.threshold(spec.n_shot, PROMISED_RATE)
             kept, let_in = ((ratio >= least).float().mean(1).tolist() for ratio in ratios)
             result |= {"likelihood ratio": _areas(*ratios), "kept": _rounded(kept), "let_in": _rounded(let_in)}
+            best = np.quantile(ratios[1].numpy(), 1 - PROMISED_RATE)
+            result["could_keep"] = round(float((ratios[0] > float(best)).float().mean()), 4)
         return result, time.perf_counter() - started, None
 
     def reliability(self, **tasks) -> dict:

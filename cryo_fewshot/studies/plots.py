@@ -109,14 +109,14 @@ def reliability_figure(frame: pd.DataFrame) -> Figure:
                 rows["probability"],
                 rows["accuracy"],
                 yerr=np.abs(spread),
-                color=_COLOURS[1 + number],
+                color=_COLOURS[(1 + 2 * number) % len(_COLOURS)],
                 marker=_MARKERS[number],
                 markersize=5,
                 label=f"SNR {snr:g}: error {rows['ece'].iloc[0]:.3f}",
             )
         ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability that the tool gives", title=f"{n_shot}-shot")
         ax.set_aspect("equal")
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower right")
     axes[0, 0].set_ylabel("Share of right answers")
     return figure
 
