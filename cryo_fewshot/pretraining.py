@@ -261,7 +261,7 @@ def pretrain(
     path = Path(path)
     checkpoint = path.with_name(f".{path.name}.{spec_hash(spec)}.checkpoint")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    with _bar(spec.cost, show_progress) as bar:
+    with progress_bar(spec.cost, show_progress) as bar:
         encoder, history = train(
             spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), partial(_check_time, deadline)
         )
@@ -288,7 +288,8 @@ def pretrain(
     return card
 
 
-def _bar(total: int, show: bool) -> tqdm:
+def progress_bar(total: int, show: bool) -> tqdm:
+    """Of a training, in volumes."""
     return tqdm(total=total, unit=" volumes", disable=not show, mininterval=1, smoothing=0.05, desc="training")
 
 

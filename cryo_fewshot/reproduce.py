@@ -21,8 +21,11 @@ from .experiments import (
 )
 from .laboratory import Laboratory, open_laboratory
 from .paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, quoted_real
+from .pretraining import shipped_spec
 from .results import results_folder
 from .studies.ceiling import bounds_frame
+from .studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame
+from .studies.ladder import ladder_frame
 from .studies.repeats import claim_values, judged
 from .studies.variations import TILT_INCREMENTS, TILT_RANGES, conformations, tilt_geometries, training_ways
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, variations_frame, write_csv
@@ -90,6 +93,9 @@ def _reproduce_extended(laboratory: Laboratory, profile: Profile) -> dict[str, p
     entries, claims = laboratory.run_cells(cells), [*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS]
     frames = {"table1": tidy_frame(cells, entries), "claims": judged(claim_values(cells, entries, claims), claims)}
     frames["bounds"] = bounds_frame(laboratory, profile)[0]
+    frames["ladder"] = ladder_frame(laboratory, profile)[0]
+    tasks = [cell.evaluation for cell in table_1(profile, methods=["ProtoNet3D (mix)"])]
+    frames["heads"] = heads_frame(laboratory, shipped_spec(), tasks, INDUCTIVE + TRANSDUCTIVE)[0]
     for name, variations in studies.items():
         frames[name] = variations_frame(variations, laboratory.run(v.evaluation for v in variations))
     return frames

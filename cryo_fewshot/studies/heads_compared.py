@@ -27,7 +27,7 @@ from ..heads import (
 )
 from ..laboratory import Laboratory
 from ..particles.resampling import wedge_turns
-from ..pretraining import Pretraining, new_encoder, spec_of, train
+from ..pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..results import spec_dict
@@ -135,7 +135,14 @@ def trained_encoder(laboratory: Laboratory, training: Pretraining) -> AnyEncoder
 
 def _train(laboratory: Laboratory, training: Pretraining) -> tuple[dict, float, dict]:
     checkpoint = laboratory.store.path(training, ".checkpoint")
-    encoder, history = train(training, checkpoint, after_checkpoint=laboratory.check_time, device=laboratory.device)
+    with progress_bar(training.cost, laboratory.show_progress) as bar:
+        encoder, history = train(
+            training,
+            checkpoint,
+            lambda n: bar.update(n * training.volumes_per_step),
+            laboratory.check_time,
+            laboratory.device,
+        )
     checkpoint.unlink(missing_ok=True)
     result = {
         "selection_accuracy": history.accuracies,

@@ -27,6 +27,7 @@ PUBLISHED = {
     "ProtoNet3D (mix)": "the same without attention",
 }
 """Steps that are methods of Table 1."""
+SPLITS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def ladder_frame(
     laboratory: Laboratory,
     profile: Profile,
     *,
-    splits: Sequence[int] = (0, 1, 2),
+    splits: Sequence[int] = SPLITS,
     snrs: Sequence[float] = PAPER_SNRS,
     shots: Sequence[int] = PAPER_SHOTS,
 ) -> tuple[pd.DataFrame, list[dict]]:
