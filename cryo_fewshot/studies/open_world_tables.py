@@ -201,17 +201,15 @@ def _accuracy_rows(found: dict[str, dict], **labels) -> list[dict]:
 
 
 def show_with_differences(frame: pd.DataFrame, rows: str, value: str) -> "pd.io.formats.style.Styler":
-    """Methods under each value of the column `rows`, by shots and SNR; then the last method minus each other one."""
+    """Methods under each value of the column `rows`, by shots and SNR; then the last method's gain over the others."""
     shown: dict[tuple[str, str], dict] = {}
     for kind, part in frame.groupby(rows, sort=False):
-        *others, tool = part["method"].unique()
         for row in part.itertuples():
             number = f"{getattr(row, value):.3f}<br><small>±\u00a0{row.ci95:.3f}</small>"
             shown.setdefault((kind, row.method), {})[row.n_shot, row.snr] = number
-        for row in part[part["method"].isin(others)].itertuples():
+        for row in part[part["method"] != part["method"].iloc[-1]].itertuples():
             number = f"{row.difference:+.3f}<br><small>±\u00a0{row.difference_ci95:.3f}</small>"
-            name = f"{tool.removeprefix('shipped, ')} minus {row.method}"
-            shown.setdefault((kind, name), {})[row.n_shot, row.snr] = number
+            shown.setdefault((kind, f"gain over {row.method}"), {})[row.n_shot, row.snr] = number
     columns = sorted({column for cells in shown.values() for column in cells}, reverse=True)
     table = pd.DataFrame(list(shown.values()), index=pd.MultiIndex.from_tuples(shown))[columns]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
@@ -236,7 +234,7 @@ def rejection_words(frame: pd.DataFrame, world: OpenWorld, profile: Profile) -> 
         f"{tool['let_in'].min():.1%} to {tool['let_in'].max():.1%} of these are let in, and "
         f"{tool['kept'].min():.0%} to {tool['kept'].max():.0%} of the members are accepted: "
         + ("the promise is kept" if tool["let_in"].max() <= PROMISED_RATE else "the promise is broken")
-        + ". A threshold that were set on these very classes, to let in just the promised share, would accept "
+        + ". A threshold set on these very classes, to let in just the promised share, would accept "
         f"{tool['could_keep'].min():.0%} to {tool['could_keep'].max():.0%} of the members: the difference is the price "
         "of a promise for classes that nobody has seen. A member that is not accepted still gets its class and "
         "probability."
@@ -262,7 +260,7 @@ def ways_words(frame: pd.DataFrame) -> str:
     for (n_shot, snr), part in best.groupby(["n_shot", "snr"], sort=False):
         if n_shot == best["n_shot"].max():
             told = ", ".join(f"{row.accuracy:.3f} ({row.n_way}-way)" for row in part.itertuples())
-            sentences.append(f"{n_shot}-shot at SNR {snr:g}: {told}.")
+            sentences.append(f"Two-covariance, {n_shot}-shot at SNR {snr:g}: {told}.")
     quoted = " and ".join(f"{accuracy:g} at SNR {snr:g}" for snr, accuracy in SUPERVISED_22_WAY.items())
     sentences.append(
         f"The paper mentions a supervised network with 500 samples of each class that tells 22 apart ({quoted}): "
@@ -317,7 +315,7 @@ def show_stand_ins_at_once(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
         row["difference"] = f"{first['difference']:+.3f} ±\u00a0{first['difference_ci95']:.3f}"
         row["chance"] = f"{1 / first['n_way']:.3f}"
         row[f"another data set: real particles, another method ({LATER_SOURCE})"] = (
-            f"{first['later']:.3f} ±\u00a0{first['later_spread']:.3f}" if pd.notna(first["later"]) else "not quoted"
+            f"{first['later']:g} ±\u00a0{first['later_spread']:g}" if pd.notna(first["later"]) else "not quoted"
         )
         rows.append(row)
     return plain_style(pd.DataFrame(rows)).hide(axis="index")
