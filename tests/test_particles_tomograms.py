@@ -1,6 +1,7 @@
 """Boxes cut from tomograms about coordinates of every kind."""
 
 import copy
+import json
 import tracemalloc
 
 import numpy as np
@@ -149,7 +150,8 @@ def test_ome_zarr(tmp_path, array, leading, unit):
     path = tmp_path / "tömogram.zarr"
     group = zarr.open_group(str(path), mode="w")
     shape = (1,) * leading + SHAPE
-    level = group.create_array("0", shape=shape, chunks=(1,) * leading + (16, 16, 16), dtype="float32")
+    create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 and 3
+    level = create("0", shape=shape, chunks=(1,) * leading + (16, 16, 16), dtype="float32")
     level[...] = array.reshape(shape)
     axes = [{"name": n} for n in "tc"[:leading]] + [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
     scale = [1.0] * leading + [{"angstrom": 10.0, "nanometer": 1.0}[unit]] * 3
@@ -164,6 +166,38 @@ def test_ome_zarr(tmp_path, array, leading, unit):
     assert "cannot be read" in rejected[0] and "\n" not in rejected[0]
     group.attrs.put({})
     one_line(lambda: open_particles(tmp_path / "a.csv", tomogram=path), "not an OME-Zarr image", "write it again")
+
+
+def test_a_project_that_copick_wrote(tmp_path, array):
+    copick = pytest.importorskip("copick")
+    from copick.models import CopickPoint
+
+    folder = tmp_path / "projèct"
+    objects = [
+        {"name": name, "is_particle": True, "label": label, "radius": 60.0}
+        for label, name in enumerate(("ribosome", "proteasome"), 1)
+    ]
+    config = {"config_type": "filesystem", "name": "p", "description": "p", "version": "1.0.0", "user_id": "me",
+              "session_id": "0", "pickable_objects": objects, "overlay_root": f"local://{folder}",
+              "overlay_fs_args": {"auto_mkdir": True}}  # fmt: skip
+    path = tmp_path / "project.json"
+    path.write_text(json.dumps(config))
+    run = copick.from_file(str(path)).new_run("TS_1")
+    for name, centres in (("ribosome", CENTRES[:2]), ("proteasome", CENTRES[2:])):
+        picks = run.new_picks(name, session_id="1", user_id="me")
+        # Angstrom, of the middle of voxels of 1 nm counted from 0, as copick has it
+        picks.points = [CopickPoint(location=dict(zip("xyz", map(float, c[::-1] * 10), strict=True))) for c in centres]
+        picks.store()
+    one_line(lambda: open_particles(path, tomogram="wbp@10.0"), "TS_1", "has no tomogram wbp@10.0")
+    run.new_voxel_spacing(10.0).new_tomogram("wbp").from_numpy(array)
+    particles = open_particles(path, tomogram="wbp@10.0", box_nm=12, label_column="copickObject")
+    assert sorted(particles.labels) == ["proteasome", "ribosome", "ribosome"]
+    order = sorted(range(3), key=lambda i: particles.labels[i] == "proteasome")
+    volumes, rejected = particles.read(order, 12, 1.0)
+    for volume, centre in zip(volumes[:2], CENTRES[:2], strict=True):
+        torch.testing.assert_close(volume, standardised(array, centre), atol=1e-4, rtol=0)
+    assert list(rejected) == [order[2]]
+    one_line(lambda: open_particles(path, tomogram="wbp"), "as in wbp@10.0")
 
 
 def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array):
