@@ -51,7 +51,7 @@ from cryo_fewshot.shipped import load_encoder
 from cryo_fewshot.structures import load_complex
 from cryo_fewshot.studies.class_averages import unpacked
 from cryo_fewshot.studies.demonstration import Demonstration, demonstrate
-from cryo_fewshot.studies.reality import digest_of, reality_words
+from cryo_fewshot.studies.reality import digest_of
 
 use_style()
 encoder, card = load_encoder()
@@ -146,23 +146,8 @@ if averages:
 #
 # ## Real particles
 #
-# No labelled real set of several classes is public in a form that could be used here. What there is: 20 real 70S
-# ribosomes of *M. pneumoniae* (from EMPIAR-10499, CC0), 2D tilt stacks at 1.2 nm as WarpTools exports them. They are
-# set among simulated particles of every other class of the library, with no tuning. The library's own ribosomes are
-# eukaryotic, mitochondrial, or a subunit alone, so even the right answer is only a relative.
-
-# %% tags=["hide-input"]
-encoder_digest = digest_of(*encoder.state_dict().values())
-real = [found for found in results.entries("realparticles") if found["spec"]["encoder"] == encoder_digest]
-Markdown(
-    reality_words(real[0])
-    if real
-    else "**Not run.** The particles are no part of the project; `cryo_fewshot.studies.reality.real_particles` runs it "
-    "where a folder has them."
-)
-
-# %% [markdown]
-# One class and 20 particles: this shows whether the network meets real noise with sense, not how accurate it is.
+# All of the above is simulated. What the network makes of 20 real ribosomes, and a run of this command on them, is told
+# in {doc}`reality`: one class, and not a measure of accuracy.
 #
 # ## Scale, and when something goes wrong
 #
@@ -171,8 +156,9 @@ Markdown(
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
 #   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
 #   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
-# - A particle that cannot be read (truncated, NaN, constant, another box, missing) is listed with the reason; the rest
-#   goes on. What concerns the whole input is one line that names the file, the value and the remedy.
+#   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
+#   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
+# - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - `--transductive` lets the unlabelled particles take part. It helps most with single labelled particles, and its
 #   probabilities are then too sure: they were calibrated without it.
 # - `--turns 2`, or `--turns 4` where the tilt series reached equally far to both sides, embeds every particle in as
@@ -195,7 +181,7 @@ Markdown(
 # ```
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line([entry, *real])}")
+Markdown(f"**Provenance.** {provenance_line([entry])}")
 
 # %% tags=["nbval-check-output", "hide-cell"]
 print({name: result[name] for name in ("accuracy", "kept", "false_accepts")}, np.round(result["calibration_error"], 3))
