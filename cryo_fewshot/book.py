@@ -36,6 +36,7 @@ BOOK_NOTEBOOKS = (
     "remarks",
     "geometry",
     "conformations",
+    "reality",
     "open_world",
     "own_data",
     "bad_input",

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..plots import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
@@ -78,7 +79,7 @@ def cause_words(entry: dict) -> str:
     before, after, simulated = (power[kind][0] for kind in ("real, CTF left in", "real, CTF undone", "simulated"))
     return (
         f"In the longest waves that fit the box ({longest:.0f} nm) the files hold {before:.2f} of the mean power, "
-        f"where simulated ribosomes hold {simulated:.1f}; with the CTF undone it is {after:.1f}."
+        f"where simulated particles hold {simulated:.1f}; with the CTF undone it is {after:.1f}."
     )
 
 
@@ -188,6 +189,8 @@ def spectra_figure(entry: dict) -> Figure:
         ax.plot(shells / width, values, "o", ls=_DASHES[kind], color=_COLOURS[kind], markersize=4, label=kind)
     shells = np.arange(1, len(values) + 1)
     ax.set_yscale("log")
+    ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
     ax.set_xticks(shells / width, [f"{width / shell:.3g}" for shell in shells])
     ax.set(xlabel="wavelength (nm)", ylabel="power, relative to the mean")
     figure.legend(loc="outside lower center", ncols=2)
@@ -210,6 +213,7 @@ def particles_figure(entry: dict) -> Figure:
         row[0].set_ylabel(kind.replace(", ", ",\n"))
     width = entry["result"]["width_nm"]
     bar = len(pictures[kind][0]) * 10 / width
-    axes[-1, -1].plot([1, 1 + bar], [1, 1], color="white", linewidth=4, solid_capstyle="butt")
-    axes[-1, -1].text(1 + bar / 2, 2, "10 nm", color="white", ha="center", va="bottom")
+    outline = [withStroke(linewidth=3, foreground="white")]
+    axes[-1, -1].plot([1, 1 + bar], [1, 1], color="black", linewidth=3, solid_capstyle="butt", path_effects=outline)
+    axes[-1, -1].text(1, 2, "10 nm", ha="left", va="bottom", path_effects=outline)
     return figure
