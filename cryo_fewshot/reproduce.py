@@ -8,6 +8,8 @@ import torch
 
 from .book import BOOK_NOTEBOOKS, build_book, notebook_parameters, run_notebook
 from .experiments import (
+    PAPER_SHOTS,
+    PAPER_SNRS,
     STAND_INS,
     Evaluation,
     Profile,
@@ -23,9 +25,12 @@ from .laboratory import Laboratory, open_laboratory
 from .paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, quoted_real
 from .pretraining import shipped_spec
 from .results import results_folder
+from .shipped import load_encoder
 from .studies.ceiling import bounds_frame
 from .studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame
 from .studies.ladder import ladder_frame
+from .studies.open_world import OpenWorld
+from .studies.open_world_tables import rejection_frame, stand_in_frames, ways_frame
 from .studies.repeats import claim_values, judged
 from .studies.variations import TILT_INCREMENTS, TILT_RANGES, conformations, tilt_geometries, training_ways
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, variations_frame, write_csv
@@ -96,6 +101,10 @@ def _reproduce_extended(laboratory: Laboratory, profile: Profile) -> dict[str, p
     frames["ladder"] = ladder_frame(laboratory, profile)[0]
     tasks = [cell.evaluation for cell in table_1(profile, methods=["ProtoNet3D (mix)"])]
     frames["heads"] = heads_frame(laboratory, shipped_spec(), tasks, INDUCTIVE + TRANSDUCTIVE)[0]
+    world = OpenWorld(laboratory, *load_encoder())
+    frames["strangers"] = rejection_frame(world, profile, snrs=PAPER_SNRS, shots=PAPER_SHOTS)[0]
+    frames["more_ways"] = ways_frame(world, profile, snrs=PAPER_SNRS, shots=PAPER_SHOTS)[0]
+    frames["stand_ins"] = stand_in_frames(world, profile, shots=(5, 3, 1))[0]
     for name, variations in studies.items():
         frames[name] = variations_frame(variations, laboratory.run(v.evaluation for v in variations))
     return frames
