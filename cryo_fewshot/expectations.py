@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,13 +78,26 @@ def calibrated(
     encoder: nn.Module,
     spec: "Pretraining",
     *,
+    n_episodes: int = 60,
+    shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
+    **counts,
+) -> Calibration:
+    """Probabilities and thresholds measured on the classes that a training held back for its selection.
+
+    counts : of `calibration_particles`
+    """
+    return fit_calibration(**calibration_particles(encoder, spec, **counts), shots=shots, n_episodes=n_episodes)
+
+
+def calibration_particles(
+    encoder: nn.Module,
+    spec: "Pretraining",
+    *,
     snrs: Sequence[float] = CALIBRATION_SNRS,
     n_per_class: int = 40,
     n_background: int = 30,
-    shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
-    n_episodes: int = 60,
-) -> Calibration:
-    """Probabilities and thresholds measured on the classes that a training held back for its selection.
+) -> dict[str, Any]:
+    """Embedded particles of the held-back classes and what else `fit_calibration` takes, by argument.
 
     Their particles come from the training's kinds of microscopes, at a few SNRs that are kept apart, as a user's data
     set has one. The training classes help to know how classes scatter.
@@ -101,12 +114,10 @@ def calibrated(
     held_out = [name for name in spec.selection for _ in range(n_per_class)]
     parts = [embeddings_of(held_out, replace(spec.acquisitions, snrs=(snr,))) for snr in snrs]
     known = [name for name in spec.classes for _ in range(n_background)]
-    return fit_calibration(
-        torch.cat(parts),
-        np.array(held_out * len(snrs)),
-        groups=np.repeat(snrs, len(held_out)),
-        families=np.array([kin(name) for name in held_out] * len(snrs)),
-        background=(embeddings_of(known, spec.acquisitions), np.array(known)),
-        shots=shots,
-        n_episodes=n_episodes,
-    )
+    return {
+        "embeddings": torch.cat(parts),
+        "labels": np.array(held_out * len(snrs)),
+        "groups": np.repeat(snrs, len(held_out)),
+        "families": np.array([kin(name) for name in held_out] * len(snrs)),
+        "background": (embeddings_of(known, spec.acquisitions), np.array(known)),
+    }
