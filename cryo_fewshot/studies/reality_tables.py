@@ -54,6 +54,7 @@ def confusion_frame(entry: dict) -> pd.DataFrame:
     """Counts of a run of the tool: a row per true class, a column per class told, and the share accepted."""
     result = entry["result"]
     table = pd.DataFrame(result["found"], index=[f"told {name}" for name in result["names"]]).T
+    table = table.loc[result["names"]]
     table["accepted"] = [f"{result['accepted'][name]:.0%}" for name in table.index]
     return table.rename_axis("truth").reset_index()
 
@@ -97,7 +98,7 @@ def tried_words(entry: dict) -> str:
         f"{after['median_rank']:.0f}; the likeliest class of all is one of the family for {after['first']:.0%} of them "
         f"(chance {len(result['family']) / len(result['classes']):.0%}), and {_most(after)}. The largest share of any "
         f"row is {tried[best]['first']:.0%} ({best}). It is the best of {len(tried)} rows on one class and {n} "
-        "particles, so it will be less on others."
+        "particles, so expect less on others."
     )
 
 
