@@ -28,7 +28,7 @@ from .results import results_folder
 from .shipped import load_encoder
 from .studies.ceiling import bounds_frame
 from .studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame
-from .studies.ladder import ladder_frame
+from .studies.ladder import ladder_frame, taken_back_frame
 from .studies.open_world import OpenWorld
 from .studies.open_world_tables import rejection_frame, stand_in_frames, ways_frame
 from .studies.repeats import claim_values, judged
@@ -99,6 +99,7 @@ def _reproduce_extended(laboratory: Laboratory, profile: Profile) -> dict[str, p
     frames = {"table1": tidy_frame(cells, entries), "claims": judged(claim_values(cells, entries, claims), claims)}
     frames["bounds"] = bounds_frame(laboratory, profile)[0]
     frames["ladder"] = ladder_frame(laboratory, profile)[0]
+    frames["ladder_taken_back"] = taken_back_frame(laboratory, profile)[0]
     tasks = [cell.evaluation for cell in table_1(profile, methods=["ProtoNet3D (mix)"])]
     frames["heads"] = heads_frame(laboratory, shipped_spec(), tasks, INDUCTIVE + TRANSDUCTIVE)[0]
     world = OpenWorld(laboratory, *load_encoder())

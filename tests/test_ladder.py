@@ -25,7 +25,7 @@ from cryo_fewshot.studies.heads_compared import (
     prepared_heads,
     trained_encoder,
 )
-from cryo_fewshot.studies.ladder import PUBLISHED, ladder, ladder_frame, trainings
+from cryo_fewshot.studies.ladder import PUBLISHED, ladder, ladder_frame, taken_back, taken_back_frame, trainings
 from cryo_fewshot.twocovariance import fit_two_covariance
 
 
@@ -46,8 +46,12 @@ def test_each_step_changes_one_thing_and_meets_no_kin_of_its_tests(seed):
     for before, after in pairwise([*equal, longer]):
         changed = {name for name, value in vars(after).items() if value != vars(before)[name]}
         assert len(changed) == 1 or changed == {"n_way", "n_shot", "n_query"}
-    for step in steps:
-        training = step.training
+    back = taken_back(profile, seed).values()
+    for without, whole in back:
+        assert without.cost == whole.cost
+        changed = {name for name, value in vars(without).items() if value != vars(whole)[name]}
+        assert len(changed - {"n_way", "n_query"}) == 1
+    for training in [*(step.training for step in steps), *(without for without, _ in back)]:
         assert training.test == split.novel and training.selection == split.validation
         assert not {kin(name) for name in training.classes} & {kin(name) for name in training.test + training.selection}
 
@@ -89,6 +93,11 @@ def test_the_ladder_and_the_heads_are_stored_and_paired(tmp_path):
     assert np.allclose(frame["gain"].iloc[1:], frame["accuracy"].diff().iloc[1:])
     assert frame["gain"].isna().tolist() == [True] + [False] * (len(frame) - 1)
     assert len({entry["result"]["episodes"] for entry in entries}) == 1
+
+    back, _ = taken_back_frame(laboratory, profile, splits=[0], snrs=[0.1], shots=[1])
+    at = frame.set_index("step")["accuracy"]
+    assert list(back["step"]) == list(taken_back(profile))
+    assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["mean over positions"])
 
     training = ladder(profile)[-1].training
     heads, _ = heads_frame(laboratory, training, tasks(shots=[1]), ["two covariances", "TIM"])

@@ -81,6 +81,21 @@ def trainings(profile: Profile, split_seed: int = 0) -> dict[str, Pretraining]:
     }
 
 
+def taken_back(profile: Profile, split_seed: int = 0) -> dict[str, tuple[Pretraining, Pretraining]]:
+    """A step without one of what the steps before it brought, and the step itself; both take as many volumes."""
+    steps = trainings(profile, split_seed)
+    whole, longer, few = steps["mean over positions"], steps["8 times as long"], steps["fresh samples"].classes
+    n_way = 10 if len(few) >= 10 else 5
+    base = {"classes": few, "n_way": n_way, "n_query": whole.volumes_per_step // n_way - 1}
+    return {
+        "without more base classes": (replace(whole, **base), whole),
+        "the same, 8 times as long": (replace(longer, **base), longer),
+        "without the cosine classifier": (replace(whole, objective="episodes"), whole),
+        "that too, 8 times as long": (replace(longer, objective="episodes"), longer),
+        "without the mean over positions": (steps["cosine classifier"], whole),
+    }
+
+
 def _longer(profile: Profile) -> Schedule:
     schedule = profile.encoder_schedule
     n_epochs = 2 * schedule.n_epochs
@@ -106,7 +121,7 @@ _WORDS = {
 def ladder(profile: Profile, split_seed: int = 0) -> list[Step]:
     """The steps beyond the published ones, in order, each with what the ones before it brought."""
     steps = [
-        Step(name, _WORDS[name], training, "nearest mean" if training.objective == "episodes" else "unit length")
+        Step(name, _WORDS[name], training, _plain_head(training))
         for name, training in trainings(profile, split_seed).items()
     ]
     last = steps[-1].training
@@ -116,6 +131,10 @@ def ladder(profile: Profile, split_seed: int = 0) -> list[Step]:
         Step("4 turns", "the mean of four positions that keep the wedge", last, "two covariances", 4),
         Step("transductive", "the queries of a task help each other", last, "two covariances, EM", 4),
     ]
+
+
+def _plain_head(training: Pretraining) -> str:
+    return "nearest mean" if training.objective == "episodes" else "unit length"
 
 
 def ladder_frame(
@@ -167,6 +186,33 @@ def ladder_frame(
     return pd.DataFrame(rows, columns=columns), entries
 
 
+def taken_back_frame(
+    laboratory: Laboratory,
+    profile: Profile,
+    *,
+    splits: Sequence[int] = SPLITS,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+) -> tuple[pd.DataFrame, list[dict]]:
+    """What accuracy loses without one change: step, split_seed, snr, n_shot, gain; a negative gain is a loss."""
+    rows, entries = [], []
+    for split_seed in splits:
+        cells = table_1(profile, methods=["ProtoNet3D (mix)"], snrs=snrs, shots=shots, split_seed=split_seed)
+        tasks = [cell.evaluation for cell in cells]
+        for name, pair in taken_back(profile, split_seed).items():
+            specs = [
+                HeadEvaluation(training=training, tasks=evaluation, head=_plain_head(training))
+                for evaluation in tasks
+                for training in pair
+            ]
+            found = evaluate_heads(laboratory, specs)
+            entries += found
+            for evaluation, without, whole in zip(tasks, found[::2], found[1::2], strict=True):
+                gain = (accuracies(without) - accuracies(whole)).mean()
+                rows.append((name, split_seed, evaluation.snr, evaluation.n_shot, gain))
+    return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"]), entries
+
+
 # ---------------------------------------------------------------- for reading
 
 AIMS = {(0.1, 5): 0.94, (0.1, 1): 0.88, (0.05, 5): 0.90, (0.05, 1): 0.80, (0.03, 5): 0.85, (0.03, 1): 0.72}
@@ -175,6 +221,7 @@ AIMS = {(0.1, 5): 0.94, (0.1, 1): 0.88, (0.05, 5): 0.90, (0.05, 1): 0.80, (0.03,
 
 def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row per step, a column per shots and SNR: mean over splits of 'accuracy', or of 'gain' with its error."""
+    frame = frame.dropna(subset=column)
     columns = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
     table = frame.pivot_table(
         index="step", columns=["n_shot", "snr"], values=column, aggfunc=_MEANS[column], sort=False
@@ -182,6 +229,19 @@ def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     table = table.reindex(columns=columns)
     table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in columns])
     return table.rename_axis(None)
+
+
+def pays_words(frame: pd.DataFrame) -> str:
+    """Which steps pay and which cost accuracy, on the mean over SNRs, shots and splits."""
+    gains = frame.dropna(subset="gain").groupby("step", sort=False)["gain"].mean()
+
+    def named(chosen: pd.Series) -> str:
+        return ", ".join(f"*{name}* ({gain:+.3f})" for name, gain in chosen.items()) or "none"
+
+    return (
+        f"Over all SNRs and both numbers of shots, what pays: {named(gains[gains >= 0.005])}. What costs: "
+        f"{named(gains[gains <= -0.005])}. Within half a point of nothing: {named(gains[gains.abs() < 0.005])}."
+    )
 
 
 def _mean_and_error(values: pd.Series) -> str:
@@ -251,7 +311,7 @@ def aims_table(frame: pd.DataFrame) -> pd.DataFrame:
 def gap_words(laboratory: Laboratory, frame: pd.DataFrame, profile: Profile) -> str:
     """How much of the way from ProtoNet-CE to the oracle the ladder goes, on the split that the oracle was run on."""
     first = frame[frame["split_seed"] == 0]
-    accuracy = first.groupby(["snr", "n_shot", "step"], sort=False)["accuracy"].mean()
+    accuracy = first.groupby(["snr", "n_shot", "step"])["accuracy"].mean()
     sentences = []
     for snr, n_shot in dict.fromkeys(zip(first["snr"], first["n_shot"], strict=True)):
         cell = table_1(profile, snrs=[snr], shots=[5], methods=["ProtoNet3D"])[0]

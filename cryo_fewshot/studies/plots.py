@@ -176,7 +176,7 @@ def ladder_figure(frame: pd.DataFrame) -> Figure:
         for number, snr in enumerate(snrs):
             part = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
             mean = part.groupby("step", sort=False)["accuracy"].mean()
-            colour, marker = _COLOURS[1 + number], _MARKERS[number]
+            colour, marker = _COLOURS[1:][2 * number % 7], _MARKERS[number]  # every other one: the nearest are alike
             ax.plot(mean, mean.index.map(heights), color=colour, marker=marker, markersize=5, label=f"SNR {snr:g}")
             ax.plot(part["accuracy"], part["step"].map(heights), ".", color=colour, markersize=3, alpha=0.6)
         ax.set_xlabel("Accuracy")
