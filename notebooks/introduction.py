@@ -80,8 +80,8 @@ plain_style(beside).hide(axis="index")
 # - {doc}`../microscope` explains how a subtomogram is simulated, and what SNR means here.
 # - {doc}`table1` is the paper's main table, regenerated, with every interval; {doc}`claims` judges it over several
 #   splits of the classes, and {doc}`ceiling` says how hard the data are.
-# - {doc}`ladder` goes past the paper step by step, {doc}`open_world` asks what users ask, {doc}`reality` what happens to
-#   real particles.
+# - {doc}`ladder` goes past the paper step by step, {doc}`open_world` asks what users ask, {doc}`reality` what happens
+#   to real particles.
 # - {doc}`../deviations` lists where the paper's text and its released code differ, and what this book does.
 # - {doc}`../reproduce` says how to run all of it, or one table with other settings.
 # - {doc}`status` says which machine computed what, and when.

@@ -39,6 +39,7 @@ from cryo_fewshot.studies.ladder import (
     pays_words,
     steps_table,
     taken_back_frame,
+    taken_back_words,
 )
 from cryo_fewshot.studies.plots import ladder_figure
 
@@ -76,7 +77,12 @@ Markdown(pays_words(frame))
 back, back_entries = taken_back_frame(laboratory, settings, splits=split_seeds, **chosen)
 plain_style(steps_table(back, "gain"))
 
+# %% tags=["hide-input"]
+Markdown(taken_back_words(back))
+
 # %% [markdown]
+# A minus means that what was taken back pays.
+#
 # In the figure, small dots are class splits. The published methods and the first of the new trainings are trained on
 # tasks with as many labelled samples as they are tested with, or with five; tasks of 20 classes have one. What the
 # steps mean:

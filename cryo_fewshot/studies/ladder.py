@@ -244,6 +244,12 @@ def pays_words(frame: pd.DataFrame) -> str:
     )
 
 
+def taken_back_words(frame: pd.DataFrame) -> str:
+    """What accuracy is like without each change, on the mean over SNRs, shots and splits."""
+    gains = frame.groupby("step", sort=False)["gain"].mean()
+    return "On average " + ", ".join(f"*{name}* {gain:+.3f}" for name, gain in gains.items()) + "."
+
+
 def _mean_and_error(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.mean():+.3f}"
