@@ -187,3 +187,24 @@ def ladder_figure(frame: pd.DataFrame) -> Figure:
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(snrs))
     return figure
+
+
+def size_figure(frame: pd.DataFrame, n_named: int = 5) -> Figure:
+    """Accuracy of each class against its diameter, a panel per shots; the worst are named.
+
+    frame : of `encoder_limits.classes_frame`
+    """
+    shots = list(frame["n_shot"].unique())
+    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
+    for ax, n_shot in zip(axes[0], shots, strict=True):
+        part = frame[frame["n_shot"] == n_shot]
+        ax.plot(part["max_diameter_nm"], part["accuracy"], "o", color=_COLOURS[1], markersize=5)
+        for row in part.nsmallest(n_named, "accuracy").itertuples():
+            place = (row.max_diameter_nm, row.accuracy)
+            ax.annotate(row[1], place, xytext=(5, -9), textcoords="offset points", color="#333333")
+        ax.set_xlabel("largest diameter (nm)")
+        ax.set_title(f"{n_shot}-shot")
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        ax.set_axisbelow(True)
+    axes[0, 0].set_ylabel("Accuracy")
+    return figure

@@ -1,0 +1,161 @@
+"""Where an encoder fails: tilt series and voxel sizes that it was not made for, and complexes that look alike."""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+
+from ..compute import default_device
+from ..dataset import SimulatedData, simulate_set
+from ..embedding_cache import unit_embeddings
+from ..episodes import Episodes, sample_episodes
+from ..evaluation import confusion, correct_counts, mean_and_interval, predict
+from ..imaging import Microscope
+from ..pretraining import CALIBRATION_CLASSES, TEST_CLASSES
+from ..protonet import prototype_logits
+from ..randomness import seed_from
+from ..results import Store
+from ..shipped import AnyEncoder
+from ..structures import registry
+from .open_world import fitted
+
+CONDITIONS = {
+    "as in Table 1": {},
+    **{f"tilt range ±{end}°": {"tilt_min": -float(end), "tilt_max": float(end)} for end in (30, 40, 50, 70)},
+    "tilt range −50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
+    **{f"tilt increment {step}°": {"tilt_increment": float(step)} for step in (1, 5, 10)},
+    "files of 48³ at 1 nm": {"box": 48, "binning": 1},
+    "files of 32³ at 1.4 nm": {"box": 32, "voxel_size_nm": 1.4, "binning": 1},
+    **{f"voxel size {100 * (size - 1):+.0f} % off": {"voxel_size_nm": size} for size in (0.9, 0.95, 1.05, 1.1)},
+}
+"""Changes to the microscope. A voxel size that is off differs from what the file says; other files are resampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderLimits:
+    """What is asked of an encoder, by the digest of its weights; the nearest prototype answers.
+
+    classes : asked for under each of the conditions; further : classes that it was not trained on either, with which
+    the classes are compared one by one at `class_snr`
+    """
+
+    encoder: str
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    classes: tuple[str, ...] = TEST_CLASSES
+    further: tuple[str, ...] = CALIBRATION_CLASSES
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
+    snrs: tuple[float, ...] = (0.1, 0.03)
+    class_snr: float = 0.1
+    shots: tuple[int, ...] = (5, 1)
+    n_way: int = 5
+    n_query: int = 15
+    n_episodes: int = 600
+    n_per_class: int = 100
+
+
+def measure_limits(store: Store, encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> dict:
+    """The stored entry.
+
+    Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of class,
+    n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that are).
+    """
+    return store.compute(spec, partial(_measured, encoder, card, spec))
+
+
+def _measured(encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> tuple[dict, float, None]:
+    started, encoder = time.perf_counter(), encoder.to(default_device())
+    conditions = []
+    for name in spec.conditions:
+        for snr in spec.snrs:
+            microscope = replace(spec.microscope, **CONDITIONS[name])
+            embeddings = _embedded(encoder, card, spec, microscope, spec.classes, snr)
+            for n_shot in spec.shots:
+                episodes = _episodes(spec, spec.classes, n_shot)
+                right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (spec.n_way * spec.n_query)
+                accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
+                row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
+                conditions.append(row)
+    names, classes = (*spec.classes, *spec.further), []
+    embeddings = _embedded(encoder, card, spec, spec.microscope, names, spec.class_snr)
+    for n_shot in spec.shots:
+        episodes = _episodes(spec, names, n_shot)
+        counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        for i, name in enumerate(names):
+            wrong = np.where(np.arange(len(names)) == i, -1, shares[i])
+            row = {"accuracy": round(float(shares[i, i]), 4), "share": round(float(wrong.max()), 4)}
+            classes.append({"class": name, "n_shot": n_shot, "taken_for": names[wrong.argmax()], **row})
+    return {"conditions": conditions, "classes": classes}, time.perf_counter() - started, None
+
+
+def _embedded(encoder, card, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:
+    recipe = SimulatedData(microscope=microscope, n_per_class=spec.n_per_class)
+    device = next(encoder.parameters()).device
+    volumes = simulate_set(recipe, {snr: spec.n_per_class}, names, device).volumes
+    # In a box of its own size the encoder takes a file's voxel size on trust.
+    stated_nm = card["voxel_size_nm"] if microscope.final_box == card["box"] else microscope.final_voxel_size_nm
+    return unit_embeddings(encoder, fitted(volumes, stated_nm, card).to(device)).cpu()
+
+
+def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episodes:
+    return sample_episodes(
+        np.repeat(np.arange(len(names)), spec.n_per_class),
+        range(len(names)),
+        n_way=spec.n_way,
+        n_shot=n_shot,
+        n_query=spec.n_query,
+        n_episodes=spec.n_episodes,
+        seed=seed_from("novel", 0),
+        class_names=names,
+    )
+
+
+# ---------------------------------------------------------------- for reading
+
+
+def conditions_table(result: dict) -> pd.DataFrame:
+    """A row per condition, a column per shots and SNR: accuracy."""
+    frame = pd.DataFrame(result["conditions"])
+    columns = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
+    table = frame.pivot(index="condition", columns=["n_shot", "snr"], values="accuracy")
+    table = table.loc[frame["condition"].unique(), columns].rename_axis(None)
+    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in columns])
+    return table
+
+
+def conditions_words(result: dict) -> str:
+    """What costs most, on the mean over SNRs and shots."""
+    mean = pd.DataFrame(result["conditions"]).groupby("condition", sort=False)["accuracy"].mean()
+    change = (mean - mean.iloc[0]).iloc[1:].sort_values()
+    costly = ", ".join(f"*{name}* ({loss:+.3f})" for name, loss in change[change < -0.02].items())
+    return (
+        f"On average over the columns, what costs more than two points: {costly or 'nothing'}. The others change "
+        f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}."
+    )
+
+
+def classes_frame(result: dict) -> pd.DataFrame:
+    """The rows of the classes with mass_kda, max_diameter_nm and symmetry of each complex."""
+    about = registry()[["name", "mass_kda", "max_diameter_nm", "symmetry"]]
+    return pd.DataFrame(result["classes"]).join(about, on="class")
+
+
+def classes_words(frame: pd.DataFrame, n_worst: int = 5) -> str:
+    """How accuracy goes with size, and what the worst classes are taken for."""
+    sentences = []
+    for n_shot, part in frame.groupby("n_shot", sort=False):
+        by_diameter, by_mass = (spearmanr(part[column], part["accuracy"]) for column in ("max_diameter_nm", "mass_kda"))
+        sentences.append(
+            f"{n_shot}-shot, accuracy goes with diameter by a rank correlation of {by_diameter.statistic:+.2f} (p = "
+            f"{by_diameter.pvalue:.2g}) and with mass of {by_mass.statistic:+.2f} (p = {by_mass.pvalue:.2g})."
+        )
+    first = frame[frame["n_shot"] == frame["n_shot"].max()].nsmallest(n_worst, "accuracy")
+    worst = "; ".join(
+        f"{row.name_} ({row.accuracy:.0%}, {row.share:.0%} taken for {row.taken_for})"
+        for row in first.rename(columns={"name": "name_"}).itertuples()
+    )
+    return " ".join(sentences) + f" The worst with {frame['n_shot'].max()} examples: {worst}."

@@ -1,0 +1,59 @@
+"""What is asked of an encoder: the conditions, and the tables made of the answers."""
+
+import pytest
+import torch
+
+from cryo_fewshot.imaging import Microscope
+from cryo_fewshot.pooled import PooledEncoder3D
+from cryo_fewshot.results import Store
+from cryo_fewshot.studies.encoder_limits import (
+    CONDITIONS,
+    EncoderLimits,
+    classes_frame,
+    classes_words,
+    conditions_table,
+    conditions_words,
+    measure_limits,
+)
+
+
+@pytest.fixture(scope="module")
+def limits(tmp_path_factory):
+    torch.manual_seed(0)
+    spec = EncoderLimits(
+        encoder="any",
+        conditions=("as in Table 1", "tilt range ±30°", "files of 48³ at 1 nm", "voxel size +10 % off"),
+        classes=("1OEL", "3KUY"),
+        further=("1PMA",),
+        snrs=(0.5,),
+        shots=(1,),
+        n_way=2,
+        n_query=4,
+        n_episodes=20,
+        n_per_class=6,
+    )
+    store = Store(tmp_path_factory.mktemp("limits"))
+    card = {"box": 20, "voxel_size_nm": 2.0}
+    return measure_limits(store, PooledEncoder3D(20, (4, 8)).eval(), card, spec)["result"]
+
+
+def test_every_condition_is_a_microscope():
+    for changes in CONDITIONS.values():
+        Microscope(**{"binning": 2} | changes)
+
+
+def test_each_condition_is_another_data_set_and_the_first_is_the_usual_one(limits):
+    table = conditions_table(limits)
+    assert list(table.index) == ["as in Table 1", "tilt range ±30°", "files of 48³ at 1 nm", "voxel size +10 % off"]
+    assert list(table.columns) == [("1-shot", "SNR 0.5")]
+    assert table[("1-shot", "SNR 0.5")].nunique() > 1
+    assert "On average" in conditions_words(limits)
+
+
+def test_classes_come_with_their_size_and_what_they_are_taken_for(limits):
+    frame = classes_frame(limits)
+    assert list(frame["class"]) == ["1OEL", "3KUY", "1PMA"]
+    assert (frame["taken_for"] != frame["class"]).all() and (frame["share"] + frame["accuracy"] <= 1.0001).all()
+    assert frame["max_diameter_nm"].between(5, 40).all() and frame["mass_kda"].between(100, 2000).all()
+    frame.loc[frame["class"] == "3KUY", "accuracy"] = -1
+    assert "The worst with 1 examples: nucleosome" in classes_words(frame)
