@@ -199,9 +199,11 @@ def size_figure(frame: pd.DataFrame, n_named: int = 5) -> Figure:
     for ax, n_shot in zip(axes[0], shots, strict=True):
         part = frame[frame["n_shot"] == n_shot]
         ax.plot(part["max_diameter_nm"], part["accuracy"], "o", color=_COLOURS[1], markersize=5)
-        for row in part.nsmallest(n_named, "accuracy").itertuples():
-            place = (row.max_diameter_nm, row.accuracy)
-            ax.annotate(row[1], place, xytext=(5, -9), textcoords="offset points", color="#333333")
+        worst = part.nsmallest(n_named, "accuracy").set_index("class")[["max_diameter_nm", "accuracy"]]
+        for number, (name, place) in enumerate(worst.iterrows()):
+            side, offset = (("left", 6), ("right", -6))[number % 2]  # neighbours are often next in order
+            ax.annotate(name, place, xytext=(offset, -4), textcoords="offset points", ha=side, color="#333333")
+        ax.margins(x=0.14)
         ax.set_xlabel("largest diameter (nm)")
         ax.set_title(f"{n_shot}-shot")
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
