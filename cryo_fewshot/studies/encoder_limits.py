@@ -10,11 +10,11 @@ import torch
 from scipy.stats import spearmanr
 
 from ..compute import default_device
-from ..dataset import SimulatedData, simulate_set
+from ..dataset import SimulatedData
 from ..embedding_cache import unit_embeddings
 from ..episodes import Episodes, sample_episodes
 from ..evaluation import confusion, correct_counts, mean_and_interval, predict
-from ..imaging import Microscope
+from ..imaging import Microscope, draw_acquisition, noise_powers, simulate, volume_spectra
 from ..pretraining import CALIBRATION_CLASSES, TEST_CLASSES
 from ..protonet import prototype_logits
 from ..randomness import seed_from
@@ -41,6 +41,7 @@ class EncoderLimits:
 
     classes : asked for under each of the conditions; further : classes that it was not trained on either, with which
     the classes are compared one by one at `class_snr`
+    band_per_nm : spatial frequencies up to this one have the same noise whatever the box and the voxel size
     """
 
     encoder: str
@@ -50,6 +51,7 @@ class EncoderLimits:
     microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     snrs: tuple[float, ...] = (0.1, 0.03)
     class_snr: float = 0.1
+    band_per_nm: float = 0.25
     shots: tuple[int, ...] = (5, 1)
     n_way: int = 5
     n_query: int = 15
@@ -61,7 +63,8 @@ def measure_limits(store: Store, encoder: AnyEncoder, card: dict, spec: EncoderL
     """The stored entry.
 
     Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of class,
-    n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that are).
+    n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that are, in tasks
+    that hold both).
     """
     return store.compute(spec, partial(_measured, encoder, card, spec))
 
@@ -84,7 +87,8 @@ def _measured(encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> tuple[dic
     for n_shot in spec.shots:
         episodes = _episodes(spec, names, n_shot)
         counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
-        shares = counts / counts.sum(axis=1, keepdims=True)
+        held = (episodes.classes[:, :, None] == np.arange(len(names))).any(axis=1).astype(int)
+        shares = counts / np.maximum(held.T @ held * spec.n_query, 1)  # of the queries in tasks that hold both
         for i, name in enumerate(names):
             wrong = np.where(np.arange(len(names)) == i, -1, shares[i])
             row = {"accuracy": round(float(shares[i, i]), 4), "share": round(float(wrong.max()), 4)}
@@ -94,11 +98,31 @@ def _measured(encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> tuple[dic
 
 def _embedded(encoder, card, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:
     recipe = SimulatedData(microscope=microscope, n_per_class=spec.n_per_class)
-    device = next(encoder.parameters()).device
-    volumes = simulate_set(recipe, {snr: spec.n_per_class}, names, device).volumes
+    device, ratio = next(encoder.parameters()).device, snr
+    if (microscope.box, microscope.voxel_size_nm) != (spec.microscope.box, spec.microscope.voxel_size_nm):
+        # A ratio of variances is of a whole box, up to its own highest frequency.
+        ratio *= noise_density(microscope, spec.band_per_nm) / noise_density(spec.microscope, spec.band_per_nm)
+    seeds = {name: recipe.sample_seeds(name, snr) for name in names}
+    volumes = torch.cat(
+        [simulate(recipe.beads_of(name, seeds[name]), seeds[name], ratio, microscope, device) for name in names]
+    )
     # In a box of its own size the encoder takes a file's voxel size on trust.
     stated_nm = card["voxel_size_nm"] if microscope.final_box == card["box"] else microscope.final_voxel_size_nm
     return unit_embeddings(encoder, fitted(volumes, stated_nm, card).to(device)).cpu()
+
+
+def noise_density(microscope: Microscope, band_per_nm: float) -> float:
+    """Mean power of the noise at the frequencies below `band_per_nm`, at SNR 1: in units of the signal's variance."""
+    box = microscope.final_box
+    powers = noise_powers(draw_acquisition(torch.arange(32), microscope), microscope).mean(dim=0)
+    # The frequencies of a volume that holds its own frequency, by the same list that the powers come in.
+    axes = torch.fft.fftfreq(box), torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
+    squared = sum(part**2 for part in torch.meshgrid(*axes, indexing="ij")) / microscope.final_voxel_size_nm**2
+    listed, counts = volume_spectra(
+        torch.fft.irfftn(squared.to(torch.complex64), s=(box,) * 3, norm="forward")[None], microscope
+    )
+    weights = counts * (listed[0].real < band_per_nm**2)
+    return float((powers * weights).sum() / weights.sum())
 
 
 def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episodes:
@@ -129,12 +153,14 @@ def conditions_table(result: dict) -> pd.DataFrame:
 
 def conditions_words(result: dict) -> str:
     """What costs most, on the mean over SNRs and shots."""
-    mean = pd.DataFrame(result["conditions"]).groupby("condition", sort=False)["accuracy"].mean()
+    frame = pd.DataFrame(result["conditions"])
+    mean = frame.groupby("condition", sort=False)["accuracy"].mean()
     change = (mean - mean.iloc[0]).iloc[1:].sort_values()
     costly = ", ".join(f"*{name}* ({loss:+.3f})" for name, loss in change[change < -0.02].items())
     return (
         f"On average over the columns, what costs more than two points: {costly or 'nothing'}. The others change "
-        f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}."
+        f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}. The 95 % half-width of an entry is "
+        f"{frame['ci95'].max():.3f} at most."
     )
 
 
@@ -155,7 +181,7 @@ def classes_words(frame: pd.DataFrame, n_worst: int = 5) -> str:
         )
     first = frame[frame["n_shot"] == frame["n_shot"].max()].nsmallest(n_worst, "accuracy")
     worst = "; ".join(
-        f"{row.name_} ({row.accuracy:.0%}, {row.share:.0%} taken for {row.taken_for})"
+        f"{row.name_} ({row.accuracy:.0%}; {row.share:.0%} taken for {row.taken_for} where that is in the task)"
         for row in first.rename(columns={"name": "name_"}).itertuples()
     )
     return " ".join(sentences) + f" The worst with {frame['n_shot'].max()} examples: {worst}."
