@@ -159,6 +159,7 @@ def test_contrast_is_detected_stated_and_overridden(tmp_path):
         write(tmp_path / f"{i:02d}.mrc", volume.numpy())
     detected = open_particles(tmp_path)
     assert detected.dark_protein is False and "looks bright in 12 particles" in detected.notes[-1]
+    assert "give dark_protein=True (--contrast dark)" in detected.notes[-1]
     torch.testing.assert_close(detected.read(range(12), 32, 1.0)[0], -bright, atol=1e-5, rtol=0)
     given = open_particles(tmp_path, dark_protein=True)
     assert "looks bright" in given.notes[-1] and "dark_protein=True was given and is used" in given.notes[-1]
@@ -169,6 +170,7 @@ def test_contrast_is_detected_stated_and_overridden(tmp_path):
         write(tmp_path / "noise" / f"{i}.mrc", seed=i, box=20)
     unclear = open_particles(tmp_path / "noise")
     assert unclear.dark_protein is None and "contrast cannot be told" in unclear.notes[-1]
+    assert "give dark_protein=False (--contrast bright)" in unclear.notes[-1]
 
 
 # --- where files are looked for ---------------------------------------------------------------------------------------

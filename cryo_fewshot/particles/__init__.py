@@ -188,14 +188,14 @@ def open_particles(
 def class_indices(particles: Particles, path: object = "support") -> dict[str, list[int]]:
     """Indices of each class by name, numbers in their order; raises UserError for no labels or one class only."""
     if particles.labels is None:
-        remedy = "give label_column, or a folder with one sub-folder per class"
+        remedy = "give label_column (--label-column), or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(set(particles.labels), key=in_number_order)}
     for i, label in enumerate(particles.labels):
         classes[label].append(i)
     if len(classes) < 2:
         only = f"one class only ({next(iter(classes))}, {len(particles)} particles)"
-        raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column")
+        raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
     return classes
 
 
@@ -230,8 +230,10 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     seen = looks_dark(volumes[[i not in rejected for i in sample.tolist()]])
     looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
     if dark_protein is None:
-        assumed = f"{path}: {looks}, and is taken as that; give dark_protein={not seen} if it is not"
-        unclear = f"{path}: contrast cannot be told, protein is taken as dark; give dark_protein=False if it is bright"
+        opposite = seen is False  # also of dark, which is assumed where nothing is seen
+        other = f"give dark_protein={opposite} (--contrast {words[opposite]})"
+        assumed = f"{path}: {looks}, and is taken as that; if it is not, {other}"
+        unclear = f"{path}: contrast cannot be told, protein is taken as dark; if it is bright, {other}"
         note, dark_protein = (unclear if seen is None else assumed), seen
     elif seen is None or seen == dark_protein:
         note = f"{path}: protein is {words[dark_protein]}, as given"

@@ -75,7 +75,8 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
 def column_labels(table, path: Path, label_column: str | None) -> list[str] | None:
     """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several values."""
     if label_column is not None and label_column not in table:
-        raise UserError(f"{path}: no column {label_column}; give label_column, one of {', '.join(table)}")
+        remedy = f"give label_column (--label-column), one of {', '.join(table)}"
+        raise UserError(f"{path}: no column {label_column}; {remedy}")
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
         return None
