@@ -104,9 +104,9 @@ Markdown(
 # %% tags=["hide-input"]
 check = CalibrationCheck(encoder=card_digest(encoder, card))
 entry = Store(results_folder(store)).get(check)
-rows = pd.DataFrame(entry["result"]["rows"] if entry else [])
 columns = {"snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "probability": "Mean probability",
            "ece": "Calibration error", "false_accepts": "False accepts", "kept": "Members kept"}  # fmt: skip
+rows = pd.DataFrame(entry["result"]["rows"] if entry else [], columns=list(columns))
 shown = plain_style(rows.rename(columns=columns)).format(precision=3).format("{:g}", subset=["SNR"]) if entry else None
 shown.hide(axis="index") if entry else Markdown("**Not run** for this encoder: `calibration_check` of the studies.")
 
@@ -116,7 +116,7 @@ worst = [max((row["ece"] for row in part if row["n_shot"] == 1), default=0) for 
 Markdown(
     f"{check.n_tasks} tasks a row; promised: at most {check.false_accept_rate:.0%} false accepts. "
     f"{halves_words(halves, 1)}, and the rows with one shot lie {'within' if worst[0] <= worst[1] else 'beyond'} that. "
-    "It is the classes and the microscope that decide it, hardly the SNR, and single labelled particles do not tell. "
+    "So much does another choice of classes change it, and single labelled particles do not tell. "
     f"**From single shots take a probability as right to about {max(worst):.2f}.**"
     if halves
     else ""
