@@ -137,6 +137,15 @@ def mean_over_seeds(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
     ).reset_index()
 
 
+def by_task(frame: pd.DataFrame, row: str, value: str) -> pd.DataFrame:
+    """A tidy table for reading: a row for each value of column `row`, a column per shots and SNR, in their order."""
+    tasks = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
+    table = frame.pivot(index=row, columns=["n_shot", "snr"], values=value)
+    table = table.loc[frame[row].unique(), tasks].rename_axis(None)
+    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in tasks])
+    return table
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a tidy table; unknown numbers of the paper read 'not quoted'."""
     text = frame.round(6).to_csv(index=False, na_rep=NOT_QUOTED, lineterminator="\n")

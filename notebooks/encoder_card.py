@@ -34,11 +34,11 @@ from cryo_fewshot.studies.encoder_limits import (
     EncoderLimits,
     classes_frame,
     classes_words,
-    conditions_table,
     conditions_words,
 )
 from cryo_fewshot.studies.plots import size_figure
 from cryo_fewshot.studies.reality import digest_of
+from cryo_fewshot.tables import by_task
 
 use_style()
 encoder, card = load_encoder(path or None)
@@ -156,7 +156,8 @@ training_figure({"shipped encoder": {"loss": card["loss"], "validation_accuracy"
 # %% tags=["hide-input"]
 limits = Store(results_folder(store)).get(EncoderLimits(encoder=digest_of(*encoder.state_dict().values())))
 found = limits["result"] if limits else None
-plain_style(conditions_table(found)).format(precision=3) if found else Markdown("**Not run** for this encoder.")
+conditions = by_task(pd.DataFrame(found["conditions"]), "condition", "accuracy") if found else None
+plain_style(conditions).format(precision=3) if found else Markdown("**Not run** for this encoder.")
 
 # %% tags=["hide-input"]
 Markdown(conditions_words(found) if found else "")

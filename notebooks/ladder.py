@@ -29,7 +29,7 @@ from cryo_fewshot.experiments import numbers, profile_named, table_1
 from cryo_fewshot.laboratory import open_laboratory
 from cryo_fewshot.plots import use_style
 from cryo_fewshot.pretraining import shipped_spec
-from cryo_fewshot.studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame, heads_table, heads_words
+from cryo_fewshot.studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame, heads_words
 from cryo_fewshot.studies.ladder import (
     aims_table,
     costs_table,
@@ -42,6 +42,7 @@ from cryo_fewshot.studies.ladder import (
     taken_back_words,
 )
 from cryo_fewshot.studies.plots import ladder_figure
+from cryo_fewshot.tables import by_task
 
 use_style()
 settings, laboratory = profile_named(profile), open_laboratory(profile)
@@ -121,13 +122,14 @@ training = shipped_spec() if profile != "smoke" else ladder(settings)[-1].traini
 heads, head_entries = heads_frame(
     laboratory, training, [cell.evaluation for cell in cells], INDUCTIVE + TRANSDUCTIVE
 )
-plain_style(heads_table(heads[heads["balanced"]])).format(precision=3)
+equal_shares = by_task(heads[heads["balanced"]], "head", "accuracy")
+plain_style(equal_shares).format(precision=3)
 
 # %% [markdown]
 # Queries in random shares:
 
 # %% tags=["hide-input"]
-plain_style(heads_table(heads[~heads["balanced"]])).format(precision=3)
+plain_style(by_task(heads[~heads["balanced"]], "head", "accuracy")).format(precision=3)
 
 # %% tags=["hide-input"]
 Markdown(heads_words(heads))
@@ -143,4 +145,4 @@ Markdown(heads_words(heads))
 Markdown(f"**Provenance.** {provenance_line([*entries, *back_entries, *head_entries])}")
 
 # %% tags=["nbval-check-output", "hide-cell"]
-print(steps_table(frame, "accuracy").round(3).to_csv(), heads_table(heads[heads["balanced"]]).round(3).to_csv())
+print(steps_table(frame, "accuracy").round(3).to_csv(), equal_shares.round(3).to_csv())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,11 +14,11 @@ from cryo_fewshot.studies.encoder_limits import (
     EncoderLimits,
     classes_frame,
     classes_words,
-    conditions_table,
     conditions_words,
     measure_limits,
     noise_density,
 )
+from cryo_fewshot.tables import by_task
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_the_noise_of_a_frequency_goes_with_the_box_and_not_with_binning():
 
 
 def test_each_condition_is_another_data_set_and_the_first_is_the_usual_one(limits):
-    table = conditions_table(limits)
+    table = by_task(pd.DataFrame(limits["conditions"]), "condition", "accuracy")
     assert list(table.index) == ["as in Table 1", "tilt range ±30°", "files of 48³ at 1 nm", "voxel size +10 % off"]
     assert list(table.columns) == [("1-shot", "SNR 0.5")]
     assert table[("1-shot", "SNR 0.5")].nunique() > 1

@@ -141,16 +141,6 @@ def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episo
 # ---------------------------------------------------------------- for reading
 
 
-def conditions_table(result: dict) -> pd.DataFrame:
-    """A row per condition, a column per shots and SNR: accuracy."""
-    frame = pd.DataFrame(result["conditions"])
-    columns = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
-    table = frame.pivot(index="condition", columns=["n_shot", "snr"], values="accuracy")
-    table = table.loc[frame["condition"].unique(), columns].rename_axis(None)
-    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in columns])
-    return table
-
-
 def conditions_words(result: dict) -> str:
     """What costs most, on the mean over SNRs and shots."""
     frame = pd.DataFrame(result["conditions"])

@@ -88,15 +88,6 @@ def heads_frame(
     return pd.DataFrame(rows, columns=columns), entries
 
 
-def heads_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A part of `heads_frame` for reading: accuracy, a row per head, a column per shots and SNR."""
-    columns = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
-    table = frame.pivot(index="head", columns=["n_shot", "snr"], values="accuracy")
-    table = table.loc[frame["head"].unique(), columns].rename_axis(None)
-    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in columns])
-    return table
-
-
 def heads_words(frame: pd.DataFrame) -> str:
     """Which heads pay, on the mean over SNRs and shots; every number is read off the runs."""
     gain = frame.groupby(["balanced", "head"])["gain"].mean()

@@ -17,6 +17,7 @@ from ..fresh import Acquisitions, library_classes, unrelated
 from ..laboratory import Laboratory
 from ..pretraining import Pretraining, new_encoder
 from ..shipped import AnyEncoder
+from ..tables import by_task
 from ..training import Schedule
 from .ceiling import Oracle, oracle_accuracy
 from .heads_compared import HeadEvaluation, accuracies, evaluate_heads
@@ -221,14 +222,8 @@ AIMS = {(0.1, 5): 0.94, (0.1, 1): 0.88, (0.05, 5): 0.90, (0.05, 1): 0.80, (0.03,
 
 def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row per step, a column per shots and SNR: mean over splits of 'accuracy', or of 'gain' with its error."""
-    frame = frame.dropna(subset=column)
-    columns = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
-    table = frame.pivot_table(
-        index="step", columns=["n_shot", "snr"], values=column, aggfunc=_MEANS[column], sort=False
-    )
-    table = table.reindex(columns=columns)
-    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in columns])
-    return table.rename_axis(None)
+    groups = frame.dropna(subset=column).groupby(["step", "n_shot", "snr"], sort=False)
+    return by_task(groups[column].agg(_MEANS[column]).reset_index(), "step", column)
 
 
 def pays_words(frame: pd.DataFrame) -> str:
