@@ -25,9 +25,9 @@ def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """
     rows = []
     for cell, entry in zip(cells, entries, strict=True):
-        accuracies = np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"]
-        for n_episodes in dict.fromkeys((min(PAPER_EPISODES, len(accuracies)), len(accuracies))):
-            accuracy, interval = mean_and_interval(accuracies[:n_episodes])
+        found = accuracies(entry)
+        for n_episodes in dict.fromkeys((min(PAPER_EPISODES, len(found)), len(found))):
+            accuracy, interval = mean_and_interval(found[:n_episodes])
             rows.append(_row(cell, n_episodes=n_episodes, accuracy=accuracy, ci95=interval))
     return pd.DataFrame(rows)
 
@@ -101,9 +101,14 @@ def _row(cell: Cell, *, n_episodes: int, **values: object) -> dict:
     }
 
 
+def accuracies(entry: dict) -> np.ndarray:
+    """Accuracy in each episode of a stored evaluation, `(n_episodes,)`."""
+    return np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"]
+
+
 def accuracy_of(entry: dict) -> tuple[float, float]:
     """Mean accuracy over the episodes of a stored evaluation, and the half-width of its 95 % interval."""
-    return mean_and_interval(np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"])
+    return mean_and_interval(accuracies(entry))
 
 
 def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -> pd.DataFrame:
@@ -158,10 +163,10 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
     Differences between methods are paired: taken episode by episode, as all methods meet the same episodes. A claim
     whose cells were not run is left out.
     """
-    accuracies = accuracies_by_cell(cells, entries)
+    by_cell = accuracies_by_cell(cells, entries)
     rows = []
     for claim in TABLE_1_CLAIMS:
-        per_episode = measure(claim, accuracies)
+        per_episode = measure(claim, by_cell)
         if per_episode is not None:
             value, interval = mean_and_interval(per_episode)
             rows.append(
@@ -188,22 +193,21 @@ def paper_words(claim: Claim) -> str:
 def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[tuple[str, float, int], np.ndarray]:
     """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
     return {
-        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): np.array(entry["result"]["n_correct"])
-        / entry["result"]["n_queries"]
+        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): accuracies(entry)
         for cell, entry in zip(cells, entries, strict=True)
     }
 
 
-def measure(claim: Claim, accuracies: dict[tuple[str, float, int], np.ndarray]) -> np.ndarray | None:
-    """What a claim is about, in each episode; None where its cells are not among the accuracies."""
+def measure(claim: Claim, by_cell: dict[tuple[str, float, int], np.ndarray]) -> np.ndarray | None:
+    """What a claim is about, in each episode; None where its cells are not among those by cell."""
     method, snr = claim.first
     if method is None:
-        candidates = [accuracies[key] for key in accuracies if key[1:] == (snr, claim.n_shot)]
+        candidates = [by_cell[key] for key in by_cell if key[1:] == (snr, claim.n_shot)]
         return max(candidates, key=np.mean, default=None)
-    first = accuracies.get((method, snr, claim.n_shot))
+    first = by_cell.get((method, snr, claim.n_shot))
     if claim.second is None or first is None:
         return first
-    second = accuracies.get((*claim.second, claim.n_shot))
+    second = by_cell.get((*claim.second, claim.n_shot))
     return None if second is None else first - second
 
 

@@ -32,6 +32,7 @@ from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..results import spec_dict
 from ..shipped import AnyEncoder, load_encoder
+from ..tables import accuracies
 from ..twocovariance import TwoCovariance, fit_two_covariance, two_covariance_em_logits, two_covariance_logits
 
 INDUCTIVE = ("nearest mean", "unit length", "centred", "logistic regression", "ridge regression", "two covariances")
@@ -103,11 +104,6 @@ def heads_words(frame: pd.DataFrame) -> str:
         f"*{transductive[False].idxmax()}* ({transductive[False].max():+.3f}); *{worst.idxmin()}* loses most by them "
         f"({transductive[True][worst.idxmin()]:+.3f} to {transductive[False][worst.idxmin()]:+.3f})."
     )
-
-
-def accuracies(entry: dict) -> np.ndarray:
-    """Accuracy in each episode of a stored evaluation, `(n_episodes,)`."""
-    return np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"]
 
 
 # ---------------------------------------------------------------- training and embedding
@@ -219,7 +215,7 @@ def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) 
 def evaluate_heads(laboratory: Laboratory, specs: Sequence[HeadEvaluation]) -> list[dict]:
     """The stored entries, in order. Result: `n_queries`, `n_correct` per episode, `episodes`.
 
-    What is missing is computed training by training; subtomograms are embedded once for all heads and shots.
+    What is missing is computed in that order; subtomograms are embedded once for all heads and shots.
     """
 
     @cache

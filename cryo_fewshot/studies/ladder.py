@@ -17,10 +17,10 @@ from ..fresh import Acquisitions, library_classes, unrelated
 from ..laboratory import Laboratory
 from ..pretraining import Pretraining, new_encoder
 from ..shipped import AnyEncoder
-from ..tables import by_task
+from ..tables import accuracies, by_task
 from ..training import Schedule
 from .ceiling import Oracle, oracle_accuracy
-from .heads_compared import HeadEvaluation, accuracies, evaluate_heads
+from .heads_compared import HeadEvaluation, evaluate_heads
 
 PUBLISHED = {
     "ProtoNet-CE": "as published, one network per SNR",
