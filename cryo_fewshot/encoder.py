@@ -4,78 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
+from .block import ConvBlock, folded, folded_block
 from .engines import ENGINES, openvino_network, settled
 from .errors import UserError
-
-aten = torch.ops.aten
-
-
-class NormPoolReLU(torch.autograd.Function):
-    """BatchNorm of a batch, MaxPool(2) and ReLU as one step of training, for a CPU: torch's own kernels, less memory.
-
-    Bit for bit what the three layers compute, forward and backward. Two things differ. Pooling keeps the number format
-    of its input, where autocast would widen a bf16 volume to fp32 first, which changes no value. And the normalised
-    volume and the places of the maxima are freed as soon as they are of no more use.
-    """
-
-    @staticmethod
-    def forward(ctx, features, weight, bias, running_mean, running_var, momentum: float, eps: float):
-        with torch.autocast(features.device.type, enabled=False):
-            normed, mean, inverse_std = aten.native_batch_norm(
-                features, weight, bias, running_mean, running_var, True, momentum, eps
-            )
-            pooled, places = aten.max_pool3d_with_indices(normed, [2, 2, 2], [2, 2, 2])
-        del normed
-        result = pooled.relu_()
-        ctx.save_for_backward(features, weight, mean, inverse_std, result)
-        ctx.eps, ctx.places = eps, places
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        features, weight, mean, inverse_std, result = ctx.saved_tensors
-        places, ctx.places = ctx.places, None
-        gradient = aten.threshold_backward(gradient, result, 0)
-        # Of its second argument, this reads the shape only.
-        gradient = aten.max_pool3d_with_indices_backward(
-            gradient, features, [2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False, places
-        )
-        del places
-        gradients = aten.native_batch_norm_backward(
-            gradient, features, weight, None, None, mean, inverse_std, True, ctx.eps, [True] * 3
-        )
-        return *gradients, None, None, None, None
-
-
-class ConvBlock(nn.Sequential):
-    """Conv3d(3x3x3) - BatchNorm - MaxPool(2) - ReLU.
-
-    The paper writes ReLU before the pooling; the two commute exactly, and ReLU after it touches an eighth of the
-    voxels.
-    """
-
-    def __init__(self, in_channels: int, width: int):
-        super().__init__(
-            nn.Conv3d(in_channels, width, kernel_size=3, padding=1),
-            nn.BatchNorm3d(width),
-            nn.MaxPool3d(2),
-            nn.ReLU(),
-        )
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """`(n, channels, d, h, w)` to `(n, width, d // 2, h // 2, w // 2)`."""
-        convolution, norm, pool, relu = self
-        features = convolution(features)
-        # In fp32 the freed buffers are large enough to go back to the system, and to be asked for again: half as fast.
-        if features.device.type != "cpu" or features.dtype != torch.bfloat16 or not self.training:
-            return relu(pool(norm(features)))
-        norm.num_batches_tracked.add_(1)
-        return NormPoolReLU.apply(
-            features, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps
-        )
 
 
 class Encoder3D(nn.Module):
@@ -113,18 +45,11 @@ class Encoder3D(nn.Module):
 
 
 class FoldedEncoder(nn.Module):
-    """The encoder in evaluation form: BatchNorm folded into the convolution, its bias added after the pooling.
-
-    Same result as `Encoder3D.eval()` up to rounding, as adding a per-channel constant and ReLU commute with max.
-    """
+    """The encoder in evaluation form, BatchNorm folded into the convolutions: `Encoder3D.eval()` up to rounding."""
 
     def __init__(self, encoder: Encoder3D):
         super().__init__()
-        weights, biases = [], []
-        for convolution, norm, _, _ in encoder.blocks:
-            scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-            weights.append(convolution.weight.detach() * scale.view(-1, 1, 1, 1, 1))
-            biases.append(norm.bias.detach() + scale * (convolution.bias.detach() - norm.running_mean))
+        weights, biases = zip(*(folded(block[0], block[1]) for block in encoder.blocks), strict=True)
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
         self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
@@ -132,9 +57,7 @@ class FoldedEncoder(nn.Module):
         """Embed volumes `(n, d, h, w)` as `(n, embedding_dim)` float32."""
         features = volumes[:, None].contiguous(memory_format=torch.channels_last_3d)
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            features = nn.functional.conv3d(features, weight, padding=1)
-            features = nn.functional.max_pool3d(features, 2)
-            features = torch.relu(features + bias.view(-1, 1, 1, 1))
+            features = folded_block(features, weight, bias)
         return features.contiguous().flatten(1).float()
 
 

@@ -8,7 +8,7 @@ the coarsest one.
 import torch
 from torch import nn
 
-from .encoder import ConvBlock
+from .block import ConvBlock, folded, folded_block
 from .errors import UserError
 
 
@@ -60,7 +60,7 @@ class FoldedPooledEncoder(nn.Module):
     def __init__(self, encoder: PooledEncoder3D):
         super().__init__()
         pairs = [(block[0], block[1]) for block in encoder.blocks] + [tuple(pair) for pair in encoder.coarse]
-        weights, biases = zip(*(_folded(*pair) for pair in pairs), strict=True)
+        weights, biases = zip(*(folded(*pair) for pair in pairs), strict=True)
         self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
         self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
@@ -69,8 +69,7 @@ class FoldedPooledEncoder(nn.Module):
         features = volumes[:, None].contiguous(memory_format=torch.channels_last_3d)
         *halving, widened, residual = zip(self.weights, self.biases, strict=True)
         for weight, bias in halving:
-            features = nn.functional.max_pool3d(nn.functional.conv3d(features, weight, padding=1), 2)
-            features = torch.relu(features + bias.view(-1, 1, 1, 1))
+            features = folded_block(features, weight, bias)
         features = torch.relu(nn.functional.conv3d(features, *widened, padding=1))
         features = torch.relu(features + nn.functional.conv3d(features, *residual, padding=1))
         return features.float().mean((2, 3, 4))
@@ -78,9 +77,3 @@ class FoldedPooledEncoder(nn.Module):
 
 def _convolution_and_norm(in_channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv3d(in_channels, width, kernel_size=3, padding=1), nn.BatchNorm3d(width))
-
-
-def _folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[torch.Tensor, torch.Tensor]:
-    scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-    weight = convolution.weight.detach() * scale.view(-1, 1, 1, 1, 1)
-    return weight, norm.bias.detach() + scale * (convolution.bias.detach() - norm.running_mean)

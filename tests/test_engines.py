@@ -1,5 +1,6 @@
 """Fast paths compute what the plain ones compute: memory-saving training, OpenVINO, bf16."""
 
+import copy
 import json
 import logging
 from importlib.util import find_spec
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cryo_fewshot import engines
+from cryo_fewshot.block import ConvBlock, patch_moments
 from cryo_fewshot.compute import autocast
 from cryo_fewshot.dataset import SimulatedData
 from cryo_fewshot.encoder import Encoder3D, embed, embed_stream
@@ -23,24 +25,31 @@ from cryo_fewshot.training import Schedule
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO, an optional engine, is missing")
 
 
-class LayerByLayer(torch.nn.Sequential):
-    """A block as torch runs it by itself."""
+def stepped(block, features, dtype=torch.float64, precision="fp32"):
+    """What a block gives in training, its running statistics, and the gradients of its parameters."""
+    block = copy.deepcopy(block).to(dtype).train()
+    with autocast(features.device, precision):
+        result = block(features.to(dtype))
+    torch.manual_seed(1)
+    result.backward(torch.randn(result.shape, dtype=torch.float64).to(result.dtype))
+    return {
+        "result": result.detach(),
+        "running_mean": block[1].running_mean,
+        "running_var": block[1].running_var,
+        "n_batches": block[1].num_batches_tracked,
+        "weight": block[0].weight.grad,
+        "norm.weight": block[1].weight.grad,
+        "norm.bias": block[1].bias.grad,
+    }
 
 
-def trained(precision, plain=False, box=17, n_steps=2):
-    """State, gradients and embeddings after a few steps, with the package's blocks or layer by layer."""
+def block_and_layers(in_channels):
+    """A block with scales of either sign, and its layers as torch runs them one by one."""
     torch.manual_seed(0)
-    encoder, volumes = Encoder3D(box, n_blocks=2, width=8).train(), torch.randn(6, box, box, box)
-    if plain:
-        encoder.blocks = torch.nn.Sequential(*(LayerByLayer(*block) for block in encoder.blocks))
-    optimizer = torch.optim.Adam(encoder.parameters(), 1e-2)
-    for _ in range(n_steps):
-        with autocast(volumes.device, precision):
-            embeddings = encoder(volumes)
-        optimizer.zero_grad()
-        (embeddings.square().mean() + embeddings[0].sum()).backward()
-        optimizer.step()
-    return [embeddings.detach(), *encoder.state_dict().values(), *(p.grad for p in encoder.parameters())]
+    block = ConvBlock(in_channels, 8)
+    torch.nn.init.normal_(block[1].weight)
+    torch.nn.init.normal_(block[1].bias)
+    return block, torch.nn.Sequential(*block)
 
 
 @pytest.fixture
@@ -61,15 +70,38 @@ def relative_error(found, expected):
 # ------------------------------------------------------------------ training
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_memory_saving_block_equals_its_layers_bit_for_bit(precision):
-    saving, plain = trained(precision), trained(precision, plain=True)
-    assert len(saving) == len(plain) == 1 + 2 * 7 + 2 * 4
-    assert all(torch.equal(a, b) for a, b in zip(saving, plain, strict=True))
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("edge", [8, 17])
+def test_the_memory_saving_block_equals_its_layers(in_channels, edge):
+    features = torch.randn(9, in_channels, edge, edge, edge) + 0.3
+    saving, plain = (stepped(block, features) for block in block_and_layers(in_channels))
+    for name, expected in plain.items():
+        torch.testing.assert_close(saving[name], expected, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_blocks_in_bf16_lose_no_more_than_their_layers_do():
+    features = torch.randn(20, 1, 16, 16, 16)
+    block, layers = block_and_layers(1)
+    exact = stepped(layers, features)
+    saving, plain = (stepped(kind, features, torch.float32, "bf16") for kind in (block, layers))
+    for name in ("result", "weight"):
+        lost, lost_by_layers = (relative_error(found[name], exact[name]) for found in (saving, plain))
+        assert 0 < lost < 1.2 * lost_by_layers, name
+
+
+def test_patch_moments_are_those_of_all_patches():
+    torch.manual_seed(0)
+    volumes = torch.randn(70, 7, 6, 5) + 0.5  # more than one part
+    patches = torch.nn.functional.pad(volumes, (1,) * 6).unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1).reshape(-1, 27)
+    mean, covariance = patch_moments(volumes)
+    torch.testing.assert_close(mean, patches.mean(0))
+    torch.testing.assert_close(covariance, torch.cov(patches.T, correction=0))
 
 
 def test_the_same_seed_gives_the_same_bits():
-    assert all(torch.equal(a, b) for a, b in zip(trained("bf16"), trained("bf16"), strict=True))
+    features = torch.randn(9, 1, 16, 16, 16)
+    first, again = (stepped(block_and_layers(1)[0], features, torch.float32, "bf16") for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_pooling_in_training_keeps_bf16():

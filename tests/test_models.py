@@ -56,7 +56,7 @@ def test_pooling_before_relu_changes_nothing():
     features = volumes[:, None]
     for convolution, norm, pool, relu in encoder.blocks:
         features = pool(relu(norm(convolution(features))))
-    assert torch.allclose(encoder(volumes), features.flatten(1), atol=1e-6)
+    torch.testing.assert_close(encoder(volumes), features.flatten(1))
 
 
 def test_the_folded_encoder_equals_the_encoder_in_evaluation():
