@@ -40,18 +40,37 @@ class ConvBlock(nn.Sequential):
         )
 
 
+class FoldedBlock(nn.Module):
+    """A ConvBlock in evaluation: BatchNorm folded into the convolution, whose bias is added after the pooling.
+
+    Same result up to rounding, as adding a per-channel constant and ReLU commute with max.
+    """
+
+    def __init__(self, convolution: nn.Conv3d, norm: nn.BatchNorm3d):
+        super().__init__()
+        self.weight, self.bias = map(nn.Parameter, folded(convolution, norm))
+
+    def before_relu(self, features: torch.Tensor) -> torch.Tensor:
+        """What ReLU is applied to."""
+        return self.pooled(features, self.weight) + self.bias.view(-1, 1, 1, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """`(n, channels, d, h, w)` to `(n, width, d // 2, h // 2, w // 2)`."""
+        return torch.relu(self.before_relu(features))
+
+    @staticmethod
+    def pooled(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Convolved and pooled."""
+        # One volume of one channel comes out row-major in fp32, whose pooling takes ten times as long.
+        features = F.conv3d(features, weight, padding=1).contiguous(memory_format=torch.channels_last_3d)
+        return F.max_pool3d(features, 2)
+
+
 def folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias of the convolution that does what a convolution and its BatchNorm do in evaluation."""
     scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
     weight = convolution.weight.detach() * scale.view(-1, 1, 1, 1, 1)
     return weight, norm.bias.detach() + scale * (convolution.bias.detach() - norm.running_mean)
-
-
-def folded_block(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """A ConvBlock in evaluation: the bias is added after the pooling, with which a constant commutes, as ReLU does."""
-    # One volume of one channel comes out row-major in fp32, whose pooling takes ten times as long.
-    features = F.conv3d(features, weight, padding=1).contiguous(memory_format=torch.channels_last_3d)
-    return torch.relu(F.max_pool3d(features, 2) + bias.view(-1, 1, 1, 1))
 
 
 def _of_volumes(convolution: nn.Conv3d, norm: nn.BatchNorm3d, volumes: torch.Tensor) -> torch.Tensor:
@@ -82,7 +101,7 @@ def patch_moments(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     total = torch.zeros(PATCH + 1, PATCH + 1, dtype=torch.float64, device=volumes.device)
     rows = None
-    for part in volumes.split(_at_a_time(volumes, 1)):
+    for part in volumes.split(at_a_time(volumes, 1)):
         if rows is None or rows.shape[1] != part.numel():
             # A row of ones makes the product hold the sums as well; 32 rows take less time than 28.
             rows = part.new_zeros(32, part.numel())
@@ -96,9 +115,9 @@ def patch_moments(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean.to(volumes.dtype), covariance.to(volumes.dtype)
 
 
-def _at_a_time(volumes: torch.Tensor, few: int) -> int:
-    """All on a GPU; on a CPU a few volumes of 40^3, or as many smaller ones as fill their room, that stay in cache."""
-    return len(volumes) if volumes.is_cuda else max(1, few * 40**3 // volumes[0].numel())
+def at_a_time(volumes: torch.Tensor, few: int) -> int:
+    """`few` volumes of 40^3 on a CPU, or as many smaller ones, so that features stay in cache; 1024 on a GPU."""
+    return 1024 if volumes.is_cuda else few * max(1, 40**3 // volumes[0].numel())
 
 
 class ConvPoolReLU(torch.autograd.Function):
@@ -112,7 +131,7 @@ class ConvPoolReLU(torch.autograd.Function):
         # Strides that torch takes for channels last, which those of a single channel may not tell.
         volumes = volumes.clone(memory_format=torch.channels_last_3d)
         ctx.places, ctx.exact, pooled = [], shift.dtype, []
-        for part in volumes.split(_at_a_time(volumes, 4)):
+        for part in volumes.split(at_a_time(volumes, 4)):
             maxima, places = aten.max_pool3d_with_indices(F.conv3d(part, weight, padding=1), [2, 2, 2], [2, 2, 2])
             pooled.append(maxima.add_(shift.view(-1, 1, 1, 1)).relu_())
             ctx.places.append(places.int())
@@ -127,7 +146,7 @@ class ConvPoolReLU(torch.autograd.Function):
         gradient = aten.threshold_backward(gradient, result, 0)
         of_weight = torch.zeros_like(weight, dtype=ctx.exact)
         of_shift = gradient.sum((0, 2, 3, 4), dtype=ctx.exact)
-        for part, places in zip(volumes.split(_at_a_time(volumes, 4)), ctx.places, strict=True):
+        for part, places in zip(volumes.split(at_a_time(volumes, 4)), ctx.places, strict=True):
             maxima, gradient = gradient[: len(part)], gradient[len(part) :]
             # Of its second argument, this reads shape and layout only.
             shape = (len(part), len(weight), *part.shape[2:])

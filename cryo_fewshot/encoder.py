@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from .block import ConvBlock, folded, folded_block
+from .block import ConvBlock, FoldedBlock, at_a_time
 from .engines import ENGINES, openvino_network, settled
 from .errors import UserError
 
@@ -49,15 +49,12 @@ class FoldedEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder3D):
         super().__init__()
-        weights, biases = zip(*(folded(block[0], block[1]) for block in encoder.blocks), strict=True)
-        self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
+        self.blocks = nn.Sequential(*(FoldedBlock(block[0], block[1]) for block in encoder.blocks))
         self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         """Embed volumes `(n, d, h, w)` as `(n, embedding_dim)` float32."""
-        features = volumes[:, None].contiguous(memory_format=torch.channels_last_3d)
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            features = folded_block(features, weight, bias)
+        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
         return features.contiguous().flatten(1).float()
 
 
@@ -73,6 +70,7 @@ def embed(
 
     Parameters
     ----------
+    encoder : `Encoder3D`, or any other that has a folded form
     precision : 'fp32' or 'bf16'
     chunk : volumes at a time; small on a CPU, so that activations stay in cache, and large on a GPU
     engine : 'torch', whose results are those that the book stores; 'openvino', which agrees within rounding; or
@@ -95,15 +93,17 @@ def embed_stream(
             raise UserError(f"{name}='{value}' is unknown: use one of {', '.join(known)}")
     forward = None
     for batch in batches:
-        forward = forward or _network(encoder, batch, precision, engine)
-        size = chunk or (1024 if batch.is_cuda else 4 * max(1, 40**3 // batch[0].numel()))
+        if forward is None:
+            in_openvino = settled(engine, batch.device) == "openvino"
+            forward = _network(encoder, batch, precision, in_openvino)
+            size = chunk or at_a_time(batch, 1 if in_openvino else 4)
         yield torch.cat([forward(part) for part in batch.split(size)])
 
 
-def _network(encoder: Encoder3D, batch: torch.Tensor, precision: str, engine: str) -> Callable:
+def _network(encoder: Encoder3D, batch: torch.Tensor, precision: str, in_openvino: bool) -> Callable:
     """What embeds a chunk of volumes like those of the batch."""
     folded = encoder.folded().to(batch.device)
-    if settled(engine, batch.device) == "openvino":
+    if in_openvino:
         return openvino_network(folded, tuple(batch.shape[1:]), precision)
     number_format = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     folded = folded.to(number_format)

@@ -8,7 +8,7 @@ the coarsest one.
 import torch
 from torch import nn
 
-from .block import ConvBlock, folded, folded_block
+from .block import ConvBlock, FoldedBlock, folded
 from .errors import UserError
 
 
@@ -59,19 +59,15 @@ class FoldedPooledEncoder(nn.Module):
 
     def __init__(self, encoder: PooledEncoder3D):
         super().__init__()
-        pairs = [(block[0], block[1]) for block in encoder.blocks] + [tuple(pair) for pair in encoder.coarse]
-        weights, biases = zip(*(folded(*pair) for pair in pairs), strict=True)
-        self.weights, self.biases = nn.ParameterList(weights), nn.ParameterList(biases)
+        self.blocks = nn.Sequential(*(FoldedBlock(block[0], block[1]) for block in encoder.blocks))
+        self.widened, self.residual = (nn.ParameterList(folded(*pair)) for pair in encoder.coarse)
         self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         """Embed volumes `(n, d, h, w)` as `(n, embedding_dim)` float32."""
-        features = volumes[:, None].contiguous(memory_format=torch.channels_last_3d)
-        *halving, widened, residual = zip(self.weights, self.biases, strict=True)
-        for weight, bias in halving:
-            features = folded_block(features, weight, bias)
-        features = torch.relu(nn.functional.conv3d(features, *widened, padding=1))
-        features = torch.relu(features + nn.functional.conv3d(features, *residual, padding=1))
+        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
+        features = torch.relu(nn.functional.conv3d(features, *self.widened, padding=1))
+        features = torch.relu(features + nn.functional.conv3d(features, *self.residual, padding=1))
         return features.float().mean((2, 3, 4))
 
 

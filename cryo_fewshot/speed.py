@@ -13,9 +13,11 @@ PATHS = (
     ("embedding one at a time, bf16", "subtomogram", "embed_reference", "embed_bf16_one_by_one"),
     ("embedding, OpenVINO, fp32", "subtomogram", "embed_reference", "embed_openvino_fp32"),
     ("embedding, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16"),
+    ("embedding, OpenVINO, second block in 8 bits", "subtomogram", "embed_reference", "embed_openvino_eight_bit"),
     ("embedding one at a time, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16_one_by_one"),
     ("embedding 20³, bf16", "subtomogram", "embed_reference_20", "embed_bf16_20"),
     ("embedding 20³, OpenVINO, bf16", "subtomogram", "embed_reference_20", "embed_openvino_bf16_20"),
+    ("embedding 20³, OpenVINO, 8 bits", "subtomogram", "embed_reference_20", "embed_openvino_eight_bit_20"),
     ("training step, fp32", "subtomogram", "train_reference", "train_fp32"),
     ("training step, bf16", "subtomogram", "train_reference", "train_bf16"),
     ("evaluation, ProtoNet-CE", "episode", "evaluate_reference", "evaluate_package"),
@@ -34,10 +36,16 @@ PATHS = (
 )
 
 
+_AGREEMENTS = {
+    "fp32": "fp32, folded",
+    "bf16": "bf16",
+    "openvino_bf16": "OpenVINO, bf16",
+    "openvino_eight_bit": "OpenVINO, second block in 8 bits",
+}
 _WEIGHTS = {
-    "initial": "the paper's encoder, untrained",
-    "trained": "the paper's encoder",
-    "shipped": "the encoder that ships",
+    "initial": "the paper's, untrained",
+    "trained": "the paper's",
+    "shipped": "the one that ships",
 }
 
 
@@ -63,6 +71,19 @@ def speed_frame(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def agreement_frame(path: Path) -> pd.DataFrame:
+    """What rounding changes, from a benchmark file: encoder, computed, queries, equal, accuracies, relative_error."""
+    results = json.loads(path.read_bytes())["results"]
+    rows = [
+        {"encoder": _WEIGHTS[same["weights"]], "computed": how, **same}
+        for prefix in ("agreement_", "agreement_shipped_")
+        for name, how in _AGREEMENTS.items()
+        if "accuracy" in (same := results.get(prefix + name, {}))
+    ]
+    columns = ["encoder", "computed", "queries", "equal", "accuracy", "accuracy_reference", "relative_error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def speed_words(path: Path) -> str:
     """Machine, date and limits of a benchmark file, in one line of Markdown."""
     content = json.loads(path.read_bytes())
@@ -80,19 +101,6 @@ def speed_words(path: Path) -> str:
         if key in results.get(name, {})
     ]
     words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
-    for name, how in (
-        ("agreement_bf16", "bf16"),
-        ("agreement_openvino_bf16", "OpenVINO's bf16"),
-        ("agreement_shipped_bf16", "bf16"),
-        ("agreement_shipped_openvino_bf16", "OpenVINO's bf16"),
-    ):
-        same = results.get(name, {})
-        if "accuracy" in same:
-            words += (
-                f" Predictions in {how} equal those in fp32 in {same['equal']:.2%} of {same['queries']:,} queries of "
-                f"{_WEIGHTS[same['weights']]}; the accuracy is {same['accuracy']:.2%}, in fp32 "
-                f"{same['accuracy_reference']:.2%}."
-            )
     missing = sorted({result["not_run"] for result in results.values() if "not_run" in result})
     words += f" Not measured in this run: {'; '.join(missing)}." if missing else ""
     return words
@@ -113,3 +121,19 @@ def show_speed(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     )
     formats = {name: "{:.3g}" for name in shown.columns[2:4]} | {"Times faster": "{:.1f}", "Error": "{:.0e}"}
     return plain_style(shown).format(formats | {"Peak (GB)": "{:.1f}"}, na_rep="–").hide(axis="index")
+
+
+def show_agreement(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """What rounding changes, for reading."""
+    names = {
+        "encoder": "Encoder",
+        "computed": "Computed in",
+        "queries": "Queries",
+        "equal": "Predicted as in plain fp32",
+        "accuracy": "Accuracy",
+        "accuracy_reference": "in fp32",
+        "relative_error": "Error of embeddings",
+    }
+    shares = dict.fromkeys(("Predicted as in plain fp32", "Accuracy", "in fp32"), "{:.2%}")
+    formats = shares | {"Queries": "{:,}", "Error of embeddings": "{:.0e}"}
+    return plain_style(frame.rename(columns=names)).format(formats, na_rep="–").hide(axis="index")

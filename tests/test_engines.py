@@ -12,6 +12,7 @@ from cryo_fewshot import engines
 from cryo_fewshot.block import ConvBlock, patch_moments
 from cryo_fewshot.compute import autocast
 from cryo_fewshot.dataset import SimulatedData
+from cryo_fewshot.eightbit import EightBitBlock, EightBitEncoder
 from cryo_fewshot.encoder import Encoder3D, embed, embed_stream
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.experiments import EncoderRun, Evaluation
@@ -150,6 +151,33 @@ def test_openvino_embeds_as_torch_does(encoder, precision, bound, architecture):
         assert relative_error(found, expected) < bound
     streamed = torch.cat(list(embed_stream(encoder, volumes.split(3), precision, engine="openvino")))
     assert relative_error(streamed, expected) < bound
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=needs_openvino)])
+@pytest.mark.parametrize("architecture", ["paper", "pooled"])
+def test_eight_bits_in_the_second_block_lose_little(encoder, architecture, engine):
+    if architecture == "pooled":
+        encoder = PooledEncoder3D(16, (8, 16, 16)).eval()
+    volumes = torch.randn(11, 16, 16, 16)
+    expected = embed(encoder, volumes)
+    eight_bit = EightBitEncoder(encoder, torch.randn(20, 16, 16, 16))
+    for precision in ("fp32", "bf16"):
+        error = relative_error(embed(eight_bit, volumes, precision, engine=engine), expected)
+        assert 1e-4 < error < 3e-2, precision  # rounded, and not by much
+    assert torch.equal(embed(encoder, volumes), expected)
+
+
+def test_the_mean_error_of_eight_bits_is_taken_off(encoder):
+    block, features = encoder.folded().blocks[1], torch.rand(20, 8, 8, 8, 8) + 1
+    with torch.no_grad():
+        rounded, exact = EightBitBlock(block, features).before_relu(features), block.before_relu(features)
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded.mean((0, 2, 3, 4)), exact.mean((0, 2, 3, 4)), rtol=0, atol=1e-5)
+
+
+def test_eight_bits_need_a_second_block():
+    with pytest.raises(UserError, match="single block"):
+        EightBitEncoder(Encoder3D(8, 1, 4).eval(), torch.randn(2, 8, 8, 8))
 
 
 @needs_openvino
