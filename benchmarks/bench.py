@@ -112,7 +112,7 @@ def _embed_reference(box: int) -> dict:
 
     encoder, volumes = trained_like_encoder(box)
     network = plain_copy(encoder)
-    return repeated(lambda: reference.embed(network, volumes), 3, per=N_VOLUMES)
+    return repeated(lambda: reference.embed(network, volumes), 8, per=N_VOLUMES)
 
 
 @measurement
@@ -207,7 +207,7 @@ def train_reference() -> dict:
     torch.manual_seed(0)
     network, volumes = reference.encoder(), torch.randn(5, 20, BOX, BOX, BOX)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    return repeated(lambda: reference.training_step(network, optimizer, volumes[:, :5], volumes[:, 5:]), 2, per=100)
+    return repeated(lambda: reference.training_step(network, optimizer, volumes[:, :5], volumes[:, 5:]), 4, per=100)
 
 
 def package_step(precision: str, device: str = "cpu"):

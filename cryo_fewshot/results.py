@@ -49,6 +49,14 @@ def spec_hash(spec: Any) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()[:16]
 
 
+def digest_of(*tensors: torch.Tensor) -> str:
+    """Sixteen hexadecimal digits that name some tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 class Store:
     """A folder of results: `<root>/<kind>/<hash>.json`, with `<hash>.safetensors` beside it for weights.
 

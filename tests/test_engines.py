@@ -20,7 +20,7 @@ from cryo_fewshot.imaging import Microscope
 from cryo_fewshot.laboratory import Laboratory
 from cryo_fewshot.pooled import PooledEncoder3D
 from cryo_fewshot.results import Store
-from cryo_fewshot.speed import speed_frame, speed_words
+from cryo_fewshot.speed import agreement_frame, show_agreement, speed_frame, speed_words
 from cryo_fewshot.training import Schedule
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO, an optional engine, is missing")
@@ -227,13 +227,16 @@ def test_what_was_not_run_is_said_and_not_tabulated(tmp_path):
             "weights": "trained",
             "accuracy": 0.75,
             "accuracy_reference": 0.76,
+            "relative_error": 0.004,
         },
+        "agreement_openvino_bf16": {"not_run": "OpenVINO is not installed"},
     }
     path = tmp_path / "bench.json"
     path.write_text(json.dumps({"machine": about, "results": results}))
     frame = speed_frame(path)
     assert frame["path"].tolist() == ["embedding, bf16"]
     assert frame["ratio"][0] == pytest.approx(10)
-    words = speed_words(path)
-    assert "Not measured in this run: no CUDA device." in words
-    assert "99.60% of 10,000 queries of the paper's encoder" in words
+    assert "Not measured in this run: OpenVINO is not installed; no CUDA device." in speed_words(path)
+    same = agreement_frame(path)
+    assert same[["encoder", "computed", "equal"]].values.tolist() == [["the paper's", "bf16", 0.996]]
+    assert "99.60%" in show_agreement(same).to_html()

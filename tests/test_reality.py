@@ -10,7 +10,7 @@ from cryo_fewshot.dataset import SimulatedData, simulate_set
 from cryo_fewshot.imaging import Microscope, simulate
 from cryo_fewshot.particles import open_particles
 from cryo_fewshot.particles.resampling import band_limited
-from cryo_fewshot.results import Store
+from cryo_fewshot.results import Store, digest_of
 from cryo_fewshot.shipped import load_encoder
 from cryo_fewshot.studies import reality_tables as tables
 from cryo_fewshot.studies.demonstration import Demonstration, demonstrate, demonstrate_real
@@ -27,7 +27,7 @@ from cryo_fewshot.studies.domains import (
     radii,
     with_noise_of,
 )
-from cryo_fewshot.studies.reality import digest_of, real_particles
+from cryo_fewshot.studies.reality import real_particles
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "ribosome70S_relion5_2dstacks"
 MICROSCOPE = Microscope(binning=2)

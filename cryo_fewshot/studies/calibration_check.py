@@ -20,9 +20,8 @@ from ..imaging import Microscope
 from ..pretraining import TEST_CLASSES, spec_of
 from ..randomness import seed_from
 from ..recognition import build_recogniser
-from ..results import Store
+from ..results import Store, digest_of
 from ..shipped import AnyEncoder
-from .reality import digest_of
 
 
 @dataclass(frozen=True, kw_only=True)

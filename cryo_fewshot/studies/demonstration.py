@@ -18,11 +18,11 @@ from ..files import write_atomically
 from ..imaging import Microscope
 from ..particles import Particles, open_particles
 from ..particles.mrc import write_mrc
-from ..results import Store
+from ..results import Store, digest_of
 from ..shipped import AnyEncoder
 from .class_averages import packed
 from .domains import binned_snr, microscope_of, noise_free, with_noise_of
-from .reality import digest_of, volumes_of
+from .reality import volumes_of
 
 
 def write_particles(

@@ -25,10 +25,10 @@ from ..laboratory import Laboratory
 from ..particles.resampling import band_limited, resample
 from ..protonet import prototype_logits
 from ..randomness import seed_from
+from ..results import digest_of
 from ..shipped import AnyEncoder
 from ..standins import DOUBLE_CAPPED, SINGLE_CAPPED
 from ..twocovariance import TwoCovariance
-from .reality import digest_of
 
 HEADS = ("prototype", "two-covariance")
 N_BINS = 15

@@ -4,7 +4,6 @@ Nothing is tuned on the real particles: they meet an encoder that was trained on
 tried to bring the two nearer uses no label.
 """
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from ..particles.resampling import band_limited
 from ..particles.tilt_stacks import TiltStacks
 from ..protonet import prototype_logits
 from ..randomness import seed_from
-from ..results import Store
+from ..results import Store, digest_of
 from ..shipped import AnyEncoder
 from ..structures import class_keys, registry
 from ..twocovariance import TwoCovariance, two_covariance_logits
@@ -97,14 +96,6 @@ class _Net:
 
     def logits(self, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
         return two_covariance_logits(support[None], queries[None], model=self.space)[0]
-
-
-def digest_of(*tensors: torch.Tensor) -> str:
-    """Sixteen hexadecimal digits that name some tensors."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def fitting_classes(width_nm: float) -> tuple[str, ...]:
