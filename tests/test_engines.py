@@ -26,14 +26,14 @@ from cryo_fewshot.training import Schedule
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO, an optional engine, is missing")
 
 
-def stepped(block, features, dtype=torch.float64, precision="fp32"):
+def stepped(block, features, dtype=torch.float64, precision="fp32", device="cpu"):
     """What a block gives in training, its running statistics, and the gradients of its parameters."""
-    block = copy.deepcopy(block).to(dtype).train()
-    with autocast(features.device, precision):
-        result = block(features.to(dtype))
+    block = copy.deepcopy(block).to(device, dtype).train()
+    with autocast(torch.device(device), precision):
+        result = block(features.to(device, dtype))
     torch.manual_seed(1)
-    result.backward(torch.randn(result.shape, dtype=torch.float64).to(result.dtype))
-    return {
+    result.backward(torch.randn(result.shape, dtype=torch.float64).to(result))
+    found = {
         "result": result.detach(),
         "running_mean": block[1].running_mean,
         "running_var": block[1].running_var,
@@ -42,6 +42,7 @@ def stepped(block, features, dtype=torch.float64, precision="fp32"):
         "norm.weight": block[1].weight.grad,
         "norm.bias": block[1].bias.grad,
     }
+    return {name: value.cpu() for name, value in found.items()}
 
 
 def block_and_layers(in_channels):
@@ -73,9 +74,10 @@ def relative_error(found, expected):
 
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("edge", [8, 17])
-def test_the_memory_saving_block_equals_its_layers(in_channels, edge):
+def test_the_memory_saving_block_equals_its_layers(in_channels, edge, device):
     features = torch.randn(9, in_channels, edge, edge, edge) + 0.3
-    saving, plain = (stepped(block, features) for block in block_and_layers(in_channels))
+    block, layers = block_and_layers(in_channels)
+    saving, plain = stepped(block, features, device=device), stepped(layers, features)
     for name, expected in plain.items():
         torch.testing.assert_close(saving[name], expected, rtol=1e-9, atol=1e-9, msg=name)
 
@@ -109,6 +111,31 @@ def test_pooling_in_training_keeps_bf16():
     encoder = Encoder3D(box=8, n_blocks=1, width=2).train()
     with autocast(torch.device("cpu"), "bf16"):
         assert encoder.blocks(torch.randn(2, 1, 8, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_epoch_does_not_wait_for_the_gpu(tmp_path):
+    laboratory = Laboratory(Store(tmp_path))
+    microscope = Microscope(box=24, binning=2, voxel_size_nm=1.5)
+    schedule = Schedule(n_epochs=1, steps_per_epoch=4)
+    run = EncoderRun(
+        data=SimulatedData(n_per_class=12, microscope=microscope),
+        snr_counts=((0.5, 12),),
+        n_blocks=2,
+        width=8,
+        n_query=3,
+        schedule=schedule,
+    )
+    encoder = Encoder3D(12, 2, 8).to(laboratory.device).train()
+    base = laboratory.volumes(run, "base", run.snr_counts)
+    losses = laboratory._episode_losses(run, encoder, base, epoch=0)
+    next(losses)  # the epoch's episodes go to the device
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for loss in losses:
+            loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_training_in_fp32_and_bf16_is_equally_accurate(tmp_path):
