@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from .dataset import split_classes
-from .experiments import PROFILES, Cell, Profile
+from .experiments import PROFILES, Cell, Profile, profile_named, table_1
 from .paper import NOT_QUOTED, Claim
 from .results import Store
 from .standins import StandIn
 from .studies.variations import Variation
-from .tables import paper_words
+from .tables import paper_words, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io.formats.style.Styler":
@@ -327,16 +327,15 @@ def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
 
 
 def show_profiles(folder_of: Callable[[str], Path]) -> "pd.io.formats.style.Styler":
-    """Every profile, what it stands for, and whether its Table 1 has been run."""
-    rows = [
-        {
-            "Profile": name,
-            "What it is": profile.note,
-            "Table 1": "run" if (folder_of(name) / "tables" / "table1.csv").exists() else "not run",
-        }
-        for name, profile in PROFILES.items()
-        if name != "smoke"
-    ]
+    """Every profile, what it stands for, and how much of its Table 1 has been run."""
+    rows = []
+    for name in PROFILES:
+        if name != "smoke":
+            profile = profile_named(name)
+            cells = table_1(profile)
+            n_run = len(stored_cells(Store(folder_of(name)), cells)[0])
+            words = {0: "not run", len(cells): "run"}.get(n_run, f"{n_run} of {len(cells)} cells run")
+            rows.append({"Profile": name, "What it is": profile.note, "Table 1": words})
     return plain_style(pd.DataFrame(rows)).hide(axis="index")
 
 

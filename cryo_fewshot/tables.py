@@ -12,9 +12,17 @@ from .evaluation import mean_and_interval
 from .experiments import Cell
 from .files import write_atomically
 from .paper import NOT_QUOTED, TABLE_1_CLAIMS, Claim
+from .results import Store
 from .studies.variations import Variation
 
 PAPER_EPISODES = 100
+
+
+def stored_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[Cell], list[dict]]:
+    """Those of the cells whose result is at hand, and their entries."""
+    entries = [store.get(cell.evaluation) for cell in cells]
+    at_hand = [cell for cell, entry in zip(cells, entries, strict=True) if entry is not None]
+    return at_hand, [entry for entry in entries if entry is not None]
 
 
 def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """From the command line as a user types it: one line for bad input, and runs that survive being killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_score
 
-from cryo_fewshot.display import findings
+from cryo_fewshot.display import findings, show_profiles
 from cryo_fewshot.experiments import TABLE_1_METHODS, numbers, profile_named, table_1
 from cryo_fewshot.laboratory import Laboratory
 from cryo_fewshot.results import Store
-from cryo_fewshot.tables import claims_frame, class_frame, precision_frame, tidy_frame
+from cryo_fewshot.tables import claims_frame, class_frame, precision_frame, stored_cells, tidy_frame
 
 COMMAND = [sys.executable, "-m", "cryo_fewshot"]
 
@@ -147,6 +148,17 @@ def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])
     assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims, profile)
     assert len(claims) == 12
+
+
+def test_a_table_that_was_run_in_part_shows_that_part(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted / "smoke" / "evaluation", tmp_path / "evaluation")
+    store, cells = Store(tmp_path), table_1(profile_named("smoke"))
+    store.path(cells[1].evaluation).unlink()
+    at_hand, entries = stored_cells(store, cells)
+    assert at_hand == [cells[0], *cells[2:]]
+    assert len(tidy_frame(at_hand, entries)["method"].unique()) == len(TABLE_1_METHODS)
+    assert stored_cells(Store(tmp_path / "empty"), cells) == ([], [])
+    assert set(show_profiles(lambda name: tmp_path / "empty").data["Table 1"]) == {"not run"}
 
 
 @pytest.mark.parametrize(
