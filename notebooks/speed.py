@@ -47,7 +47,7 @@ if found:
 # What makes the difference, in the order of what it brought on a CPU:
 #
 # - **Memory that is kept.** The C library returns large buffers to the system and asks for them again at every layer;
-#   told to keep them, training takes about half the time.
+#   told to keep them, training takes two thirds of the time, and half where batch normalisation holds whole volumes.
 # - **The first block without its volumes.** What the first convolution makes of a hundred volumes of 40³ is 1.6 GB, and
 #   batch normalisation goes over it many times. But its mean and variance follow from the covariance of the patches of
 #   27 voxels that the convolution sees. So the normalisation goes into the weights while training too, and volumes are
