@@ -51,7 +51,8 @@ if found:
 # - **The first block without its volumes.** What the first convolution makes of a hundred volumes of 40³ is 1.6 GB, and
 #   batch normalisation goes over it many times. But its mean and variance follow from the covariance of the patches of
 #   27 voxels that the convolution sees. So the normalisation goes into the weights while training too, and volumes are
-#   convolved and pooled a few at a time: the same numbers up to rounding, and all of training in a quarter of the memory in fp32.
+#   convolved and pooled a few at a time: the same numbers up to rounding, and training takes a quarter of the memory in
+#   fp32.
 # - **Channels last.** Convolutions read the channels of a voxel side by side.
 # - **bfloat16** where the processor multiplies it natively; weights and optimiser stay in fp32 while training. Pooling
 #   stays in bfloat16 too, where PyTorch on a CPU would go back to fp32: the same bits in less time and memory.
@@ -61,9 +62,9 @@ if found:
 # - **Embedding once.** Episodes are drawn from stored embeddings, and the attention's distances come from scalar
 #   products that are computed for all queries together.
 #
-# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings an eighth to a
-# fifth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the arithmetic,
-# multiplies integers of eight bits: `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`. Stored
+# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings an
+# eighth to a fifth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the
+# arithmetic, multiplies integers of eight bits: `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`. Stored
 # results are always those of PyTorch.
 #
 # ## What rounding changes
