@@ -64,8 +64,8 @@ if found:
 #
 # OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings an
 # eighth to a fifth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the
-# arithmetic, multiplies integers of eight bits: `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`.
-# Stored results are always those of PyTorch.
+# arithmetic, multiplies integers of eight bits:
+# `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`. Stored results are always those of PyTorch.
 #
 # ## What rounding changes
 
