@@ -54,6 +54,7 @@ class EightBitBlock(FoldedBlock):
     features : what it is given, `(n, channels, d, h, w)`, not negative
     """
 
+    @torch.no_grad()
     def __init__(self, block: FoldedBlock, features: torch.Tensor):
         nn.Module.__init__(self)
         self.weight, self.bias = block.weight, nn.Parameter(block.bias.clone())

@@ -62,8 +62,8 @@ if found:
 # - **Embedding once.** Episodes are drawn from stored embeddings, and the attention's distances come from scalar
 #   products that are computed for all queries together.
 #
-# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings an
-# eighth to a fifth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the
+# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings
+# about an eighth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the
 # arithmetic, multiplies integers of eight bits:
 # `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`. Stored results are always those of PyTorch.
 #

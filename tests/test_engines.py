@@ -82,6 +82,15 @@ def test_the_memory_saving_block_equals_its_layers(in_channels, edge, device):
         torch.testing.assert_close(saving[name], expected, rtol=1e-9, atol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_later_blocks_equal_their_layers_bit_for_bit(precision):
+    """In bf16 the forward pass does; the gradient of its BatchNorm is taken in fp32."""
+    features = torch.randn(6, 3, 17, 17, 17)
+    saving, plain = (stepped(block, features, torch.float32, precision) for block in block_and_layers(3))
+    names = plain if precision == "fp32" else ("result", "running_mean", "running_var", "n_batches")
+    assert all(torch.equal(saving[name].float(), plain[name].float()) for name in names)
+
+
 def test_blocks_in_bf16_lose_no_more_than_their_layers_do():
     features = torch.randn(20, 1, 16, 16, 16)
     block, layers = block_and_layers(1)
