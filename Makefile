@@ -8,6 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PUBLISHED := cpu
 JOBS ?= 2
+export PYTHONPATH := $(CURDIR)/notebooks   # the studies of the notebooks
 
 .PHONY: help
 help:  ## this list

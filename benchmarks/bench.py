@@ -42,9 +42,9 @@ def trained_like_encoder(box: int = BOX):
     """An encoder whose batch statistics fit the data, with the weights of its start; and 100 simulated volumes."""
     import torch
 
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
     from cryo_fewshot.encoder import Encoder3D
-    from cryo_fewshot.imaging import Microscope
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+    from cryo_fewshot.simulation.microscope import Microscope
 
     torch.manual_seed(0)
     data = SimulatedData(microscope=Microscope(binning=BOX // box))
@@ -128,11 +128,9 @@ def embed_reference_20() -> dict:
 def _embed(precision: str, n: int, box: int = BOX, engine: str = "torch", eight_bit: bool = False) -> dict:
     import reference
     import torch
+    from engines import EMBED, EightBitEncoder, openvino_installed
 
-    from cryo_fewshot.compute import keep_freed_memory
-    from cryo_fewshot.eightbit import EightBitEncoder
-    from cryo_fewshot.encoder import embed
-    from cryo_fewshot.engines import openvino_installed
+    from cryo_fewshot.device import keep_freed_memory
 
     if engine == "openvino" and not openvino_installed():
         return {"not_run": "OpenVINO is not installed"}
@@ -140,7 +138,7 @@ def _embed(precision: str, n: int, box: int = BOX, engine: str = "torch", eight_
     encoder, volumes = trained_like_encoder(box)
     fast = EightBitEncoder(encoder, volumes[:20]) if eight_bit else encoder
     volumes = volumes[:n]
-    embedded = functools.partial(embed, fast, volumes, precision, engine=engine)
+    embedded = functools.partial(EMBED[engine], fast, volumes, precision)
     result = repeated(embedded, 5, per=n)
     expected, found = reference.embed(plain_copy(encoder), volumes), embedded()
     return result | {"relative_error": float(torch.linalg.norm(found - expected) / torch.linalg.norm(expected))}
@@ -215,7 +213,7 @@ def package_step(precision: str, device: str = "cpu"):
     import torch
     from torch.nn import functional as F
 
-    from cryo_fewshot.compute import autocast
+    from cryo_fewshot.device import autocast
     from cryo_fewshot.encoder import Encoder3D
     from cryo_fewshot.protonet import prototype_logits
 
@@ -236,7 +234,7 @@ def package_step(precision: str, device: str = "cpu"):
 
 
 def _train(precision: str) -> dict:
-    from cryo_fewshot.compute import keep_freed_memory
+    from cryo_fewshot.device import keep_freed_memory
 
     keep_freed_memory()
     return repeated(package_step(precision), 4, per=100)
@@ -277,7 +275,7 @@ def evaluate_package() -> dict:
     import torch
 
     from cryo_fewshot.adaptation import Adaptation, combined_logits
-    from cryo_fewshot.compute import keep_freed_memory
+    from cryo_fewshot.device import keep_freed_memory
     from cryo_fewshot.episodes import sample_episodes
     from cryo_fewshot.evaluation import predict
 
@@ -296,8 +294,8 @@ def evaluate_package() -> dict:
 
 @measurement
 def simulate_package() -> dict:
-    from cryo_fewshot.compute import keep_freed_memory
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
+    from cryo_fewshot.device import keep_freed_memory
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 
     keep_freed_memory()
     data = SimulatedData()
@@ -313,7 +311,7 @@ def _stream(n: int, stub: bool = False) -> dict:
     """
     import torch
 
-    from cryo_fewshot.compute import fast_precision, keep_freed_memory
+    from cryo_fewshot.device import fast_precision, keep_freed_memory
     from cryo_fewshot.encoder import Encoder3D, embed_stream
 
     keep_freed_memory()
@@ -428,7 +426,7 @@ def gpu_embed_bf16() -> dict:
 
 @measurement
 def gpu_simulate_package() -> dict:
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 
     data = SimulatedData()
     names = data.class_names
@@ -440,24 +438,25 @@ def gpu_simulate_package() -> dict:
 
 def _settled_encoder():
     """A trained encoder of the published results where they are at hand, and test volumes for it."""
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
-    from cryo_fewshot.experiments import encoder_run, profile_named, single
-    from cryo_fewshot.laboratory import open_laboratory
+    from cryo_fewshot.reproduction.cells import encoder_run
+    from cryo_fewshot.reproduction.profiles import profile_named, single
+    from cryo_fewshot.reproduction.runner import open_runner
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 
     profile = profile_named("cpu")
-    laboratory, run = open_laboratory("cpu"), encoder_run(profile, single(0.1, profile), 5)
-    if laboratory.store.get(run, with_tensors=True) is not None:
-        return "trained", laboratory.encoder(run), laboratory.volumes(run, "novel", ((0.1, 100),))
+    runner, run = open_runner("cpu"), encoder_run(profile, single(0.1, profile), 5)
+    if runner.store.get(run, with_tensors=True) is not None:
+        return "trained", runner.encoder(run), runner.volumes(run, "novel", ((0.1, 100),))
     data = SimulatedData()
     return "initial", trained_like_encoder()[0], simulate_set(data, {0.1: 40}, data.class_names[10:18])
 
 
 def _shipped_encoder():
     """The encoder that ships, and volumes of classes that it never met."""
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
-    from cryo_fewshot.imaging import Microscope
-    from cryo_fewshot.pretraining import TEST_CLASSES
-    from cryo_fewshot.shipped import load_encoder
+    from cryo_fewshot.recognition.pretraining import TEST_CLASSES
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+    from cryo_fewshot.simulation.microscope import Microscope
+    from cryo_fewshot.weights import load_encoder
 
     data = SimulatedData(microscope=Microscope(binning=2))
     return "shipped", load_encoder()[0], simulate_set(data, {0.1: 100}, TEST_CLASSES)
@@ -470,16 +469,14 @@ def _agreement(settled, precision: str, engine: str = "torch", eight_bit: bool =
     """
     import numpy as np
     import torch
+    from engines import EMBED, EightBitEncoder, openvino_installed
     from torch.nn.functional import normalize
 
-    from cryo_fewshot.dataset import SimulatedData, simulate_set
-    from cryo_fewshot.eightbit import EightBitEncoder
-    from cryo_fewshot.encoder import embed
-    from cryo_fewshot.engines import openvino_installed
     from cryo_fewshot.episodes import sample_episodes
     from cryo_fewshot.evaluation import predict
-    from cryo_fewshot.imaging import Microscope
     from cryo_fewshot.protonet import prototype_logits
+    from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+    from cryo_fewshot.simulation.microscope import Microscope
 
     if engine == "openvino" and not openvino_installed():
         return {"not_run": "OpenVINO is not installed"}
@@ -490,7 +487,7 @@ def _agreement(settled, precision: str, engine: str = "torch", eight_bit: bool =
     if eight_bit:
         data = SimulatedData(microscope=Microscope(binning=BOX // particles.volumes.shape[1]))
         encoder = EightBitEncoder(encoder, simulate_set(data, {0.1: 10}, data.class_names[:10]).volumes)
-    fast = embed(encoder, particles.volumes, precision, engine=engine)
+    fast = EMBED[engine](encoder, particles.volumes, precision)
     error = float(torch.linalg.norm(fast - plain) / torch.linalg.norm(plain))
     if weights == "shipped":  # as its users have them
         plain, fast = normalize(plain, dim=-1), normalize(fast, dim=-1)
@@ -565,7 +562,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(json.dumps(result | {"peak_gb": round(peak, 2)}))
         return
-    from cryo_fewshot.compute import machine
+    from cryo_fewshot.device import machine
     from cryo_fewshot.files import write_atomically
 
     about = machine()

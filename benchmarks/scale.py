@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cryo_fewshot.classification import Settings, classify
-from cryo_fewshot.dataset import SimulatedData, simulate_set
-from cryo_fewshot.imaging import Microscope
-from cryo_fewshot.particles import Particles
-from cryo_fewshot.shipped import load_encoder, save_encoder
+from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.recognition.classify import classify
+from cryo_fewshot.recognition.output import Settings
+from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.weights import load_encoder, save_encoder
 
 CLASSES = ("1OEL", "3KUY", "3UWX")
 RECIPE = SimulatedData(n_per_class=40, microscope=Microscope(binning=2))
@@ -72,7 +73,7 @@ def particles(n: int, recipe: SimulatedData, labelled: bool) -> Particles:
 
 def stub_encoder(path: Path) -> Path:
     """The shipped encoder's card with weights of the smallest network that fits it."""
-    from cryo_fewshot.pooled import PooledEncoder3D
+    from cryo_fewshot.encoder import PooledEncoder3D
 
     encoder, card = load_encoder()
     small = PooledEncoder3D(20, (1, 1, 1, encoder.embedding_dim))

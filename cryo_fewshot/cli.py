@@ -9,7 +9,6 @@ import typer
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
 ProfileOption = Annotated[
     str, typer.Option(help="smoke, quick, cpu, extended or paper; auto takes paper where a GPU is found, else quick")
 ]
@@ -22,13 +21,13 @@ def reproduce(
     minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
 ):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
-    from . import reproduce as pipeline
-    from .laboratory import OutOfTime
+    from .reproduction import pipeline as pipeline
+    from .training import DeadlineReached
 
     try:
         path = pipeline.reproduce(pipeline.default_profile() if profile == "auto" else profile, book, minutes)
         print(f"Done: {path}")
-    except OutOfTime:
+    except DeadlineReached:
         print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
 
 
@@ -41,8 +40,8 @@ def notebook(
     """Run one notebook with new parameters; the result lands beside the book, never over it."""
     from pathlib import Path
 
-    from .book import parse_parameters, run_notebook
-    from .results import results_folder
+    from .reproduction.notebooks import parse_parameters, run_notebook
+    from .reproduction.store import results_folder
 
     folder = Path(output) if output else results_folder("notebooks")
     print(f"Done: {run_notebook(name, parse_parameters(parameters), folder / f'{name}.ipynb')}")
@@ -51,8 +50,8 @@ def notebook(
 @app.command()
 def publish(profile: ProfileOption = "cpu"):
     """Run the notebooks on a profile's stored results into book/notebooks, the published pages."""
-    from .book import REPOSITORY
-    from .reproduce import build_profile_book
+    from .files import REPOSITORY
+    from .reproduction.pipeline import build_profile_book
 
     print(f"Done: {build_profile_book(profile, publish_in=REPOSITORY / 'book' / 'notebooks')}")
 
@@ -60,7 +59,7 @@ def publish(profile: ProfileOption = "cpu"):
 @app.command()
 def book():
     """Build the published book from the executed notebooks in book/notebooks."""
-    from .book import build_book
+    from .reproduction.book import build_book
 
     print(f"Done: {build_book()}")
 
@@ -74,14 +73,15 @@ def pretrain(
     """Train the general encoder on the whole library, measure and calibrate it, and write it with its card."""
     from pathlib import Path
 
-    from .laboratory import OutOfTime
-    from .pretraining import pretrain, shipped_spec
-    from .shipped import SHIPPED
+    from .recognition.model_card import pretrain
+    from .recognition.pretraining import pretrained_spec
+    from .training import DeadlineReached
+    from .weights import PRETRAINED
 
-    path = Path(out) if out else SHIPPED
+    path = Path(out) if out else PRETRAINED
     try:
-        card = pretrain(shipped_spec(epochs), path, minutes)
-    except OutOfTime:
+        card = pretrain(pretrained_spec(epochs), path, minutes)
+    except DeadlineReached:
         print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
         return
     for row in card["expected_accuracy"]:
@@ -102,11 +102,11 @@ def train(
     """Fit an encoder to your own labelled particles; it is kept only where it is better on some that are held out."""
     from pathlib import Path
 
-    from .own_training import train_on_particles
-    from .particles import open_particles
+    from .particles.opening import open_particles
+    from .recognition.finetuning import finetune_on_particles
 
     particles = open_particles(labelled, label_column=label_column or None)
-    accuracies = train_on_particles(
+    accuracies = finetune_on_particles(
         particles, Path(out), Path(encoder) if encoder else None, n_epochs=epochs, seed=seed
     )
     print(f"Held-out particles right: {accuracies[0]:.3f} before, {max(accuracies):.3f} in the encoder that is kept")
@@ -147,9 +147,11 @@ def classify(
 
     from tqdm import tqdm
 
-    from .classification import Settings, classify, embed_shard
     from .errors import UserError
-    from .particles import class_indices, open_particles
+    from .particles.base import class_indices
+    from .particles.opening import open_particles
+    from .recognition.classify import classify, embed_shard
+    from .recognition.output import Settings
 
     if contrast not in ("dark", "bright", "detect"):
         raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
@@ -206,8 +208,8 @@ def doctor():
     """Print what a bug report needs: versions, device, memory, free disk."""
     import shutil
 
-    from .compute import fast_precision, machine
-    from .results import results_folder
+    from .device import fast_precision, machine
+    from .reproduction.store import results_folder
 
     for name, value in machine().items():
         print(f"{name:<12} {value}")

@@ -49,3 +49,17 @@ def mean_and_interval(accuracies: np.ndarray) -> tuple[float, float]:
     accuracies = np.asarray(accuracies, dtype=float)
     spread = accuracies.std(ddof=1) if len(accuracies) > 1 else float("nan")
     return float(accuracies.mean()), float(1.96 * spread / len(accuracies) ** 0.5)
+
+
+def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
+    """Mean of |accuracy - mean probability| over bins of equal width, weighted by their counts (Guo et al. 2017)."""
+    bins = np.minimum((np.asarray(probability) * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, np.asarray(correct, float) - probability, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(bins))
+
+
+def area_under_roc(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Probability that a member scores above an outsider; ties count half."""
+    order = np.sort(outside)
+    below, not_above = (np.searchsorted(order, inside, side=side) for side in ("left", "right"))
+    return float((below + not_above).mean() / (2 * len(outside)))

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Where files lie, and files that are either whole or absent."""
 
 import errno
 import os
@@ -6,6 +6,11 @@ import tempfile
 from pathlib import Path
 
 from .errors import UserError
+
+LIBRARY = Path(__file__).parent / "library"
+"""Structures and the encoder that come with the package."""
+REPOSITORY = Path(__file__).resolve().parent.parent
+"""The checkout, or the folder that the package is installed in."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

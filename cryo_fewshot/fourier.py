@@ -5,6 +5,7 @@ Frequencies are integers, zyx, in Fourier voxels of width 1 / (box edge); the ce
 
 import math
 
+import numpy as np
 import torch
 
 AXES = (1, 2, 3)
@@ -76,3 +77,17 @@ def read_spectrum(grid: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     m = grid.shape[-1]
     place = (k.flip(-1) * _PAD + m // 2) * (2 / (m - 1)) - 1
     return torch.nn.functional.grid_sample(grid, place[None, :, :, None], align_corners=True)[0, ..., 0]
+
+
+def slice_weights(kz: torch.Tensor, kx: torch.Tensor, tilt_angles: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of weights, and of squared weights, with which the tilt images' central slices meet each frequency.
+
+    A slice is one Fourier voxel thick: its weight falls linearly to zero at a distance of one voxel. kz and kx in
+    Fourier voxels, floating, any shape; angles in degrees about y. Where no slice comes near lies the missing wedge.
+    """
+    total, squares = torch.zeros_like(kz), torch.zeros_like(kz)
+    for angle in np.deg2rad(tilt_angles):
+        weight = (1 - (kz * np.cos(angle) - kx * np.sin(angle)).abs()).clamp(min=0)
+        total += weight
+        squares += weight**2
+    return total, squares

@@ -131,3 +131,7 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     device = parameters[0].device
     return history, {name: value.to(device) for name, value in groups["best"].items()}
+
+
+class DeadlineReached(Exception):
+    """The time that was given is over; the same command goes on from here."""

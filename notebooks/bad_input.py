@@ -23,8 +23,9 @@ words = ""  # only what has these words in its description; empty for all
 import tempfile
 from pathlib import Path
 
-from cryo_fewshot.display import plain_style
-from cryo_fewshot.studies.bad_input import all_tried
+from studies.bad_input import all_tried
+
+from cryo_fewshot.reproduction.display import plain_style
 
 with tempfile.TemporaryDirectory() as folder:
     table = all_tried(Path(folder), words)

@@ -29,14 +29,15 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import Markdown
+from studies.bounds import bounds_frame
+from studies.charts import curves_figure
 
-from cryo_fewshot.display import plain_style, protocol_line, provenance_line
-from cryo_fewshot.experiments import numbers, profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.studies.ceiling import bounds_frame
-from cryo_fewshot.studies.plots import curves_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import plain_style, protocol_line, provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 settings = profile_named(profile)
@@ -45,7 +46,7 @@ Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 bounds, entries = bounds_frame(
-    open_laboratory(profile),
+    open_runner(profile),
     settings,
     snrs=numbers("snrs", snrs, float),
     oracle_snrs=numbers("oracle_snrs", oracle_snrs, float),

@@ -26,14 +26,15 @@ seeds = 3  # training seeds per split, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies.charts import claims_figure
+from studies.claims import claim_sentences, claim_values, judged, seed_and_split_spread
 
-from cryo_fewshot.display import protocol_line, provenance_line, show_judged, show_spread
-from cryo_fewshot.experiments import profile_named, repeated_table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.paper import CLAIMS_IN_WORDS, TABLE_1_CLAIMS
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.studies.plots import claims_figure
-from cryo_fewshot.studies.repeats import claim_sentences, claim_values, judged, seed_and_split_spread
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import repeated_table_1
+from cryo_fewshot.reproduction.display import protocol_line, provenance_line, show_judged, show_spread
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS
+from cryo_fewshot.reproduction.runner import open_runner
 
 use_style()
 settings = profile_named(profile)
@@ -44,7 +45,7 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-entries = open_laboratory(profile).run_cells(cells)
+entries = open_runner(profile).run_cells(cells)
 claims = [*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS]
 values = claim_values(cells, entries, claims)
 verdicts = judged(values, claims)

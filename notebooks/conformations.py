@@ -27,22 +27,23 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import Markdown
+from studies.bounds import Oracle, oracle, oracle_accuracy
+from studies.charts import curves_figure
+from studies.transfer import conformations, study_line, variations_frame
 
-from cryo_fewshot.display import provenance_line, study_line
-from cryo_fewshot.experiments import numbers, profile_named
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.pictures import density, gallery_figure, protein_level
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.structures import load_complex
-from cryo_fewshot.studies.ceiling import Oracle, oracle, oracle_accuracy
-from cryo_fewshot.studies.conformations import bent
-from cryo_fewshot.studies.plots import curves_figure
-from cryo_fewshot.studies.variations import conformations
-from cryo_fewshot.tables import mean_over_seeds, variations_frame
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import gallery_figure
+from cryo_fewshot.reproduction.display import provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import mean_over_seeds
+from cryo_fewshot.simulation.conformations import bent
+from cryo_fewshot.simulation.density import mass_density, protein_level
+from cryo_fewshot.simulation.structures import load_complex
 
 use_style()
 settings = profile_named(profile)
-laboratory = open_laboratory(profile)
+runner = open_runner(profile)
 variations = conformations(
     settings,
     complexes=complexes.split(","),
@@ -56,7 +57,7 @@ Markdown(f"**Protocol.** {study_line(variations, settings)}")
 # %% tags=["hide-input"]
 keys = complexes.split(",")
 forms = [(key, angle, *bent(key, angle)) for key in keys for angle in (0, 20, 60)]
-densities = [density(positions, masses, box=40, voxel_size_nm=0.8) for _, _, positions, masses in forms]
+densities = [mass_density(positions, masses, box=40, voxel_size_nm=0.8) for _, _, positions, masses in forms]
 gallery_figure(
     densities,
     [protein_level(volume, form[3].sum(), 0.8) for volume, form in zip(densities, forms, strict=True)],
@@ -68,7 +69,7 @@ gallery_figure(
 # ## Accuracy against the angle
 
 # %% tags=["hide-input"]
-entries = laboratory.run(variation.evaluation for variation in variations)
+entries = runner.run(variation.evaluation for variation in variations)
 frame = variations_frame(variations, entries)
 frame["complex"] = [variation.evaluation.novel_data.class_set for variation in variations]
 frame["angle"] = [variation.evaluation.novel_data.angles_degrees[1] for variation in variations]
@@ -79,7 +80,7 @@ for variation in variations:
     evaluation = variation.evaluation
     if evaluation.encoder.seed == 0:
         data = evaluation.novel_data
-        entries.append(oracle(laboratory, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
+        entries.append(oracle(runner, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
         accuracy, interval = oracle_accuracy(entries[-1]["result"]["scores"], 2)
         bounds.append((data.class_set, data.angles_degrees[1], evaluation.snr, accuracy, interval))
 bounds = pd.DataFrame(bounds, columns=["complex", "angle", "snr", "accuracy", "ci95"])

@@ -22,23 +22,19 @@ store = "extended"  # folder of results
 # %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import Markdown
+from studies.calibration_check import CalibrationCheck, card_digest, halves_text
+from studies.charts import size_figure
+from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text
 
-from cryo_fewshot.calibration import RATES, Calibration
-from cryo_fewshot.display import plain_style
-from cryo_fewshot.plots import training_figure, use_style
-from cryo_fewshot.results import Store, results_folder
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.structures import load_complex
-from cryo_fewshot.studies.calibration_check import CalibrationCheck, card_digest, halves_words
-from cryo_fewshot.studies.encoder_limits import (
-    EncoderLimits,
-    classes_frame,
-    classes_words,
-    conditions_words,
-)
-from cryo_fewshot.studies.plots import size_figure
-from cryo_fewshot.studies.reality import digest_of
-from cryo_fewshot.tables import by_task
+from cryo_fewshot.figures.charts import training_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.recognition.calibration import RATES, Calibration
+from cryo_fewshot.reproduction.display import plain_style
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import by_task
+from cryo_fewshot.simulation.structures import load_complex
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 encoder, card = load_encoder(path or None)
@@ -115,7 +111,7 @@ shots, halves = (entry["result"][part] if entry else [] for part in ("rows", "ha
 worst = [max((row["ece"] for row in part if row["n_shot"] == 1), default=0) for part in (shots, halves)]
 Markdown(
     f"{check.n_tasks} tasks a row; promised: at most {check.false_accept_rate:.0%} false accepts. "
-    f"{halves_words(halves, 1)}, and the rows with one shot lie {'within' if worst[0] <= worst[1] else 'beyond'} that. "
+    f"{halves_text(halves, 1)}, and the rows with one shot lie {'within' if worst[0] <= worst[1] else 'beyond'} that. "
     "So much does another choice of classes change it, and single labelled particles do not tell. "
     f"**From single shots take a probability as right to about {max(worst):.2f}.**"
     if halves
@@ -160,7 +156,7 @@ conditions = by_task(pd.DataFrame(found["conditions"]), "condition", "accuracy")
 plain_style(conditions).format(precision=3) if found else Markdown("**Not run** for this encoder.")
 
 # %% tags=["hide-input"]
-Markdown(conditions_words(found) if found else "")
+Markdown(conditions_text(found) if found else "")
 
 # %% [markdown]
 # ## Which complexes
@@ -173,7 +169,7 @@ if found:
     size_figure(classes_frame(found));
 
 # %% tags=["hide-input"]
-Markdown(classes_words(classes_frame(found)) if found else "")
+Markdown(classes_text(classes_frame(found)) if found else "")
 
 # %% [markdown]
 # ## Where it fails

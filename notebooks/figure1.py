@@ -26,17 +26,19 @@ query = 0  # which of its queries, counted class by class
 from dataclasses import replace
 
 from IPython.display import Markdown
+from studies.views import EpisodeView, sample_volume, view_episode
 
-from cryo_fewshot.display import provenance_line
-from cryo_fewshot.experiments import profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import episode_figure, use_style
-from cryo_fewshot.studies.views import EpisodeView, sample_volume, view_episode
+from cryo_fewshot.figures.charts import episode_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import provenance_line
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import open_runner
 
 use_style()
 cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]
 evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
-entry = view_episode(open_laboratory(profile), EpisodeView(evaluation=evaluation, number=number, query=query))
+entry = view_episode(open_runner(profile), EpisodeView(evaluation=evaluation, number=number, query=query))
 view = entry["result"]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}, query {query}, which is a "

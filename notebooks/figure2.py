@@ -25,12 +25,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML, Markdown
 
-from cryo_fewshot import pictures, plots
-from cryo_fewshot.experiments import numbers, profile_named
-from cryo_fewshot.imaging import draw_acquisition, simulate
-from cryo_fewshot.structures import load_complex
+from cryo_fewshot.figures.style import WIDTH, use_style
+from cryo_fewshot.figures.volumes import isosurface, isosurface_picture, slices_figure, turnable_html
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.simulation.density import mass_density, protein_level
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import draw_acquisition
+from cryo_fewshot.simulation.structures import load_complex
 
-plots.use_style()
+use_style()
 levels = numbers("snrs", snrs, float)
 recipe = profile_named(profile).data
 microscope = recipe.microscope
@@ -56,25 +59,25 @@ Markdown(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Shaded surface of the complex, whole and cut open"}}
 voxel_nm = 0.5
 radius_nm = np.linalg.norm(particle.positions_nm, axis=1).max()
-density = pictures.density(
+density = mass_density(
     particle.positions_nm,
     particle.masses_kda,
     box=2 * int(np.ceil((radius_nm + 2) / voxel_nm)),
     voxel_size_nm=voxel_nm,
     quaternion=acquisition.quaternions[0],
 )
-level = pictures.protein_level(density, particle.mass_kda, voxel_nm)
+level = protein_level(density, particle.mass_kda, voxel_nm)
 near_half_removed = density.copy()
 near_half_removed[len(density) // 2 :] = 0
-figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.3))
-pictures.isosurface_picture(density, level, voxel_nm, f"(a) {class_name}, as the beam sees it", ax=axes[0])
-pictures.isosurface_picture(near_half_removed, level, voxel_nm, "cut through the middle", ax=axes[1]);
+figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
+isosurface_picture(density, level, voxel_nm, f"(a) {class_name}, as the beam sees it", ax=axes[0])
+isosurface_picture(near_half_removed, level, voxel_nm, "cut through the middle", ax=axes[1]);
 
 # %% [markdown]
 # The same surface, to be turned with mouse or finger (in the book; it needs JavaScript):
 
 # %% tags=["hide-input"]
-HTML(pictures.turnable_html(pictures.isosurface(density, level, voxel_nm), f"figure2-{class_name}"))
+HTML(turnable_html(isosurface(density, level, voxel_nm), f"figure2-{class_name}"))
 
 # %% [markdown]
 # ## What the network gets
@@ -89,7 +92,7 @@ HTML(pictures.turnable_html(pictures.isosurface(density, level, voxel_nm), f"fig
 beads = [(particle.positions_nm, particle.masses_kda)]
 volumes = [simulate(beads, seeds, snr, microscope, acquisition=acquisition)[0].numpy() for snr in [None, *levels]]
 titles = ["(b) no noise", *(f"SNR {snr:g}" for snr in levels)]
-pictures.slices_figure(volumes, titles, microscope.voxel_size_nm);
+slices_figure(volumes, titles, microscope.voxel_size_nm);
 
 # %% [markdown]
 # All rows hold the same particle in the same pose and the same noise, which only grows louder downwards: an SNR of

@@ -23,21 +23,22 @@ n_way = 5  # classes of an episode
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
 
-from cryo_fewshot import architecture, plots
 from cryo_fewshot.adaptation import Adaptation
 from cryo_fewshot.encoder import Encoder3D
+from cryo_fewshot.figures.network import architecture_figure, stages_table, trace_adaptation, trace_encoder
+from cryo_fewshot.figures.style import use_style
 
-plots.use_style()
+use_style()
 encoder = Encoder3D(box, n_blocks, width)
-encoder_stages = architecture.trace_encoder(encoder)
-adaptation_stages = architecture.trace_adaptation(Adaptation(encoder.embedding_dim), n_way)
+encoder_stages = trace_encoder(encoder)
+adaptation_stages = trace_adaptation(Adaptation(encoder.embedding_dim), n_way)
 Markdown(
     f"**Protocol.** Input of {box}³ voxels, {n_blocks} blocks of {width} channels, embedding of "
     f"{encoder.embedding_dim} numbers; {n_way}-way episodes, one query at a time."
 )
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "The encoder, and below it the attention"}}
-architecture.architecture_figure(encoder_stages, adaptation_stages, n_way);
+architecture_figure(encoder_stages, adaptation_stages, n_way);
 
 # %% [markdown]
 # **Above,** the encoder. A volume (grey) passes blocks of a convolution, which looks for small 3D patterns, a
@@ -60,10 +61,10 @@ architecture.architecture_figure(encoder_stages, adaptation_stages, n_way);
 # ## Layer by layer
 
 # %% tags=["hide-input"]
-HTML(architecture.stages_table(encoder_stages).to_html(index=False, border=0))
+HTML(stages_table(encoder_stages).to_html(index=False, border=0))
 
 # %% tags=["hide-input"]
-HTML(architecture.stages_table(adaptation_stages).to_html(index=False, border=0))
+HTML(stages_table(adaptation_stages).to_html(index=False, border=0))
 
 # %% [markdown]
 # A multiply-add is one multiplication with one addition, for one volume or one set of points; only convolutions and

@@ -26,28 +26,30 @@ turnable = "noble stand-in"  # average after classification that can be turned: 
 
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
+from studies import averages_figure as figure4
+from studies.averages import average_frame, class_average, planned, true_density
 
-from cryo_fewshot import pictures
-from cryo_fewshot.display import provenance_line
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.experiments import numbers, profile_named, stand_in, table_1, table_4
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.studies import figure4
-from cryo_fewshot.studies.class_averages import average_frame, class_average, planned, true_density
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import isosurface, turnable_html
+from cryo_fewshot.reproduction.cells import surrogate, table_1, table_4
+from cryo_fewshot.reproduction.display import provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.simulation.density import protein_level
 
 use_style()
-settings, laboratory = profile_named(profile), open_laboratory(profile)
+settings, runner = profile_named(profile), open_runner(profile)
 cells = {
     f"SNR {snr:g}": table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE"])[0]
     for snr in numbers("snrs", snrs, float)
 }
-for recipe in (stand_in("noble", settings), stand_in("guo", settings)):
+for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
     cells[recipe.class_set] = table_4(settings, recipe, shots=[n_shot], methods=["ProtoNet-CE"])[0]
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
-entries = {name: [class_average(laboratory, spec) for spec in specs] for name, specs in plans.items()}
+entries = {name: [class_average(runner, spec) for spec in specs] for name, specs in plans.items()}
 words = []
 for name, (spec, *_) in plans.items():
     data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]
@@ -98,8 +100,8 @@ figure4.surfaces_by_set(weighted, voxels, masses);
 
 # %% tags=["hide-input"]
 volume = -weighted[turnable].get("assigned", truths[turnable])  # protein is dark
-level = pictures.protein_level(volume, masses[turnable], voxels[turnable])
-HTML(pictures.turnable_html(pictures.isosurface(volume, level, voxels[turnable]), "figure4-after"))
+level = protein_level(volume, masses[turnable], voxels[turnable])
+HTML(turnable_html(isosurface(volume, level, voxels[turnable]), "figure4-after"))
 
 # %% [markdown]
 # ## How far they can be trusted

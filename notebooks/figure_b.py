@@ -25,19 +25,20 @@ n_examples = 4  # subtomograms to show
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from studies.views import Disagreement, disagreement, sample_volume
 
-from cryo_fewshot.display import protocol_line, provenance_line
-from cryo_fewshot.experiments import profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.pictures import slices_figure
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.studies.views import Disagreement, disagreement, sample_volume
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import slices_figure
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import protocol_line, provenance_line
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import open_runner
 
 use_style()
 settings = profile_named(profile)
 cells = table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE", "baseline"])
 spec = Disagreement(right=cells[0].evaluation, wrong=cells[1].evaluation)
-entry = disagreement(open_laboratory(profile), spec)
+entry = disagreement(open_runner(profile), spec)
 result = entry["result"]
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 

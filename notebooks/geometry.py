@@ -23,18 +23,18 @@ seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies.charts import transfer_figure
+from studies.transfer import TILT_INCREMENTS, TILT_RANGES, study_line, tilt_geometries, transfer_text, variations_frame
 
-from cryo_fewshot.display import provenance_line, study_line, transfer_words
-from cryo_fewshot.experiments import profile_named
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.studies.plots import transfer_figure
-from cryo_fewshot.studies.variations import TILT_INCREMENTS, TILT_RANGES, tilt_geometries
-from cryo_fewshot.tables import mean_over_seeds, variations_frame
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.display import provenance_line
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import mean_over_seeds
 
 use_style()
 settings = profile_named(profile)
-laboratory = open_laboratory(profile)
+runner = open_runner(profile)
 ranges = tilt_geometries(settings, TILT_RANGES, snr=snr, n_shot=n_shot, seeds=range(seeds))
 increments = tilt_geometries(settings, TILT_INCREMENTS, snr=snr, n_shot=n_shot, seeds=range(seeds))
 Markdown(f"**Protocol.** {study_line(ranges, settings)}")
@@ -43,21 +43,21 @@ Markdown(f"**Protocol.** {study_line(ranges, settings)}")
 # ## Tilt range, at an increment of 3 degrees
 
 # %% tags=["hide-input"]
-range_entries = laboratory.run(variation.evaluation for variation in ranges)
+range_entries = runner.run(variation.evaluation for variation in ranges)
 by_range = mean_over_seeds(variations_frame(ranges, range_entries), "trained_on", "tested_on")
 transfer_figure(by_range, "tilt range");
 # %% tags=["hide-input"]
-Markdown(transfer_words(by_range))
+Markdown(transfer_text(by_range))
 
 # %% [markdown]
 # ## Tilt increment, at a range of ±60 degrees
 
 # %% tags=["hide-input"]
-increment_entries = laboratory.run(variation.evaluation for variation in increments)
+increment_entries = runner.run(variation.evaluation for variation in increments)
 by_increment = mean_over_seeds(variations_frame(increments, increment_entries), "trained_on", "tested_on")
 transfer_figure(by_increment, "tilt increment");
 # %% tags=["hide-input"]
-Markdown(transfer_words(by_increment))
+Markdown(transfer_text(by_increment))
 
 # %% [markdown]
 # Accuracies are means over training seeds. The SNR is that of the finished volume, so a wider range or a finer

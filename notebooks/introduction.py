@@ -23,16 +23,18 @@ profile = "quick"  # smoke, quick, cpu or paper
 import pandas as pd
 from IPython.display import Markdown
 
-from cryo_fewshot.display import findings, plain_style, show_claims
-from cryo_fewshot.experiments import profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import accuracy_by_snr, use_style
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.tables import claims_frame, tidy_frame
+from cryo_fewshot.figures.charts import accuracy_by_snr
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import findings, plain_style, show_claims
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 cells = table_1(profile_named(profile))
-entries = open_laboratory(profile).run_cells(cells)
+entries = open_runner(profile).run_cells(cells)
 table = tidy_frame(cells, entries)
 claims = claims_frame(cells, entries)
 Markdown(findings(table, claims, profile_named(profile)))
@@ -51,7 +53,7 @@ show_claims(claims)
 #
 # The paper trains on a hundred fixed volumes of each of ten classes. The encoder that comes with this package simulates
 # every sample afresh, of every complex of the library that is no relative of a test class, averages its features over
-# the box, and is trained for longer. That changes more than any variant of the paper's; {doc}`ladder` takes it apart.
+# the box, and is trained for longer. That changes more than any variant of the paper's; {doc}`ablation` takes it apart.
 
 # %% tags=["hide-input"]
 expected = {(row["snr"], row["n_shot"]): row for row in load_encoder()[1]["expected_accuracy"]}
@@ -80,7 +82,7 @@ plain_style(beside).hide(axis="index")
 # - {doc}`../microscope` explains how a subtomogram is simulated, and what SNR means here.
 # - {doc}`table1` is the paper's main table, regenerated, with every interval; {doc}`claims` judges it over several
 #   splits of the classes, and {doc}`ceiling` says how hard the data are.
-# - {doc}`ladder` goes past the paper step by step, {doc}`open_world` asks what users ask, {doc}`reality` what happens
+# - {doc}`ablation` goes past the paper step by step, {doc}`open_world` asks what users ask, {doc}`reality` what happens
 #   to real particles.
 # - {doc}`../deviations` lists where the paper's text and its released code differ, and what this book does.
 # - {doc}`../reproduce` says how to run all of it, or one table with other settings.

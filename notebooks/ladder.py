@@ -23,29 +23,30 @@ n_shot = "5,1"  # labelled subtomograms per class
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-
-from cryo_fewshot.display import plain_style, protocol_line, provenance_line
-from cryo_fewshot.experiments import numbers, profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.pretraining import shipped_spec
-from cryo_fewshot.studies.heads_compared import INDUCTIVE, TRANSDUCTIVE, heads_frame, heads_words
-from cryo_fewshot.studies.ladder import (
+from studies.ablation import (
+    ablation,
+    ablation_frame,
     aims_table,
     costs_table,
-    gap_words,
-    ladder,
-    ladder_frame,
-    pays_words,
+    gap_text,
+    leave_one_out_frame,
+    leave_one_out_text,
+    pays_text,
     steps_table,
-    taken_back_frame,
-    taken_back_words,
 )
-from cryo_fewshot.studies.plots import ladder_figure
-from cryo_fewshot.tables import by_task
+from studies.charts import ablation_figure
+from studies.head_comparison import INDUCTIVE, TRANSDUCTIVE, heads_frame, heads_text
+
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.recognition.pretraining import pretrained_spec
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import plain_style, protocol_line, provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import by_task
 
 use_style()
-settings, laboratory = profile_named(profile), open_laboratory(profile)
+settings, runner = profile_named(profile), open_runner(profile)
 chosen = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
 cells = table_1(settings, methods=["ProtoNet3D (mix)"], **chosen)
 split_seeds = numbers("splits", splits, int)
@@ -55,8 +56,8 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-frame, entries = ladder_frame(laboratory, settings, splits=split_seeds, **chosen)
-ladder_figure(frame);
+frame, entries = ablation_frame(runner, settings, splits=split_seeds, **chosen)
+ablation_figure(frame);
 
 # %% tags=["hide-input"]
 plain_style(steps_table(frame, "accuracy")).format(precision=3)
@@ -68,18 +69,18 @@ plain_style(steps_table(frame, "accuracy")).format(precision=3)
 plain_style(steps_table(frame, "gain"))
 
 # %% tags=["hide-input"]
-Markdown(pays_words(frame))
+Markdown(pays_text(frame))
 
 # %% [markdown]
 # A change that costs where it is made may pay later. So from *mean over positions* one change at a time is taken back;
 # whether it takes a longer training to pay is asked of *8 times as long*:
 
 # %% tags=["hide-input"]
-back, back_entries = taken_back_frame(laboratory, settings, splits=split_seeds, **chosen)
+back, back_entries = leave_one_out_frame(runner, settings, splits=split_seeds, **chosen)
 plain_style(steps_table(back, "gain"))
 
 # %% tags=["hide-input"]
-Markdown(taken_back_words(back))
+Markdown(leave_one_out_text(back))
 
 # %% [markdown]
 # A minus means that what was taken back pays.
@@ -102,10 +103,10 @@ plain_style(words).hide(axis="index")
 plain_style(aims_table(frame)).format({"aim": "{:.2f}"}).hide(axis="index")
 
 # %% tags=["hide-input"]
-Markdown(gap_words(laboratory, frame, settings))
+Markdown(gap_text(runner, frame, settings))
 
 # %% tags=["hide-input"]
-plain_style(costs_table(laboratory, settings))
+plain_style(costs_table(runner, settings))
 
 # %% [markdown]
 # A head costs nothing beside an embedding; four turns cost four embeddings.
@@ -118,9 +119,9 @@ plain_style(costs_table(laboratory, settings))
 # a tomogram does not keep to that, so they are asked again with the shares of the classes drawn at random.
 
 # %% tags=["hide-input"]
-training = shipped_spec() if profile != "smoke" else ladder(settings)[-1].training
+training = pretrained_spec() if profile != "smoke" else ablation(settings)[-1].training
 heads, head_entries = heads_frame(
-    laboratory, training, [cell.evaluation for cell in cells], INDUCTIVE + TRANSDUCTIVE
+    runner, training, [cell.evaluation for cell in cells], INDUCTIVE + TRANSDUCTIVE
 )
 equal_shares = by_task(heads[heads["balanced"]], "head", "accuracy")
 plain_style(equal_shares).format(precision=3)
@@ -132,7 +133,7 @@ plain_style(equal_shares).format(precision=3)
 plain_style(by_task(heads[~heads["balanced"]], "head", "accuracy")).format(precision=3)
 
 # %% tags=["hide-input"]
-Markdown(heads_words(heads))
+Markdown(heads_text(heads))
 
 # %% [markdown]
 # *Unit length* is the nearest mean of embeddings scaled to length one; *centred* subtracts the training classes' mean

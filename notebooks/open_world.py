@@ -43,21 +43,23 @@ seeds = 3  # training seeds of ProtoNet3D (mix) in the conformations, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies import open_world_tables as tables
+from studies.charts import curves_figure, reliability_figure
+from studies.open_world import OpenWorld, paper_like
+from studies.transfer import conformations
 
-from cryo_fewshot.display import protocol_line, provenance_line
-from cryo_fewshot.experiments import Cell, numbers, profile_named
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import accuracy_by_class, use_style
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.structures import load_complex
-from cryo_fewshot.studies import open_world_tables as tables
-from cryo_fewshot.studies.open_world import OpenWorld, paper_like
-from cryo_fewshot.studies.plots import curves_figure, reliability_figure
-from cryo_fewshot.studies.variations import conformations
+from cryo_fewshot.figures.charts import accuracy_by_class
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import Cell
+from cryo_fewshot.reproduction.display import protocol_line, provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.simulation.structures import load_complex
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 settings = profile_named(profile)
-world = OpenWorld(open_laboratory(profile), *load_encoder())
+world = OpenWorld(open_runner(profile), *load_encoder())
 chosen = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
 cells = [Cell(tables.PAPER_LIKE, paper_like(settings, chosen["snrs"][0], shot)) for shot in chosen["shots"]]
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
@@ -77,7 +79,7 @@ rejection, entries = tables.rejection_frame(world, settings, **chosen)
 tables.show_with_differences(rejection, "strangers", "auroc")
 
 # %% tags=["hide-input"]
-Markdown(tables.rejection_words(rejection, world, settings))
+Markdown(tables.rejection_text(rejection, world, settings))
 
 # %% [markdown]
 # ± is the 95 % half-width over tasks, here and below: it says how well these classes are measured, not how other
@@ -97,7 +99,7 @@ entries += found
 tables.show_with_differences(ways, "tasks", "accuracy")
 
 # %% tags=["hide-input"]
-Markdown(tables.ways_words(ways))
+Markdown(tables.ways_text(ways))
 
 # %% [markdown]
 # ## More labels
@@ -119,7 +121,7 @@ curves_figure(
 );  # fmt: skip
 
 # %% tags=["hide-input"]
-Markdown(tables.shots_words(shots))
+Markdown(tables.shots_text(shots))
 
 # %% [markdown]
 # ## Can the probability be believed?
@@ -133,7 +135,7 @@ entries += found
 reliability_figure(reliability);
 
 # %% tags=["hide-input"]
-Markdown(tables.reliability_words(reliability))
+Markdown(tables.reliability_text(reliability))
 
 # %% [markdown]
 # The calibration was fitted on other classes ({doc}`encoder_card`); where those are harder to tell apart than the
@@ -147,11 +149,11 @@ Markdown(tables.reliability_words(reliability))
 # cannot be compared.
 
 # %% tags=["hide-input"]
-stand_ins, (classes, found) = tables.stand_in_frames(
+stand_ins, (classes, found) = tables.surrogate_frames(
     world, settings, shots=numbers("stand_in_shots", stand_in_shots, int)
 )
 entries += found
-tables.show_stand_ins_at_once(stand_ins)
+tables.show_surrogates_at_once(stand_ins)
 
 # %% [markdown]
 # The encoder was trained on some of these structures. *Relative* is a class of the same family, *calibrated on* one
@@ -160,7 +162,7 @@ tables.show_stand_ins_at_once(stand_ins)
 
 # %% tags=["hide-input"]
 classes["label"] = [f"{row.what}\n({row.met})" for row in classes.itertuples()]
-shown = classes[classes["method"] == tables.SHIPPED["two-covariance"]].drop(columns="class")
+shown = classes[classes["method"] == tables.PRETRAINED["two-covariance"]].drop(columns="class")
 for name in ("noble", "guo"):
     accuracy_by_class(shown[shown["set"] == name].rename(columns={"label": "class"}));
 
@@ -168,7 +170,7 @@ for name in ("noble", "guo"):
 trained = world.card["spec"]["acquisitions"]["snrs"]
 guo_snr = stand_ins.set_index("set")["snr"]["guo"].iloc[0]
 Markdown(
-    f"{tables.stand_in_words(classes)}\n\nThe SNR of Guo et al., {guo_snr:g}, lies "
+    f"{tables.surrogate_text(classes)}\n\nThe SNR of Guo et al., {guo_snr:g}, lies "
     + ("below" if guo_snr < min(trained) else "within")
     + f" what the encoder was trained on ({min(trained):g} to {max(trained):g})."
 )
@@ -201,7 +203,7 @@ curves_figure(
 );  # fmt: skip
 
 # %% tags=["hide-input"]
-Markdown(tables.conformation_words(bent))
+Markdown(tables.conformation_text(bent))
 
 # %% tags=["hide-input"]
 Markdown(f"**Provenance.** {provenance_line(entries)}")

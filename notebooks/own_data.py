@@ -42,16 +42,17 @@ store = "extended"  # folder of results
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from studies.averages import unpacked
+from studies.demonstration import Demonstration, demonstrate
+from studies.real_particles import digest_of
 
-from cryo_fewshot.display import plain_style, provenance_line
-from cryo_fewshot.pictures import gallery_figure, protein_level, slices_figure
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.results import Store, results_folder
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.structures import load_complex
-from cryo_fewshot.studies.class_averages import unpacked
-from cryo_fewshot.studies.demonstration import Demonstration, demonstrate
-from cryo_fewshot.studies.reality import digest_of
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
+from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.simulation.density import protein_level
+from cryo_fewshot.simulation.structures import load_complex
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 encoder, card = load_encoder()
@@ -172,8 +173,8 @@ if averages:
 #
 # ```python
 # from pathlib import Path
-# from cryo_fewshot.classification import Settings, classify
-# from cryo_fewshot.particles import open_particles
+# from cryo_fewshot.recognition.classify import Settings, classify
+# from cryo_fewshot.particles.base import open_particles
 #
 # outcome = classify(open_particles("labelled.star"), open_particles("particles.star"), Path("run1"),
 #                    settings=Settings(false_accept_rate=0.01), say=print)

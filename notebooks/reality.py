@@ -26,18 +26,18 @@ store = "extended"  # folder of results
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies import real_particles_tables as tables
+from studies.averages import unpacked
+from studies.demonstration import demonstrate_real
+from studies.real_particles import digest_of, real_particles
 
-from cryo_fewshot.display import plain_style, provenance_line
-from cryo_fewshot.imaging import Microscope
-from cryo_fewshot.particles import open_particles
-from cryo_fewshot.pictures import slices_figure
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.results import Store, results_folder
-from cryo_fewshot.shipped import load_encoder
-from cryo_fewshot.studies import reality_tables as tables
-from cryo_fewshot.studies.class_averages import unpacked
-from cryo_fewshot.studies.demonstration import demonstrate_real
-from cryo_fewshot.studies.reality import digest_of, real_particles
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import slices_figure
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.weights import load_encoder
 
 use_style()
 encoder, card = load_encoder()
@@ -65,7 +65,7 @@ def table(write, entry):
     return plain_style(write(entry)).hide(axis="index") if entry else missing
 
 
-words(tables.protocol_words, study)
+words(tables.protocol_text, study)
 
 # %% [markdown]
 # ## The fault: a CTF left in twice
@@ -76,7 +76,7 @@ words(tables.protocol_words, study)
 # one.
 
 # %% tags=["hide-input"]
-words(tables.cause_words, study)
+words(tables.cause_text, study)
 
 # %% tags=["hide-input"]
 if study:
@@ -104,7 +104,7 @@ if study and study["result"]["average"]:
     slices_figure([unpacked(study["result"]["average"]["density"])], ["average"], 2.0);
 
 # %% tags=["hide-input"]
-words(tables.average_words, study)
+words(tables.average_text, study)
 
 # %% [markdown]
 # ## Simulated support: does a ribosome find its family?
@@ -127,7 +127,7 @@ words(tables.average_words, study)
 table(tables.tried_frame, study)
 
 # %% tags=["hide-input"]
-words(tables.tried_words, study)
+words(tables.tried_text, study)
 
 # %% [markdown]
 # ## Real support, and two controls
@@ -138,13 +138,13 @@ words(tables.tried_words, study)
 # particle but no shape. Five of each are labelled.
 
 # %% tags=["hide-input"]
-words(tables.support_words, study)
+words(tables.support_text, study)
 
 # %% tags=["hide-input"]
 table(tables.twins_frame, study)
 
 # %% tags=["hide-input"]
-words(tables.twins_words, study)
+words(tables.twins_text, study)
 
 # %% [markdown]
 # ## The command itself
@@ -160,13 +160,13 @@ print("\n".join(run["result"]["printed"]) if run else "not run")
 table(tables.confusion_frame, run)
 
 # %% tags=["hide-input"]
-words(tables.run_words, run)
+words(tables.run_text, run)
 
 # %% [markdown]
 # ## What follows
 
 # %% tags=["hide-input"]
-words(tables.follow_words, study)
+words(tables.follow_text, study)
 
 # %% tags=["hide-input"]
 Markdown(f"**Provenance.** {provenance_line(entries)}") if entries else missing

@@ -25,16 +25,16 @@ seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies.charts import curves_figure
+from studies.speed import speed_frame
+from studies.transfer import study_line, training_ways, variations_frame
 
-from cryo_fewshot.display import plain_style, provenance_line, study_line
-from cryo_fewshot.experiments import numbers, profile_named
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import use_style
-from cryo_fewshot.results import results_folder
-from cryo_fewshot.speed import speed_frame
-from cryo_fewshot.studies.plots import curves_figure
-from cryo_fewshot.studies.variations import training_ways
-from cryo_fewshot.tables import mean_over_seeds, variations_frame
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.store import results_folder
+from cryo_fewshot.reproduction.tables import mean_over_seeds
 
 use_style()
 settings = profile_named(profile)
@@ -48,7 +48,7 @@ variations = training_ways(
 Markdown(f"**Protocol.** {study_line(variations, settings)}")
 
 # %% tags=["hide-input"]
-entries = open_laboratory(profile).run(variation.evaluation for variation in variations)
+entries = open_runner(profile).run(variation.evaluation for variation in variations)
 frame = mean_over_seeds(variations_frame(variations, entries), "trained_on", "n_shot", "snr")
 shown = frame.assign(shown=[f"{row.accuracy:.3f} ± {row.error:.3f}" for row in frame.itertuples()])
 shown = shown.pivot(index="trained_on", columns=["n_shot", "snr"], values="shown").loc[frame["trained_on"].unique()]

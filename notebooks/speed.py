@@ -20,15 +20,16 @@ machine = ""  # part of a file's name in results/bench; empty for the first
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies.speed import agreement_frame, show_agreement, show_speed, speed_frame, speed_text
 
-from cryo_fewshot.plots import speed_figure, use_style
-from cryo_fewshot.results import results_folder
-from cryo_fewshot.speed import agreement_frame, show_agreement, show_speed, speed_frame, speed_words
+from cryo_fewshot.figures.charts import speed_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.store import results_folder
 
 use_style()
 found = sorted(path for path in results_folder("bench").glob("*.json") if machine in path.name)
 speed = speed_frame(found[0]) if found else None
-Markdown(speed_words(found[0]) if found else "**Not measured.** `make bench` writes what this page shows.")
+Markdown(speed_text(found[0]) if found else "**Not measured.** `make bench` writes what this page shows.")
 
 # %% tags=["hide-input"]
 show_speed(speed) if found else None
@@ -62,7 +63,7 @@ if found:
 # - **Embedding once.** Episodes are drawn from stored embeddings, and the attention's distances come from scalar
 #   products that are computed for all queries together.
 #
-# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `embed(..., engine="auto")`), brings
+# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `benchmarks/engines.py`), brings
 # about an eighth more in bfloat16 and rounds less. It is fastest when the second block, which holds most of the
 # arithmetic, multiplies integers of eight bits:
 # `embed(EightBitEncoder(encoder, some_volumes), ..., engine="openvino")`. Stored results are always those of PyTorch.

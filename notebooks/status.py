@@ -20,10 +20,11 @@ profile = "quick"  # smoke, quick, cpu or paper
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.display import show_evaluations, show_profiles, show_trainings, training_histories
-from cryo_fewshot.experiments import PROFILES
-from cryo_fewshot.plots import training_figure, use_style
-from cryo_fewshot.results import Store, results_folder
+from cryo_fewshot.figures.charts import training_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.display import show_evaluations, show_profiles, show_trainings, training_histories
+from cryo_fewshot.reproduction.profiles import PROFILES
+from cryo_fewshot.reproduction.store import Store, results_folder
 
 use_style()
 store = Store(results_folder(profile))

@@ -21,10 +21,12 @@ class_set = "paper22"  # paper22, noble, guo, extra or library (all of them)
 import numpy as np
 from IPython.display import HTML, Markdown
 
-from cryo_fewshot import pictures, plots
-from cryo_fewshot.structures import class_keys, load_complex, registry
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.figures.volumes import gallery_figure
+from cryo_fewshot.simulation.density import mass_density, protein_level, upright
+from cryo_fewshot.simulation.structures import class_keys, load_complex, registry
 
-plots.use_style()
+use_style()
 table = registry().loc[list(class_keys(class_set))].sort_values("mass_kda", ascending=False)
 fidelities = table["fidelity"].replace("", "unspecified").value_counts()
 Markdown(
@@ -36,20 +38,20 @@ Markdown(
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Shaded surfaces of the complexes on one scale, largest mass first"}}
 voxel_nm = 0.5
 complexes = [load_complex(key) for key in table.index]
-turned = [pictures.upright(entry.positions_nm, entry.masses_kda) for entry in complexes]
+turned = [upright(entry.positions_nm, entry.masses_kda) for entry in complexes]
 box = 2 * int(np.ceil((max(np.abs(positions).max() for positions in turned) + 1.2) / voxel_nm))
 densities = [
-    pictures.density(positions, entry.masses_kda, box=box, voxel_size_nm=voxel_nm)
+    mass_density(positions, entry.masses_kda, box=box, voxel_size_nm=voxel_nm)
     for positions, entry in zip(turned, complexes, strict=True)
 ]
 levels = [
-    pictures.protein_level(density, entry.mass_kda, voxel_nm)
+    protein_level(density, entry.mass_kda, voxel_nm)
     for density, entry in zip(densities, complexes, strict=True)
 ]
 titles = [f"{entry.key}, {entry.mass_kda:.0f} kDa\n{entry.fidelity}" for entry in complexes]
 inks = {"exact": "#00664b", "homologue": "#00568a", "substitute": "#9a4300"}
 colours = [inks.get(entry.fidelity, "black") for entry in complexes]
-pictures.gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
+gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
 
 # %% [markdown]
 # All complexes on one scale, largest mass first, each with its longest axis upright and tipped towards the reader.

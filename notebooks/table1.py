@@ -26,13 +26,21 @@ train_seed = 0  # initial weights and training episodes
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.display import protocol_line, provenance_line, show_accuracies, show_claims, training_seconds
-from cryo_fewshot.experiments import numbers, profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.paper import TABLE_1_CLAIMS
-from cryo_fewshot.plots import accuracy_by_snr, use_style
-from cryo_fewshot.results import Store, results_folder
-from cryo_fewshot.tables import claims_frame, stored_cells, tidy_frame
+from cryo_fewshot.figures.charts import accuracy_by_snr
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import (
+    protocol_line,
+    provenance_line,
+    show_accuracies,
+    show_claims,
+    training_seconds,
+)
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
 
 use_style()
 settings = profile_named(profile)
@@ -48,8 +56,8 @@ cells = table_1(
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
-laboratory = open_laboratory(profile)
-entries = laboratory.run_cells(cells)
+runner = open_runner(profile)
+entries = runner.run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table, TABLE_1_CLAIMS)
 
@@ -94,7 +102,7 @@ show_accuracies(tidy_frame(full_size, full_entries), TABLE_1_CLAIMS) if full_siz
 Markdown(f"**Provenance.** {provenance_line(full_entries)}" if full_size else "")
 
 # %% tags=["hide-input"]
-minutes = training_seconds(laboratory.store, cells) / 60
+minutes = training_seconds(runner.store, cells) / 60
 Markdown(f"**Provenance.** {provenance_line(entries)} Training took {minutes:.1f} minutes in all.")
 
 # %% tags=["nbval-check-output", "hide-cell"]

@@ -27,10 +27,17 @@ train_seed = 0  # initial weights and training episodes
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.display import protocol_line, provenance_line, show_accuracies, show_differences, sum_of_distances
-from cryo_fewshot.experiments import numbers, profile_named, table_2
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.tables import differences_frame, tidy_frame
+from cryo_fewshot.reproduction.cells import table_2
+from cryo_fewshot.reproduction.display import (
+    protocol_line,
+    provenance_line,
+    show_accuracies,
+    show_differences,
+    sum_of_distances,
+)
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
 settings = profile_named(profile)
 cells = table_2(
@@ -45,7 +52,7 @@ cells = table_2(
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
-entries = open_laboratory(profile).run_cells(cells)
+entries = open_runner(profile).run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table)
 

@@ -27,11 +27,13 @@ train_seed = 0  # initial weights and training episodes
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from cryo_fewshot.display import mixing, protocol_line, provenance_line, show_accuracies, show_differences
-from cryo_fewshot.experiments import numbers, profile_named, table_3
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import accuracy_by_snr, use_style
-from cryo_fewshot.tables import differences_frame, tidy_frame
+from cryo_fewshot.figures.charts import accuracy_by_snr
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_3
+from cryo_fewshot.reproduction.display import mixing, protocol_line, provenance_line, show_accuracies, show_differences
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
 use_style()
 settings = profile_named(profile)
@@ -47,7 +49,7 @@ cells = table_3(
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
-entries = open_laboratory(profile).run_cells(cells)
+entries = open_runner(profile).run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table)
 

@@ -31,16 +31,17 @@ train_seed = 0  # initial weights and training episodes
 import pandas as pd
 from IPython.display import Markdown
 
-from cryo_fewshot.display import protocol_line, provenance_line, show_real_data, show_stand_ins
-from cryo_fewshot.experiments import numbers, profile_named, stand_in, table_4
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.paper import quoted_real
-from cryo_fewshot.readers import measured_data
-from cryo_fewshot.tables import tidy_frame
+from cryo_fewshot.particles.labelled import measured_data
+from cryo_fewshot.reproduction.cells import surrogate, table_4
+from cryo_fewshot.reproduction.display import protocol_line, provenance_line, show_real_data, show_surrogates
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.quoted import quoted_real
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import tidy_frame
 
 settings = profile_named(profile)
 paths = {"noble": noble_path, "guo": guo_path}
-data = {name: stand_in(name, settings) for name in paths}
+data = {name: surrogate(name, settings) for name in paths}
 for name, path in paths.items():
     if path:
         recipe = data[name]
@@ -62,8 +63,8 @@ protocols = [f"**Protocol, {data[name].class_set}.** {protocol_line(cells[name],
 Markdown("\n\n".join(protocols))
 
 # %% tags=["hide-input"]
-laboratory = open_laboratory(profile)
-entries = {name: laboratory.run_cells(cells[name]) for name in cells}
+runner = open_runner(profile)
+entries = {name: runner.run_cells(cells[name]) for name in cells}
 table = pd.concat([tidy_frame(cells[name], entries[name]) for name in cells], ignore_index=True)
 show_real_data(table)
 
@@ -80,7 +81,7 @@ show_real_data(table)
 # ## What stands for what
 
 # %% tags=["hide-input"]
-show_stand_ins({name: stand_in(name, settings) for name in paths}, split_seed)
+show_surrogates({name: surrogate(name, settings) for name in paths}, split_seed)
 
 # %% tags=["hide-input"]
 Markdown(f"**Provenance.** {provenance_line([entry for part in entries.values() for entry in part])}")

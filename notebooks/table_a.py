@@ -27,11 +27,13 @@ train_seed = 0  # initial weights and training episodes
 import numpy as np
 from IPython.display import Markdown
 
-from cryo_fewshot.display import class_words, protocol_line, provenance_line, show_precision
-from cryo_fewshot.experiments import numbers, profile_named, table_1
-from cryo_fewshot.laboratory import open_laboratory
-from cryo_fewshot.plots import accuracy_by_class, confusion_figure, use_style
-from cryo_fewshot.tables import class_frame, precision_frame
+from cryo_fewshot.figures.charts import accuracy_by_class, confusion_figure
+from cryo_fewshot.figures.style import use_style
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import class_text, protocol_line, provenance_line, show_precision
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.tables import class_frame, precision_frame
 
 use_style()
 settings = profile_named(profile)
@@ -42,7 +44,7 @@ cells = table_1(
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
-entries = open_laboratory(profile).run_cells(cells)
+entries = open_runner(profile).run_cells(cells)
 table = precision_frame(cells, entries)
 show_precision(table)
 
@@ -57,7 +59,7 @@ shown = classes[(classes["method"] == "ProtoNet-CE") & (classes["snr"] == shown_
 accuracy_by_class(shown);
 
 # %% tags=["hide-input"]
-Markdown(class_words(shown))
+Markdown(class_text(shown))
 
 # %% [markdown]
 # ## Who is taken for whom

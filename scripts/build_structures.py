@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cryo_fewshot.coordinates import max_diameter_nm, read_atoms, read_map, to_beads
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import write_atomically
+from cryo_fewshot.simulation.pdb import max_diameter_nm, read_atoms, read_map, to_beads
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COLUMNS = ["key", "file", "assembly", "name", "mass_kda", "family", "stands_for", "fidelity", "set"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cryo_fewshot.dataset import split_classes
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.subtomograms import split_classes
 
 LABELS = np.repeat(np.arange(6), 25)
 SIZE = {"n_way": 4, "n_shot": 5, "n_query": 15}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.dataset import SimulatedData, simulate_set
 from cryo_fewshot.encoder import Encoder3D, embed
 from cryo_fewshot.episodes import sample_episodes
-from cryo_fewshot.imaging import Microscope
-from cryo_fewshot.shipped import load_encoder
+from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.weights import load_encoder
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 RESULTS = Path(__file__).resolve().parents[1] / "results"

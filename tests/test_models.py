@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from cryo_fewshot.adaptation import Adaptation, adapted_logits, combined_logits
+from cryo_fewshot.baseline import baseline_logits
 from cryo_fewshot.encoder import Encoder3D, FoldedEncoder, embed, embed_stream
 from cryo_fewshot.episodes import sample_episodes
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
-from cryo_fewshot.finetune import finetuned_logits
 from cryo_fewshot.protonet import prototype_logits, prototypes, squared_distances
 
 LABELS = np.repeat(np.arange(7), 20)
@@ -123,7 +123,7 @@ def test_an_encoder_that_returns_the_label_scores_one(n_shot):
         projected = model.project(LABEL_AS_EMBEDDING)
     for embeddings, head in (
         (LABEL_AS_EMBEDDING, prototype_logits),
-        (LABEL_AS_EMBEDDING, finetuned_logits),
+        (LABEL_AS_EMBEDDING, baseline_logits),
         (projected, partial(combined_logits, model)),
     ):
         assert (correct_counts(predict(embeddings, tasks, head)) == 50).all()
@@ -190,8 +190,8 @@ def test_an_unknown_variant_is_refused():
 
 def test_the_finetuned_layer_of_an_episode_does_not_depend_on_other_episodes():
     support, queries = random_episode()
-    together = finetuned_logits(support, queries)
-    alone = torch.cat([finetuned_logits(support[i : i + 1], queries[i : i + 1]) for i in range(3)])
+    together = baseline_logits(support, queries)
+    alone = torch.cat([baseline_logits(support[i : i + 1], queries[i : i + 1]) for i in range(3)])
     assert torch.allclose(together, alone, atol=1e-4)
 
 

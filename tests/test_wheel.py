@@ -19,7 +19,7 @@ def test_the_wheel_holds_what_the_package_needs(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        f"import cryo_fewshot.structures as s; assert s.__file__.startswith(r'{tmp_path / 'site'}'); "
+        f"import cryo_fewshot.simulation.structures as s; assert s.__file__.startswith(r'{tmp_path / 'site'}'); "
         "print(len([s.load_complex(key) for key in s.class_keys('paper22')]))"
     )
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, r'{tmp_path / 'site'}'); {code}"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import Particles, Source
+from .base import Particles, Source
 from .mrc import SUFFIXES, is_mrc, open_mrc
-from .particle_files import ParticleFiles, file_groups
+from .mrc_particles import ParticleFiles, file_groups
 from .star import numbers, read_star_blocks, table_with, texts
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")

@@ -66,7 +66,7 @@ def band_limited(volumes: torch.Tensor) -> torch.Tensor:
     return volumes / volumes.flatten(1).std(dim=1, correction=0).clamp(min=1e-12)[:, None, None, None]
 
 
-def wedge_turns(volumes: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+def wedge_rotations(volumes: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn volumes `(n, b, b, b)` by 180 degrees about axes that keep the missing wedge; turns `(n,)` 0 to 3.
 
     0 leaves a volume as it is; 1 turns about y, the tilt axis, which keeps every wedge; 2 about z, the beam, and 3

@@ -18,7 +18,7 @@ import torch
 
 from ..errors import UserError
 from .mrc import WRITE_AGAIN, checked_values, open_mrc
-from .particle_files import ParticleFiles
+from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
 from .star import read_star_blocks, texts
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from . import Particles
+from .base import Particles
 from .listings import column_labels
 from .mrc import SUFFIXES, checked_values, is_mrc, open_mrc
 from .star import numbers, read_star_blocks, table_with

@@ -1,0 +1,1 @@
+"""Subtomogram averaging: poses, averages, resolution."""

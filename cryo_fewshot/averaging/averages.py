@@ -1,0 +1,258 @@
+"""Subtomogram averaging of one class: averages of particles in their poses, of two halves, and their resolution.
+
+No pose and no template is given: `alignment` finds the poses, against references made of the particles themselves.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ..errors import UserError
+from ..fourier import cropped, distances, half_space, padded_spectrum, places, read_spectrum, slice_weights, soft_mask
+from .alignment import (
+    Particles,
+    Poses,
+    Search,
+    TiltSeries,
+    align_particles,
+    check_particles,
+    matrices_zyx,
+    rotation_grid,
+)
+
+
+@dataclass(frozen=True)
+class Average:
+    """A density and how well each frequency of it is known.
+
+    density : `(b, b, b)` float32; coverage : `(b, b, b)` float32, frequency zero at b // 2: the sum over particles of
+    the squared weight with which their tilt series sampled the frequency.
+    """
+
+    density: torch.Tensor
+    coverage: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Result of `refine`.
+
+    average : of all particles; half_maps : two Averages, poses found independently, then laid onto each other;
+    poses : of all particles, in the frame of the average; halves : `(n,)` 0 or 1; frequencies_per_nm, fsc : Fourier
+    shell correlation of the masked half maps; history : per iteration, mean score and resolution at 0.143 in nm.
+    """
+
+    average: Average
+    half_maps: tuple[Average, Average]
+    poses: Poses
+    halves: np.ndarray
+    frequencies_per_nm: np.ndarray
+    fsc: np.ndarray
+    history: tuple[dict[str, float], ...]
+
+    @property
+    def resolutions_nm(self) -> dict[float, float]:
+        """Resolution in nm at the thresholds 0.143 and 0.5."""
+        return {threshold: resolution(self.fsc, self.frequencies_per_nm, threshold) for threshold in (0.143, 0.5)}
+
+
+def average(
+    volumes: torch.Tensor, poses: Poses, tilt_series: TiltSeries, mask_radius_nm: float | None = None
+) -> Average:
+    """Mean of the particles, each moved back by its pose, at every frequency over those that sampled it.
+
+    A(q) = sum_i w_i(q) P_i(q) / (sum_i w_i(q)^2 + 0.1), with P_i the transform of particle i turned back and w_i the
+    weight of its tilt series there: the least-squares density, its floor a tenth of one particle.
+
+    Parameters
+    ----------
+    volumes : `(n, b, b, b)` float32
+    poses : of the n particles
+    tilt_series : its angles and the width of the box of `volumes`
+    mask_radius_nm : of the soft sphere that cuts out each particle; None for 0.4 of the box
+    """
+    check_particles(volumes)
+    box, width, device = volumes.shape[-1], tilt_series.width_nm, volumes.device
+    mask = soft_mask(volumes[0], width, mask_radius_nm)
+    k = torch.cat([torch.zeros(1, 3), half_space(box // 2 - 1)]).to(device)
+    all_k = torch.fft.fftfreq(box, 1 / box, device=device)
+    full_k = torch.stack(torch.meshgrid(all_k, all_k, all_k[: box // 2 + 1], indexing="ij"), dim=-1)
+    total = torch.zeros(len(k), dtype=torch.complex64, device=device)
+    weights = torch.zeros(len(k), device=device)
+    matrices = matrices_zyx(poses.quaternions).to(device)
+    shifts = torch.as_tensor(poses.shifts_nm, dtype=torch.float32, device=device)
+    for volume, matrix, shift in zip(volumes, matrices, shifts, strict=True):
+        angle = full_k @ shift * (2 * math.pi / width)
+        centred = torch.fft.irfftn(torch.fft.rfftn(volume) * torch.polar(torch.ones_like(angle), angle), s=(box,) * 3)
+        turned = k @ matrix.T  # where the particle holds the frequency k of the density
+        values = read_spectrum(padded_spectrum(centred * mask), turned[None])[:, 0]
+        weight = slice_weights(turned[:, 0], turned[:, 2], tilt_series.tilt_angles)[0].clamp(max=1)
+        total += torch.complex(*values) * weight
+        weights += weight.square()
+    spectrum = torch.zeros(box**3, dtype=torch.complex64, device=device)
+    coverage = torch.zeros(box**3, device=device)
+    spectrum[places(-k, box)], spectrum[places(k, box)] = (total / (weights + 0.1)).conj(), total / (weights + 0.1)
+    coverage[places(-k, box)], coverage[places(k, box)] = weights, weights
+    density = torch.fft.fftshift(torch.fft.ifftn(spectrum.view(box, box, box)).real)
+    return Average(density.contiguous(), torch.fft.fftshift(coverage.view(box, box, box)))
+
+
+def refine(
+    volumes: torch.Tensor,
+    tilt_series: TiltSeries,
+    seed: int,
+    search: Search | None = None,
+    n_iterations: int = 4,
+    n_starts: int = 3,
+    progress: Callable[[dict[str, float]], object] = lambda record: None,
+) -> Refined:
+    """Average one class from particles alone: no pose and no template is given.
+
+    The particles are split into two halves that never meet in a reference. Each half starts from one of its own
+    particles (the best of `n_starts` draws after two coarse rounds), then is aligned to its own average, filtered by
+    the FSC of the halves (a Wiener filter), `n_iterations` times. Same seed, CPU and number of threads: same bits.
+
+    Parameters
+    ----------
+    volumes : `(n, b, b, b)` float32 particles of one class, n at least 8
+    tilt_series : its angles and the width of the box of `volumes`
+    seed : of the split into halves and of the particles to start from
+    progress : called after each iteration with its entry of the history
+
+    Raises
+    ------
+    UserError : too few particles, boxes that are not cubic, voxels that are not finite
+    """
+    search = search or Search()
+    check_particles(volumes)
+    if len(volumes) < 8:
+        raise UserError(f"{len(volumes)} particles: averaging two halves needs at least 8")
+    if n_iterations < 1 or n_starts < 1:
+        raise UserError(f"n_iterations={n_iterations}, n_starts={n_starts}: give at least 1 of each")
+    rng = np.random.default_rng(seed)
+    halves = np.zeros(len(volumes), dtype=np.int64)
+    halves[rng.permutation(len(volumes))[len(volumes) // 2 :]] = 1
+    small = cropped(volumes, 2 * math.ceil(1.3 * tilt_series.width_nm / search.low_pass_nm))
+    width, grid = tilt_series.width_nm, rotation_grid(search.grid_degrees)
+    members = [torch.as_tensor(np.flatnonzero(halves == side)) for side in (0, 1)]
+    sides = [small[indices] for indices in members]
+    particles = [Particles(side, tilt_series, search) for side in sides]
+    references = [_start(side, p, tilt_series, search, n_starts, rng) for side, p in zip(sides, particles, strict=True)]
+    fsc, turn = _compared(references, tilt_series, search)
+    history = []
+    for iteration in range(n_iterations):
+        filtered = [_filtered(reference, fsc[1]) for reference in references]
+        poses = [align_particles(p, r, search, grid) for p, r in zip(particles, filtered, strict=True)]
+        references = [average(v, p, tilt_series).density for v, p in zip(sides, poses, strict=True)]
+        fsc, turn = _compared(references, tilt_series, search)
+        score = float(np.concatenate([p.scores for p in poses]).mean())
+        history.append({"iteration": iteration + 1, "score": score, "resolution_nm": resolution(fsc[1], fsc[0])})
+        progress(history[-1])
+    poses[1] = _composed(poses[1], turn)
+    both = _merged(poses, halves)
+    maps = tuple(average(volumes[members[side]], poses[side], tilt_series) for side in (0, 1))
+    frequencies, fsc = shell_correlation(maps[0].density, maps[1].density, width / volumes.shape[-1])
+    return Refined(average(volumes, both, tilt_series), maps, both, halves, frequencies, fsc, tuple(history))
+
+
+def laid_onto(
+    reference: torch.Tensor, density: torch.Tensor, tilt_series: TiltSeries, search: Search | None = None
+) -> tuple[torch.Tensor, Poses]:
+    """A density turned and shifted onto a reference, both `(b, b, b)` of the tilt series' width; and its pose there."""
+    search = search or Search()
+    check_particles(density[None], reference)
+    complete = TiltSeries(np.arange(-90.0, 91.0), tilt_series.width_nm)
+    masked = density * soft_mask(density, tilt_series.width_nm, search.mask_radius_nm)
+    moving = Particles(masked[None], complete, search, whiten=False)
+    pose = align_particles(moving, reference, search, rotation_grid(search.grid_degrees))
+    return average(density[None], pose, complete).density, pose
+
+
+def shell_correlation(
+    a: torch.Tensor, b: torch.Tensor, voxel_size_nm: float, mask_radius_nm: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies per nm and Fourier shell correlation `(box // 2 + 1,)` of two densities under a soft sphere.
+
+    The correlation is that of torch-fourier-shell-correlation; shell 0 is 1 by definition. `mask_radius_nm` None for
+    0.4 of the box.
+    """
+    from torch_fourier_shell_correlation import fourier_shell_correlation
+
+    check_particles(a[None], b)
+    box = len(a)
+    mask = soft_mask(a, box * voxel_size_nm, mask_radius_nm)
+    fsc = fourier_shell_correlation(a * mask, b * mask)
+    return np.arange(len(fsc)) / (box * voxel_size_nm), fsc.double().cpu().numpy()
+
+
+def resolution(fsc: np.ndarray, frequencies_per_nm: np.ndarray, threshold: float = 0.143) -> float:
+    """Resolution in nm where the FSC first falls below the threshold, between shells by linear interpolation.
+
+    inf where it is below from the first shell on; NaN where it never falls below: finer than the box can tell.
+    0.143 is the criterion for half maps (Rosenthal and Henderson 2003).
+    """
+    below = np.flatnonzero(np.asarray(fsc)[1:] < threshold) + 1
+    if len(below) == 0:
+        return math.nan
+    i = below[0]
+    if i == 1:
+        return math.inf
+    share = (fsc[i - 1] - threshold) / (fsc[i - 1] - fsc[i])
+    return float(1 / (frequencies_per_nm[i - 1] + share * (frequencies_per_nm[i] - frequencies_per_nm[i - 1])))
+
+
+def _start(volumes, particles, tilt_series, search, n_starts, rng) -> torch.Tensor:
+    """Reference of one half from its own particles: they are centred on their mean, then one is the first reference."""
+    n, upright = len(volumes), np.array([[0.0, 0.0, 0.0, 1.0]])
+    centred = Poses(upright.repeat(n, axis=0), np.zeros((n, 3)))
+    for _ in range(2):
+        blob = average(volumes, centred, tilt_series).density
+        centred = align_particles(particles, blob, search, upright, local=False)
+    coarse = replace(search, grid_degrees=max(20.0, search.grid_degrees))
+    grid = rotation_grid(coarse.grid_degrees)
+    best, best_score = None, -math.inf
+    for i in rng.permutation(n)[:n_starts]:
+        one = Poses(upright, centred.shifts_nm[i : i + 1])
+        reference = average(volumes[i : i + 1], one, tilt_series).density
+        for _ in range(2):
+            poses = align_particles(particles, reference, coarse, grid, local=False)
+            reference = average(volumes, poses, tilt_series).density
+        if poses.scores.mean() > best_score:
+            best, best_score = reference, poses.scores.mean()
+    return best
+
+
+def _compared(
+    references: list[torch.Tensor], tilt_series: TiltSeries, search: Search
+) -> tuple[tuple[np.ndarray, np.ndarray], Poses]:
+    """Frequencies and FSC of two densities after the second is laid onto the first, and its pose in that frame."""
+    first, second = references
+    laid, pose = laid_onto(first, second, tilt_series, search)
+    return shell_correlation(first, laid, tilt_series.width_nm / len(first)), pose
+
+
+def _composed(poses: Poses, turn: Poses) -> Poses:
+    """Poses in the frame in which the old reference itself has the single pose `turn`."""
+    rotations = Rotation.from_quat(poses.quaternions)
+    shifts_nm = poses.shifts_nm + rotations.apply(turn.shifts_nm[0, ::-1])[:, ::-1]
+    return Poses((rotations * Rotation.from_quat(turn.quaternions[0])).as_quat(), shifts_nm, poses.scores)
+
+
+def _merged(poses: list[Poses], halves: np.ndarray) -> Poses:
+    order = np.argsort(np.argsort(halves, kind="stable"))
+    return Poses(*(np.concatenate(parts)[order] for parts in zip(*map(_parts, poses), strict=True)))
+
+
+def _parts(poses: Poses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return poses.quaternions, poses.shifts_nm, poses.scores
+
+
+def _filtered(density: torch.Tensor, shells: np.ndarray) -> torch.Tensor:
+    """The density with each Fourier shell times the FSC there (its Wiener filter), at least 0.05."""
+    weights = torch.as_tensor(shells.clip(0.05, 1), dtype=torch.float32, device=density.device)
+    shell = torch.fft.ifftshift(distances(len(density))).round().long().clamp(max=len(shells) - 1).to(density.device)
+    return torch.fft.ifftn(torch.fft.fftn(density) * weights[shell]).real

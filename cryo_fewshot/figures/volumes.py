@@ -1,0 +1,233 @@
+"""Pictures of volumes: isosurfaces, slices, galleries. Needs the extra [book]; the core never imports this module."""
+
+from collections.abc import Sequence
+from itertools import count
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from scipy.ndimage import binary_erosion, map_coordinates
+
+from ..errors import UserError
+from .style import WIDTH
+
+
+def isosurface_picture(
+    density: np.ndarray, level: float, voxel_size_nm: float, title: str = "", ax: Axes | None = None
+) -> Figure:
+    """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
+
+    Parameters
+    ----------
+    density : `(d, h, w)` zyx; what is above the level is solid
+    level : in the unit of the density
+    voxel_size_nm : edge of a voxel, for the scale bar of 5 or 10 nm
+    ax : where to draw; default a new figure
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2))
+    height, width = density.shape[1:]
+    extent = _extent(height, width, voxel_size_nm)
+    ax.imshow(
+        _shaded(density, level), origin="lower", interpolation="antialiased", interpolation_stage="rgba", extent=extent
+    )
+    _bare(ax)
+    _scale_bar(ax, height, width, voxel_size_nm)
+    if title:
+        ax.set_title(title)
+    return ax.figure
+
+
+def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: str = "", max_triangles: int = 12_000):
+    """Isosurface that the reader can turn, coloured by distance from the centre: a plotly figure with one Mesh3d.
+
+    Parameters
+    ----------
+    density : `(d, h, w)` zyx
+    level : in the unit of the density
+    voxel_size_nm : edge of a voxel; the axes are in nm from the centre (voxel n // 2)
+    max_triangles : the mesh is made on a coarser grid until it has no more; 12,000 are some 200 kB of HTML
+    """
+    import plotly.graph_objects as go
+    from skimage.measure import marching_cubes
+
+    if not density.min() < level < density.max():
+        raise UserError(f"level {level:g} is outside the density's range: nothing to draw")
+    for step in count(1):
+        vertices, faces, _, _ = marching_cubes(density, level, step_size=step)
+        if len(faces) <= max_triangles:
+            break
+    z, y, x = ((vertices - np.array(density.shape) // 2) * voxel_size_nm).astype(np.float32).T
+    index = np.uint16 if len(vertices) < 2**16 else np.uint32
+    i, j, k = faces.astype(index).T
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    nearest, farthest = (edge * voxel_size_nm for edge in _surface_radii(density, level))
+    mesh = go.Mesh3d(
+        x=x,
+        y=y,
+        z=z,
+        i=i,
+        j=j,
+        k=k,
+        intensity=radius,
+        cmin=nearest,
+        cmax=farthest,
+        colorscale="Viridis",
+        showscale=False,
+        hovertemplate="%{intensity:.1f} nm from the centre<extra></extra>",
+        lighting={"ambient": 0.45, "diffuse": 0.8, "specular": 0.1, "roughness": 0.8},
+        lightposition={"x": -2000, "y": 3000, "z": 5000},
+    )
+    axis = {"showbackground": False, "gridcolor": "#dddddd", "zeroline": False, "nticks": 6}
+    figure = go.Figure(mesh)
+    figure.update_layout(
+        title={"text": title, "x": 0.5},
+        height=420,
+        margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
+        paper_bgcolor="white",
+        scene={
+            **{f"{name}axis": {**axis, "title": {"text": f"{name} (nm)"}} for name in "xyz"},
+            "aspectmode": "data",
+            "camera": {"eye": {"x": 1.1, "y": 1.1, "z": 1.7}, "up": {"x": 0, "y": 1, "z": 0}},
+        },
+    )
+    return figure
+
+
+def turnable_html(figure, name: str) -> str:
+    """HTML of a plotly figure without plotly itself, which the book puts beside its pages.
+
+    `name` becomes the id of the element: the same figure gives the same bytes.
+    """
+    return figure.to_html(
+        include_plotlyjs=False,
+        full_html=False,
+        div_id=name,
+        config={"displayModeBar": False, "scrollZoom": False, "responsive": True},
+    )
+
+
+def slices_figure(
+    volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float, n_slices: int = 5
+) -> Figure:
+    """One row of xy slices per volume, on one grey scale.
+
+    Parameters
+    ----------
+    volumes : each `(d, h, w)` zyx, of one shape, standardised to mean 0 and variance 1
+    titles : one per row
+    voxel_size_nm : edge of a voxel, for the scale bar of 10 nm and the heights z from the centre
+    n_slices : evenly spaced over the middle half of the box
+    """
+    volumes = [np.asarray(volume) for volume in volumes]
+    depth, height, width = volumes[0].shape
+    chosen = np.unique(np.round(depth // 2 + np.linspace(-0.25, 0.25, n_slices) * depth).astype(int))
+    if n_slices == 1:
+        chosen = np.array([depth // 2])
+    low, high = np.percentile([volume[chosen] for volume in volumes], [0.5, 99.5])
+    placed = {"origin": "lower", "interpolation": "nearest", "extent": _extent(height, width, voxel_size_nm)}
+    edge = (WIDTH - 0.35) / len(chosen)
+    figure, axes = plt.subplots(len(volumes), len(chosen), figsize=(WIDTH, len(volumes) * edge + 0.3), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for row, volume, title in zip(axes, volumes, titles, strict=True):
+        for ax, index in zip(row, chosen, strict=True):
+            ax.imshow(volume[index], cmap="gray", vmin=low, vmax=high, **placed)
+            _bare(ax)
+        row[0].text(
+            -0.1, 0.5, title, transform=row[0].transAxes, rotation=90, ha="center", va="center", linespacing=1.3
+        )
+    for ax, index in zip(axes[0], chosen, strict=True):
+        ax.set_title(f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0"))
+    _scale_bar(axes[0, -1], height, width, voxel_size_nm)
+    return figure
+
+
+def gallery_figure(
+    densities: Sequence[np.ndarray],
+    levels: Sequence[float],
+    titles: Sequence[str],
+    voxel_size_nm: float,
+    n_columns: int = 5,
+    title_colours: Sequence[str] | None = None,
+) -> Figure:
+    """Isosurface pictures as small multiples on one scale.
+
+    Parameters
+    ----------
+    densities, levels, titles : one per complex; densities `(d, h, w)` zyx of one shape
+    voxel_size_nm : edge of a voxel
+    title_colours : one per complex; default black
+    """
+    n_rows = -(-len(densities) // n_columns)
+    edge = WIDTH / n_columns
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, n_rows * (edge + 0.42)), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for i, (ax, volume, level, title) in enumerate(zip(axes.flat, densities, levels, titles, strict=False)):
+        isosurface_picture(volume, level, voxel_size_nm, ax=ax)
+        ax.set_title(title, fontsize=9, color=title_colours[i] if title_colours else "black")
+        if i < len(densities) - 1:
+            for artist in [*ax.lines, *ax.texts]:  # one scale bar is enough
+                artist.remove()
+    return figure
+
+
+def _shaded(density: np.ndarray, level: float, per_voxel: int = 3) -> np.ndarray:
+    """`(h, w, 4)` RGBA in 0 to 1 of the first surface that a ray from above (high z) meets."""
+    density = density.astype(np.float32)
+    depth, height, width = density.shape
+    y, x = np.meshgrid(
+        (np.arange(height * per_voxel) + 0.5) / per_voxel - 0.5,
+        (np.arange(width * per_voxel) + 0.5) / per_voxel - 0.5,
+        indexing="ij",
+    )
+    planes = np.stack([map_coordinates(plane, [y, x], order=1, mode="nearest") for plane in density[::-1]])
+    solid = planes > level
+    hit = solid.any(axis=0)
+    first = np.maximum(solid.argmax(axis=0), 1)
+    inside, outside = (np.take_along_axis(planes, at[None], axis=0)[0] for at in (first, first - 1))
+    share = np.clip((level - outside) / np.where(inside > outside, inside - outside, 1), 0, 1)
+    # Rays that miss pass the surface most closely where the density along them peaks: for a smooth outline.
+    z = depth - 1 - np.where(hit, first - 1 + share, planes.argmax(axis=0))
+    slope = np.stack([map_coordinates(part, [z, y, x], order=1, mode="nearest") for part in np.gradient(density)])
+    steepness = np.maximum(np.linalg.norm(slope, axis=0), 1e-12)
+    cover = np.where(hit, 1, np.clip(1 + (planes.max(axis=0) - level) * per_voxel / steepness, 0, 1))
+    light = np.array([0.75, 0.5, -0.45]) / np.linalg.norm([0.75, 0.5, -0.45])  # zyx: from the upper left, behind you
+    lambert = np.clip(np.tensordot(light, -slope / steepness, axes=1), 0, 1)
+    centre = np.array([depth, height, width]) // 2
+    radius = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    low, high = _surface_radii(density, level)
+    colour = plt.get_cmap("viridis")((radius - low) / (high - low))[..., :3]
+    return np.dstack([np.clip(colour * (0.42 + 0.66 * lambert)[..., None], 0, 1), cover])
+
+
+def _surface_radii(density: np.ndarray, level: float) -> tuple[float, float]:
+    """Least and largest distance of the surface from the centre, voxels: the ends of the colour scale."""
+    solid = density > level
+    places = np.argwhere(solid & ~binary_erosion(solid)) - np.array(density.shape) // 2
+    radius = np.linalg.norm(places, axis=1) if len(places) else np.zeros(1)
+    return float(radius.min()), float(radius.max()) + 0.5
+
+
+def _extent(height: int, width: int, voxel_size_nm: float) -> tuple[float, float, float, float]:
+    left, bottom = (-(n // 2) - 0.5 for n in (width, height))
+    return tuple(edge * voxel_size_nm for edge in (left, left + width, bottom, bottom + height))
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _scale_bar(ax: Axes, height: int, width: int, voxel_size_nm: float) -> None:
+    left, right, bottom, top = _extent(height, width, voxel_size_nm)
+    length = 10 if right - left >= 24 else 5
+    x, y = right - 0.1 * (right - left), bottom + 0.08 * (top - bottom)
+    rim = [withStroke(linewidth=3, foreground="white")]
+    ax.plot([x - length, x], [y, y], color="black", linewidth=2.5, solid_capstyle="butt", path_effects=rim)
+    above = y + 0.02 * (top - bottom)
+    words = {"ha": "center", "va": "bottom", "fontsize": 9, "path_effects": rim}
+    ax.text(x - length / 2, above, f"{length} nm", **words)

@@ -1,0 +1,132 @@
+"""Particles of any kind of file, read in pieces: what a classifier streams over."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .mrc_particles import ParticleFiles
+from .resampling import checked_sizes, resample
+
+
+class Source(Protocol):
+    """What can read particle i; plain data that travels to worker processes."""
+
+    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
+        """A function: i -> volume `(n, n, n)` and its voxel size in nm, or UserError; it may keep a file open.
+
+        voxel_size_nm : nm, detail finer than this is not needed
+        """
+
+    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
+        """Index and a key that is equal for two particles that are the same piece of the same file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Particles:
+    """n particles that are read in pieces, in constant memory; holds no open file and is cheap to pickle.
+
+    names : what to call each in messages and tables
+    source : reads one of them
+    voxel_size_nm, box : nm and voxels, of the files (of their largest group)
+    labels : class of each particle where the input says so, else None
+    table : every column of the input's table as text, in order; None for folders and npz
+    blocks, block_name : the input's other STAR blocks, and which of them `table` is
+    dark_protein : whether protein is dark in the files, as given or as detected; None where neither
+    mirror : whether z is turned, which changes handedness
+    notes : what was found and assumed, one line each, to be told to the user
+    """
+
+    names: Sequence[str]
+    source: Source
+    voxel_size_nm: float
+    box: int
+    labels: list[str] | None = None
+    table: object | None = None
+    blocks: dict = field(default_factory=dict)
+    block_name: str = "particles"
+    dark_protein: bool | None = None
+    mirror: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(
+        self,
+        indices: Sequence[int],
+        box: int = 20,
+        voxel_size_nm: float = 2.0,
+        dark_protein: bool | None = None,
+    ) -> tuple[torch.Tensor, dict[int, str]]:
+        """Read some particles into one box and voxel size, protein dark.
+
+        Parameters
+        ----------
+        indices : which, in the order of the result
+        box, voxel_size_nm : voxels and nm of the result; where a file shows less, the rest is its mean
+        dark_protein : whether protein is dark in the files; where it is not they are inverted. Default: as detected,
+            or True where that could not be told
+
+        Returns
+        -------
+        `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one line for
+        each particle that cannot be used: its volume is all zeros.
+        """
+        checked_sizes(box, voxel_size_nm=voxel_size_nm)
+        if dark_protein is None:
+            dark_protein = self.dark_protein is not False
+        volumes = torch.zeros(len(indices), box, box, box)
+        rejected = {}
+        volume_of = self.source.opened(voxel_size_nm)
+        for row, i in enumerate(map(int, indices)):
+            try:
+                volume, nm = volume_of(i)
+                volume = volume if dark_protein else -volume
+                volumes[row] = resample(volume, nm, box, voxel_size_nm, self.names[i], self.mirror)
+            except UserError as error:
+                rejected[i] = str(error)
+        return volumes, rejected
+
+    def without_table(self) -> "Particles":
+        """The same particles for a worker that only reads: a table of a million rows stays at home."""
+        return replace(self, table=None, blocks={})
+
+
+def class_indices(particles: Particles, path: object = "support") -> dict[str, list[int]]:
+    """Indices of each class by name, numbers in their order; raises UserError for no labels or one class only."""
+    if particles.labels is None:
+        remedy = "give label_column (--label-column), or a folder with one sub-folder per class"
+        raise UserError(f"{path}: says of no particle which class it is; {remedy}")
+    classes: dict[str, list[int]] = {name: [] for name in sorted(set(particles.labels), key=in_number_order)}
+    for i, label in enumerate(particles.labels):
+        classes[label].append(i)
+    if len(classes) < 2:
+        only = f"one class only ({next(iter(classes))}, {len(particles)} particles)"
+        raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
+    return classes
+
+
+def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
+    """Pairs (index in support, index in query) of particles that are the same piece of the same file."""
+    known: dict[tuple, list[int]] = {}
+    for i, key in support.source.identities(range(len(support))):
+        known.setdefault(key, []).append(i)
+    alike = range(len(query))
+    if isinstance(getattr(query.source, "files", query.source), ParticleFiles):
+        # A file is only looked for on disk where its name is a support file's: a query may have a million.
+        last_names = {_last_name(name) for name in support.names}
+        alike = [i for i in alike if _last_name(query.names[i]) in last_names]
+    return [(s, q) for q, key in query.source.identities(alike) for s in known.get(key, [])]
+
+
+def in_number_order(text: str) -> tuple:
+    """Key that sorts 9 before 10, and numbers before words."""
+    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+
+
+def _last_name(name: str) -> str:
+    return name.rpartition("/")[2].rpartition("@")[2]

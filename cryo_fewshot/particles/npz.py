@@ -1,0 +1,126 @@
+"""Particles in a numpy archive, without unpickling anything."""
+
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .base import Particles
+from .mrc import checked_values
+
+LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
+
+
+@dataclass(frozen=True)
+class ArchivedVolumes:
+    """Array `volumes` of an npz: mapped where it lies as it is, unpacked where it is compressed.
+
+    offset : bytes from the start of the file, None where it is compressed; order : C or F, as numpy stores it
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: str
+    order: str
+    offset: int | None
+    voxel_size_nm: float
+
+    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
+        """As in `particles.Source`."""
+        try:
+            if self.offset is None:
+                volumes = _unpacked(self.path, self.path.stat().st_mtime_ns)
+            else:
+                volumes = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        except Exception as error:  # as in open_npz
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.path}: can no longer be read ({reason}); write it again") from error
+        remedy = "remove it or cut it anew"
+        return lambda i: (checked_values(volumes[i], f"{self.path}[{i}]", remedy), self.voxel_size_nm)
+
+    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
+        """As in `particles.Source`."""
+        path = str(self.path.resolve())
+        return ((i, (path, i)) for i in indices)
+
+
+def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
+    """Particles of an npz with `volumes` `(n, b, b, b)`, and if need be `labels` `(n,)` and `voxel_size_nm`."""
+    again = "write it with numpy.savez(path, volumes=..., labels=..., voxel_size_nm=...)"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("labels", "voxel_size_nm") if name in archive}
+        shape, dtype, order, offset = _layout(path)
+    except KeyError:
+        raise UserError(f"{path}: no array volumes in it; {again}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
+    except Exception as error:  # what zipfile, zlib and numpy raise for a damaged archive has no common class
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a whole npz of plain arrays ({reason}); {again}") from error
+    if len(shape) != 4 or len(set(shape[1:])) != 1 or not all(shape):
+        raise UserError(f"{path}: volumes of shape {shape}; {again}, volumes of shape (n, box, box, box)")
+    if dtype.kind not in "iuf":
+        raise UserError(f"{path}: volumes are {dtype}, not real numbers; {again}")
+    nm = file_voxel_size_nm or _single(arrays.get("voxel_size_nm"), path)
+    n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if offset is None and n_bytes > LARGEST_COMPRESSED:
+        size = f"{n_bytes / 1e9:.1f} GB compressed, which cannot be read in parts"
+        raise UserError(f"{path}: {size}; write it with numpy.savez")
+    labels = arrays.get("labels")
+    if labels is not None and labels.shape != (shape[0],):
+        raise UserError(f"{path}: labels of shape {labels.shape} for {shape[0]} volumes; give one each")
+    source = ArchivedVolumes(path, shape, dtype.str, order, offset, nm)
+    return Particles(
+        names=[f"{path.name}[{i}]" for i in range(shape[0])],
+        source=source,
+        voxel_size_nm=nm,
+        box=shape[1],
+        labels=None if labels is None else [str(label) for label in labels],
+    )
+
+
+def _layout(path: Path) -> tuple[tuple[int, ...], np.dtype, str, int | None]:
+    """Shape, type and order of the array `volumes`, and where its bytes start; KeyError where there is none."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("volumes.npy")
+        with archive.open(member) as stream:
+            shape, fortran, dtype = _npy_header(stream)
+    if dtype.hasobject:
+        raise ValueError("volumes are Python objects, which would have to be unpickled")
+    offset = None
+    if member.compress_type == zipfile.ZIP_STORED:
+        with open(path, "rb") as file:
+            file.seek(member.header_offset + 26)
+            lengths = np.frombuffer(file.read(4), "<u2")  # of the name and the extra field that lie before the data
+            file.seek(member.header_offset + 30 + int(lengths.sum()))
+            _npy_header(file)
+            offset = file.tell()
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if offset + size > path.stat().st_size or size > member.file_size:
+                raise ValueError(f"{size} bytes of volumes expected, the file ends before")
+    return shape, dtype, "F" if fortran else "C", offset
+
+
+def _npy_header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(path: Path, modified: int) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["volumes"]
+
+
+def _single(voxel_size_nm: np.ndarray | None, path: Path) -> float:
+    if voxel_size_nm is None:
+        raise UserError(f"{path}: states no voxel_size_nm; give file_voxel_size_nm (--voxel-size-nm) or store it")
+    if voxel_size_nm.size != 1 or voxel_size_nm.dtype.kind not in "iuf" or not 0 < voxel_size_nm.item() < np.inf:
+        raise UserError(f"{path}: voxel_size_nm {voxel_size_nm!s:.40}; store one positive length in nm")
+    return float(voxel_size_nm.item())

@@ -1,0 +1,115 @@
+"""Which reader opens a file or folder, and what it says about contrast."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .base import Particles
+from .mrc import SUFFIXES
+from .resampling import checked_sizes, looks_dark
+
+KINDS = "a STAR file, a folder of .mrc files, an .npz archive, or a tomogram with coordinates"
+CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
+
+
+def open_particles(
+    path: str | Path,
+    *,
+    tomogram: str | Path | None = None,
+    coordinates: str | Path | None = None,
+    label_column: str | None = None,
+    file_voxel_size_nm: float | None = None,
+    dark_protein: bool | None = None,
+    mirror: bool = False,
+    root: str | Path | None = None,
+    tomograms_star: str | Path | None = None,
+    box_nm: float = 40.0,
+    coordinate_voxel_size_nm: float | None = None,
+    pad_edges: bool = False,
+) -> Particles:
+    """Open particles of any kind; nothing but tables, headers and a few particles is read yet.
+
+    Parameters
+    ----------
+    path : a STAR file (RELION 3, 4, 5, WarpTools), a folder of MRC files or with one such folder per class, an npz
+        archive (volumes, and if need be labels and voxel_size_nm), an MRC file or stack of volumes, a tomogram (MRC or
+        OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`) or the json of a copick project
+    tomogram : of the coordinates: a file, or a folder with one for each rlnTomoName; of a copick project: its type and
+        voxel size in angstrom, as in wbp@10.0
+    coordinates : STAR or csv, see `tomograms.read_coordinates`
+    label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
+        has several values
+    file_voxel_size_nm : nm, of the files, whatever headers and STAR file say
+    dark_protein : whether protein is dark in the files; detected by default, see `notes`
+    mirror : turn z, for tomograms of the other handedness
+    root : folder that the names in a STAR file are relative to, where that is not the STAR file's or one above it
+    tomograms_star : tilt geometry of 2D stacks; by default tomograms.star beside the particles or above
+    box_nm : nm, edge of the boxes that are cut from a tomogram
+    coordinate_voxel_size_nm : nm, unit of the coordinates where it is not the tomogram's voxel
+    pad_edges : fill boxes that reach out of the tomogram with their mean; by default those particles are rejected
+
+    Raises
+    ------
+    UserError
+        The input as a whole cannot be read, or contradicts itself.
+    """
+    from .listings import open_folder, open_stack, open_star
+
+    sizes_nm = {"file_voxel_size_nm": file_voxel_size_nm, "coordinate_voxel_size_nm": coordinate_voxel_size_nm}
+    checked_sizes(4, box_nm=box_nm, **sizes_nm)
+    path, root = Path(path), Path(root) if root is not None else None
+    if root is not None and not root.is_dir():
+        raise UserError(f"root={root}: no such folder; give the one that the names in {path.name} are relative to")
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; give {KINDS}")
+    if path.suffix == ".json" or coordinates is not None or tomogram is not None:
+        from .tomograms import open_tomogram
+
+        particles = open_tomogram(
+            path,
+            tomogram=tomogram,
+            coordinates=coordinates,
+            label_column=label_column,
+            file_voxel_size_nm=file_voxel_size_nm,
+            box_nm=box_nm,
+            coordinate_voxel_size_nm=coordinate_voxel_size_nm,
+            pad_edges=pad_edges,
+        )
+    elif path.suffix.lower() == ".star":
+        particles = open_star(path, label_column, file_voxel_size_nm, root, tomograms_star)
+    elif path.suffix.lower() == ".npz":
+        from .npz import open_npz
+
+        particles = open_npz(path, file_voxel_size_nm)
+    elif path.is_dir() and path.suffix.lower() != ".zarr":
+        particles = open_folder(path, file_voxel_size_nm)
+    elif path.suffix.lower() in SUFFIXES:
+        particles = open_stack(path, file_voxel_size_nm)
+    else:
+        raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
+    sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
+    particles = replace(particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes))
+    return _with_contrast(particles, path, dark_protein)
+
+
+def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:
+    words = {True: "dark", False: "bright"}
+    count = min(CONTRAST_SAMPLE, len(particles))
+    sample = np.unique(np.linspace(0, len(particles) - 1, count).astype(int))
+    nm = max(particles.voxel_size_nm, particles.box * particles.voxel_size_nm / 20)
+    volumes, rejected = particles.read(sample, 20, nm, dark_protein=True)
+    seen = looks_dark(volumes[[i not in rejected for i in sample.tolist()]])
+    looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
+    if dark_protein is None:
+        opposite = seen is False  # also of dark, which is assumed where nothing is seen
+        other = f"give dark_protein={opposite} (--contrast {words[opposite]})"
+        assumed = f"{path}: {looks}, and is taken as that; if it is not, {other}"
+        unclear = f"{path}: contrast cannot be told, protein is taken as dark; if it is bright, {other}"
+        note, dark_protein = (unclear if seen is None else assumed), seen
+    elif seen is None or seen == dark_protein:
+        note = f"{path}: protein is {words[dark_protein]}, as given"
+    else:
+        note = f"{path}: {looks} but dark_protein={dark_protein} was given and is used"
+    return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))

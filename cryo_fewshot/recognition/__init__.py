@@ -1,0 +1,1 @@
+"""Recognition: from a few labelled particles to classes, probabilities and rejection."""

@@ -1,0 +1,179 @@
+"""Embeddings of particles, computed once: chunks on disk that survive being killed and serve every later support.
+
+A chunk is a file of its own, written whole. So a run goes on where it stopped, and several machines with one disk can
+each make a share of the chunks; the result is the same, bit for bit, as that of one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from ..encoder import embed
+from ..errors import UserError
+from ..files import write_atomically
+from ..particles.base import Particles
+from ..particles.resampling import band_limited, wedge_rotations
+from ..weights import AnyEncoder
+
+CHUNK = 1024
+"""Particles per file. Part of what names the cache: a chunk's bits do not depend on how many there are."""
+_FILES_LOOKED_AT = 256
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings of n particles, of length 1, in a folder of chunks; see `embed_particles`."""
+
+    folder: Path
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, str]]]:
+        """Indices `(m,)`, embeddings `(m, dim)` float32, NaN where rejected, and the reasons by index; in order."""
+        for number in range(n_chunks(self.n)):
+            found = _read(self.folder / f"{number:06d}.safetensors")
+            if found is None:
+                raise UserError(f"{self.folder}: chunk {number} is missing or damaged; run all shards, then again")
+            yield np.arange(number * CHUNK, min(self.n, (number + 1) * CHUNK)), *found
+
+    def all(self) -> tuple[torch.Tensor, dict[int, str]]:
+        """All embeddings in memory, for a support set."""
+        parts, rejected = [], {}
+        for _, embeddings, reasons in self.chunks():
+            parts.append(embeddings)
+            rejected |= reasons
+        return torch.cat(parts), rejected
+
+
+def n_chunks(n: int) -> int:
+    """Files that n particles make."""
+    return -(-n // CHUNK)
+
+
+def embed_particles(
+    particles: Particles,
+    encoder: AnyEncoder,
+    card: dict,
+    cache: Path,
+    *,
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
+    n_workers: int = 0,
+    turns: int = 1,
+    shard: tuple[int, int] = (1, 1),
+    progress: Callable[[int], object] = lambda n: None,
+) -> Embedded:
+    """Read and embed what is not in the cache yet.
+
+    Parameters
+    ----------
+    encoder, card : of `shipped.load_encoder`; the card says box, voxel size and contrast
+    cache : folder of all caches; this one's folder in it is named by the particles and the encoder
+    n_workers : processes that read files; 0 reads in this one
+    turns : see `unit_embeddings`
+    shard : (i, n): of every n chunks the i-th, counted from 1
+    progress : called with the number of particles of each chunk that is done, or was done before
+    """
+    folder = cache / _digest(particles, encoder, card, (precision, turns))
+    mine = range(shard[0] - 1, n_chunks(len(particles)), shard[1])
+    missing = []
+    for number in mine:
+        if _read(folder / f"{number:06d}.safetensors") is None:
+            missing.append(number)
+        else:
+            progress(_length(number, len(particles)))
+    reader = _Chunks(particles.without_table(), missing, card["box"], card["voxel_size_nm"])
+    loader = DataLoader(reader, batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=None)
+    encoder = encoder.to(device)
+    for number, (volumes, rejected) in zip(missing, loader, strict=True):
+        embeddings = unit_embeddings(encoder, volumes.to(device), precision, turns).cpu()
+        start = number * CHUNK
+        embeddings[[i - start for i in rejected]] = torch.nan
+        reasons = json.dumps({str(i): reason for i, reason in rejected.items()})
+        content = save({"embeddings": embeddings.contiguous()}, metadata={"rejected": reasons})
+        write_atomically(folder / f"{number:06d}.safetensors", content)
+        progress(len(volumes))
+    return Embedded(folder, len(particles))
+
+
+def unit_embeddings(
+    encoder: AnyEncoder, volumes: torch.Tensor, precision: str = "fp32", turns: int = 1
+) -> torch.Tensor:
+    """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 turns of the volume that keep its wedge.
+
+    A turned volume is another view of the same particle with other noise in front of the network, so the mean is
+    steadier. Two turns suit every tilt series, four those that reach equally far to both sides.
+    """
+    if turns not in (1, 2, 4):
+        raise UserError(f"turns={turns}: use 1, 2, or for symmetric tilt series 4")
+    parts = [
+        F.normalize(embed(encoder, wedge_rotations(volumes, torch.full((len(volumes),), turn)), precision), dim=-1)
+        for turn in range(turns)
+    ]
+    return F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
+
+
+class _Chunks(Dataset):
+    """The volumes of chunks, read in whichever process asks."""
+
+    def __init__(self, particles: Particles, numbers: list[int], box: int, voxel_size_nm: float):
+        self.particles, self.numbers = particles, numbers
+        self.read = partial(particles.read, box=box, voxel_size_nm=voxel_size_nm)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, dict[int, str]]:
+        number = self.numbers[item]
+        indices = range(number * CHUNK, number * CHUNK + _length(number, len(self.particles)))
+        volumes, rejected = self.read(indices)
+        return band_limited(volumes), rejected
+
+
+def _length(number: int, n: int) -> int:
+    return min(CHUNK, n - number * CHUNK)
+
+
+def _read(path: Path) -> tuple[torch.Tensor, dict[int, str]] | None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            reasons = json.loads(file.metadata()["rejected"])
+            return file.get_tensor("embeddings"), {int(i): reason for i, reason in reasons.items()}
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[str, int]) -> str:
+    """Name of a cache: changes with the particles' files, how they are read, the encoder, and the precision."""
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
+    meaning = (particles.dark_protein, particles.mirror, list(particles.names))
+    digest.update(json.dumps([reading, meaning]).encode())
+    digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
+    looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
+    for _, (path, *_) in particles.source.identities(looked_at.tolist()):
+        try:
+            found = os.stat(path)
+        except (OSError, TypeError, ValueError):
+            continue
+        digest.update(f"{found.st_size} {found.st_mtime_ns}".encode())
+    return digest.hexdigest()[:20]
+
+
+def _plain(value):
+    return value.tolist() if hasattr(value, "tolist") else str(value)

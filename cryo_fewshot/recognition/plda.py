@@ -1,0 +1,159 @@
+"""The two-covariance model: class centres scatter by one Gaussian, particles about their centre by another.
+
+Known from biometrics as PLDA (Ioffe 2006; Brümmer and de Villiers 2010). It is a prototype classifier that knows how
+much to trust a prototype: few shots leave a class wide, unequal shots are weighed, and a class never seen has a
+likelihood too, which is what a particle of no known class is measured against.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PLDA:
+    """Particle x of class c in projected space: x ~ N(m_c, I), m_c ~ N(0, diag(between)).
+
+    Parameters
+    ----------
+    mean : `(dim,)` of the embeddings
+    axes : `(dim, n_axes)`; (x - mean) @ axes has identity covariance within a class and a diagonal one between classes
+    between : `(n_axes,)` variance of class centres along each axis, in units of that within a class
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    between: np.ndarray
+
+    def __post_init__(self):
+        for name in ("mean", "axes", "between"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float32))
+        if self.axes.shape != (len(self.mean), len(self.between)):
+            raise UserError(
+                f"axes of shape {self.axes.shape}, mean of {len(self.mean)} and between of {len(self.between)} values "
+                "do not belong together: fit the model again"
+            )
+
+    def project(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """`(..., dim)` -> `(..., n_axes)`, in standard deviations within a class."""
+        if embeddings.shape[-1] != len(self.mean):
+            raise UserError(
+                f"embeddings of {embeddings.shape[-1]} dimensions, the calibration was fitted on {len(self.mean)}: "
+                "use the encoder that it belongs to"
+            )
+        mean, axes = (torch.from_numpy(part).to(embeddings.device) for part in (self.mean, self.axes))
+        return (embeddings - mean) @ axes
+
+    def to_json(self) -> dict:
+        """Plain lists, for metadata."""
+        return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping) -> "PLDA":
+        """What `to_json` gave."""
+        return cls(**content)
+
+
+def fit_plda(embeddings: torch.Tensor, labels: np.ndarray, *, n_axes: int = 16, shrinkage: float = 0.1) -> PLDA:
+    """Estimate the model by moments from labelled embeddings of many classes.
+
+    Parameters
+    ----------
+    embeddings : `(n, dim)`; labels : `(n,)`, at least three classes with two particles each
+    n_axes : principal axes that are kept; the rest is noise, which inverting a covariance would blow up
+    shrinkage : share of both covariances that is replaced by a multiple of the identity
+    """
+    x, labels = np.asarray(embeddings, dtype=np.float64), np.asarray(labels)
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(classes) < 3 or counts.min() < 2:
+        raise UserError(f"{len(classes)} classes with at least {counts.min()} particles: give at least 3 with 2 each")
+    mean = x.mean(axis=0)
+    n_axes = min(n_axes, x.shape[1], len(x) - 1)
+    principal = np.linalg.svd(x - mean, full_matrices=False)[2][:n_axes].T
+    x = (x - mean) @ principal
+    centres = np.stack([x[inverse == i].mean(axis=0) for i in range(len(classes))])
+    residuals = x - centres[inverse]
+    within = _shrunk(residuals.T @ residuals / (len(x) - len(classes)), shrinkage)
+    # The scatter of sample means holds a share of the scatter within.
+    between = _shrunk(np.cov(centres.T) - within * (1 / counts).mean(), shrinkage)
+    values, vectors = np.linalg.eigh(within)
+    whitening = vectors * np.maximum(values, 1e-12) ** -0.5
+    variances, rotation = np.linalg.eigh(whitening.T @ between @ whitening)
+    return PLDA(mean=mean, axes=principal @ whitening @ rotation, between=np.maximum(variances, 1e-3))
+
+
+def _shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
+    covariance = np.atleast_2d(covariance)
+    identity = np.eye(len(covariance)) * max(np.trace(covariance), 1e-12) / len(covariance)
+    return (1 - shrinkage) * covariance + shrinkage * identity
+
+
+def class_posteriors(
+    sums: torch.Tensor, counts: torch.Tensor, between: torch.Tensor, within: torch.Tensor | float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the support says of the class centres: means and variances, each `(..., n_way, n_axes)`.
+
+    v_c = 1 / (1 / between + n_c / within), m_c = v_c sum_c / within.
+
+    sums : `(..., n_way, n_axes)` of projected support; counts : `(..., n_way)`, which may differ and be fractions;
+    within : variance within a class, as a multiple of the model's.
+    """
+    variances = 1 / (1 / between + counts.unsqueeze(-1) / within)
+    return variances * sums / within, variances
+
+
+def gaussian_log_likelihoods(queries: torch.Tensor, means: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
+    """log N(q; mean_c, diag(variance_c)): `(..., m, n_axes)`, `(..., n_way, n_axes)` twice -> `(..., m, n_way)`.
+
+    Without the constant of 2 pi. Expanded into two matrix products: nothing of size (m, n_way, n_axes) arises.
+    """
+    precisions = 1 / variances
+    distances = (
+        queries.square() @ precisions.mT
+        - 2 * queries @ (means * precisions).mT
+        + (means.square() * precisions).sum(-1).unsqueeze(-2)
+    )
+    return -0.5 * (distances + variances.log().sum(-1).unsqueeze(-2))
+
+
+def plda_logits(support: torch.Tensor, queries: torch.Tensor, *, model: PLDA) -> torch.Tensor:
+    """log p(q | support of class k), inductive; a head as in `heads`, from embeddings as the encoder gives them."""
+    support, queries = model.project(support), model.project(queries)
+    between = torch.from_numpy(model.between).to(queries.device)
+    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
+    means, variances = class_posteriors(support.sum(2), counts, between)
+    return gaussian_log_likelihoods(queries, means, variances + 1)
+
+
+def plda_em_logits(
+    support: torch.Tensor,
+    queries: torch.Tensor,
+    *,
+    model: PLDA,
+    n_steps: int = 10,
+    concentration: float = 5.0,
+) -> torch.Tensor:
+    """Transductive: queries join the classes by their probability, class frequencies are estimated along.
+
+    Expectation-maximisation: r_qk ~ pi_k p(q | class k), then pi_k ~ concentration + sum_q r_qk and the posterior of
+    each centre from support and weighted queries. Frequencies are free, so unbalanced queries do no harm.
+
+    concentration : pseudo-queries of each class, which hold the frequencies of few queries near equal
+    """
+    support, queries = model.project(support), model.project(queries)
+    between = torch.from_numpy(model.between).to(queries.device)
+    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
+    sums = support.sum(2)
+    means, variances = class_posteriors(sums, counts, between)
+    logits = gaussian_log_likelihoods(queries, means, variances + 1)
+    for _ in range(n_steps):
+        shares = torch.softmax(logits, dim=-1)
+        found = shares.sum(1)
+        frequencies = torch.log_softmax(torch.log(concentration + found), dim=-1)
+        means, variances = class_posteriors(sums + shares.mT @ queries, counts + found, between)
+        logits = gaussian_log_likelihoods(queries, means, variances + 1) + frequencies.unsqueeze(1)
+    return logits

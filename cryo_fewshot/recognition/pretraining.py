@@ -1,0 +1,250 @@
+"""Training on samples that are simulated afresh for every step, and the encoder that ships with the package.
+
+The microscope is as fast as the encoder, so no volume needs to be met twice: what is learnt is the complex, not its
+hundred pictures. What an epoch draws follows from its number alone, so a training that was stopped goes on bit for bit.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..device import autocast, default_device, keep_freed_memory
+from ..encoder import Encoder3D, PooledEncoder3D
+from ..episodes import Episodes, sample_episodes
+from ..errors import UserError
+from ..evaluation import correct_counts, predict
+from ..protonet import prototype_logits
+from ..randomness import seed_from
+from ..simulation.microscope import Microscope
+from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, simulate_on_the_fly
+from ..training import History, Schedule, fit
+from ..weights import AnyEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """One training on fresh samples.
+
+    classes : to train on; selection : to select the model on, and to calibrate with; test : never met. No class is kin
+    of a class in another role.
+    group_size : samples of a step that share microscope and SNR; they are of any class
+    objective : 'classes', a cosine classifier over all training classes, or 'episodes', ProtoNet3D's
+    n_way, n_shot, n_query : classes of a step and samples of each; with 'classes' all samples are alike
+    architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
+    """
+
+    classes: tuple[str, ...]
+    selection: tuple[str, ...]
+    test: tuple[str, ...]
+    acquisitions: Acquisitions = field(default_factory=Acquisitions)
+    group_size: int = 25
+    objective: str = "classes"
+    n_way: int = 20
+    n_shot: int = 1
+    n_query: int = 4
+    architecture: str = "pooled"
+    schedule: Schedule
+    n_selection_samples: int = 60
+    n_selection_episodes: int = 300
+    precision: str = "bf16"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.objective not in ("classes", "episodes"):
+            raise UserError(f"objective '{self.objective}' is unknown: use 'classes' or 'episodes'")
+        if self.architecture not in ("pooled", "paper"):
+            raise UserError(f"architecture '{self.architecture}' is unknown: use 'pooled' or 'paper'")
+        if self.n_way > len(self.classes):
+            raise UserError(f"n_way={self.n_way}, but there are {len(self.classes)} training classes: lower n_way")
+        if len(self.selection) < 2:
+            raise UserError(f"{len(self.selection)} classes to select the model on: give at least 2")
+        for held_out in (self.selection, self.test):
+            known = {homologous_family(name): name for name in held_out}
+            if shared := [name for name in self.classes if homologous_family(name) in known]:
+                relative = known[homologous_family(shared[0])]
+                raise UserError(f"training class '{shared[0]}' is of the family of held-out '{relative}': remove it")
+
+    @property
+    def box(self) -> int:
+        """Voxels along one edge of a volume."""
+        return self.acquisitions.microscope.final_box
+
+    @property
+    def volumes_per_step(self) -> int:
+        """Volumes that are simulated and learnt from in one step."""
+        return self.n_way * (self.n_shot + self.n_query)
+
+    @property
+    def cost(self) -> int:
+        """Volumes of the whole training: the unit of progress."""
+        return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+
+CALIBRATION_CLASSES = (
+    *("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW"),
+    *("2CG9", "5SUQ", "7N4Y", "2IPC", "4J7C", "1EFW"),
+)
+"""Twelve families: with fewer, the promised rate of false acceptance was not held on further classes."""
+TEST_CLASSES = ("3KUY", "1OEL", "1HTQ", "4NMN", "3M6A", "1QVR", "1E0T", "3UWX")
+"""The test classes of Table 1, so that the shipped encoder's accuracy stands beside the paper's methods."""
+
+
+def pretrained_spec(n_epochs: int = 40, steps_per_epoch: int = 100) -> Pretraining:
+    """How the encoder that ships was made: the whole library but the held-out classes and their kin."""
+    return Pretraining(
+        classes=library_classes(CALIBRATION_CLASSES + TEST_CLASSES),
+        selection=CALIBRATION_CLASSES,
+        test=TEST_CLASSES,
+        acquisitions=WIDE,
+        schedule=Schedule(
+            n_epochs=n_epochs,
+            steps_per_epoch=steps_per_epoch,
+            learning_rate=3e-3,
+            halve_every=max(1, n_epochs // 5),
+        ),
+    )
+
+
+def spec_of(card: dict[str, Any]) -> Pretraining:
+    """The spec that a card holds; UserError where it holds none."""
+    try:
+        content = {name: value for name, value in card["spec"].items() if name != "type"}
+        acquisitions = dict(content.pop("acquisitions"))
+        microscope = Microscope(**acquisitions.pop("microscope"))
+        schedule = Schedule(**content.pop("schedule"))
+        ranges = {name: tuple(value) if isinstance(value, list) else value for name, value in acquisitions.items()}
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+        return Pretraining(**plain, acquisitions=Acquisitions(**ranges, microscope=microscope), schedule=schedule)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the encoder's card does not say how it was trained ({error}); give another encoder"
+        ) from error
+
+
+# ---------------------------------------------------------------- samples
+
+
+def simulated_batch(
+    spec: Pretraining,
+    step: int,
+    device: torch.device | str = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples of one step: volumes `(n, box, box, box)` and labels into spec.classes `(n,)`, class by class.
+
+    Seeds follow from spec.seed and the step's number; no two steps share a sample.
+    """
+    rng = np.random.default_rng(seed_from("fresh", spec.seed, step))
+    labels = np.repeat(rng.choice(len(spec.classes), spec.n_way, replace=False), spec.n_shot + spec.n_query)
+    names = [spec.classes[label] for label in labels]
+    return simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device), torch.from_numpy(labels).to(
+        device
+    )
+
+
+# ---------------------------------------------------------------- learning
+
+
+class CosineClassifier(nn.Module):
+    """Logits proportional to the cosine between an embedding and one direction per class; the factor is learnt.
+
+    It asks for directions, so nearest means of unit vectors need no further fitting on new classes.
+    """
+
+    def __init__(self, dim: int, n_classes: int, scale: float = 10.0):
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(n_classes, dim) * dim**-0.5)
+        self.log_scale = nn.Parameter(torch.tensor(scale).log())
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeddings `(n, dim)` -> logits `(n, n_classes)`."""
+        cosines = F.normalize(embeddings, dim=-1) @ F.normalize(self.directions, dim=-1).T
+        return self.log_scale.exp() * cosines
+
+
+def new_encoder(spec: Pretraining) -> AnyEncoder:
+    """The encoder of a spec with initial weights that follow from its seed."""
+    torch.manual_seed(seed_from("weights", spec.seed) % 2**31)
+    if spec.architecture == "paper":
+        return Encoder3D(spec.box, n_blocks=4 if spec.box >= 32 else 3)
+    return PooledEncoder3D(spec.box, widths=(32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
+
+
+@torch.no_grad()
+def embedded(encoder: nn.Module, volumes: torch.Tensor, precision: str, chunk: int = 128) -> torch.Tensor:
+    """Embeddings of any encoder in evaluation mode, `(n, dim)` float32."""
+    with autocast(volumes.device, precision):
+        return torch.cat([encoder(part).float() for part in volumes.split(chunk)])
+
+
+def train(
+    spec: Pretraining,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], object] = lambda n_steps: None,
+    after_checkpoint: Callable[[], object] = lambda: None,
+    device: torch.device | None = None,
+) -> tuple[AnyEncoder, History]:
+    """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`."""
+    device = device or default_device()
+    keep_freed_memory()
+    encoder = new_encoder(spec).to(device)
+    model = nn.ModuleDict({"encoder": encoder})
+    if spec.objective == "classes":
+        model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
+    volumes, checked = _selection(spec, device)
+
+    def losses(epoch: int) -> Iterator[torch.Tensor]:
+        first = epoch * spec.schedule.steps_per_epoch
+        for step in range(first, first + spec.schedule.steps_per_epoch):
+            batch, labels = simulated_batch(spec, step, device)
+            with autocast(device, spec.precision):
+                embeddings = encoder(batch)
+            if spec.objective == "classes":
+                yield F.cross_entropy(model["classifier"](embeddings), labels)
+            else:
+                yield _episode_loss(embeddings, spec)
+
+    def validate() -> float:
+        embeddings = F.normalize(embedded(encoder, volumes, spec.precision), dim=-1)
+        return float(correct_counts(predict(embeddings, checked, prototype_logits)).mean() / checked.query[0].size)
+
+    return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+
+
+def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:
+    """Equation 3, on embeddings in the order of `simulated_batch`."""
+    by_class = embeddings.unflatten(0, (spec.n_way, -1))
+    support, queries = by_class[:, : spec.n_shot], by_class[:, spec.n_shot :].flatten(0, 1)
+    target = torch.arange(spec.n_way, device=embeddings.device).repeat_interleave(spec.n_query)
+    return F.cross_entropy(prototype_logits(support, queries), target)
+
+
+def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
+    """Volumes of the selection classes under the training's acquisitions, and one-shot and few-shot alike: 3-shot."""
+    rng = np.random.default_rng(seed_from("selection", spec.seed))
+    labels = np.repeat(np.arange(len(spec.selection)), spec.n_selection_samples)
+    names = [spec.selection[label] for label in labels]
+    volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
+    n_query = min(15, spec.n_selection_samples - 3)
+    checked = sample_episodes(
+        labels,
+        range(len(spec.selection)),
+        n_way=min(5, len(spec.selection)),
+        n_shot=3,
+        n_query=n_query,
+        n_episodes=spec.n_selection_episodes,
+        seed=seed_from("selection episodes", spec.seed),
+        class_names=spec.selection,
+    )
+    return volumes, checked
+
+
+def progress_bar(total: int, show: bool) -> tqdm:
+    """Of a training, in volumes."""
+    return tqdm(total=total, unit=" volumes", disable=not show, mininterval=1, smoothing=0.05, desc="training")

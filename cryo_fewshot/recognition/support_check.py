@@ -1,0 +1,133 @@
+"""Leave-one-out over the labelled particles, and warnings about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import binomtest, norm
+
+from .calibration import ClassModel
+from .plda import class_posteriors
+
+
+@dataclass(frozen=True)
+class SupportCheck:
+    """Leave-one-out over the labelled particles: each is classified by the others.
+
+    Parameters
+    ----------
+    predicted : `(n,)` class when left out; probability : `(n,)` of that class
+    tested : `(n,)` False where a particle is the only one of its class, so that nothing is left to find it by
+    accuracy : of the tested ones, one shot short of what queries get; low, high : its 95 % Wilson interval
+    warnings : plain sentences
+    """
+
+    predicted: np.ndarray
+    probability: np.ndarray
+    tested: np.ndarray
+    accuracy: float
+    low: float
+    high: float
+    warnings: tuple[str, ...]
+
+
+def check_support(
+    embeddings: torch.Tensor,
+    support: torch.Tensor,
+    members: torch.Tensor,
+    model: ClassModel,
+    names: Sequence[str],
+    temperature: float,
+) -> SupportCheck:
+    """Leave-one-out and warnings, from embeddings `(n, dim)`, the same projected `(n, n_axes)` and one-hot labels."""
+    own = members.argmax(1)
+    counts = members.sum(0)
+    logits = model.log_likelihoods(support)
+    # The own class without the particle; a class of one falls back to a class never seen.
+    sums = (members.T @ support)[own] - support
+    means, variances = class_posteriors(sums, counts[own] - 1, model.between, model.within)
+    spread = variances + model.within
+    left_out = -0.5 * ((support - means).square() / spread + spread.log()).sum(1)
+    probabilities = torch.softmax(logits.scatter(1, own[:, None], left_out[:, None]) / temperature, dim=1)
+    predicted = probabilities.argmax(1)
+    tested = counts[own] > 1
+    n_tested, n_right = int(tested.sum()), int((predicted == own)[tested].sum())
+    interval = binomtest(n_right, n_tested).proportion_ci(method="wilson") if n_tested else (0.0, 1.0)
+    probability = probabilities.amax(1).numpy()
+    predicted, own, tested = predicted.numpy(), own.numpy(), tested.numpy()
+    warnings = [
+        *_too_few(counts.numpy(), names),
+        *_duplicates(embeddings, own, names),
+        *_mislabelled(predicted, own, tested & (probability > 0.9), probability, names),
+        *_inseparable(model, counts.numpy(), names),
+    ]
+    if n_tested and float(interval[1]) < 0.5:
+        warnings.append(
+            f"left out, only {n_right} of {n_tested} labelled particles are found again: "
+            "this support does not define its classes; label more particles or merge classes"
+        )
+    return SupportCheck(
+        predicted=predicted,
+        probability=probability,
+        tested=tested,
+        accuracy=n_right / n_tested if n_tested else float("nan"),
+        low=float(interval[0]),
+        high=float(interval[1]),
+        warnings=tuple(warnings),
+    )
+
+
+def _too_few(counts: np.ndarray, names: Sequence[str]) -> list[str]:
+    few = [f"'{name}' has {count:.0f}" for name, count in zip(names, counts, strict=True) if count < 3]
+    return [f"few labelled particles: {', '.join(few)}; with 3 to 5 of each class errors fall clearly"] if few else []
+
+
+def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str]) -> list[str]:
+    _, first, inverse = np.unique(embeddings.numpy(), axis=0, return_index=True, return_inverse=True)
+    pairs = [(first[group], i) for i, group in enumerate(inverse.ravel()) if first[group] != i]
+    contrary = [(i, j) for i, j in pairs if own[i] != own[j]]
+    warnings = [
+        f"labelled particles {i} ('{names[own[i]]}') and {j} ('{names[own[j]]}') are the same one: remove the wrong one"
+        for i, j in contrary[:10]
+    ]
+    if len(pairs) > len(contrary):
+        i, j = next(pair for pair in pairs if pair not in contrary)
+        more = len(pairs) - len(contrary) - 1
+        others = f" (and {more} more)" if more else ""
+        warnings.append(f"labelled particles {i} and {j} are duplicates{others}: they count twice and teach nothing")
+    return warnings
+
+
+def _mislabelled(predicted, own, sure, probability, names) -> list[str]:
+    odd = np.flatnonzero(sure & (predicted != own))
+    worst_first = odd[np.argsort(-probability[odd])]
+    warnings = [
+        f"labelled particle {i} ('{names[own[i]]}') looks like '{names[predicted[i]]}' "
+        f"(probability {probability[i]:.2f} when left out): mislabelled?"
+        for i in worst_first[:10]
+    ]
+    return (
+        [*warnings, f"{len(odd) - 10} more labelled particles look like another class"] if len(odd) > 10 else warnings
+    )
+
+
+def _inseparable(model: ClassModel, counts: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Pairs whose centres lie so close that particles of equal frequency would be confused one time in five.
+
+    Uncertain centres lie too far apart by their variances, which are taken off; below three particles that says little.
+    """
+    total = model.variances.sum(-1)
+    squared = torch.cdist(model.means, model.means).square() - total[:, None] - total
+    apart = (squared.clamp(min=0) / model.within).sqrt()
+    confused = norm.sf(apart.numpy() / 2)
+    pairs = sorted(zip(*np.triu_indices(len(names), k=1), strict=True), key=lambda pair: -confused[pair])
+    pairs = [pair for pair in pairs if confused[pair] > 0.2 and counts[list(pair)].min() >= 3]
+    warnings = [
+        f"'{names[a]}' and '{names[b]}' are hard to tell apart (expected confusion {confused[a, b]:.0%}): "
+        "label more particles of both, or merge them"
+        for a, b in pairs[:5]
+    ]
+    if len(pairs) > 5:
+        warnings.append(f"{len(pairs) - 5} more pairs of classes are hard to tell apart")
+    return warnings

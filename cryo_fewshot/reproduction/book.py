@@ -1,0 +1,120 @@
+"""The rendered book: executed notebooks and chapters to pages, and the Sphinx extension that they need."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import REPOSITORY
+from .notebooks import _book_extra
+
+BOOK_NOTEBOOKS = (
+    "introduction",
+    "structures",
+    "figure1",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table_a",
+    "figure2",
+    "figure3",
+    "figure4",
+    "figure_b",
+    "claims",
+    "ceiling",
+    "ladder",
+    "remarks",
+    "geometry",
+    "conformations",
+    "reality",
+    "open_world",
+    "own_data",
+    "bad_input",
+    "encoder_card",
+    "speed",
+    "status",
+)
+"""Notebooks that are pages of the book, in the order of its table of contents."""
+STUDIES = BOOK_NOTEBOOKS[BOOK_NOTEBOOKS.index("claims") : BOOK_NOTEBOOKS.index("bad_input")]
+"""Those beyond the paper, which show the profile `extended`."""
+
+
+def build_book(*, notebooks_dir=None, output_dir=None, repository=REPOSITORY):
+    """Build the pages from ``book/`` and executed notebooks.
+
+    Parameters
+    ----------
+    notebooks_dir : path, optional
+        Folder with an executed ``.ipynb`` for each of `BOOK_NOTEBOOKS`; by default the published ``book/notebooks``.
+    output_dir : path, optional
+        Receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the checkout.
+    repository : path
+        The checkout with ``_config.yml`` and ``book/``.
+
+    Returns
+    -------
+    index : Path
+        Absolute path of ``index.html``.
+
+    Raises
+    ------
+    UserError
+        If the book's files or an executed notebook are missing, or Sphinx gives an error or a warning.
+    """
+    book = Path(repository) / "book"
+    if not (book / "_toc.yml").is_file():
+        raise UserError(f"no book at {book}: build it in a checkout of the repository, not from an installed package")
+    notebooks_dir = Path(notebooks_dir or book / "notebooks")
+    missing = [name for name in BOOK_NOTEBOOKS if not (notebooks_dir / f"{name}.ipynb").is_file()]
+    if missing:
+        raise UserError(f"{notebooks_dir} lacks the executed {', '.join(missing)}: make reproduce runs them")
+
+    output_dir = Path(output_dir or repository).resolve()
+    build = output_dir / "_build"
+    for stale in ("source", "html", ".doctrees", "jupyter_execute"):
+        shutil.rmtree(build / stale, ignore_errors=True)
+    source = build / "source"
+    shutil.copytree(book, source, ignore=lambda folder, _: ["notebooks"] if Path(folder) == book else [])
+    shutil.copy(Path(repository) / "_config.yml", source)
+    (source / "notebooks").mkdir()
+    for name in BOOK_NOTEBOOKS:
+        shutil.copy(notebooks_dir / f"{name}.ipynb", source / "notebooks")
+
+    log = build / "build.log"
+    command = "from jupyter_book.cli.main import main; main(prog_name='jupyter-book')"
+    options = ["build", source, "--path-output", output_dir, "-W", "-n", "--keep-going"]
+    done = subprocess.run([sys.executable, "-P", "-c", command, *options], capture_output=True, text=True)
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    log.write_text(output, encoding="utf-8")
+    index = build / "html" / "index.html"
+    if done.returncode or not index.is_file():
+        lines = output.splitlines()
+        print(*lines[-40:], sep="\n", file=sys.stderr)
+        warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        raise UserError(f"the book was not built: {(warnings or lines or ['no output'])[0]} (whole log: {log})")
+    return index
+
+
+def setup(app):
+    """Sphinx extension: copies MathJax and plotly from their packages, loads plotly only where a figure needs it."""
+    app.connect("builder-inited", _copy_scripts)
+    app.connect("html-page-context", _load_plotly)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _copy_scripts(app):
+    from plotly.offline import get_plotlyjs
+
+    static = Path(app.outdir) / "_static"
+    (static / "mathjax").mkdir(parents=True, exist_ok=True)
+    bundle = Path(_book_extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
+    shutil.copy(bundle / "tex-svg.js", static / "mathjax")
+    (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+
+
+def _load_plotly(app, pagename, templatename, context, doctree):
+    if "Plotly.newPlot" in context.get("body", ""):
+        app.add_js_file("plotly.min.js")

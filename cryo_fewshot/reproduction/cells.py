@@ -1,0 +1,211 @@
+"""The cells of Tables 1 to 4, each with the evaluation that fills it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+
+from ..errors import UserError
+from ..simulation.surrogates import GUO, NOBLE, Surrogate
+from ..subtomograms import DataSource
+from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
+from .specs import AdaptationRun, EncoderRun, Evaluation
+
+SURROGATES = {"noble": NOBLE, "guo": GUO}
+
+
+def encoder_run(
+    profile: Profile,
+    snr_counts: tuple[tuple[float, int], ...],
+    n_shot: int,
+    *,
+    n_way: int = 5,
+    objective: str = "episodes",
+    split_seed: int = 0,
+    train_seed: int = 0,
+) -> EncoderRun:
+    """The training of one encoder under a profile; training episodes have the size of test episodes."""
+    return EncoderRun(
+        data=profile.data,
+        split_sizes=profile.split_sizes,
+        split_seed=split_seed,
+        snr_counts=snr_counts,
+        objective=objective,
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=profile.n_query,
+        n_validation_episodes=profile.n_validation_episodes,
+        n_blocks=profile.n_blocks,
+        width=profile.width,
+        schedule=profile.encoder_schedule,
+        precision=profile.precision,
+        seed=train_seed,
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: its method's name in the paper, the evaluation that fills it, the paper's number if quoted."""
+
+    method: str
+    evaluation: Evaluation
+    paper: float = float("nan")
+
+
+TABLE_1_METHODS = ("baseline", "ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
+TABLE_2_HEADS = {
+    "d": "prototype",
+    "d*": "adapted",
+    "d + d*": "combined",
+    "d × d*": "product",
+    "weighted sum": "weighted",
+    "z-scored sum": "z-scored",
+}
+TABLE_3_MIXES = ("Single", "Mix100", "Mix34")
+
+
+def evaluation_of(
+    profile: Profile,
+    encoder: EncoderRun,
+    head: str,
+    snr: float,
+    n_shot: int,
+    adaptation: AdaptationRun | None = None,
+    n_way: int | None = None,
+) -> Evaluation:
+    """An evaluation at a profile's size; tasks have as many classes as in training unless `n_way` is given."""
+    return Evaluation(
+        encoder=encoder,
+        adaptation=adaptation,
+        head=head,
+        snr=snr,
+        n_way=n_way or encoder.n_way,
+        n_shot=n_shot,
+        n_query=profile.n_query,
+        n_episodes=profile.n_test_episodes,
+    )
+
+
+def _adaptation_run(profile: Profile, encoder: EncoderRun) -> AdaptationRun:
+    return AdaptationRun(encoder=encoder, schedule=profile.adaptation_schedule, seed=encoder.seed)
+
+
+def table_1(
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    methods: Sequence[str] = TABLE_1_METHODS,
+    **training,
+) -> list[Cell]:
+    """Cells of Table 1. The baseline's encoder is trained once per SNR: plain classification knows no shots.
+
+    `training` : n_way, split_seed, train_seed of `encoder_run`.
+    """
+    _check_known("method", methods, TABLE_1_METHODS)
+    cells = []
+    for n_shot, snr, method in product(shots, snrs, methods):
+        counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
+        if method == "baseline":
+            encoder = encoder_run(profile, counts, n_shot=5, objective="classes", **training)
+            evaluation = evaluation_of(profile, encoder, "finetuned", snr, n_shot)
+        else:
+            encoder = encoder_run(profile, counts, n_shot, **training)
+            evaluation = evaluation_of(profile, encoder, "prototype", snr, n_shot)
+            if method.startswith("ProtoNet-CE"):
+                adaptation = _adaptation_run(profile, encoder)
+                evaluation = evaluation_of(profile, encoder, "combined", snr, n_shot, adaptation)
+        cells.append(Cell(method, evaluation))
+    return cells
+
+
+def table_2(
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    heads: Sequence[str] = tuple(TABLE_2_HEADS),
+    **training,
+) -> list[Cell]:
+    """Cells of Table 2: which distance decides, with Remark 1's other combinations; trained on one SNR."""
+    _check_known("head", heads, TABLE_2_HEADS)
+    cells = []
+    for n_shot, snr, name in product(shots, snrs, heads):
+        encoder = encoder_run(profile, single(snr, profile), n_shot, **training)
+        adaptation = None if name == "d" else _adaptation_run(profile, encoder)
+        cells.append(Cell(name, evaluation_of(profile, encoder, TABLE_2_HEADS[name], snr, n_shot, adaptation)))
+    return cells
+
+
+def table_3(
+    profile: Profile,
+    *,
+    snrs: Sequence[float] = PAPER_SNRS,
+    shots: Sequence[int] = PAPER_SHOTS,
+    mixes: Sequence[str] = TABLE_3_MIXES,
+    **training,
+) -> list[Cell]:
+    """Cells of Table 3: ProtoNet3D trained on one SNR, on all samples of all SNRs, and on a third of each."""
+    _check_known("mix", mixes, TABLE_3_MIXES)
+    cells = []
+    for n_shot, snr, mix in product(shots, snrs, mixes):
+        counts = {"Single": single(snr, profile), "Mix100": mix_100(profile), "Mix34": mix_34(profile)}[mix]
+        encoder = encoder_run(profile, counts, n_shot, **training)
+        cells.append(Cell(mix, evaluation_of(profile, encoder, "prototype", snr, n_shot)))
+    return cells
+
+
+REPEATED_SPLITS = range(5)
+REPEATED_SEEDS = range(3)
+
+
+def repeated_table_1(
+    profile: Profile, *, splits: Sequence[int] = REPEATED_SPLITS, seeds: Sequence[int] = REPEATED_SEEDS, **choice
+) -> list[Cell]:
+    """Table 1 on several class splits with several training seeds each; `choice` as for `table_1`."""
+    runs = product(seeds, splits)
+    return [cell for seed, split in runs for cell in table_1(profile, split_seed=split, train_seed=seed, **choice)]
+
+
+TABLE_4_METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
+
+
+def surrogate(name: str, profile: Profile) -> Surrogate:
+    """The stand-in of a real set, 'noble' or 'guo', at the size of a profile."""
+    _check_known("real data set", [name], SURROGATES)
+    recipe = SURROGATES[name]
+    microscope = replace(recipe.microscope, binning=profile.data.microscope.binning)
+    return replace(recipe, microscope=microscope, n_per_class=profile.data.n_per_class)
+
+
+def table_4(
+    profile: Profile,
+    data: DataSource,
+    quoted: Mapping[tuple[str, int], float] = MappingProxyType({}),
+    *,
+    shots: Sequence[int] = PAPER_SHOTS,
+    methods: Sequence[str] = TABLE_4_METHODS,
+    **training,
+) -> list[Cell]:
+    """Cells of Table 4 for one real data set or its stand-in; models are selected on the training classes.
+
+    quoted : the paper's numbers by method and shots.
+    """
+    _check_known("method", methods, TABLE_4_METHODS)
+    profile = replace(profile, data=data, split_sizes=data.split_sizes)
+    training = {"n_way": data.n_way, **training}
+    cells = []
+    for n_shot, method in product(shots, methods):
+        is_baseline = method == "baseline"
+        objective = {"n_shot": 5, "objective": "classes"} if is_baseline else {"n_shot": n_shot}
+        encoder = encoder_run(profile, single(data.snr, profile), **objective, **training)
+        adaptation = _adaptation_run(profile, encoder) if method == "ProtoNet-CE" else None
+        head = {"baseline": "finetuned", "ProtoNet3D": "prototype", "ProtoNet-CE": "combined"}[method]
+        evaluation = evaluation_of(profile, encoder, head, data.snr, n_shot, adaptation)
+        cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
+    return cells
+
+
+def _check_known(what: str, names: Sequence[str], known: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{what} '{unknown[0]}' is unknown: use some of {', '.join(known)}")

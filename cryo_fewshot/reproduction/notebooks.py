@@ -1,0 +1,262 @@
+"""Notebooks as text, run with new parameters by papermill."""
+
+import ast
+import importlib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from ..errors import UserError
+from ..files import REPOSITORY, write_atomically
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+_METADATA = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
+_ASSIGNMENT = re.compile(
+    r"""\s*([A-Za-z_]\w*)=((?:'[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^\s'"\[\](){}])+)(?=\s|$)"""
+)
+
+
+def parse_parameters(text):
+    """Read ``name=value`` pairs as typed on a command line.
+
+    Parameters
+    ----------
+    text : str
+        Pairs separated by white space, for example ``"snrs='0.1' n_shot=3"``. A value is a Python literal; a bare
+        word (``profile=smoke``) is a string.
+
+    Returns
+    -------
+    parameters : dict
+        Value of each name.
+
+    Raises
+    ------
+    UserError
+        If a part of the text is not such a pair, or a name is given twice.
+    """
+    parameters, position = {}, 0
+    while text[position:].strip():
+        match = _ASSIGNMENT.match(text, position)
+        if match is None:
+            rest = text[position:].strip()
+            raise UserError(f"cannot read the parameters from {rest!r} on: write name=value, as in snrs='0.1' n_shot=3")
+        name, value = match.groups()
+        if name in parameters:
+            raise UserError(f"parameter {name} is given twice")
+        try:
+            parameters[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            if re.search(r"['\"\[\](){}]", value):
+                raise UserError(f"the value of parameter {name} is not a Python literal: {value}") from None
+            parameters[name] = value
+        position = match.end()
+    return parameters
+
+
+def notebook_parameters(name, *, source_dir=None):
+    """Parameters of a notebook and their defaults.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the notebook's text file, for example ``"table1"``.
+    source_dir : path, optional
+        Folder of the text files; by default ``notebooks/`` of the checkout.
+
+    Returns
+    -------
+    defaults : dict
+        In the order of the cell tagged ``parameters``.
+
+    Raises
+    ------
+    UserError
+        If there is no such notebook, or its parameters are not plain literals.
+    """
+    return _defaults(_read_text(name, source_dir), name)
+
+
+def run_notebook(name, parameters, output_path, *, source_dir=None):
+    """Execute a notebook with new parameters.
+
+    It runs in the interpreter that calls this function, in the current folder. The result carries no path, time or
+    version of the machine: the same outputs give the same bytes.
+
+    Parameters
+    ----------
+    name : str
+        Stem of the notebook's text file, for example ``"table1"``.
+    parameters : dict
+        Values that replace the defaults; an empty dict runs the notebook as it stands.
+    output_path : path
+        The executed notebook (.ipynb), replaced only when every cell has run.
+    source_dir : path, optional
+        Folder of the text files; by default ``notebooks/`` of the checkout.
+
+    Returns
+    -------
+    output_path : Path
+
+    Raises
+    ------
+    UserError
+        If the notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the
+        last case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
+    """
+    papermill, nbclient = _book_extra("papermill"), _book_extra("nbclient")
+    output_path = Path(output_path)
+    notebook = _read_text(name, source_dir)
+    parameters = _checked(parameters, _defaults(notebook, name), name)
+    failed = output_path.with_suffix(".failed.ipynb")
+    error = None
+    with tempfile.TemporaryDirectory() as folder:
+        source, executed = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
+        _write(notebook, source)
+        try:
+            papermill.execute_notebook(
+                source,
+                executed,
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                kernel_manager_class=_this_interpreter(),
+                request_save_on_cell_execute=False,
+            )
+        except papermill.PapermillExecutionError as exception:
+            error = exception
+        except nbclient.exceptions.DeadKernelError as exception:
+            raise UserError(f"notebook {name}: its Python process died, perhaps for want of memory") from exception
+        _clean(executed, name)
+        write_atomically(output_path if error is None else failed, executed.read_bytes())
+    if error is not None:
+        message = (str(error.evalue).strip() or "(no message)").splitlines()[-1]
+        raise UserError(
+            f"notebook {name} failed in its cell [{error.exec_count}]: {error.ename}: {message} "
+            f"(the whole traceback is in {failed})"
+        ) from error
+    failed.unlink(missing_ok=True)
+    return output_path
+
+
+def _read_text(name, source_dir):
+    jupytext = _book_extra("jupytext")
+    source_dir = Path(source_dir or NOTEBOOKS)
+    path = source_dir / f"{name}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in source_dir.glob("*.py"))) or "none"
+        raise UserError(f"no notebook {name!r} in {source_dir}; known: {known}")
+    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+    notebook.metadata = _METADATA
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
+    return notebook
+
+
+def _book_extra(module):
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{module} is missing: pip install 'cryo-fewshot[book]' (or make setup)") from error
+
+
+def _defaults(notebook, name):
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise UserError(f"notebook {name} needs one cell tagged 'parameters', it has {len(cells)}")
+    defaults = {}
+    for statement in ast.parse(cells[0].source).body:
+        match statement:
+            case ast.Assign([ast.Name(id=key)], value) | ast.AnnAssign(ast.Name(id=key), value=value):
+                try:
+                    defaults[key] = ast.literal_eval(value)
+                except ValueError:
+                    raise UserError(f"notebook {name}: the default of {key} is not a plain literal") from None
+            case _:
+                raise UserError(f"notebook {name}: its parameters cell holds more than name = literal lines")
+    return defaults
+
+
+def _checked(parameters, defaults, name):
+    checked = {}
+    for key, value in parameters.items():
+        if key not in defaults:
+            raise UserError(f"notebook {name} has no parameter {key!r}; it knows: {', '.join(defaults)}")
+        default = defaults[key]
+        plain_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, str) and isinstance(value, tuple | list):  # snrs=0.1,0.05
+            value = ",".join(map(str, value))
+        elif isinstance(default, str) and plain_number:
+            value = str(value)
+        elif isinstance(default, float) and plain_number:
+            value = float(value)
+        if default is not None and type(value) is not type(default):
+            raise UserError(
+                f"parameter {key} of notebook {name} is of type {type(default).__name__} "
+                f"(default {default!r}), not {type(value).__name__} ({value!r})"
+            )
+        checked[key] = value
+    return checked
+
+
+def _this_interpreter():
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from traitlets import default
+
+    # Studies lie beside the notebooks and are imported from there.
+    environment = {
+        "TQDM_DISABLE": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")])),
+    }
+
+    class ThisInterpreter(AsyncKernelManager):
+        """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""
+
+        @property
+        def kernel_spec(self):
+            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
+
+        @default("transport_encryption")
+        def _encrypt(self):  # off by default, and each kernel then warns on the terminal
+            return "auto"
+
+    return ThisInterpreter
+
+
+def _clean(path, name):
+    """Remove what belongs to the machine and the moment: timings, versions, paths in outputs."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = _METADATA
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{name}-{number}"
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for holder, key in ((output, "text"), (data, "text/plain"), (data, "text/html")):
+                if key in holder:
+                    holder[key] = _without_paths(holder[key])
+    _write(notebook, path)
+
+
+def _without_paths(text):
+    places = {REPOSITORY: ".", Path(sys.prefix): "(python)", Path(tempfile.gettempdir()): "(tmp)", Path.home(): "~"}
+    for place, shown in sorted(places.items(), key=lambda item: -len(str(item[0]))):
+        if len(place.parts) > 1:  # a home or prefix of "/" would be everywhere; the look-behind spares base64 data
+            text = re.sub(rf"(?<![\w+/=]){re.escape(str(place))}(?![\w-]|\.\w)", shown, text)
+    return text
+
+
+def _write(notebook, path):
+    import nbformat
+
+    nbformat.write(notebook, path)

@@ -1,0 +1,101 @@
+"""The numbers that Li et al. 2020 quote in their text. The cells of their tables are not in it: those are unknown here.
+
+Li R, Yu L, Zhou B, Zeng X, Wang Z, Yang X, Zhang J, Gao X, Jiang R, Xu M. Few-shot learning for classification of novel
+macromolecular structures in cryo-electron tomograms. PLOS Comput Biol 16(11):e1008227, 2020.
+"""
+
+from dataclasses import dataclass
+
+NOT_QUOTED = "not quoted"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One quoted number about the simulated data, and how to read it off Table 1.
+
+    A claim is the accuracy of `first` (method, snr), minus that of `second` where there is one; `first` without a
+    method stands for the best of all. `at_least` marks a number quoted as a lower bound.
+    """
+
+    words: str
+    n_shot: int
+    paper: float
+    first: tuple[str | None, float]
+    second: tuple[str, float] | None = None
+    at_least: bool = False
+
+
+def _gaps(method: str, words: str, five_shot: float, one_shot: float) -> list[Claim]:
+    return [
+        Claim(f"{words}: accuracy at SNR 0.05 minus at 0.03", n_shot, value, (method, 0.05), (method, 0.03))
+        for n_shot, value in ((5, five_shot), (1, one_shot))
+    ]
+
+
+TABLE_1_CLAIMS = (
+    Claim("best method at SNR 0.1", 5, 0.86, (None, 0.1), at_least=True),
+    Claim("best method at SNR 0.1", 1, 0.7644, (None, 0.1)),
+    *_gaps("ProtoNet3D", "ProtoNet3D, one SNR", 0.0936, 0.1614),
+    *_gaps("ProtoNet3D (mix)", "ProtoNet3D, mix training", 0.0427, 0.0504),
+    *(
+        Claim(
+            f"ProtoNet-CE minus ProtoNet3D, SNR {snr:g}", n_shot, 0.01, ("ProtoNet-CE", snr), ("ProtoNet3D", snr), True
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+)
+CLAIMS_IN_WORDS = (
+    *(
+        Claim(
+            f"ProtoNet3D minus baseline, SNR {snr:g}",
+            n_shot,
+            0.0,
+            ("ProtoNet3D", snr),
+            ("baseline", snr),
+            True,
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+    *(
+        Claim(
+            f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr:g}",
+            n_shot,
+            0.0,
+            ("ProtoNet3D (mix)", snr),
+            ("ProtoNet3D", snr),
+            True,
+        )
+        for n_shot in (5, 1)
+        for snr in (0.1, 0.05, 0.03)
+    ),
+)
+"""What the paper says without a number, as differences above zero."""
+TABLE_4_QUOTED = {
+    ("noble", "ProtoNet3D", 5): 1.0,
+    ("noble", "ProtoNet3D", 1): 1.0,
+    ("noble", "ProtoNet-CE", 5): 1.0,
+    ("noble", "ProtoNet-CE", 1): 1.0,
+    ("guo", "ProtoNet3D", 5): 0.9227,
+    ("guo", "ProtoNet3D", 1): 0.8407,
+    ("guo", "ProtoNet-CE", 5): 0.9406,
+    ("guo", "ProtoNet-CE", 1): 0.9153,
+}
+"""Accuracies on the real sets, by set, method and shots, 3-way; the baseline's are not quoted."""
+SUPERVISED_22_WAY = {0.05: 0.77, 0.03: 0.66}
+"""Accuracy by SNR of a supervised network with 500 samples per class, all 22 complexes at once, as the text tells."""
+LATER_REAL = {
+    ("noble", 5): (0.6525, 0.0227),
+    ("noble", 3): (0.6141, 0.0433),
+    ("guo", 5): (0.6150, 0.0396),
+    ("guo", 3): (0.5750, 0.0468),
+}
+"""Accuracy on all classes of a real set at once (Noble 7-way, Guo 6-way), mean and spread over 10 seeds, by set and
+shots, from `LATER_SOURCE`: other authors, networks trained on simulated volumes alone."""
+LATER_SOURCE = "arXiv:2609.14097"
+
+
+def quoted_real(name: str) -> dict[tuple[str, int], float]:
+    """Quoted accuracies on one real set, 'noble' or 'guo', by method and shots."""
+    return {(method, n_shot): value for (of, method, n_shot), value in TABLE_4_QUOTED.items() if of == name}

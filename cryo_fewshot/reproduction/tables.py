@@ -1,0 +1,206 @@
+"""Stored results as tidy tables, one row per number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from ..errors import UserError
+from ..evaluation import mean_and_interval
+from ..files import write_atomically
+from .cells import Cell
+from .quoted import NOT_QUOTED, TABLE_1_CLAIMS, Claim
+from .store import Store
+
+PAPER_EPISODES = 100
+
+
+def stored_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[Cell], list[dict]]:
+    """Those of the cells whose result is at hand, and their entries."""
+    entries = [store.get(cell.evaluation) for cell in cells]
+    at_hand = [cell for cell, entry in zip(cells, entries, strict=True) if entry is not None]
+    return at_hand, [entry for entry in entries if entry is not None]
+
+
+def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
+    """A tidy table of accuracies: a row per cell and number of episodes, the paper's 100 and all that were run.
+
+    The column `paper` is NaN where the text of the paper does not quote the cell, which is so for all its tables of
+    simulated data; what it does quote about those is in `claims_frame`.
+    """
+    rows = []
+    for cell, entry in zip(cells, entries, strict=True):
+        found = accuracies(entry)
+        for n_episodes in dict.fromkeys((min(PAPER_EPISODES, len(found)), len(found))):
+            accuracy, interval = mean_and_interval(found[:n_episodes])
+            rows.append(_row(cell, n_episodes=n_episodes, accuracy=accuracy, ci95=interval))
+    return pd.DataFrame(rows)
+
+
+def precision_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
+    """Tidy Table A: macro-average precision, the mean over novel classes of right predictions among all of a class.
+
+    Predictions of all episodes are pooled before the precision of a class is taken; the paper does not say how it
+    averaged. A class that was never predicted counts as 0.
+    """
+    rows = []
+    for cell, entry in zip(cells, entries, strict=True):
+        counts = np.array(entry["result"]["confusion"])
+        precision = np.diag(counts) / np.maximum(counts.sum(axis=0), 1)
+        rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, precision=precision.mean()))
+    return pd.DataFrame(rows)
+
+
+def class_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
+    """Accuracy of each novel class, a row per cell and class, with Wilson's 95 % interval `low` to `high`.
+
+    The interval takes the class's distinct subtomograms as the sample size, as episodes draw the same ones again.
+    """
+    rows = []
+    for cell, entry in zip(cells, entries, strict=True):
+        counts, n = np.array(entry["result"]["confusion"]), cell.evaluation.encoder.data.n_per_class
+        for name, accuracy in zip(entry["result"]["classes"], np.diag(counts) / counts.sum(axis=1), strict=True):
+            interval = binomtest(round(accuracy * n), n).proportion_ci(0.95, "wilson")
+            values = {"class": name, "accuracy": accuracy, "low": interval.low, "high": interval.high}
+            rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, **values))
+    return pd.DataFrame(rows)
+
+
+def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: str) -> pd.DataFrame:
+    """Paired differences in accuracy of every method to the method `against`: difference, ci95, per SNR and shot."""
+    by_key = {(c.method, c.evaluation.snr, c.evaluation.n_shot): e for c, e in zip(cells, entries, strict=True)}
+    rows = []
+    for cell, entry in zip(cells, entries, strict=True):
+        other = by_key.get((against, cell.evaluation.snr, cell.evaluation.n_shot))
+        if cell.method != against and other is not None:
+            difference, interval = paired_difference(entry, other)
+            values = {"against": against, "difference": difference, "ci95": interval}
+            rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, **values))
+    if not rows:
+        raise UserError(f"nothing to compare with '{against}': name it and at least one other method")
+    return pd.DataFrame(rows)
+
+
+def paired_difference(entry: dict, other: dict) -> tuple[float, float]:
+    """Mean accuracy of one evaluation minus another's, with its interval, over the episodes that both met."""
+    if entry["result"]["episodes"] != other["result"]["episodes"]:
+        raise ValueError("the two evaluations met different episodes: a paired difference means nothing")
+    difference = np.array(entry["result"]["n_correct"]) - np.array(other["result"]["n_correct"])
+    return mean_and_interval(difference / entry["result"]["n_queries"])
+
+
+def _row(cell: Cell, *, n_episodes: int, **values: object) -> dict:
+    evaluation = cell.evaluation
+    return {
+        "method": cell.method,
+        "snr": evaluation.snr,
+        "n_way": evaluation.n_way,
+        "n_shot": evaluation.n_shot,
+        "n_query": evaluation.n_query,
+        "n_episodes": n_episodes,
+        **values,
+        "class_set": evaluation.encoder.data.class_set,
+        "split_seed": evaluation.encoder.split_seed,
+        "train_seed": evaluation.encoder.seed,
+        "paper": cell.paper,
+    }
+
+
+def accuracies(entry: dict) -> np.ndarray:
+    """Accuracy in each episode of a stored evaluation, `(n_episodes,)`."""
+    return np.array(entry["result"]["n_correct"]) / entry["result"]["n_queries"]
+
+
+def accuracy_of(entry: dict) -> tuple[float, float]:
+    """Mean accuracy over the episodes of a stored evaluation, and the half-width of its 95 % interval."""
+    return mean_and_interval(accuracies(entry))
+
+
+def mean_over_seeds(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean accuracy over training seeds and its standard error: columns `by`, accuracy, error, n_seeds."""
+    groups = frame.groupby(list(by), sort=False)["accuracy"]
+    return pd.DataFrame(
+        {"accuracy": groups.mean(), "error": groups.std(ddof=1) / groups.size() ** 0.5, "n_seeds": groups.size()}
+    ).reset_index()
+
+
+def by_task(frame: pd.DataFrame, row: str, value: str) -> pd.DataFrame:
+    """A tidy table for reading: a row for each value of column `row`, a column per shots and SNR, in their order."""
+    tasks = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))
+    table = frame.pivot(index=row, columns=["n_shot", "snr"], values=value)
+    table = table.loc[frame[row].unique(), tasks].rename_axis(None)
+    table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in tasks])
+    return table
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table; unknown numbers of the paper read 'not quoted'."""
+    text = frame.round(6).to_csv(index=False, na_rep=NOT_QUOTED, lineterminator="\n")
+    write_atomically(path, text.encode())
+
+
+def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
+    """Each number the paper quotes about Table 1, beside this run: claim, n_shot, paper, this_work, ci95, verdict.
+
+    Differences between methods are paired: taken episode by episode, as all methods meet the same episodes. A claim
+    whose cells were not run is left out.
+    """
+    by_cell = accuracies_by_cell(cells, entries)
+    rows = []
+    for claim in TABLE_1_CLAIMS:
+        per_episode = measure(claim, by_cell)
+        if per_episode is not None:
+            value, interval = mean_and_interval(per_episode)
+            rows.append(
+                {
+                    "claim": claim.words,
+                    "n_shot": claim.n_shot,
+                    "paper": paper_text(claim),
+                    "this_work": value,
+                    "ci95": interval,
+                    "difference": value - claim.paper,
+                    "verdict": _verdict(claim, value, interval),
+                }
+            )
+    return pd.DataFrame(rows, columns=["claim", "n_shot", "paper", "this_work", "ci95", "difference", "verdict"])
+
+
+def paper_text(claim: Claim) -> str:
+    """A quoted number as it is printed."""
+    if claim.at_least and claim.paper == 0:
+        return "> 0"
+    return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"
+
+
+def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[tuple[str, float, int], np.ndarray]:
+    """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
+    return {
+        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): accuracies(entry)
+        for cell, entry in zip(cells, entries, strict=True)
+    }
+
+
+def measure(claim: Claim, by_cell: dict[tuple[str, float, int], np.ndarray]) -> np.ndarray | None:
+    """What a claim is about, in each episode; None where its cells are not among those by cell."""
+    method, snr = claim.first
+    if method is None:
+        candidates = [by_cell[key] for key in by_cell if key[1:] == (snr, claim.n_shot)]
+        return max(candidates, key=np.mean, default=None)
+    first = by_cell.get((method, snr, claim.n_shot))
+    if claim.second is None or first is None:
+        return first
+    second = by_cell.get((*claim.second, claim.n_shot))
+    return None if second is None else first - second
+
+
+def _verdict(claim: Claim, value: float, interval: float) -> str:
+    gap = value - claim.paper
+    if claim.at_least and gap >= interval:
+        return "holds"
+    if not claim.at_least and abs(gap) <= interval:
+        return "agrees"
+    if abs(gap) < interval:
+        return "cannot be told"
+    return "above" if gap > 0 else "below"

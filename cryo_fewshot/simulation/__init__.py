@@ -1,0 +1,1 @@
+"""Simulated subtomograms: structures, microscope, imaging, data sets."""

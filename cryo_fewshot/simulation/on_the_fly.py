@@ -1,0 +1,133 @@
+"""Samples drawn afresh: which classes may be trained on, and acquisition settings of many kinds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from ..randomness import seed_from
+from .datasets import EMPTY, SimulatedData
+from .imaging import simulate
+from .microscope import Microscope
+from .structures import class_keys, registry
+
+RELATED = {"tric": "groel", "ino80": "nucleosome"}
+"""Families that are kin of another one: TRiC is a chaperonin as GroEL is, and that INO80 holds a nucleosome."""
+
+
+# ---------------------------------------------------------------- classes
+
+
+def homologous_family(class_name: str) -> str:
+    """The family of a class, kin families under one name; a class outside the registry is its own."""
+    family = _families().get(class_name) or class_name
+    return RELATED.get(family, family)
+
+
+@cache
+def _families() -> dict[str, str]:
+    return registry()["family"].to_dict()
+
+
+def outside_families(class_names: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
+    """Those of the classes that are no kin of any held-out one, in their order."""
+    families = {homologous_family(name) for name in held_out}
+    return tuple(name for name in class_names if homologous_family(name) not in families)
+
+
+def library_classes(held_out: Sequence[str], width_nm: float = 40.0) -> tuple[str, ...]:
+    """Complexes of the library that fit a box of this width and are no kin of a held-out class, and the empty class."""
+    diameters = registry()["max_diameter_nm"]
+    fitting = [name for name in class_keys("library") if diameters[name] <= width_nm]
+    return outside_families([*fitting, EMPTY], held_out)
+
+
+# ---------------------------------------------------------------- acquisitions and samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acquisitions:
+    """Acquisition settings that training samples are drawn from; lengths in nm, angles in degrees.
+
+    The plain one is a single microscope at the paper's SNRs. With `n_microscopes` above 1 that many are drawn once, a
+    finite set whose plans stay in memory; pose, shift, defocus and noise are always drawn for each sample. How finely
+    the tomogram was sampled before binning changes only what an SNR means, so it is covered by the range of SNRs.
+
+    Parameters
+    ----------
+    microscope : what is not drawn, and the box
+    snrs : drawn from with equal chance
+    n_microscopes : 1 for `microscope` as it is
+    tilt_end : either end of the tilt series; half of the microscopes are symmetric
+    tilt_increment, defocus_um, low_pass_nm, noise_before_ctf : ranges of `Microscope`'s settings of that name
+    voxel_size_error : magnification is off by up to this share, as it is between instruments
+    """
+
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
+    snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
+    n_microscopes: int = 1
+    tilt_end: tuple[float, float] = (40.0, 70.0)
+    tilt_increment: tuple[float, float] = (1.0, 5.0)
+    defocus_um: tuple[float, float] = (1.5, 8.0)
+    low_pass_nm: tuple[float, float] = (4.0, 6.0)
+    noise_before_ctf: tuple[float, float] = (0.2, 0.8)
+    voxel_size_error: float = 0.03
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.snrs or min(self.snrs) <= 0:
+            raise UserError(f"snrs={self.snrs}: give at least one positive ratio")
+        if not 1 <= self.n_microscopes <= 30:
+            raise UserError(f"n_microscopes={self.n_microscopes}: give 1 to 30, as many plans as stay in memory")
+
+    def microscopes(self) -> tuple[Microscope, ...]:
+        """The finite set, the same for equal settings."""
+        if self.n_microscopes == 1:
+            return (self.microscope,)
+        return tuple(self._drawn(index) for index in range(self.n_microscopes))
+
+    def _drawn(self, index: int) -> Microscope:
+        rng = np.random.default_rng(seed_from("microscope", self.seed, index))
+        ends = rng.uniform(*self.tilt_end, size=2)
+        magnification = 1 + self.voxel_size_error * rng.uniform(-1, 1)
+        return replace(
+            self.microscope,
+            tilt_min=-round(ends[0], 1),
+            tilt_max=round(ends[index % 2], 1),
+            tilt_increment=round(rng.uniform(*self.tilt_increment), 2),
+            defocus_min_um=self.defocus_um[0],
+            defocus_max_um=self.defocus_um[1],
+            voxel_size_nm=round(self.microscope.voxel_size_nm * magnification, 4),
+            low_pass_nm=round(rng.uniform(*self.low_pass_nm), 2),
+            noise_before_ctf=round(rng.uniform(*self.noise_before_ctf), 2),
+        )
+
+
+WIDE = Acquisitions(snrs=tuple(round(float(snr), 4) for snr in np.geomspace(0.02, 0.5, 12)), n_microscopes=24)
+"""Acquisition settings of many kinds of data."""
+_RECIPE = SimulatedData()
+
+
+def simulate_on_the_fly(
+    class_names: Sequence[str],
+    acquisitions: Acquisitions,
+    rng: np.random.Generator,
+    group_size: int = 25,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """One sample for each class name, a name may come many times: `(n, box, box, box)`, all that is drawn from `rng`.
+
+    group_size : samples that share microscope and SNR; they are of any class, so neither tells the class
+    """
+    microscopes, box = acquisitions.microscopes(), acquisitions.microscope.final_box
+    seeds = torch.from_numpy(rng.integers(2**62, size=len(class_names)))
+    volumes = torch.empty(len(class_names), box, box, box, device=device)
+    for group in np.array_split(rng.permutation(len(class_names)), -(-len(class_names) // group_size)):
+        microscope = microscopes[rng.integers(len(microscopes))]
+        snr = acquisitions.snrs[rng.integers(len(acquisitions.snrs))]
+        beads = [_RECIPE.beads_of(class_names[i], seeds[i : i + 1])[0] for i in group]
+        volumes[group] = simulate(beads, seeds[group], snr, microscope, device)
+    return volumes

@@ -1,0 +1,1 @@
+"""Studies: what a single page of the book needs and nothing else imports."""

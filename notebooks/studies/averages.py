@@ -1,0 +1,278 @@
+"""Subtomogram averages of one class before and after a few-shot classification, as specs in the store.
+
+One test task is answered whole: its support set gives the prototypes, and every other test subtomogram of its classes
+is assigned to one of them. What is averaged then is a mixture of them all, those assigned to the class, or its members.
+"""
+
+import base64
+import time
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.transform import Rotation
+
+from cryo_fewshot.adaptation import combined_logits
+from cryo_fewshot.averaging.alignment import Poses, Search
+from cryo_fewshot.averaging.averages import average, laid_onto, refine, resolution, shell_correlation
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction.profiles import Profile
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.specs import Evaluation
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition
+from cryo_fewshot.simulation.structures import registry
+from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
+
+SELECTIONS = ("single", "mixture", "assigned", "members")
+FEWEST = 8
+"""Particles that an average of two halves needs."""
+PREFERRED = (DOUBLE_CAPPED, "1PMA", "3IPM", "1OEL")
+"""Classes to average, first choice first: proteasomes as in the paper, then GroEL, a barrel as well."""
+BARREL = Search(mask_radius_nm=11.0, coarse_low_pass_nm=4.0)
+CAPPED = Search(coarse_low_pass_nm=6.0)
+"""For a 26S proteasome, of up to 45 nm: the box is its mask."""
+# 'cpu' and 'paper' take the defaults. A rough search tests the code alone.
+_ROUGH = Search(grid_degrees=60.0, finest_degrees=30.0, n_candidates=1, coarse_low_pass_nm=8.0)
+_REDUCED = {
+    "smoke": {"n_particles": 8, "n_iterations": 1, "n_starts": 1, "search": _ROUGH},
+    "quick": {"n_particles": 32, "n_iterations": 2, "n_starts": 1},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAverage:
+    """One average of subtomograms of the first test task that asks for a class.
+
+    Parameters
+    ----------
+    evaluation : of ProtoNet-CE on simulated data; gives the test tasks, of which one is taken
+    target : the class
+    selection : 'single' for one subtomogram of the class in its true pose, no average; 'mixture' for queries of all
+        classes of the task, before classification; 'assigned' for what ProtoNet-CE assigned to the class, mistakes
+        and all; 'members' for the class without mistakes
+    n_particles : at most so many are averaged, drawn at random
+    search : how poses are found
+    n_iterations, n_starts, seed : of `averaging.refine`
+    """
+
+    evaluation: Evaluation
+    target: str
+    selection: str
+    n_particles: int = 64
+    search: Search = BARREL
+    n_iterations: int = 3
+    n_starts: int = 2
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.selection not in SELECTIONS:
+            raise UserError(f"selection '{self.selection}' is unknown: use one of {', '.join(SELECTIONS)}")
+        if self.n_particles < FEWEST:
+            raise UserError(f"n_particles={self.n_particles}: averaging two halves needs at least {FEWEST}")
+        if not isinstance(self.evaluation.novel_data, SimulatedData):
+            raise UserError("averages are compared with the true density: give an evaluation on simulated data")
+        if self.evaluation.head != "combined":
+            raise UserError(f"head '{self.evaluation.head}': give an evaluation of ProtoNet-CE, head 'combined'")
+
+
+def class_average(runner: Runner, spec: ClassAverage) -> dict:
+    """The average, how well its halves agree, and how well it agrees with the density that was simulated.
+
+    Volumes are those of the test set, not binned. The average is laid onto the density, longest axis along y.
+
+    Result: `classes` of the task; `selected` and `averaged`, counts per class; `n_members` among the queries;
+    `voxel_size_nm`; `frequencies_per_nm`; `fsc_halves` (None for 'single') and `fsc_truth`, for 'single' the median
+    over n_particles of them; `density`, see `unpacked`. With too few particles both FSCs and the density are None.
+    """
+    return runner.store.compute(spec, lambda: _class_average(runner, spec))
+
+
+def planned(profile: Profile, evaluation: Evaluation, n_particles: int = 0) -> list[ClassAverage]:
+    """The averages of one evaluation, in the order of SELECTIONS; `n_particles` 0 takes the profile's."""
+    target = target_of(evaluation.novel_classes)
+    settings = {"search": CAPPED if target in (SINGLE_CAPPED, DOUBLE_CAPPED) else BARREL}
+    settings |= _REDUCED.get(profile.name, {})
+    if n_particles:
+        settings["n_particles"] = n_particles
+    return [ClassAverage(evaluation=evaluation, target=target, selection=part, **settings) for part in SELECTIONS]
+
+
+def target_of(names: tuple[str, ...]) -> str:
+    """The class to average among some: the first of PREFERRED, or the heaviest."""
+    masses = registry()["mass_kda"]
+    return next((name for name in PREFERRED if name in names), max(names, key=lambda name: masses.get(name, 0.0)))
+
+
+def _class_average(runner: Runner, spec: ClassAverage) -> tuple[dict, float, None]:
+    evaluation, data = spec.evaluation, spec.evaluation.novel_data
+    task = _answered(runner, evaluation, spec.target)
+    started = time.perf_counter()
+    is_member, is_assigned = (part == task.ways.index(spec.target) for part in (task.true, task.predicted))
+    chosen = {"mixture": np.ones_like(is_member), "assigned": is_assigned}.get(spec.selection, is_member)
+    selected = np.flatnonzero(chosen)
+    drawn = np.sort(np.random.default_rng(spec.seed).permutation(selected)[: spec.n_particles])
+    result = {
+        "classes": list(task.ways),
+        "selected": np.bincount(task.true[selected], minlength=len(task.ways)).tolist(),
+        "averaged": np.bincount(task.true[drawn], minlength=len(task.ways)).tolist(),
+        "n_members": int(is_member.sum()),
+        "fsc_halves": None,
+        "fsc_truth": None,
+        "density": None,
+    }
+    microscope = replace(data.microscope, binning=1)
+    if len(drawn) >= (1 if spec.selection == "single" else FEWEST):
+        seeds = {name: data.sample_seeds(name, evaluation.snr) for name in task.ways}
+        samples = [(task.ways[task.true[i]], seeds[task.ways[task.true[i]]][task.numbers[i]]) for i in drawn]
+        volumes = torch.cat(
+            [
+                simulate(data.beads_of(name, seed[None]), seed[None], evaluation.snr, microscope, runner.device)
+                for name, seed in samples
+            ]
+        )
+        truth, turn = true_density(data, spec.target)
+        truth = truth.to(runner.device)
+        if spec.selection == "single":
+            poses = draw_acquisition(torch.stack([seed for _, seed in samples]), microscope)
+            result |= _singles(volumes, poses, truth, turn, microscope)
+        else:
+            result |= _averaged(spec, volumes, truth, microscope)
+    return result, time.perf_counter() - started, None
+
+
+def _averaged(spec: ClassAverage, volumes: torch.Tensor, truth: torch.Tensor, microscope: Microscope) -> dict:
+    refined = refine(volumes, microscope, spec.seed, spec.search, spec.n_iterations, spec.n_starts)
+    laid, _ = laid_onto(truth, refined.average.density, microscope, spec.search)
+    frequencies, fsc = shell_correlation(truth, laid, microscope.voxel_size_nm)
+    return {
+        "voxel_size_nm": microscope.voxel_size_nm,
+        "frequencies_per_nm": frequencies.tolist(),
+        "fsc_halves": refined.fsc.round(4).tolist(),
+        "fsc_truth": fsc.round(4).tolist(),
+        "density": packed(laid),
+    }
+
+
+def _singles(
+    volumes: torch.Tensor, drawn: Acquisition, truth: torch.Tensor, turn: Rotation, microscope: Microscope
+) -> dict:
+    rotations = Rotation.from_quat(drawn.quaternions) * turn.inv()
+    poses = [Poses(*pose) for pose in zip(rotations.as_quat()[:, None], drawn.shifts_nm[:, None], strict=True)]
+    laid = [average(volume[None], pose, microscope).density for volume, pose in zip(volumes, poses, strict=True)]
+    curves = [shell_correlation(truth, density, microscope.voxel_size_nm) for density in laid]
+    return {
+        "voxel_size_nm": microscope.voxel_size_nm,
+        "frequencies_per_nm": curves[0][0].tolist(),
+        "fsc_truth": np.median([fsc for _, fsc in curves], axis=0).round(4).tolist(),
+        "density": packed(laid[0]),
+    }
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A test task with all that its classes hold beside the support: per query true and predicted way, and number."""
+
+    ways: tuple[str, ...]
+    true: np.ndarray
+    predicted: np.ndarray
+    numbers: np.ndarray
+
+
+def _answered(runner: Runner, evaluation: Evaluation, target: str) -> _Task:
+    """The first test task that asks for the target, its queries replaced by all that its classes hold."""
+    data, names = evaluation.novel_data, evaluation.novel_classes
+    if target not in names:
+        raise UserError(f"class '{target}' is not among the test classes: use one of {', '.join(names)}")
+    counts = [data.count_of(name, data.n_per_class) for name in names]
+    labels, numbers = np.repeat(np.arange(len(names)), counts), np.concatenate([np.arange(count) for count in counts])
+    episodes = runner.novel_episodes(evaluation)
+    asking = np.flatnonzero((episodes.classes == names.index(target)).any(axis=1))
+    if len(asking) == 0:
+        raise UserError(f"no test task asks for class '{target}': raise n_episodes={evaluation.n_episodes}")
+    classes, support = episodes.classes[asking[0]], episodes.support[asking[0]]
+    queries = np.setdiff1d(np.flatnonzero(np.isin(labels, classes)), support)
+    model = runner.adaptation(evaluation.adaptation)
+    embeddings = runner.novel_embeddings(evaluation)
+    with torch.no_grad():  # not around the above, which may have to train first
+        projected = model.project(embeddings)
+        logits = combined_logits(model, projected[torch.from_numpy(support)][None], projected[queries][None])
+    way_of = {label: way for way, label in enumerate(classes)}
+    return _Task(
+        ways=tuple(names[label] for label in classes),
+        true=np.array([way_of[label] for label in labels[queries]]),
+        predicted=logits[0].argmax(-1).cpu().numpy(),
+        numbers=numbers[queries],
+    )
+
+
+def true_density(data: SimulatedData, name: str) -> tuple[torch.Tensor, Rotation]:
+    """What an average should come to: `(b, b, b)` without noise and wedge, longest axis along y, shortest along z.
+
+    Also the rotation of xyz coordinates that takes the library's beads there.
+    """
+    microscope = replace(data.microscope, binning=1, tilt_min=-90.0, tilt_max=90.0, tilt_increment=1.0)
+    beads = data.beads_of(name, data.sample_seeds(name, 1.0, count=1))
+    positions, masses = beads[0]
+    centred = positions[:, ::-1] - np.average(positions[:, ::-1], axis=0, weights=masses)
+    _, axes = np.linalg.eigh((centred * masses[:, None]).T @ centred)  # columns xyz, shortest extent first
+    z, x, y = (axis * np.sign(axis[np.argmax(np.abs(axis))]) for axis in axes.T)
+    z = z * np.sign(np.dot(np.cross(x, y), z))  # never the mirror image
+    turn = Rotation.from_matrix(np.stack([x, y, z]))
+    focus = (microscope.defocus_min_um + microscope.defocus_max_um) / 2
+    pose = Acquisition(turn.as_quat()[None], np.zeros((1, 3)), np.array([focus]))
+    return simulate(beads, torch.zeros(1, dtype=torch.int64), None, microscope, acquisition=pose)[0], turn
+
+
+def packed(density: torch.Tensor) -> dict:
+    """A density in 256 steps as text for a json file: box, low and high value, zlib in base 85."""
+    low, high = float(density.min()), float(density.max())
+    steps = ((density - low) * (255 / max(high - low, 1e-12))).round().to(torch.uint8).cpu().numpy()
+    text = base64.b85encode(zlib.compress(steps.tobytes(), 9)).decode()
+    return {"box": len(density), "low": low, "high": high, "zlib_b85": text}
+
+
+def unpacked(content: dict) -> np.ndarray:
+    """The density `(b, b, b)` float32 of `packed`."""
+    steps = np.frombuffer(zlib.decompress(base64.b85decode(content["zlib_b85"])), np.uint8)
+    volume = steps.reshape((content["box"],) * 3).astype(np.float32)
+    return content["low"] + volume * ((content["high"] - content["low"]) / 255)
+
+
+def average_frame(entries: dict[str, list[dict]]) -> pd.DataFrame:
+    """Tidy table of stored averages: one row per data set and selection.
+
+    Columns data_set, target, selection, n_particles, n_right (averaged ones that are of the target), purity and recall
+    of the whole selection, halves_nm and truth_nm: resolution where the FSC of the half maps falls below 0.143, and
+    where that with the true density falls below 0.5; NaN where there is no average.
+    """
+    rows = []
+    for data_set, of_set in entries.items():
+        for entry in of_set:
+            spec, result = entry["spec"], entry["result"]
+            way = result["classes"].index(spec["target"])
+            rows.append(
+                {
+                    "data_set": data_set,
+                    "target": spec["target"],
+                    "selection": spec["selection"],
+                    "n_particles": sum(result["averaged"]),
+                    "n_right": result["averaged"][way],
+                    "purity": result["selected"][way] / max(sum(result["selected"]), 1),
+                    "recall": result["selected"][way] / result["n_members"],
+                    "halves_nm": _resolution(result, "fsc_halves", 0.143),
+                    "truth_nm": _resolution(result, "fsc_truth", 0.5),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _resolution(result: dict, curve: str, threshold: float) -> float:
+    if result[curve] is None:
+        return float("nan")
+    frequencies = np.array(result["frequencies_per_nm"])
+    found = resolution(np.array(result[curve]), frequencies, threshold)
+    return 1 / frequencies[-1] if np.isnan(found) else found  # never below: as fine as the box can tell

@@ -1,0 +1,207 @@
+"""Drawings and words of Figure 4: averages of a class before and after classification. Needs the extra [book]."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
+from cryo_fewshot.figures.volumes import isosurface_picture
+from cryo_fewshot.fourier import distances
+from cryo_fewshot.reproduction.display import plain_style
+from cryo_fewshot.simulation.density import protein_level
+
+from .averages import unpacked
+
+NAMES = {
+    "single": "one particle",
+    "mixture": "before",
+    "assigned": "after",
+    "members": "no mistakes",
+    "truth": "simulated",
+}
+"""How each selection is called on the page, and the density that was simulated."""
+_STYLES = {
+    "single": {"color": "#7F7F7F", "linestyle": (0, (1, 1.2)), "linewidth": 1.8},
+    "mixture": {"color": METHOD_COLOURS["baseline"], "linestyle": (0, (5, 2))},
+    "assigned": {"color": METHOD_COLOURS["ProtoNet-CE"], "linestyle": "solid", "linewidth": 2},
+    "members": {"color": METHOD_COLOURS["ProtoNet3D"], "linestyle": (0, (6, 1.5, 1, 1.5))},
+}
+_TICKS_NM = (20, 10, 7, 5, 4, 3)
+_SHOWN = 0.9  # of the box, along each edge
+
+
+def densities(entries: Sequence[dict], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Stored densities of one data set by selection, then the simulated one as 'truth'; without an average none."""
+    stored = {entry["spec"]["selection"]: entry["result"]["density"] for entry in entries}
+    return {name: unpacked(content) for name, content in stored.items() if content is not None} | {"truth": truth}
+
+
+def weighted_densities(entries: Sequence[dict], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """As `densities`, each average weighted shell by shell with what its half maps support, for surfaces.
+
+    The weight is sqrt(2 F / (1 + F)), the correlation of the whole average with the signal that its halves' FSC, F,
+    lets one expect (Rosenthal and Henderson 2003).
+    """
+    volumes = densities(entries, truth)
+    for entry in entries:
+        fsc = entry["result"]["fsc_halves"]
+        if fsc is not None:
+            weights = np.array(fsc).clip(0, 1)
+            weights = np.sqrt(2 * weights / (1 + weights))
+            shell = np.fft.ifftshift(distances(len(truth)).round().numpy().astype(int)).clip(max=len(fsc) - 1)
+            spectrum = np.fft.fftn(volumes[entry["spec"]["selection"]]) * weights[shell]
+            volumes[entry["spec"]["selection"]] = np.fft.ifftn(spectrum).real.astype(np.float32)
+    return volumes
+
+
+def slices_by_set(sets: Mapping[str, Mapping[str, np.ndarray]], voxel_sizes_nm: Mapping[str, float]) -> Figure:
+    """The middle xy slice of each density: a row per data set, a column per selection, each on its own grey scale."""
+
+    def draw(ax, name, selection):
+        volume, voxel = _trimmed(sets[name][selection]), voxel_sizes_nm[name]
+        middle, half = volume[len(volume) // 2], len(volume) * voxel / 2
+        low, high = np.percentile(middle, [0.5, 99.5])
+        ax.imshow(middle, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(-half, half, -half, half))
+        if selection == "truth":
+            right, bottom = 0.92 * half, -0.88 * half
+            ax.plot([right - 10, right], [bottom, bottom], color="black", linewidth=2.5, solid_capstyle="butt")
+            rim = [withStroke(linewidth=2.5, foreground="white")]
+            ax.text(right, bottom + 0.04 * half, "10 nm", ha="right", va="bottom", path_effects=rim)
+
+    return _grid(sets, list(NAMES), draw)
+
+
+def surfaces_by_set(
+    sets: Mapping[str, Mapping[str, np.ndarray]],
+    voxel_sizes_nm: Mapping[str, float],
+    masses_kda: Mapping[str, float],
+) -> Figure:
+    """Isosurfaces of the averages at the volume of the complex: a row per data set, a column per selection."""
+
+    def draw(ax, name, selection):
+        volume, voxel = -_trimmed(sets[name][selection]), voxel_sizes_nm[name]  # protein is dark
+        isosurface_picture(volume, protein_level(volume, masses_kda[name], voxel), voxel, ax=ax)
+        if selection != "truth":
+            for artist in [*ax.lines, *ax.texts]:  # one scale bar per row
+                artist.remove()
+
+    return _grid(sets, list(NAMES)[1:], draw)
+
+
+def _grid(sets: Mapping[str, Mapping[str, np.ndarray]], selections: Sequence[str], draw) -> Figure:
+    edge = (WIDTH - 0.35) / len(selections)
+    figure, axes = plt.subplots(
+        len(sets), len(selections), figsize=(WIDTH, len(sets) * edge + 0.3), squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for row, (name, of_set) in zip(axes, sets.items(), strict=True):
+        for ax, selection in zip(row, selections, strict=True):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if selection in of_set:
+                draw(ax, name, selection)
+            else:
+                ax.text(0.5, 0.5, "too few\nparticles", ha="center", va="center", transform=ax.transAxes)
+        row[0].set_ylabel(name.replace(" stand-in", "\nstand-in"))
+    for ax, selection in zip(axes[0], selections, strict=True):
+        ax.set_title(NAMES[selection])
+    return figure
+
+
+def _trimmed(volume: np.ndarray) -> np.ndarray:
+    """The middle of a box, beyond which averages are masked; voxel n // 2 stays the centre."""
+    half = int(len(volume) * _SHOWN / 2)
+    inner = slice(len(volume) // 2 - half, len(volume) // 2 + half)
+    return volume[inner, inner, inner]
+
+
+def fsc_figure(entries: Mapping[str, Sequence[dict]]) -> Figure:
+    """Fourier shell correlations, a row per data set: of the half maps on the left, with the truth on the right."""
+    figure, axes = plt.subplots(
+        len(entries), 2, figsize=(WIDTH, 0.8 + 1.45 * len(entries)), sharex=True, sharey=True, squeeze=False
+    )
+    handles = {}
+    for row, (name, of_set) in zip(axes, entries.items(), strict=True):
+        for ax, curve, threshold in zip(row, ("fsc_halves", "fsc_truth"), (0.143, 0.5), strict=True):
+            for entry in of_set:
+                selection, result = entry["spec"]["selection"], entry["result"]
+                if result[curve] is not None:
+                    (line,) = ax.plot(result["frequencies_per_nm"], result[curve], **_STYLES[selection])
+                    handles[NAMES[selection]] = line
+            ax.axhline(threshold, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+            ax.annotate(f"{threshold:g}", (1 / _TICKS_NM[-1], threshold), xytext=(-2, 2), textcoords="offset points",
+                        ha="right", color="#555555")  # fmt: skip
+            ax.set(xlim=(0, 1 / _TICKS_NM[-1]), ylim=(-0.1, 1.05), yticks=(0, 0.5, 1))
+            ax.set_xticks([1 / length for length in _TICKS_NM], [f"{length}" for length in _TICKS_NM])
+        row[0].set_ylabel(name.replace(" stand-in", "\nstand-in"))
+    axes[0, 0].set_title("two half maps")
+    axes[0, 1].set_title("average and simulated density")
+    for ax in axes[-1]:
+        ax.set_xlabel("Resolution (nm), finer to the right")
+    wanted = [name for name in NAMES.values() if name in handles]
+    figure.legend([handles[name] for name in wanted], wanted, loc="outside lower center", ncols=4)
+    return figure
+
+
+def show_averages(table: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """The table of averages for reading; the paper shows its own as pictures only."""
+    single = table["selection"] == "single"
+    shown = pd.DataFrame(
+        {
+            "Data": (table["data_set"] + ": " + table["target"]).where(~table["data_set"].duplicated(), ""),
+            "Average": table["selection"].map(NAMES),
+            "Particles": ["1" if one else f"{n}" for one, n in zip(single, table["n_particles"], strict=True)],
+            "of the class": ["1" if one else f"{n}" for one, n in zip(single, table["n_right"], strict=True)],
+            "Half maps at 0.143 (nm)": table["halves_nm"].map(_length),
+            "Simulated density at 0.5 (nm)": table["truth_nm"].map(_length),
+        }
+    )
+    return plain_style(shown).hide(axis="index")
+
+
+def _length(resolution_nm: float) -> str:
+    if np.isnan(resolution_nm):
+        return "–"
+    return "none" if np.isinf(resolution_nm) else f"{resolution_nm:.1f}"
+
+
+def averaging_findings(table: pd.DataFrame) -> str:
+    """What the averages show, in a few sentences, every number read off the table."""
+    order = table["data_set"].unique()
+    wide = table.pivot(index="data_set", columns="selection").loc[order]
+    wide = wide[wide["truth_nm"][["single", "mixture", "assigned"]].notna().all(axis=1)]
+    if wide.empty:
+        return "No data set has enough particles for an average before and after classification."
+    truth, halves = wide["truth_nm"], wide["halves_nm"]
+    purity, recall = wide["purity", "assigned"], wide["recall", "assigned"]
+    shares = "; ".join(f"{name}: {purity[name]:.0%} and {recall[name]:.0%}" for name in wide.index)
+    gains = "; ".join(
+        f"{name}: {_length(row['mixture'])} before, {_length(row['assigned'])} nm after"
+        for name, row in truth.iterrows()
+    )
+    sentences = [
+        f"Share of the assigned particles that are of the class, and of the class that was found: {shares}.",
+        f"The average after classification agrees with the simulated density to a finer resolution than the average "
+        f"before in {int((truth['assigned'] < truth['mixture']).sum())} of {len(wide)} data sets ({gains}), and finer "
+        f"than one particle in {int((truth['assigned'] < truth['single']).sum())}. The paper reports an improvement in "
+        "all of its three.",
+    ]
+    misled = wide.index[halves["mixture"] < 0.8 * truth["mixture"]]
+    if len(misled):
+        agreed, shared = halves.loc[misled, "mixture"], truth.loc[misled, "mixture"]
+        sentences.append(
+            f"Half maps alone would mislead about the average before: in {len(misled)} of {len(wide)} data sets its "
+            f"halves agree to {_length(agreed.min())} to {_length(agreed.max())} nm, while it shares only "
+            f"{_length(shared.min())} to {_length(shared.max())} nm with the class."
+        )
+    cost = (truth["assigned"] - truth["members"])[np.isfinite(truth["members"])]
+    if len(cost):
+        losses = "; ".join(f"{name}: {value:+.1f} nm" for name, value in cost.items())
+        sentences.append(
+            f"Cost of the classification's mistakes, against an average of particles of the class alone: {losses}."
+        )
+    return " ".join(sentences)

@@ -1,0 +1,231 @@
+"""Simulated particles as the files that a processing project would hold, to try the tool where the answer is known."""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.files import write_atomically
+from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.particles.mrc import write_mrc
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.classify import classify
+from cryo_fewshot.recognition.output import Settings
+from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.weights import AnyEncoder
+
+from .averages import packed
+from .real_particles import volumes_of
+from .spectra import binned_snr, microscope_of, noise_free, with_noise_of
+
+
+def write_particles(
+    folder: str | Path,
+    recipe: SimulatedData,
+    class_names: Sequence[str],
+    counts: Mapping[float, int],
+    *,
+    with_labels: bool,
+    shuffle_seed: int = 0,
+) -> tuple[Path, list[str]]:
+    """Simulate particles and write them as RELION 4 lays them out; returns the STAR file and the true classes.
+
+    Parameters
+    ----------
+    folder : receives `particles.star` and a folder `Subtomograms` with one MRC file per particle
+    recipe : of the volumes; samples are its first ones, another recipe seed gives others
+    counts : particles of each class at each SNR
+    with_labels : write the class of each particle into the column rlnClassName, as in a labelled set
+    shuffle_seed : of the order of the particles
+    """
+    folder = Path(folder)
+    subtomograms = simulate_set(recipe, dict(counts), class_names)
+    order = np.random.default_rng(shuffle_seed).permutation(len(subtomograms))
+    truth = [class_names[subtomograms.labels[i]] for i in order]
+    names = [f"Subtomograms/TS_01/{number:06d}.mrc" for number in range(1, len(order) + 1)]
+    for name, i in zip(names, order, strict=True):
+        write_mrc(folder / name, subtomograms.volumes[i].numpy(), recipe.voxel_size_nm)
+    optics = pd.DataFrame(
+        {
+            "rlnOpticsGroup": [1],
+            "rlnOpticsGroupName": ["opticsGroup1"],
+            "rlnImagePixelSize": [10 * recipe.voxel_size_nm],
+            "rlnImageSize": [recipe.box],
+            "rlnImageDimensionality": [3],
+        }
+    )
+    rng = np.random.default_rng(shuffle_seed + 1)
+    places = pd.DataFrame(
+        rng.uniform(40, 900, size=(len(order), 3)).round(2), columns=[f"rlnCoordinate{axis}" for axis in "XYZ"]
+    )
+    table = pd.DataFrame({"rlnTomoName": "TS_01", "rlnImageName": names, "rlnOpticsGroup": 1}).join(places)
+    if with_labels:
+        table["rlnClassName"] = truth
+    import starfile
+
+    text = starfile.to_string({"optics": optics, "particles": table}, float_format="%.2f")
+    write_atomically(folder / "particles.star", text[text.index("data_") :].encode())
+    return folder / "particles.star", truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """A whole run of `cryo-fewshot classify` on simulated particles whose classes are known afterwards.
+
+    encoder : digest of its weights; classes : with labelled particles; outsiders : classes among the particles that
+    have none; n_labelled, n_particles : of each class; averaged : particles per class average
+    """
+
+    encoder: str
+    classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
+    outsiders: tuple[str, ...] = ("1HTQ", "4NMN", "1E0T")
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=1))
+    snr: float = 0.1
+    n_labelled: int = 5
+    n_particles: int = 60
+    n_averaged: int = 40
+    false_accept_rate: float = 0.05
+    seed: int = 11
+
+
+def demonstrate(store: Store, spec: Demonstration) -> dict:
+    """Write the particles, type the command, and see how well it did; the stored entry.
+
+    Result: `star`, the first lines of the particles' STAR file; `printed`, what the command said; `files`, what it
+    wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles with a labelled class, accepted or
+    not; `accuracy_accepted` of those accepted; `kept`, the share of them accepted; `false_accepts`, the share of
+    outsiders accepted; `calibration_error`; `averages`, by class, see `class_averages.packed`.
+    """
+    return store.compute(spec, partial(_demonstrated, spec))
+
+
+def _demonstrated(spec: Demonstration) -> tuple[dict, float, None]:
+    started = time.perf_counter()
+    recipe = SimulatedData(n_per_class=spec.n_particles, microscope=spec.microscope, seed=spec.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        labelled = replace(recipe, n_per_class=spec.n_labelled, seed=spec.seed + 1)
+        write_particles(folder / "labelled", labelled, spec.classes, {spec.snr: spec.n_labelled}, with_labels=True)
+        everything = [*spec.classes, *spec.outsiders]
+        star, truth = write_particles(
+            folder / "all", recipe, everything, {spec.snr: spec.n_particles}, with_labels=False
+        )
+        printed = []
+        outcome = classify(
+            open_particles(folder / "labelled" / "particles.star"),
+            open_particles(star),
+            folder / "run1",
+            settings=Settings(n_averaged=spec.n_averaged, false_accept_rate=spec.false_accept_rate, seed=spec.seed),
+            say=printed.append,
+        )
+        written = sorted(path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file())
+        head = star.read_text().splitlines()[:24]
+    table, truth = outcome.table, np.array(truth)
+    known, accepted = np.isin(truth, spec.classes), table["accepted"].to_numpy()
+    right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
+    result = {
+        "star": head,
+        "printed": [line.replace(f"{folder}/", "") for line in printed],
+        "files": [path for path in written if "/embeddings/" not in path],
+        "rows": table.drop(columns=["reason", "labelled"]).assign(truth=truth).head(8).round(3).to_dict("list"),
+        "counts": outcome.counts.round(3).to_dict("list"),
+        "accuracy": float(right[known].mean()),
+        "accuracy_accepted": float(right[known & accepted].mean()) if (known & accepted).any() else None,
+        "kept": float(accepted[known].mean()),
+        "false_accepts": float(accepted[~known].mean()),
+        "calibration_error": expected_calibration_error(table["probability"].to_numpy()[known], right[known]),
+        "leave_one_out": [check.accuracy, check.low, check.high],
+        "averages": {
+            name: {
+                "density": packed(torch.from_numpy(average.density)),
+                "voxel_size_nm": average.voxel_size_nm,
+                "resolution_nm": average.resolution_nm if np.isfinite(average.resolution_nm) else None,
+                "n_particles": average.n_particles,
+            }
+            for name, average in outcome.averages.items()
+        },
+    }
+    return result, time.perf_counter() - started, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealDemonstration:
+    """A run of `cryo-fewshot classify` on real particles of one kind among simulated ones in the same noise.
+
+    encoder, particles : digests of weights and volumes; name : of the real ones; classes : simulated beside them
+    measured : microscope of the real ones' files; n_labelled : of each class, the real one too; n_particles : of each
+    simulated class, to be told
+    """
+
+    encoder: str
+    particles: str
+    name: str = "70S"
+    classes: tuple[str, ...] = ("2GTL", "8TUX", "2UV8", "1OEL")
+    measured: Microscope
+    snr: float = 0.03
+    n_labelled: int = 5
+    n_particles: int = 15
+    seed: int = 11
+
+
+def demonstrate_real(
+    store: Store, encoder: AnyEncoder, card: dict, particles: Particles, microscope: Microscope, **settings
+) -> dict:
+    """Write real and simulated particles side by side, run the command, and count; the stored entry.
+
+    Result: `printed`, what the command said; `names`; `found`, a row per true class, counts per class told; `accepted`,
+    share of each true class that was; `accuracy` of all, accepted or not.
+    """
+    volumes = volumes_of(particles, card)
+    weights = digest_of(*encoder.state_dict().values())
+    measured = microscope_of(particles, microscope)
+    spec = RealDemonstration(encoder=weights, particles=digest_of(volumes), measured=measured, **settings)
+    return store.compute(spec, partial(_demonstrated_real, spec, volumes, card["voxel_size_nm"]))
+
+
+def _demonstrated_real(
+    spec: RealDemonstration, volumes: torch.Tensor, voxel_size_nm: float
+) -> tuple[dict, float, None]:
+    started = time.perf_counter()
+    rng, per_class = np.random.default_rng(spec.seed), spec.n_labelled + spec.n_particles
+    signals = noise_free(spec.classes, per_class, spec.measured, spec.seed)
+    simulated = with_noise_of(signals, volumes, binned_snr(spec.snr, spec.measured), spec.seed)
+    groups = [volumes[torch.from_numpy(rng.permutation(len(volumes)))], *simulated.split(per_class)]
+    names, printed, truth = [spec.name, *spec.classes], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for name, group in zip(names, groups, strict=True):
+            for i, volume in enumerate(group[: spec.n_labelled]):
+                write_mrc(folder / "labelled" / name / f"{i:02d}.mrc", volume.numpy(), voxel_size_nm)
+        asked = torch.cat([group[spec.n_labelled :] for group in groups])
+        true = np.repeat(names, [len(group) - spec.n_labelled for group in groups])
+        for i, row in enumerate(rng.permutation(len(asked))):
+            write_mrc(folder / "all" / f"{i:04d}.mrc", asked[row].numpy(), voxel_size_nm)
+            truth.append(true[row])
+        outcome = classify(
+            open_particles(folder / "labelled", dark_protein=True),
+            open_particles(folder / "all", dark_protein=True),
+            folder / "run1",
+            settings=Settings(n_averaged=0, seed=spec.seed),
+            say=printed.append,
+        )
+    table = outcome.table.assign(truth=truth)
+    of_class = table.groupby("truth")
+    result = {
+        "printed": [line.replace(f"{folder}/", "") for line in printed],
+        "names": names,
+        "found": {name: [int((of_class.get_group(name)["class"] == told).sum()) for told in names] for name in names},
+        "accepted": {name: round(float(of_class.get_group(name)["accepted"].mean()), 3) for name in names},
+        "accuracy": round(float((table["class"] == table["truth"]).mean()), 4),
+    }
+    return result, time.perf_counter() - started, None

@@ -1,0 +1,179 @@
+"""Where an encoder fails: tilt series and voxel sizes that it was not made for, and complexes that look alike."""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import spearmanr
+
+from cryo_fewshot.device import default_device
+from cryo_fewshot.episodes import Episodes, sample_episodes
+from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
+from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
+from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES, TEST_CLASSES
+from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
+from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+from cryo_fewshot.simulation.structures import registry
+from cryo_fewshot.weights import AnyEncoder
+
+from .open_world import fitted
+
+CONDITIONS = {
+    "as in Table 1": {},
+    **{f"tilt range ±{end}°": {"tilt_min": -float(end), "tilt_max": float(end)} for end in (30, 40, 50, 70)},
+    "tilt range −50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
+    **{f"tilt increment {step}°": {"tilt_increment": float(step)} for step in (1, 5, 10)},
+    "files of 48³ at 1 nm": {"box": 48, "binning": 1},
+    "files of 32³ at 1.4 nm": {"box": 32, "voxel_size_nm": 1.4, "binning": 1},
+    **{f"voxel size {100 * (size - 1):+.0f} % off": {"voxel_size_nm": size} for size in (0.9, 0.95, 1.05, 1.1)},
+}
+"""Changes to the microscope. A voxel size that is off differs from what the file says; other files are resampled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderLimits:
+    """What is asked of an encoder, by the digest of its weights; the nearest prototype answers.
+
+    classes : asked for under each of the conditions; further : classes that it was not trained on either, with which
+    the classes are compared one by one at `class_snr`
+    band_per_nm : spatial frequencies up to this one have the same noise whatever the box and the voxel size
+    """
+
+    encoder: str
+    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    classes: tuple[str, ...] = TEST_CLASSES
+    further: tuple[str, ...] = CALIBRATION_CLASSES
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
+    snrs: tuple[float, ...] = (0.1, 0.03)
+    class_snr: float = 0.1
+    band_per_nm: float = 0.25
+    shots: tuple[int, ...] = (5, 1)
+    n_way: int = 5
+    n_query: int = 15
+    n_episodes: int = 600
+    n_per_class: int = 100
+
+
+def measure_limits(store: Store, encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> dict:
+    """The stored entry.
+
+    Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of class,
+    n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that are, in tasks
+    that hold both).
+    """
+    return store.compute(spec, partial(_measured, encoder, card, spec))
+
+
+def _measured(encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> tuple[dict, float, None]:
+    started, encoder = time.perf_counter(), encoder.to(default_device())
+    conditions = []
+    for name in spec.conditions:
+        for snr in spec.snrs:
+            microscope = replace(spec.microscope, **CONDITIONS[name])
+            embeddings = _embedded(encoder, card, spec, microscope, spec.classes, snr)
+            for n_shot in spec.shots:
+                episodes = _episodes(spec, spec.classes, n_shot)
+                right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (spec.n_way * spec.n_query)
+                accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
+                row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
+                conditions.append(row)
+    names, classes = (*spec.classes, *spec.further), []
+    embeddings = _embedded(encoder, card, spec, spec.microscope, names, spec.class_snr)
+    for n_shot in spec.shots:
+        episodes = _episodes(spec, names, n_shot)
+        counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
+        held = (episodes.classes[:, :, None] == np.arange(len(names))).any(axis=1).astype(int)
+        shares = counts / np.maximum(held.T @ held * spec.n_query, 1)  # of the queries in tasks that hold both
+        for i, name in enumerate(names):
+            wrong = np.where(np.arange(len(names)) == i, -1, shares[i])
+            row = {"accuracy": round(float(shares[i, i]), 4), "share": round(float(wrong.max()), 4)}
+            classes.append({"class": name, "n_shot": n_shot, "taken_for": names[wrong.argmax()], **row})
+    return {"conditions": conditions, "classes": classes}, time.perf_counter() - started, None
+
+
+def _embedded(encoder, card, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:
+    recipe = SimulatedData(microscope=microscope, n_per_class=spec.n_per_class)
+    device, ratio = next(encoder.parameters()).device, snr
+    if (microscope.box, microscope.voxel_size_nm) != (spec.microscope.box, spec.microscope.voxel_size_nm):
+        # A ratio of variances is of a whole box, up to its own highest frequency.
+        ratio *= noise_density(microscope, spec.band_per_nm) / noise_density(spec.microscope, spec.band_per_nm)
+    seeds = {name: recipe.sample_seeds(name, snr) for name in names}
+    volumes = torch.cat(
+        [simulate(recipe.beads_of(name, seeds[name]), seeds[name], ratio, microscope, device) for name in names]
+    )
+    # In a box of its own size the encoder takes a file's voxel size on trust.
+    stated_nm = card["voxel_size_nm"] if microscope.final_box == card["box"] else microscope.final_voxel_size_nm
+    return unit_embeddings(encoder, fitted(volumes, stated_nm, card).to(device)).cpu()
+
+
+def noise_density(microscope: Microscope, band_per_nm: float) -> float:
+    """Mean power of the noise at the frequencies below `band_per_nm`, at SNR 1: in units of the signal's variance."""
+    box = microscope.final_box
+    powers = noise_powers(draw_acquisition(torch.arange(32), microscope), microscope).mean(dim=0)
+    # The frequencies of a volume that holds its own frequency, by the same list that the powers come in.
+    axes = torch.fft.fftfreq(box), torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
+    squared = sum(part**2 for part in torch.meshgrid(*axes, indexing="ij")) / microscope.final_voxel_size_nm**2
+    listed, counts = volume_spectra(
+        torch.fft.irfftn(squared.to(torch.complex64), s=(box,) * 3, norm="forward")[None], microscope
+    )
+    weights = counts * (listed[0].real < band_per_nm**2)
+    return float((powers * weights).sum() / weights.sum())
+
+
+def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episodes:
+    return sample_episodes(
+        np.repeat(np.arange(len(names)), spec.n_per_class),
+        range(len(names)),
+        n_way=spec.n_way,
+        n_shot=n_shot,
+        n_query=spec.n_query,
+        n_episodes=spec.n_episodes,
+        seed=seed_from("novel", 0),
+        class_names=names,
+    )
+
+
+# ---------------------------------------------------------------- for reading
+
+
+def conditions_text(result: dict) -> str:
+    """What costs most, on the mean over SNRs and shots."""
+    frame = pd.DataFrame(result["conditions"])
+    mean = frame.groupby("condition", sort=False)["accuracy"].mean()
+    change = (mean - mean.iloc[0]).iloc[1:].sort_values()
+    costly = ", ".join(f"*{name}* ({loss:+.3f})" for name, loss in change[change < -0.02].items())
+    return (
+        f"On average over the columns, what costs more than two points: {costly or 'nothing'}. The others change "
+        f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}. The 95 % half-width of an entry is "
+        f"{frame['ci95'].max():.3f} at most."
+    )
+
+
+def classes_frame(result: dict) -> pd.DataFrame:
+    """The rows of the classes with mass_kda, max_diameter_nm and symmetry of each complex."""
+    about = registry()[["name", "mass_kda", "max_diameter_nm", "symmetry"]]
+    return pd.DataFrame(result["classes"]).join(about, on="class")
+
+
+def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
+    """How accuracy goes with size, and what the worst classes are taken for."""
+    sentences = []
+    for n_shot, part in frame.groupby("n_shot", sort=False):
+        by_diameter, by_mass = (spearmanr(part[column], part["accuracy"]) for column in ("max_diameter_nm", "mass_kda"))
+        sentences.append(
+            f"{n_shot}-shot, accuracy goes with diameter by a rank correlation of {by_diameter.statistic:+.2f} (p = "
+            f"{by_diameter.pvalue:.2g}) and with mass of {by_mass.statistic:+.2f} (p = {by_mass.pvalue:.2g})."
+        )
+    first = frame[frame["n_shot"] == frame["n_shot"].max()].nsmallest(n_worst, "accuracy")
+    worst = "; ".join(
+        f"{row.name_} ({row.accuracy:.0%}; {row.share:.0%} taken for {row.taken_for} where that is in the task)"
+        for row in first.rename(columns={"name": "name_"}).itertuples()
+    )
+    return " ".join(sentences) + f" The worst with {frame['n_shot'].max()} examples: {worst}."

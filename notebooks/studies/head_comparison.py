@@ -1,0 +1,264 @@
+"""Heads beyond the prototype on the embeddings of one training, on the tasks of Table 1."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from cryo_fewshot.encoder import embed
+from cryo_fewshot.episodes import Episodes
+from cryo_fewshot.evaluation import mean_and_interval
+from cryo_fewshot.hashing import spec_dict
+from cryo_fewshot.particles.resampling import wedge_rotations
+from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition.plda import (
+    PLDA,
+    fit_plda,
+    plda_em_logits,
+    plda_logits,
+)
+from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.specs import Evaluation
+from cryo_fewshot.reproduction.tables import accuracies
+from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
+from cryo_fewshot.weights import AnyEncoder, load_encoder
+
+from .heads import (
+    alpha_tim_logits,
+    bd_cspn_logits,
+    laplacian_shot_logits,
+    logistic_logits,
+    normalised,
+    ridge_logits,
+    scaled_prototype_logits,
+    tim_logits,
+)
+
+INDUCTIVE = ("nearest mean", "unit length", "centred", "logistic regression", "ridge regression", "two covariances")
+TRANSDUCTIVE = ("BD-CSPN", "LaplacianShot", "TIM", "alpha-TIM", "two covariances, EM")
+BACKGROUND_PER_CLASS = 30
+UNEVENNESS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadEvaluation:
+    """A head on the embeddings of a training, on the tasks of an evaluation.
+
+    tasks : whose test subtomograms and episodes are used, not its network
+    head : of INDUCTIVE or TRANSDUCTIVE
+    n_turns : positions that keep the missing wedge, 1 to 4; the mean of their embeddings stands for a subtomogram
+    balanced : as many queries of each class, or else as many in all, shared by Dirichlet's distribution with parameter
+        2 (Veilleux et al. 2021)
+    """
+
+    training: Pretraining
+    tasks: Evaluation
+    head: str
+    n_turns: int = 1
+    balanced: bool = True
+
+
+def heads_frame(
+    runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], heads: Sequence[str]
+) -> tuple[pd.DataFrame, list[dict]]:
+    """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'; and the entries.
+
+    Inductive heads score each query by itself, so only transductive ones are shown on unbalanced queries, and the one
+    that they are compared with.
+    """
+    specs = [
+        HeadEvaluation(training=training, tasks=evaluation, head=head, balanced=balanced)
+        for balanced in (True, False)
+        for head in dict.fromkeys(["unit length", *heads])
+        for evaluation in tasks
+        if balanced or head == "unit length" or head in TRANSDUCTIVE
+    ]
+    entries = evaluate_heads(runner, specs)
+    plain = {
+        (spec.balanced, spec.tasks): accuracies(entry)
+        for spec, entry in zip(specs, entries, strict=True)
+        if spec.head == "unit length"
+    }
+    rows = []
+    for spec, entry in zip(specs, entries, strict=True):
+        found = accuracies(entry)
+        gain = mean_and_interval(found - plain[spec.balanced, spec.tasks])
+        rows.append((spec.head, spec.balanced, spec.tasks.snr, spec.tasks.n_shot, *mean_and_interval(found), *gain))
+    columns = ["head", "balanced", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
+    return pd.DataFrame(rows, columns=columns), entries
+
+
+def heads_text(frame: pd.DataFrame) -> str:
+    """Which heads pay, on the mean over SNRs and shots; every number is read off the runs."""
+    gain = frame.groupby(["balanced", "head"])["gain"].mean()
+    inductive = gain[True][[name for name in INDUCTIVE if name in gain[True]]].drop("unit length", errors="ignore")
+    transductive = {
+        balanced: gain[balanced][[h for h in TRANSDUCTIVE if h in gain[balanced]]] for balanced in (True, False)
+    }
+    worst = transductive[False] - transductive[True]
+    return (
+        f"Over the plain nearest mean of unit embeddings, the best inductive head is *{inductive.idxmax()}* "
+        f"({inductive.max():+.3f} on average). With equal shares of the classes the best transductive one is "
+        f"*{transductive[True].idxmax()}* ({transductive[True].max():+.3f}), with random shares "
+        f"*{transductive[False].idxmax()}* ({transductive[False].max():+.3f}); *{worst.idxmin()}* loses most by them "
+        f"({transductive[True][worst.idxmin()]:+.3f} to {transductive[False][worst.idxmin()]:+.3f})."
+    )
+
+
+# ---------------------------------------------------------------- training and embedding
+
+
+def trained_encoder(runner: Runner, training: Pretraining) -> AnyEncoder:
+    """The encoder of a training, in evaluation mode: the one that ships where it is that one, or from the store."""
+    shipped, card = load_encoder()
+    if spec_dict(spec_of(card)) == spec_dict(training):
+        return shipped.to(runner.device).eval()
+    entry = runner.store.compute(training, partial(_train, runner, training), with_tensors=True)
+    encoder = new_encoder(training)
+    encoder.load_state_dict(entry["tensors"])
+    return encoder.to(runner.device).eval().requires_grad_(False)
+
+
+def _train(runner: Runner, training: Pretraining) -> tuple[dict, float, dict]:
+    checkpoint = runner.store.path(training, ".checkpoint")
+    with progress_bar(training.cost, runner.show_progress) as bar:
+        encoder, history = train(
+            training,
+            checkpoint,
+            lambda n: bar.update(n * training.volumes_per_step),
+            runner.check_time,
+            runner.device,
+        )
+    checkpoint.unlink(missing_ok=True)
+    result = {
+        "selection_accuracy": history.accuracies,
+        "loss": history.losses,
+        "best_epoch": history.best_epoch,
+        "volumes": training.cost,
+    }
+    return result, history.seconds, encoder.state_dict()
+
+
+def _embedded(encoder: AnyEncoder, volumes: torch.Tensor, n_turns: int) -> torch.Tensor:
+    if n_turns == 1:
+        return embed(encoder, volumes)
+    turns = (torch.full((len(volumes),), turn) for turn in range(n_turns))
+    return sum(F.normalize(embed(encoder, wedge_rotations(volumes, turn)), dim=-1) for turn in turns) / n_turns
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of embeddings from the training classes: their mean, and how classes and particles scatter."""
+
+    centre: torch.Tensor
+    scatter: PLDA
+
+
+def _background(encoder: AnyEncoder, training: Pretraining, n_turns: int, device: torch.device) -> Background:
+    rng = np.random.default_rng(seed_from("background", training.seed))
+    n_per_class = min(BACKGROUND_PER_CLASS, training.n_selection_samples)
+    labels = np.repeat(np.arange(len(training.classes)), n_per_class)
+    names = [training.classes[label] for label in labels]
+    volumes = simulate_on_the_fly(names, training.acquisitions, rng, training.group_size, device)
+    embeddings = _embedded(encoder, volumes, n_turns)
+    unit = F.normalize(embeddings, dim=-1)
+    return Background(embeddings.mean(0), fit_plda(unit.cpu(), labels))
+
+
+# ---------------------------------------------------------------- heads
+
+
+def prepared_heads(background: Background) -> Mapping[str, tuple[Callable, Callable]]:
+    """What each head does to embeddings `(n, dim)` first, and its logits."""
+    scatter = {"model": background.scatter}
+    return {
+        "nearest mean": (lambda embeddings: embeddings, prototype_logits),
+        "unit length": (normalised, scaled_prototype_logits),
+        "centred": (partial(normalised, centre=background.centre), scaled_prototype_logits),
+        "logistic regression": (normalised, logistic_logits),
+        "ridge regression": (normalised, ridge_logits),
+        "two covariances": (normalised, partial(plda_logits, **scatter)),
+        "BD-CSPN": (normalised, bd_cspn_logits),
+        "LaplacianShot": (normalised, laplacian_shot_logits),
+        "TIM": (normalised, tim_logits),
+        "alpha-TIM": (normalised, alpha_tim_logits),
+        "two covariances, EM": (normalised, partial(plda_em_logits, **scatter)),
+    }
+
+
+def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Queries of each episode, `(e, m)` indices into the test set, and the way each belongs to, `(e, m)`.
+
+    Unbalanced ones are drawn from all subtomograms of the episode's classes that are not in its support.
+    """
+    n_episodes, n_way, n_query = episodes.query.shape
+    if balanced:
+        truth = np.broadcast_to(np.arange(n_way).repeat(n_query), (n_episodes, n_way * n_query))
+        return episodes.query.reshape(n_episodes, -1), truth
+    data, names = tasks.novel_data, tasks.novel_classes
+    counts = [data.count_of(name, data.n_per_class) for name in names]
+    first = np.cumsum([0, *counts])
+    n = min(n_way * n_query, min(counts) - tasks.n_shot)
+    rng = np.random.default_rng(seed_from("unbalanced", tasks.episode_seed))
+    query, truth = np.empty((2, n_episodes, n), dtype=np.int64)
+    for episode in range(n_episodes):
+        shares = rng.dirichlet(np.full(n_way, UNEVENNESS))
+        truth[episode] = np.repeat(np.arange(n_way), rng.multinomial(n, shares))
+        for way, label in enumerate(episodes.classes[episode]):
+            free = np.setdiff1d(np.arange(first[label], first[label + 1]), episodes.support[episode, way])
+            chosen = truth[episode] == way
+            query[episode, chosen] = rng.choice(free, chosen.sum(), replace=False)
+    return query, truth
+
+
+def evaluate_heads(runner: Runner, specs: Sequence[HeadEvaluation]) -> list[dict]:
+    """The stored entries, in order. Result: `n_queries`, `n_correct` per episode, `episodes`.
+
+    What is missing is computed in that order; subtomograms are embedded once for all heads and shots.
+    """
+
+    @cache
+    def encoder_of(training: Pretraining) -> AnyEncoder:
+        return trained_encoder(runner, training)
+
+    @cache
+    def background_of(training: Pretraining, n_turns: int) -> Background:
+        return _background(encoder_of(training), training, n_turns, runner.device)
+
+    @cache
+    def embeddings_of(training: Pretraining, data, names: tuple[str, ...], snr: float, n_turns: int) -> torch.Tensor:
+        subtomograms = data.subtomograms({snr: data.n_per_class}, names, runner.device)
+        return _embedded(encoder_of(training), subtomograms.volumes, n_turns)
+
+    def evaluated(spec: HeadEvaluation) -> tuple[dict, float, None]:
+        tasks = spec.tasks
+        embeddings = embeddings_of(spec.training, tasks.novel_data, tasks.novel_classes, tasks.snr, spec.n_turns)
+        started = time.perf_counter()
+        prepare, head = prepared_heads(background_of(spec.training, spec.n_turns))[spec.head]
+        prepared, episodes = prepare(embeddings), runner.novel_episodes(tasks)
+        query, truth = drawn_queries(tasks, episodes, spec.balanced)
+        found = np.concatenate(
+            [
+                head(prepared[episodes.support[part]], prepared[query[part]]).argmax(-1).cpu().numpy()
+                for part in np.array_split(np.arange(len(episodes)), -(-len(episodes) // 32))
+            ]
+        )
+        result = {
+            "n_queries": query.shape[1],
+            "n_correct": (found == truth).sum(axis=1).tolist(),
+            "episodes": episodes.digest,
+        }
+        return result, time.perf_counter() - started, None
+
+    entries = []
+    for spec in specs:
+        entries.append(runner.store.compute(spec, partial(evaluated, spec)))
+        runner.check_time()
+    return entries

@@ -1,0 +1,195 @@
+"""Heads beyond the prototype, vectorised over episodes, on embeddings that were computed once.
+
+Each takes support `(e, n_way, n_shot, dim)` and queries `(e, m, dim)`, any m, and returns logits `(e, m, n_way)`
+whose softmax are probabilities. Embeddings come prepared: as the encoder gives them, `normalised`, or by
+`TwoCovariance.project`. On unit vectors the squared distance is 2 - 2 cos. A `scale` multiplies squared distances, so
+it is an inverse temperature: 1/2 where within-class variance is one per axis, about 10 on unit vectors.
+
+Inductive heads score a query by the support alone; transductive ones use all queries of the episode together.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from cryo_fewshot.protonet import prototypes, squared_distances
+
+
+def normalised(embeddings: torch.Tensor, centre: torch.Tensor | None = None) -> torch.Tensor:
+    """Embeddings `(..., dim)`, centred where a centre `(dim,)` is given, at unit length (SimpleShot, Wang et al. 2019).
+
+    SimpleShot centres on the mean of the base classes: z = (x - centre) / |x - centre|.
+    """
+    return F.normalize(embeddings if centre is None else embeddings - centre, dim=-1)
+
+
+# ---------------------------------------------------------------- inductive
+
+
+def scaled_prototype_logits(support: torch.Tensor, queries: torch.Tensor, *, scale: float = 10.0) -> torch.Tensor:
+    """-scale |q - c_k|^2; with `normalised` embeddings this is SimpleShot's nearest centroid."""
+    return -scale * squared_distances(queries, prototypes(support))
+
+
+def ridge_logits(support: torch.Tensor, queries: torch.Tensor, *, penalty: float = 0.01) -> torch.Tensor:
+    """Ridge regression onto one-hot labels, in closed form (Bertinetto et al. 2019).
+
+    W = X^T (X X^T + penalty s I)^-1 Y with X the centred support, s its mean squared length: penalty has no unit.
+    """
+    samples, middle, labels = _flat_support(support)
+    products = samples @ samples.mT
+    strength = penalty * products.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    identity = torch.eye(samples.shape[1], device=samples.device)
+    weights = torch.linalg.solve(products + (strength + 1e-12) * identity, labels - labels.mean(0))
+    return (queries - middle) @ samples.mT @ weights
+
+
+def logistic_logits(
+    support: torch.Tensor, queries: torch.Tensor, *, penalty: float = 1e-3, n_steps: int = 200
+) -> torch.Tensor:
+    """Multinomial logistic regression: least mean cross entropy + penalty / 2 |W|^2, in units of the support's spread.
+
+    The best W lies in the span of the support, W = X^T A; A takes accelerated gradient steps (Nesterov) of the length
+    that the largest eigenvalue of X X^T allows.
+    """
+    samples, middle, labels = _flat_support(support)
+    spread = samples.square().sum(-1).mean(-1).sqrt().clamp(min=1e-12)[:, None, None]
+    samples, queries = samples / spread, (queries - middle) / spread
+    products = samples @ samples.mT
+    n_samples = samples.shape[1]
+    step = 1 / (0.5 * torch.linalg.matrix_norm(products, 2) / n_samples + penalty)[:, None, None]
+    weights = looked_ahead = torch.zeros(*samples.shape[:2], labels.shape[1], device=samples.device)
+    for t in range(n_steps):
+        gradient = (torch.softmax(products @ looked_ahead, dim=-1) - labels) / n_samples + penalty * looked_ahead
+        previous, weights = weights, looked_ahead - step * gradient
+        looked_ahead = weights + t / (t + 3) * (weights - previous)
+    return queries @ samples.mT @ weights
+
+
+def _flat_support(support: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Centred support `(e, n_way * n_shot, dim)`, its mean `(e, 1, dim)` and one-hot labels."""
+    samples = support.flatten(1, 2)
+    middle = samples.mean(1, keepdim=True)
+    labels = torch.eye(support.shape[1], device=support.device).repeat_interleave(support.shape[2], 0)
+    return samples - middle, middle, labels
+
+
+# ---------------------------------------------------------------- transductive
+
+
+def rectified_prototypes(support: torch.Tensor, queries: torch.Tensor, *, scale: float = 10.0) -> torch.Tensor:
+    """Prototypes that queries take part in (BD-CSPN, Liu et al. 2020): `(e, n_way, dim)`.
+
+    c'_k = (sum_s x_s + sum_q p_qk q) / (n_shot + sum_q p_qk), over the support of class k and the queries whose most
+    probable class is k; p_q = softmax(-scale |q - c|^2).
+    """
+    centres = prototypes(support)
+    shares = torch.softmax(-scale * squared_distances(queries, centres), dim=-1)
+    shares = shares * F.one_hot(shares.argmax(-1), shares.shape[-1])
+    totals = support.sum(2) + shares.mT @ queries
+    return totals / (support.shape[2] + shares.sum(1)).unsqueeze(-1)
+
+
+def bd_cspn_logits(
+    support: torch.Tensor, queries: torch.Tensor, *, scale: float = 10.0, shift: bool = False
+) -> torch.Tensor:
+    """BD-CSPN: -scale |q - c'_k|^2 to rectified prototypes.
+
+    shift : first move the queries by mean(support) - mean(queries), the paper's cross-class bias; it presumes that
+        the queries are balanced, so it is off here.
+    """
+    if shift:
+        queries = queries + support.mean((1, 2)).unsqueeze(1) - queries.mean(1, keepdim=True)
+    return -scale * squared_distances(queries, rectified_prototypes(support, queries, scale=scale))
+
+
+def laplacian_shot_logits(
+    support: torch.Tensor,
+    queries: torch.Tensor,
+    *,
+    scale: float = 10.0,
+    n_neighbours: int = 3,
+    pull: float = 0.5,
+    n_steps: int = 20,
+) -> torch.Tensor:
+    """LaplacianShot (Ziko et al. 2020): neighbouring queries pull each other to the same class.
+
+    y_q <- softmax(-scale |q - c'_k|^2 + pull sum_p w_qp y_p), iterated from y_q = softmax(-scale |q - c'_k|^2), with
+    w_qp = 1 where p is among the nearest neighbours of q and rectified prototypes c'.
+    """
+    unary = bd_cspn_logits(support, queries, scale=scale)
+    n_neighbours = min(n_neighbours, queries.shape[1] - 1)
+    if n_neighbours < 1:
+        return unary
+    between = squared_distances(queries, queries)
+    between.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    nearest = between.topk(n_neighbours, dim=-1, largest=False).indices
+    affinity = torch.zeros_like(between).scatter_(-1, nearest, 1.0)
+    logits = unary
+    for _ in range(n_steps):
+        logits = unary + pull * (affinity @ torch.softmax(logits, dim=-1))
+    return logits
+
+
+def tim_logits(
+    support: torch.Tensor,
+    queries: torch.Tensor,
+    *,
+    scale: float = 10.0,
+    alpha: float = 1.0,
+    conditional_weight: float = 0.1,
+    support_weight: float = 0.1,
+    n_steps: int = 100,
+    learning_rate: float = 0.02,
+) -> torch.Tensor:
+    """TIM (Boudiaf et al. 2020): prototypes that maximise the information between queries and labels.
+
+    Adam minimises support_weight CE(support) - H(mean_q p_q) + conditional_weight mean_q H(p_q) over the prototypes
+    w_k, p_q = softmax(-scale |q - w_k|^2), from the means of the support.
+
+    Parameters
+    ----------
+    alpha : 1 is Shannon's entropy, -sum p log p, whose marginal term H(mean p) draws to equal class sizes. Above 1 it
+        is Tsallis', (1 - sum p^alpha) / (alpha - 1), which tolerates unbalanced queries (alpha-TIM, Veilleux et al.
+        2021, which bends the cross entropy too; here it stays Shannon's)
+    learning_rate : in units of the spread of an episode's prototypes
+    """
+
+    def entropy(p: torch.Tensor) -> torch.Tensor:
+        if alpha == 1:
+            return -(p * torch.log(p.clamp(min=1e-12))).sum(-1)
+        return (1 - p.clamp(min=1e-12).pow(alpha).sum(-1)) / (alpha - 1)
+
+    support, queries = support.detach(), queries.detach()
+    n_way, n_shot = support.shape[1:3]
+    start = prototypes(support)
+    unit = (start - start.mean(1, keepdim=True)).square().mean((1, 2), keepdim=True).sqrt()
+    moved = torch.zeros_like(start, requires_grad=True)
+    labels = torch.arange(n_way, device=support.device).repeat_interleave(n_shot).expand(len(support), -1)
+    optimizer = torch.optim.Adam([moved], lr=learning_rate)
+    with torch.enable_grad():
+        for _ in range(n_steps):
+            centres = start + unit * moved
+            of_support = -scale * squared_distances(support.flatten(1, 2), centres)
+            p = torch.softmax(-scale * squared_distances(queries, centres), dim=-1)
+            information = entropy(p.mean(1)) - conditional_weight * entropy(p).mean(1)
+            # Sum over episodes of the mean over an episode: episodes do not meet.
+            fit = F.cross_entropy(of_support.mT, labels, reduction="none").mean(1)
+            loss = (support_weight * fit - information).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return -scale * squared_distances(queries, (start + unit * moved).detach())
+
+
+def alpha_tim_logits(
+    support: torch.Tensor,
+    queries: torch.Tensor,
+    *,
+    alpha: float = 7.0,
+    conditional_weight: float = 1.0,
+    support_weight: float = 1.0,
+    **settings,
+) -> torch.Tensor:
+    """`tim_logits` with Tsallis' entropy: for queries whose classes are unequally frequent, or partly absent."""
+    weights = {"conditional_weight": conditional_weight, "support_weight": support_weight}
+    return tim_logits(support, queries, alpha=alpha, **weights, **settings)

@@ -1,0 +1,132 @@
+"""What brings one kind of particles nearer to another, without labels: spectra, noise, masks; twins without shape."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch_ctf import calculate_total_phase_shift
+
+from cryo_fewshot.fourier import soft_sphere
+from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.particles.resampling import band_limited
+from cryo_fewshot.particles.tilt_stacks import TiltStacks
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
+from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+
+
+def microscope_of(particles: Particles, like: Microscope) -> Microscope:
+    """Tilt series and defocus that tilt stacks' files name, box and all else as `like`; `like` for other files."""
+    source = particles.source
+    if not isinstance(source, TiltStacks) or source.ctfs is None:
+        return like
+    cosines = np.concatenate([rotations[:, 2, 2] for rotations in source.rotations]).clip(-1, 1)
+    # Tilts that few images have, or that the file hides, are no end.
+    end = round(float(np.rad2deg(np.arccos(np.percentile(cosines, 5)))), 1)
+    n_tilts = len(source.rotations[0])
+    micrometres = np.concatenate([ctf.defocus[:, :2].mean(1) for ctf in source.ctfs]) / 1e4
+    low, high = np.percentile(micrometres, [5, 95]).round(2)
+    return replace(
+        like,
+        tilt_min=-end,
+        tilt_max=end,
+        tilt_increment=round(2 * end / (n_tilts - 1), 2),
+        defocus_min_um=float(low),
+        defocus_max_um=float(high),
+    )
+
+
+def radii(box: int) -> torch.Tensor:
+    """Fourier shell of each frequency of `rfftn`, `(b, b, b // 2 + 1)` int64."""
+    full, half = torch.fft.fftfreq(box) * box, torch.fft.rfftfreq(box) * box
+    return (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2).sqrt().round().long()
+
+
+def bins_by_tilt(box: int) -> torch.Tensor:
+    """As `radii`, and each shell in seven by the angle to x in the plane across the tilt axis: 15 degrees each."""
+    full, half = (torch.fft.fftfreq(box) * box).abs(), torch.fft.rfftfreq(box) * box
+    degrees = torch.rad2deg(torch.atan2(full[:, None, None], half)).expand(box, box, -1)
+    return 7 * radii(box) + (degrees / 15).long()
+
+
+def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
+    """Mean over volumes `(n, b, b, b)` and over the frequencies of each bin of the squared modulus, `(n_bins,)`."""
+    power = torch.fft.rfftn(volumes, dim=(1, 2, 3)).abs().square().mean(0).flatten()
+    counts = torch.bincount(bins.flatten())
+    return torch.zeros(len(counts)).index_add_(0, bins.flatten(), power) / counts.clamp(min=1)
+
+
+def matched(volumes: torch.Tensor, like: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
+    """Volumes whose mean power in each bin is that of others; one factor per bin for all of them, no label used."""
+    own, wanted = mean_power(volumes, bins), mean_power(like, bins)
+    factors = torch.where(own > 1e-6 * own.max(), (wanted / own.clamp(min=1e-12)).sqrt(), 1.0)
+    return _filtered(volumes, factors[bins])
+
+
+def masked(volumes: torch.Tensor) -> torch.Tensor:
+    """Volumes inside a soft sphere of a diameter of 0.7 of the box."""
+    return band_limited(volumes * soft_sphere(volumes.shape[-1], 0.35 * volumes.shape[-1]))
+
+
+def mirrored(volumes: torch.Tensor) -> torch.Tensor:
+    """Volumes with z turned about the centre."""
+    return volumes.flip(1).roll(1 - volumes.shape[-1] % 2, 1)
+
+
+def phase_randomised(volumes: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Of each volume a twin with the same modulus at every frequency and random phases: its spectrum, but no shape."""
+    white = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(seed))
+    phases = torch.fft.rfftn(white, dim=(1, 2, 3))
+    return _filtered(volumes, phases / phases.abs().clamp(min=1e-9), keep_phase=False)
+
+
+def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Tensor:
+    """Volumes times the CTF of the microscope's middle defocus, positive at low frequency."""
+    m, box = microscope, volumes.shape[-1]
+    full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
+    squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * m.final_voxel_size_nm) ** 2
+    phase = calculate_total_phase_shift(
+        defocus_um=torch.tensor((m.defocus_min_um + m.defocus_max_um) / 2),
+        voltage_kv=torch.tensor(m.voltage_kv),
+        spherical_aberration_mm=torch.tensor(m.spherical_aberration_mm),
+        phase_shift_degrees=torch.tensor(0.0),
+        amplitude_contrast_fraction=torch.tensor(m.amplitude_contrast),
+        fftfreq_grid_angstrom_squared=squared,
+    )
+    return _filtered(volumes, -torch.sin(phase))
+
+
+def noise_free(class_names: Sequence[str], n_per_class: int, microscope: Microscope, seed: int) -> torch.Tensor:
+    """Particles without noise, class by class: `(n_classes * n_per_class, b, b, b)`."""
+    recipe = SimulatedData(n_per_class=n_per_class, microscope=microscope, seed=seed)
+    volumes = []
+    for name in class_names:
+        seeds = recipe.sample_seeds(name, 0.0)
+        volumes.append(simulate(recipe.beads_of(name, seeds), seeds, None, microscope))
+    return torch.cat(volumes)
+
+
+def binned_snr(snr: float, microscope: Microscope) -> float:
+    """Ratio of variances in the finished volume of what has `snr` before binning, which drops noise."""
+    seeds, box = torch.arange(32), microscope.final_box
+    powers = noise_powers(draw_acquisition(seeds, microscope), microscope)
+    halves = volume_spectra(torch.zeros(1, box, box, box), microscope)[1]
+    return snr / float((powers * 2 * halves).sum(1).mean())
+
+
+def with_noise_of(signals: torch.Tensor, measured: torch.Tensor, ratio: float, seed: int = 0) -> torch.Tensor:
+    """Signals, each standardised, in Gaussian noise with the mean power that measured volumes have at each frequency.
+
+    ratio : of variances in the finished volume. What is measured holds signal too, so the noise is a little much.
+    """
+    spectrum = torch.fft.rfftn(measured, dim=(1, 2, 3)).abs().square().mean(0).sqrt()
+    noise = _filtered(torch.randn(signals.shape, generator=torch.Generator().manual_seed(seed)), spectrum)
+    signals = signals / signals.flatten(1).std(dim=1).clamp(min=1e-12)[:, None, None, None]
+    return band_limited(signals * ratio**0.5 + noise)
+
+
+def _filtered(volumes: torch.Tensor, factors: torch.Tensor, keep_phase: bool = True) -> torch.Tensor:
+    spectra = torch.fft.rfftn(volumes, dim=(1, 2, 3))
+    spectra = (spectra if keep_phase else spectra.abs()) * factors
+    return band_limited(torch.fft.irfftn(spectra, s=volumes.shape[1:], dim=(1, 2, 3)))

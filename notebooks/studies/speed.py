@@ -1,0 +1,137 @@
+"""What the benchmark measured, as a table and in words."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from cryo_fewshot.reproduction.display import plain_style
+
+PATHS = (
+    ("embedding, fp32", "subtomogram", "embed_reference", "embed_fp32"),
+    ("embedding, bf16", "subtomogram", "embed_reference", "embed_bf16"),
+    ("embedding one at a time, bf16", "subtomogram", "embed_reference", "embed_bf16_one_by_one"),
+    ("embedding, OpenVINO, fp32", "subtomogram", "embed_reference", "embed_openvino_fp32"),
+    ("embedding, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16"),
+    ("embedding, OpenVINO, second block in 8 bits", "subtomogram", "embed_reference", "embed_openvino_eight_bit"),
+    ("embedding one at a time, OpenVINO, bf16", "subtomogram", "embed_reference", "embed_openvino_bf16_one_by_one"),
+    ("embedding 20³, bf16", "subtomogram", "embed_reference_20", "embed_bf16_20"),
+    ("embedding 20³, OpenVINO, bf16", "subtomogram", "embed_reference_20", "embed_openvino_bf16_20"),
+    ("embedding 20³, OpenVINO, 8 bits", "subtomogram", "embed_reference_20", "embed_openvino_eight_bit_20"),
+    ("training step, fp32", "subtomogram", "train_reference", "train_fp32"),
+    ("training step, bf16", "subtomogram", "train_reference", "train_bf16"),
+    ("evaluation, ProtoNet-CE", "episode", "evaluate_reference", "evaluate_package"),
+    ("simulation", "subtomogram", None, "simulate_package"),
+    ("stream of 1,000, 20³", "subtomogram", None, "stream_1000"),
+    ("stream of 10,000, 20³", "subtomogram", None, "stream_10000"),
+    ("stream of 100,000, 20³", "subtomogram", None, "stream_100000"),
+    ("stream of 1,000, stub encoder", "subtomogram", None, "stream_stub_1000"),
+    ("stream of 1,000,000, stub encoder", "subtomogram", None, "stream_stub_1000000"),
+    ("import of the package", "start", "start_torch", "start_package"),
+    ("cryo-fewshot --help", "start", None, "start_help"),
+    ("training step on the GPU, fp32", "episode", "gpu_train_reference", "gpu_train_fp32"),
+    ("training step on the GPU, bf16", "episode", "gpu_train_reference", "gpu_train_bf16"),
+    ("embedding on the GPU, bf16", "subtomogram", None, "gpu_embed_bf16"),
+    ("simulation on the GPU", "subtomogram", None, "gpu_simulate_package"),
+)
+_AGREEMENTS = {
+    "fp32": "fp32, folded",
+    "bf16": "bf16",
+    "openvino_bf16": "OpenVINO, bf16",
+    "openvino_eight_bit": "OpenVINO, second block in 8 bits",
+}
+_WEIGHTS = {
+    "initial": "the paper's, untrained",
+    "trained": "the paper's",
+    "shipped": "the one that ships",
+}
+
+
+def speed_frame(path: Path) -> pd.DataFrame:
+    """A benchmark file as a table: path, unit, reference_ms, package_ms, ratio, peak_gb, relative_error."""
+    results = json.loads(path.read_bytes())["results"]
+    rows = []
+    for name, unit, reference, package in PATHS:
+        if "seconds" in results.get(package, {}):
+            measured = results[package]
+            plain = results.get(reference, {}).get("seconds", float("nan")) * 1e3
+            rows.append(
+                {
+                    "path": name,
+                    "unit": unit,
+                    "reference_ms": plain,
+                    "package_ms": measured["seconds"] * 1e3,
+                    "ratio": plain / (measured["seconds"] * 1e3),
+                    "peak_gb": measured["peak_gb"],
+                    "relative_error": measured.get("relative_error", float("nan")),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def agreement_frame(path: Path) -> pd.DataFrame:
+    """What rounding changes, from a benchmark file: encoder, computed, queries, equal, accuracies, relative_error."""
+    results = json.loads(path.read_bytes())["results"]
+    rows = [
+        {"encoder": _WEIGHTS[same["weights"]], "computed": how, **same}
+        for prefix in ("agreement_", "agreement_shipped_")
+        for name, how in _AGREEMENTS.items()
+        if "accuracy" in (same := results.get(prefix + name, {}))
+    ]
+    columns = ["encoder", "computed", "queries", "equal", "accuracy", "accuracy_reference", "relative_error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def speed_text(path: Path) -> str:
+    """Machine, date and limits of a benchmark file, in one line of Markdown."""
+    content = json.loads(path.read_bytes())
+    about, results = content["machine"], content["results"]
+    words = f"**Machine.** {about['processor']}, {about['cores']} cores, GPU: {about['gpu']}; torch {about['torch']}"
+    words += f"; measured {about['date']}."
+    limits = [
+        f"{results[name][key]:.2f} {unit}"
+        for name, key, unit in (
+            ("limit_arithmetic_fp32", "tflops", "TFLOP/s in fp32"),
+            ("limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16"),
+            ("limit_memory_copy", "gb_per_second", "GB/s of memory copied"),
+            ("gpu_limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16 on the GPU"),
+        )
+        if key in results.get(name, {})
+    ]
+    words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
+    missing = sorted({result["not_run"] for result in results.values() if "not_run" in result})
+    words += f" Not measured in this run: {'; '.join(missing)}." if missing else ""
+    return words
+
+
+def show_speed(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """The benchmark for reading."""
+    shown = pd.DataFrame(
+        {
+            "Path": frame["path"],
+            "per": frame["unit"],
+            "Reference (ms)": frame["reference_ms"],
+            "Package (ms)": frame["package_ms"],
+            "Times faster": frame["ratio"],
+            "Peak (GB)": frame["peak_gb"],
+            "Error": frame["relative_error"],
+        }
+    )
+    formats = {name: "{:.3g}" for name in shown.columns[2:4]} | {"Times faster": "{:.1f}", "Error": "{:.0e}"}
+    return plain_style(shown).format(formats | {"Peak (GB)": "{:.1f}"}, na_rep="–").hide(axis="index")
+
+
+def show_agreement(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+    """What rounding changes, for reading."""
+    names = {
+        "encoder": "Encoder",
+        "computed": "Computed in",
+        "queries": "Queries",
+        "equal": "Predicted as in plain fp32",
+        "accuracy": "Accuracy",
+        "accuracy_reference": "in fp32",
+        "relative_error": "Error of embeddings",
+    }
+    shares = dict.fromkeys(("Predicted as in plain fp32", "Accuracy", "in fp32"), "{:.2%}")
+    formats = shares | {"Queries": "{:,}", "Error of embeddings": "{:.0e}"}
+    return plain_style(frame.rename(columns=names)).format(formats, na_rep="–").hide(axis="index")

@@ -1,0 +1,182 @@
+"""What goes beyond the paper's tables, as data: its remarks, the tilt geometry, conformations, and many splits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+
+import pandas as pd
+
+from cryo_fewshot.reproduction.cells import Cell, encoder_run, evaluation_of
+from cryo_fewshot.reproduction.display import protocol_line
+from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
+from cryo_fewshot.reproduction.specs import Evaluation
+from cryo_fewshot.reproduction.tables import accuracy_of
+from cryo_fewshot.simulation.conformations import Conformations
+from cryo_fewshot.simulation.datasets import SimulatedData
+
+SEEDS = (0, 1, 2)
+TRAINING_WAYS = (5, 8, 10)
+TILT_RANGES = MappingProxyType(
+    {
+        "±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
+        "±50°": {"tilt_min": -50.0, "tilt_max": 50.0},
+        "±60°": {},
+        "±70°": {"tilt_min": -70.0, "tilt_max": 70.0},
+        "−50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
+    }
+)
+TILT_INCREMENTS = MappingProxyType(
+    {
+        "1°": {"tilt_increment": 1.0},
+        "3°": {},
+        "5°": {"tilt_increment": 5.0},
+        "10°": {"tilt_increment": 10.0},
+    }
+)
+CONFORMERS = ("2CG9", "1QVR", "6QZP")
+ANGLES = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferEvaluation(Evaluation):
+    """An evaluation on data other than the encoder's own.
+
+    data : recipe of the test subtomograms; classes : that episodes are drawn from.
+    """
+
+    data: SimulatedData
+    classes: tuple[str, ...]
+
+    @property
+    def novel_data(self) -> SimulatedData:
+        return self.data
+
+    @property
+    def novel_classes(self) -> tuple[str, ...]:
+        return self.classes
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One number of a study: what the encoder was trained on and what it was tested on, in words, and how."""
+
+    trained_on: str
+    tested_on: str
+    evaluation: Evaluation
+
+
+def training_ways(
+    profile: Profile,
+    *,
+    ways: Sequence[int] = TRAINING_WAYS,
+    snrs: Sequence[float] = (0.1,),
+    shots: Sequence[int] = (5, 1),
+    seeds: Sequence[int] = SEEDS,
+) -> list[Variation]:
+    """ProtoNet3D trained on episodes of more classes than it is tested on, always 5-way (Remark 2)."""
+    variations = []
+    for n_shot, snr, n_way, seed in product(shots, snrs, ways, seeds):
+        encoder = encoder_run(profile, single(snr, profile), n_shot, n_way=n_way, train_seed=seed)
+        evaluation = evaluation_of(profile, encoder, "prototype", snr, n_shot, n_way=5)
+        variations.append(Variation(f"{n_way}-way", "5-way", evaluation))
+    return variations
+
+
+def tilt_geometries(
+    profile: Profile,
+    geometries: Mapping[str, Mapping[str, float]],
+    *,
+    snr: float = 0.1,
+    n_shot: int = 5,
+    seeds: Sequence[int] = SEEDS,
+) -> list[Variation]:
+    """ProtoNet3D trained on each geometry of the tilt series and tested on each; samples differ in nothing else."""
+    recipes = {
+        name: replace(profile.data, microscope=replace(profile.data.microscope, **changes))
+        for name, changes in geometries.items()
+    }
+    variations = []
+    for (trained_on, data), seed in product(recipes.items(), seeds):
+        encoder = encoder_run(replace(profile, data=data), single(snr, profile), n_shot, train_seed=seed)
+        plain = evaluation_of(profile, encoder, "prototype", snr, n_shot)
+        for tested_on, tested in recipes.items():
+            evaluation = transferred(plain, tested, encoder.split.novel)
+            variations.append(Variation(trained_on, tested_on, evaluation))
+    return variations
+
+
+def conformations(
+    profile: Profile,
+    *,
+    complexes: Sequence[str] = CONFORMERS,
+    angles: Sequence[float] = ANGLES,
+    snrs: Sequence[float] = (0.1, 0.03),
+    n_shot: int = 5,
+    seeds: Sequence[int] = SEEDS,
+) -> list[Variation]:
+    """Two conformations of one complex, told apart by ProtoNet3D (mix), which was trained on other complexes."""
+    variations = []
+    for key, snr, angle, seed in product(complexes, snrs, angles, seeds):
+        encoder = encoder_run(profile, mix_100(profile), n_shot, train_seed=seed)
+        data = Conformations(
+            class_set=key,
+            angles_degrees=(0.0, angle),
+            n_per_class=profile.data.n_per_class,
+            microscope=profile.data.microscope,
+            seed=profile.data.seed,
+        )
+        plain = evaluation_of(profile, encoder, "prototype", snr, n_shot, n_way=2)
+        variations.append(Variation("Mix100", f"{key} bent by {angle:g}°", transferred(plain, data, data.class_names)))
+    return variations
+
+
+def transferred(evaluation: Evaluation, data: SimulatedData, classes: tuple[str, ...]) -> TransferEvaluation:
+    """The same evaluation on other test data."""
+    return TransferEvaluation(**vars(evaluation), data=data, classes=classes)
+
+
+def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -> pd.DataFrame:
+    """A tidy table of a study, a row per variation: what was trained on, what was tested on, accuracy, ci95."""
+    rows = []
+    for variation, entry in zip(variations, entries, strict=True):
+        evaluation = variation.evaluation
+        accuracy, interval = accuracy_of(entry)
+        rows.append(
+            {
+                "trained_on": variation.trained_on,
+                "tested_on": variation.tested_on,
+                "snr": evaluation.snr,
+                "n_way": evaluation.n_way,
+                "n_shot": evaluation.n_shot,
+                "n_episodes": evaluation.n_episodes,
+                "accuracy": accuracy,
+                "ci95": interval,
+                "split_seed": evaluation.encoder.split_seed,
+                "train_seed": evaluation.encoder.seed,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def study_line(variations: Sequence[Variation], profile: Profile) -> str:
+    """The protocol of a study in one line: the first of its runs, and what is repeated."""
+    seeds = sorted({variation.evaluation.encoder.seed for variation in variations})
+    cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
+    return f"{len(seeds)} training seeds (from {seeds[0]}), each as in: {protocol_line(cells, profile)}"
+
+
+def transfer_text(frame: pd.DataFrame) -> str:
+    """What changes when training and test conditions differ, read off the runs."""
+    table = frame.set_index(["trained_on", "tested_on"])["accuracy"]
+    same = {name: table[name, name] for name in frame["trained_on"].unique()}
+    best, worst = max(same, key=same.get), min(same, key=same.get)
+    losses = {pair: table[pair] - same[pair[1]] for pair in table.index if pair[0] != pair[1]}
+    (trained_on, tested_on), loss = min(losses.items(), key=lambda item: item[1])
+    mean_loss, error = sum(losses.values()) / len(losses), frame["error"].max()
+    return (
+        f"Trained and tested on the same, accuracy goes from {same[worst]:.3f} ({worst}) to {same[best]:.3f} ({best}). "
+        f"Testing on a condition that training did not have changes accuracy by {mean_loss:+.3f} "
+        f"on average; most where {trained_on} was trained and {tested_on} tested ({loss:+.3f}). "
+        f"The standard error of an entry is at most {error:.3f}."
+    )

@@ -1,0 +1,160 @@
+"""Damaged MRC and STAR files, many of them: nothing but a UserError of one line or a rejection comes back."""
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.opening import open_particles
+
+hypothesis = pytest.importorskip("hypothesis")
+mrcfile = pytest.importorskip("mrcfile")
+pytest.importorskip("starfile")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+few = settings(derandomize=True, max_examples=40, deadline=None, database=None)
+
+STAR = b"""# version 50001
+
+data_general
+
+_rlnTomoSubTomosAre2DStacks 0
+
+data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnImagePixelSize #2
+1 10.0
+
+data_particles
+
+loop_
+_rlnImageName #1
+_rlnOpticsGroup #2
+_rlnClassNumber #3
+a.mrc 1 1
+b.mrc 1 2
+c.mrc 1 2
+"""
+WORDS = [
+    b"data_",
+    b"loop_",
+    b"_",
+    b"#",
+    b"'",
+    b'"',
+    b"\n",
+    b"\r",
+    b"\x00",
+    b"@",
+    b"nan",
+    b"-1",
+    b"1e999",
+    b"\xff",
+    b";",
+    b"2",
+]
+
+
+@lru_cache
+def good_mrc() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.mrc"
+        mrcfile.write(path, np.random.default_rng(0).normal(size=(8,) * 3).astype(np.float32), voxel_size=10)
+        return path.read_bytes()
+
+
+def read_everything(path: Path) -> None:
+    """Every outcome is a volume that is finite, a reason of one line, or a UserError of one line."""
+    try:
+        particles = open_particles(path)
+        volumes, rejected = particles.read(range(len(particles)), 8, 1.0)
+    except UserError as error:
+        assert str(error) and "\n" not in str(error)
+        return
+    assert volumes.isfinite().all()
+    for i, volume in enumerate(volumes):
+        assert volume.any() != (i in rejected)
+        assert "\n" not in rejected.get(i, "")
+
+
+@few
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 255), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4),
+    length=st.one_of(st.none(), st.integers(0, 4000)),
+)
+def test_damaged_headers(changes, length):
+    content = bytearray(good_mrc())
+    for at, new in changes:
+        content[at : at + len(new)] = new
+    read_beside_a_good_one(bytes(content[:length]))
+
+
+@few
+@given(words=st.lists(st.tuples(st.integers(0, 55), st.integers(-(2**31), 2**31 - 1)), min_size=1, max_size=3))
+def test_headers_with_other_numbers(words):
+    content = bytearray(good_mrc())
+    for word, value in words:
+        content[4 * word : 4 * word + 4] = value.to_bytes(4, "little", signed=True)
+    read_beside_a_good_one(bytes(content))
+
+
+@few
+@given(values=st.lists(st.tuples(st.integers(0, 511), st.floats(width=32)), min_size=1, max_size=5))
+def test_any_voxels(values):
+    content = bytearray(good_mrc())
+    for at, value in values:
+        content[1024 + 4 * at : 1028 + 4 * at] = np.float32(value).tobytes()
+    read_beside_a_good_one(bytes(content))
+
+
+@few
+@given(content=st.binary(max_size=2000))
+def test_any_bytes_as_mrc(content):
+    read_beside_a_good_one(content)
+
+
+def read_beside_a_good_one(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "a.mrc").write_bytes(content)
+        read_everything(Path(folder))
+        (Path(folder) / "b.mrc").write_bytes(good_mrc())
+        read_everything(Path(folder))
+
+
+@few
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.integers(0, len(STAR)), st.integers(0, 12), st.one_of(st.sampled_from(WORDS), st.binary(max_size=3))
+        ),
+        max_size=5,
+    ),
+    length=st.one_of(st.none(), st.integers(0, len(STAR))),
+)
+def test_damaged_star_files(changes, length):
+    content = STAR
+    for at, removed, new in changes:
+        content = content[:at] + new + content[at + removed :]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in "abc":
+            (Path(folder) / f"{name}.mrc").write_bytes(good_mrc())
+        (Path(folder) / "p.star").write_bytes(content[:length])
+        read_everything(Path(folder) / "p.star")
+
+
+@few
+@given(at=st.integers(0, 9000), new=st.binary(max_size=8), length=st.one_of(st.none(), st.integers(0, 9000)))
+def test_damaged_archives(at, new, length):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "p.npz"
+        volumes = np.random.default_rng(0).normal(size=(4, 8, 8, 8)).astype(np.float32)
+        np.savez(path, volumes=volumes, voxel_size_nm=1.0, labels=np.array(list("aabb")))
+        content = path.read_bytes()
+        path.write_bytes((content[:at] + new + content[at + len(new) :])[:length])
+        read_everything(path)

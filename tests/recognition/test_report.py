@@ -1,0 +1,153 @@
+"""The report: what stands in the file, not how it looks."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.recognition.report import MAX_POINTS, Average, Particles, principal_map, write_report
+
+NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
+
+
+def particles(n=60, n_classes=3, with_slices=True):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % n_classes
+    return Particles(
+        names=[f"tomo/{i}.mrc" for i in range(n)],
+        labels=np.array(NAMES)[labels],
+        runner_up=np.array(NAMES)[(labels + 1) % n_classes],
+        probability=np.linspace(0.4, 1, n),
+        accepted=np.arange(n) % 4 > 0,
+        embeddings=rng.normal(size=(n, 8)) + 4 * np.eye(8)[labels],
+        slices=rng.normal(size=(n, 20, 20)) if with_slices else None,
+    )
+
+
+def ball():
+    z, y, x = np.mgrid[:16, :16, :16] - 8
+    return np.exp(-(x**2 + y**2 + z**2) / 18).astype(np.float32)
+
+
+def average(density=None, resolution_nm=2.5):
+    frequencies = np.linspace(0, 0.5, 9)
+    return Average(
+        density=ball() if density is None else density,
+        voxel_size_nm=1.0,
+        frequencies_per_nm=frequencies,
+        fsc=1 - 2 * frequencies,
+        resolution_nm=resolution_nm,
+        n_particles=20,
+    )
+
+
+COUNTS = pd.DataFrame({"class": NAMES, "particles": [20, 20, 20], "resolution (nm)": [2.5, np.inf, np.nan]})
+SUPPORT = {"accuracy": 0.8, "low": 0.6, "high": 0.9, "n_tested": 15, "warnings": ["particle 3 & 4 are <one>"]}
+
+
+def report(folder, **changes):
+    """Text of a report and the data that its script reads."""
+    path = folder / "run 1" / "report.html"
+    inputs = {"counts": COUNTS, "particles": particles(), "averages": {"GroEL": average()}, "support": SUPPORT}
+    write_report(path, **{**inputs, **changes})
+    text = path.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
+    return text, json.loads(data)
+
+
+def test_the_file_stands_alone(tmp_path):
+    text, _ = report(tmp_path)
+    own = text.replace(text[text.index("<script>") : text.index('<script type="application/json"')], "")
+    assert not re.findall(r"(?:src|href)\s*=\s*['\"](?!data:)", own)
+    assert "Plotly" in text and len(text) < 10e6
+
+
+def test_everything_that_was_given_is_there(tmp_path):
+    text, data = report(tmp_path, settings={"query": "a/b.star", "false accept rate": 0.05}, title="Run 1")
+    for words in ("<h1>Run 1</h1>", "80%", "60% to 90%", "empty ünd", "a/b.star", "0.05", "60 particles", "–"):
+        assert words in text
+    assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
+    assert len(data["particles"]) == 60
+    assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
+    assert "2.5 nm at FSC 0.143" in data["averages"]["GroEL"]["words"]
+
+
+def test_names_from_files_cannot_run_as_scripts(tmp_path):
+    text, data = report(tmp_path, averages={NAMES[1]: average()})
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in data["particles"][1]
+    assert "&lt;script&gt;alert" in data["averages"][NAMES[1]]["words"]
+    assert "particle 3 &amp; 4 are &lt;one&gt;" in text
+
+
+def test_the_map_holds_each_particle_once_under_its_class(tmp_path):
+    _, data = report(tmp_path)
+    given, (rejected, *classes) = particles(), data["map"]["data"]
+    assert rejected["customdata"] == np.flatnonzero(~given.accepted).tolist()
+    for name, trace in zip(NAMES, classes, strict=True):
+        assert trace["customdata"] == np.flatnonzero(given.accepted & (given.labels == name)).tolist()
+    assert len({(trace["marker"]["color"], trace["marker"]["symbol"]) for trace in classes}) == 3
+
+
+def test_a_slice_lies_in_the_sheet_where_the_script_looks_for_it(tmp_path):
+    import base64
+    import io
+
+    from PIL import Image
+
+    given = particles()
+    slices = np.zeros((60, 20, 20))
+    slices[:, :5, :5] = 1
+    slices[17] = 1 - slices[17]  # the only one that is bright but for a corner
+    _, data = report(tmp_path, particles=Particles(**{**vars(given), "slices": slices}))
+    atlas = data["atlas"]
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(atlas["picture"].split(",")[1]))))
+    row, column = divmod(17, atlas["columns"])
+    means = picture.reshape(atlas["rows"], 20, atlas["columns"], 20).mean(axis=(1, 3))
+    assert np.unravel_index(means.argmax(), means.shape) == (row, column)
+
+
+def test_many_particles_are_sampled_and_it_is_said(tmp_path):
+    text, data = report(tmp_path, particles=particles(MAX_POINTS + 1000, with_slices=False))
+    assert f"{MAX_POINTS:,} of {MAX_POINTS + 1000:,} particles, drawn at random" in text
+    assert len(data["particles"]) == MAX_POINTS
+    assert data["atlas"] is None
+
+
+def test_the_least_certain_come_first(tmp_path):
+    text, _ = report(tmp_path, n_uncertain=4)
+    captions = re.findall(r"<small>tomo/(\d+)\.mrc</small></figcaption>", text)
+    assert captions == ["0", "1", "2", "3"]
+
+
+def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
+    text, data = report(tmp_path, averages={"GroEL": average(np.zeros((8, 8, 8)), resolution_nm=np.inf)}, support=None)
+    assert data["averages"]["GroEL"]["surface"] is None
+    assert "the halves do not agree" in data["averages"]["GroEL"]["words"]
+    assert "Labelled particles" not in text
+    text, data = report(tmp_path, averages=None, support={**SUPPORT, "n_tested": 0, "warnings": []})
+    assert "Averages" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert "cannot be checked" in text and "Nothing looks wrong" in text
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    assert report(tmp_path / "a")[0] == report(tmp_path / "b")[0]
+
+
+def test_the_map_is_along_the_longest_axes():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 5)) * [0.1, 3, 0.1, 1, 0.1] + 7
+    places, shares = principal_map(x)
+    assert abs(np.corrcoef(places[:, 0], x[:, 1])[0, 1]) > 0.99
+    assert abs(np.corrcoef(places[:, 1], x[:, 3])[0, 1]) > 0.99
+    assert shares[0] == pytest.approx(0.9, abs=0.03)
+
+
+def test_columns_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(UserError, match="another length"):
+        Particles(**{**vars(particles()), "probability": np.zeros(3)})
+    with pytest.raises(UserError, match="no column 'class'"):
+        report(tmp_path, counts=COUNTS.rename(columns={"class": "name"}))

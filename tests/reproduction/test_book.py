@@ -1,0 +1,297 @@
+"""The book: parameters, runs of notebooks, the published notebooks, and the pages as a browser shows them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("jupytext", reason="the book's packages are not installed")
+pytest.importorskip("jupyter_book", reason="the book's packages are not installed")
+
+import jupytext
+import nbformat
+import yaml
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction import notebooks as book
+
+SOURCES = sorted(book.NOTEBOOKS.glob("*.py"))
+PUBLISHED = book.REPOSITORY / "book" / "notebooks"
+EXECUTED = sorted(PUBLISHED.glob("*.ipynb"))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE_WIDTH = 390
+
+TINY = """
+# %% [markdown]
+# # Tiny
+
+# %% tags=["parameters"]
+profile = "quick"  # a word
+snrs = "0.1,0.05"  # comma-separated
+n_shot = 5         # per class
+rate = 0.1         # learning rate
+fast = False
+
+# %%
+import pathlib, sys
+print(profile, snrs, n_shot, rate, fast)
+print(pathlib.Path.home() / "notes", sys.executable, f"{pathlib.Path.cwd()}.")
+assert n_shot < 9, "too many shots"
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "tiny.py").write_text(TINY)
+    return folder
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def test_parameters_are_read_as_typed():
+    text = """ snrs='0.1' n_shot=3  rate=1e-3 fast=True profile=smoke shots=5,1 title="a b" sizes=[1, 2] """
+    assert book.parse_parameters(text) == {
+        "snrs": "0.1",
+        "n_shot": 3,
+        "rate": 1e-3,
+        "fast": True,
+        "profile": "smoke",
+        "shots": (5, 1),
+        "title": "a b",
+        "sizes": [1, 2],
+    }
+    assert book.parse_parameters("  ") == {}
+
+
+UNREADABLE = ("n_shot", "n_shot = 3", "n_shot=", "snrs='0.1", "a=1 a=2", "a=[1,b]", "3=a", "a=f(1)")
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_unreadable_parameters_are_refused(text):
+    with pytest.raises(UserError):
+        book.parse_parameters(text)
+
+
+def test_defaults_are_those_of_the_tagged_cell(tiny):
+    defaults = book.notebook_parameters("tiny", source_dir=tiny)
+    assert defaults == {"profile": "quick", "snrs": "0.1,0.05", "n_shot": 5, "rate": 0.1, "fast": False}
+
+
+def test_derived_parameters_are_refused(tiny):
+    (tiny / "derived.py").write_text(TINY.replace("n_shot = 5 ", "n_shot = 2 * 3 "))
+    with pytest.raises(UserError, match="n_shot is not a plain literal"):
+        book.notebook_parameters("derived", source_dir=tiny)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("tinny", {}, "known: tiny"),
+        ("tiny", {"n_shots": 3}, "it knows: profile, snrs, n_shot"),
+        ("tiny", {"n_shot": "three"}, "n_shot of notebook tiny is of type int"),
+        ("tiny", {"n_shot": True}, "n_shot of notebook tiny is of type int"),
+        ("tiny", {"fast": 1}, "fast of notebook tiny is of type bool"),
+    ],
+)
+def test_unknown_names_and_wrong_types_are_refused(tiny, tmp_path, name, parameters, message):
+    with pytest.raises(UserError, match=message):
+        book.run_notebook(name, parameters, tmp_path / "out.ipynb", source_dir=tiny)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+# ---------------------------------------------------------------- running
+
+
+def test_run_replaces_parameters_and_leaves_no_trace_of_the_machine(tiny, tmp_path):
+    parameters = {"snrs": 0.1, "n_shot": 3, "rate": 1}
+    path = book.run_notebook("tiny", parameters, tmp_path / "a" / "tiny.ipynb", source_dir=tiny)
+    text = path.read_text()
+    assert "quick 0.1 3 1.0 False" in text
+    for place in (sys.prefix, str(book.REPOSITORY), str(Path.home() / "notes"), str(tmp_path), "papermill"):
+        assert place not in text
+    again = book.run_notebook("tiny", parameters, tmp_path / "b.ipynb", source_dir=tiny)
+    assert again.read_text() == text
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.ipynb"]
+
+
+def test_failing_cell_is_named_and_kept_for_reading(tiny, tmp_path):
+    path = tmp_path / "tiny.ipynb"
+    with pytest.raises(UserError, match=r"tiny failed in its cell \[3\]: AssertionError: too many shots"):
+        book.run_notebook("tiny", {"n_shot": 9}, path, source_dir=tiny)
+    assert not path.exists()
+    assert "Traceback" in (tmp_path / "tiny.failed.ipynb").read_text()
+    book.run_notebook("tiny", {}, path, source_dir=tiny)
+    assert path.exists() and not (tmp_path / "tiny.failed.ipynb").exists()
+
+
+# ---------------------------------------------------------------- the notebooks
+
+
+def _is_injected(cell):
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_source_starts_with_one_title_and_plain_parameters(source):
+    notebook = jupytext.read(source)
+    assert book.notebook_parameters(source.stem)
+    first_code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert "parameters" in first_code.metadata.get("tags", [])
+    titles = [
+        line
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in re.sub(r"```.*?```", "", cell.source, flags=re.DOTALL).splitlines()
+        if line.startswith("# ")
+    ]
+    assert len(titles) == 1 and notebook.cells[0].source.startswith(titles[0])
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_published_notebook_is_small_clean_and_as_its_source(path):
+    assert path.stem in book.BOOK_NOTEBOOKS
+    assert path.stat().st_size < 1_000_000
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    shown = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs]
+    assert not re.search(r"(?<![\w~.)])/(home|root|Users|tmp|usr|opt|mnt|var)/", "\n".join(shown))
+    assert not any(str(book.REPOSITORY) in text for text in shown)
+    source = jupytext.read(book.NOTEBOOKS / f"{path.stem}.py")
+    cells = [cell for cell in notebook.cells if not _is_injected(cell)]
+    assert [cell.source for cell in cells] == [cell.source for cell in source.cells], "run the notebook again"
+
+
+# ---------------------------------------------------------------- the pages
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory):
+    """Executed notebooks with a title each; figure2 has a plotly figure."""
+    folder = tmp_path_factory.mktemp("stand_ins")
+    for name in book.BOOK_NOTEBOOKS:
+        title = nbformat.v4.new_markdown_cell(f"# Page {name}", id="title")
+        notebook = nbformat.v4.new_notebook(cells=[title], metadata={"language_info": {"name": "python"}})
+        if name == "figure2":
+            figure = {"text/html": '<div id="f"></div><script>Plotly.newPlot("f", [{"y": [1, 2]}])</script>'}
+            output = nbformat.v4.new_output("display_data", figure)
+            notebook.cells.append(nbformat.v4.new_code_cell("figure", outputs=[output], id="figure"))
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory):
+    """The published book, built once."""
+    missing = [name for name in book.BOOK_NOTEBOOKS if not (PUBLISHED / f"{name}.ipynb").exists()]
+    if missing:
+        pytest.skip(f"book/notebooks has no executed {', '.join(missing)} yet")
+    return book.build_book(output_dir=tmp_path_factory.mktemp("book")).parent
+
+
+def _chapters():
+    toc = yaml.safe_load((book.REPOSITORY / "book" / "_toc.yml").read_text())
+    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+
+
+def test_book_needs_every_notebook(stand_ins, tmp_path):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, structures"):
+        book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
+    with pytest.raises(UserError, match="not from an installed package"):
+        book.build_book(notebooks_dir=stand_ins, output_dir=tmp_path / "out", repository=tmp_path)
+
+
+def test_scripts_are_local_and_plotly_is_loaded_where_used(stand_ins, tmp_path):
+    index = book.build_book(notebooks_dir=stand_ins, output_dir=tmp_path)
+    assert index.is_absolute() and index.name == "index.html"
+    using = [page.stem for page in index.parent.rglob("*.html") if "plotly.min.js" in page.read_text()]
+    assert using == ["figure2"]
+    assert (index.parent / "_static" / "plotly.min.js").stat().st_size > 1e6
+    assert (index.parent / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
+    assert 'src="_static/mathjax/tex-svg.js' in (index.parent / "methods.html").read_text()
+
+
+def test_warning_stops_the_build(stand_ins, tmp_path, capsys):
+    broken = shutil.copytree(stand_ins, tmp_path / "notebooks")
+    text = (broken / "status.ipynb").read_text().replace("Page status", "Page {ref}`no-such-label`")
+    (broken / "status.ipynb").write_text(text)
+    with pytest.raises(UserError, match=r"WARNING.*no-such-label"):
+        book.build_book(notebooks_dir=broken, output_dir=tmp_path)
+    assert "no-such-label" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chapter", _chapters())
+def test_chapter_is_whole(html, chapter):
+    page = html / f"{chapter}.html"
+    text = page.read_text()
+    assert "Traceback (most recent call last)" not in text
+    assert 'class="problematic"' not in text
+    assert not re.search(r"<script[^>]+src=[\"'](https?:)?//|<link[^>]+href=[\"'](https?:)?//", text)
+    for source in re.findall(r"<img[^>]+src=\"([^\"]+)\"", text):
+        assert source.startswith("data:") or (page.parent / source).is_file(), source
+
+
+def test_methods_has_the_eight_equations(html):
+    text = (html / "methods.html").read_text()
+    assert re.findall(r'class="eqno">\((\d+)\)', text) == [str(number) for number in range(1, 9)]
+
+
+def _dom(url, tmp_path):
+    """The page's DOM after its scripts have run, without network."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine to look at the pages with")
+    options = [
+        "--headless",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--allow-file-access-from-files",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--virtual-time-budget=20000",
+        f"--user-data-dir={tmp_path / 'browser'}",
+    ]
+    if os.geteuid() == 0:
+        options.append("--no-sandbox")
+    done = subprocess.run([CHROMIUM, *options, "--dump-dom", url], capture_output=True, text=True, timeout=180)
+    assert done.stdout, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_math_is_rendered_without_network(html, tmp_path):
+    dom = _dom((html / "methods.html").as_uri(), tmp_path)
+    body = dom[dom.index("<article") : dom.index("</article")]
+    assert body.count("<mjx-container") > 30
+    assert "\\begin" not in re.sub(r"<mjx-assistive-mml.*?</mjx-assistive-mml>", "", body, flags=re.DOTALL)
+    assert 'data-mml-node="merror"' not in body
+
+
+def test_no_page_scrolls_sideways_on_a_phone(html, tmp_path):
+    addresses = [(html / f"{chapter}.html").as_uri() for chapter in _chapters()]
+    size = f'width="{PHONE_WIDTH}" height="800" frameborder="0"'
+    frames = "".join(f'<iframe src="{url}" {size}></iframe>' for url in addresses)
+    measure = """
+        const widths = [...document.querySelectorAll("iframe")].map(frame => {
+            const page = frame.contentDocument.documentElement;
+            return [frame.src, page.scrollWidth, frame.contentWindow.innerWidth];
+        });
+        document.getElementById("widths").textContent = JSON.stringify(widths);
+    """
+    wrapper = tmp_path / "phone.html"
+    wrapper.write_text(
+        f'<pre id="widths">null</pre>{frames}'
+        f"<script>window.onload = () => setTimeout(() => {{ {measure} }}, 3000)</script>"
+    )
+    dom = _dom(wrapper.as_uri(), tmp_path)
+    widths = json.loads(re.search(r'<pre id="widths">(.*?)</pre>', dom, re.DOTALL).group(1))
+    assert [inner for _, _, inner in widths] == [PHONE_WIDTH] * len(addresses)
+    assert [(url, width) for url, width, _ in widths if width > PHONE_WIDTH] == []

@@ -1,0 +1,196 @@
+"""From the command line as a user types it: one line for bad input, and runs that survive being killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import precision_score
+
+from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
+from cryo_fewshot.reproduction.display import findings, show_profiles
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.tables import claims_frame, class_frame, precision_frame, stored_cells, tidy_frame
+
+COMMAND = [sys.executable, "-m", "cryo_fewshot"]
+
+
+def environment(folder: Path) -> dict:
+    return {**os.environ, "CRYO_FEWSHOT_RESULTS": str(folder), "OMP_NUM_THREADS": "1"}
+
+
+def run(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *words], env=environment(folder), capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def tables(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((folder / "smoke" / "tables").glob("*.csv"))}
+
+
+def test_table_1_is_written_tidy_and_whole(uninterrupted):
+    frame = pd.read_csv(uninterrupted / "smoke" / "tables" / "table1.csv")
+    wanted = "method snr n_way n_shot n_query n_episodes accuracy ci95 class_set split_seed train_seed paper"
+    assert list(frame.columns) == wanted.split()
+    assert len(frame) == 5 * 3 * 2 * 2
+    assert set(frame["method"]) == set(TABLE_1_METHODS)
+    assert set(frame["n_episodes"]) == {100, 120}
+    assert frame["accuracy"].between(0, 1).all() and frame["ci95"].between(0, 0.1).all()
+    assert set(frame["paper"]) == {"not quoted"}
+
+
+def test_every_table_is_written(uninterrupted):
+    frames = {name: pd.read_csv(uninterrupted / "smoke" / "tables" / name) for name in tables(uninterrupted)}
+    assert set(frames) == {f"{n}.csv" for n in ("table1", "table2", "table3", "table4", "table_a", "classes", "claims")}
+    for name, methods in (("table2.csv", 6), ("table3.csv", 3)):
+        assert len(frames[name]) == methods * 3 * 2 * 2
+        assert frames[name]["accuracy"].between(0, 1).all()
+    real = frames["table4.csv"]
+    assert len(real) == 2 * 3 * 2 * 2 and set(real["class_set"]) == {"noble stand-in", "guo stand-in"}
+    assert set(real.query("class_set == 'guo stand-in'")["paper"].astype(str)) == {
+        "not quoted",
+        "0.9227",
+        "0.8407",
+        "0.9406",
+        "0.9153",
+    }
+    assert frames["table_a.csv"]["precision"].between(0, 1).all()
+    # One row of Tables 1, 2 and 3 is the same evaluation: ProtoNet3D trained on one SNR.
+    same = [
+        frames[name].query("method == @method")["accuracy"].tolist()
+        for name, method in (("table1.csv", "ProtoNet3D"), ("table2.csv", "d"), ("table3.csv", "Single"))
+    ]
+    assert same[0] == same[1] == same[2]
+
+
+def test_class_accuracies_and_precision_follow_from_the_confusion(uninterrupted):
+    cells = table_1(profile_named("smoke"), methods=["ProtoNet3D"], snrs=[0.1], shots=[5])
+    entries = Runner(Store(uninterrupted / "smoke")).run_cells(cells)
+    counts = np.array(entries[0]["result"]["confusion"])
+    classes = class_frame(cells, entries)
+    assert counts.sum() == entries[0]["result"]["n_queries"] * 120
+    assert np.allclose(classes["accuracy"], [counts[i, i] / counts[i].sum() for i in range(8)])
+    assert ((classes["low"] < classes["accuracy"]) & (classes["accuracy"] < classes["high"])).all()
+    true, predicted = (np.repeat(grid.ravel(), counts.ravel()) for grid in np.indices(counts.shape))
+    expected = precision_score(true, predicted, average="macro", zero_division=0)
+    assert precision_frame(cells, entries)["precision"].item() == pytest.approx(expected)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
+    def stored() -> list[Path]:
+        return sorted((tmp_path / "smoke").rglob("*.json"))
+
+    for n_results in (1, 4, 12):
+        process = subprocess.Popen(
+            [*COMMAND, "reproduce", "--profile", "smoke", "--no-book"],
+            env=environment(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while len(stored()) < n_results and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "the run was killed before its end"
+    kept = {path: path.stat().st_mtime_ns for path in stored()}
+    damaged = stored()[0]
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tables(tmp_path) == tables(uninterrupted)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path != damaged)
+    assert not list(tmp_path.rglob("*.checkpoint*"))
+
+
+def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
+    words = ("reproduce", "--profile", "smoke", "--no-book")
+    first = run(*words, "--minutes", "0", folder=tmp_path)
+    assert first.returncode == 0 and "the same command goes on" in first.stdout
+    assert not tables(tmp_path) and list(tmp_path.rglob("*.checkpoint"))
+    assert run(*words, folder=tmp_path).returncode == 0
+    assert tables(tmp_path) == tables(uninterrupted)
+
+
+def test_a_second_run_computes_nothing(uninterrupted):
+    started = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")}
+    assert run("reproduce", "--profile", "smoke", "--no-book", folder=uninterrupted).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")} == started
+
+
+def test_every_method_meets_the_same_episodes(uninterrupted):
+    entries = Store(uninterrupted / "smoke").entries("Evaluation")
+    of_paper22 = [e for e in entries if e["spec"]["n_way"] == 5]
+    digests = {(entry["spec"]["n_shot"], entry["result"]["episodes"]) for entry in of_paper22}
+    assert len(of_paper22) > 30 and len(digests) == 2, "one list of episodes per shot"
+
+
+def test_the_tables_text_follows_from_the_numbers(uninterrupted):
+    profile = profile_named("smoke")
+    cells = table_1(profile)
+    runner = Runner(Store(uninterrupted / "smoke"))
+    entries = runner.run_cells(cells)
+    frame, claims = tidy_frame(cells, entries), claims_frame(cells, entries)
+    whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
+    gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
+    assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])
+    assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims, profile)
+    assert len(claims) == 12
+
+
+def test_a_table_that_was_run_in_part_shows_that_part(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted / "smoke" / "evaluation", tmp_path / "evaluation")
+    store, cells = Store(tmp_path), table_1(profile_named("smoke"))
+    store.path(cells[1].evaluation).unlink()
+    at_hand, entries = stored_cells(store, cells)
+    assert at_hand == [cells[0], *cells[2:]]
+    assert len(tidy_frame(at_hand, entries)["method"].unique()) == len(TABLE_1_METHODS)
+    assert stored_cells(Store(tmp_path / "empty"), cells) == ([], [])
+    assert set(show_profiles(lambda name: tmp_path / "empty").data["Table 1"]) == {"not run"}
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        (["reproduce", "--profile", "fast"], "profile 'fast' is unknown: use one of smoke, quick"),
+        (["notebook", "table9"], "no notebook 'table9'"),
+        (["notebook", "table1", "snr=0.1"], "it knows: profile, snrs"),
+        (["notebook", "table1", "n_shot='"], "n_shot"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, complaint, tmp_path):
+    done = run(*words, folder=tmp_path)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parameters_that_are_no_numbers_are_refused():
+    from cryo_fewshot.errors import UserError
+
+    assert numbers("snrs", "0.1,0.05", float) == [0.1, 0.05]
+    assert numbers("n_shot", 3, int) == [3]
+    with pytest.raises(UserError, match=r"snrs='high': give numbers"):
+        numbers("snrs", "high", float)
+    with pytest.raises(UserError, match="method 'magic' is unknown"):
+        table_1(profile_named("smoke"), methods=["magic"])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, cryo_fewshot, cryo_fewshot.cli; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

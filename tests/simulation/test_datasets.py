@@ -1,0 +1,66 @@
+"""Simulated sets, and the checks that every set passes."""
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.subtomograms import SubtomogramSet
+
+RECIPE = SimulatedData(n_per_class=9, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
+
+
+def small_set(volumes=None, labels=None):
+    volumes = torch.randn(4, 8, 8, 8) if volumes is None else volumes
+    labels = np.array([0, 0, 1, 1]) if labels is None else labels
+    return SubtomogramSet(volumes, labels, ("a", "b"), np.full(len(labels), np.nan), 1.0)
+
+
+def test_a_set_holds_what_its_recipe_says():
+    names = ("1OEL", "4V1W", EMPTY)
+    particles = simulate_set(RECIPE, {0.1: 9, 0.03: 4}, names)
+    assert particles.volumes.shape == (39, 12, 12, 12)
+    assert np.bincount(particles.labels).tolist() == [13, 13, 13]
+    assert [(particles.snrs == snr).sum() for snr in (0.1, 0.03)] == [27, 12]
+    assert particles.voxel_size_nm == 3.0
+    assert particles.indices_of([EMPTY, "1OEL"]) == [2, 0]
+
+
+def test_a_smaller_set_is_part_of_the_larger_whatever_the_chunk_and_the_other_classes():
+    large = simulate_set(RECIPE, {0.05: 9}, ("1OEL", "4V1W"), chunk=4)
+    small = simulate_set(RECIPE, {0.05: 3}, ("4V1W",), chunk=32)
+    assert torch.equal(small.volumes, large.volumes[large.labels == 1][:3])
+
+
+def test_another_seed_class_or_snr_is_another_sample():
+    seeds = {int(RECIPE.sample_seeds(name, snr)[0]) for name in ("1OEL", "4V1W") for snr in (0.1, 0.05)} | {
+        int(SimulatedData(seed=1).sample_seeds("1OEL", 0.1)[0])
+    }
+    assert len(seeds) == 5
+    assert RECIPE.class_names[-1] == EMPTY and len(RECIPE.class_names) == 23
+
+
+def test_progress_counts_every_volume():
+    done = []
+    simulate_set(RECIPE, {0.1: 9}, ("1OEL",), chunk=4, progress=done.append)
+    assert sum(done) == 9
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: small_set(torch.randn(4, 8, 8, 6)), "boxes must be cubic"),
+        (lambda: small_set(torch.full((4, 8, 8, 8), float("nan"))), "subtomogram 0 holds NaN"),
+        (lambda: small_set(labels=np.array([0, 1])), "4 subtomograms but 2 labels"),
+        (lambda: small_set().indices_of(["c"]), "class 'c' is not in the set; it has a, b"),
+        (lambda: simulate_set(RECIPE, {0.1: 10}, ("1OEL",)), "raise n_per_class"),
+        (lambda: simulate_set(RECIPE, {0.1: 1}, ("9XYZ",)), "9XYZ"),
+        (lambda: SimulatedData(class_set="paper23").class_names, "paper23"),
+    ],
+)
+def test_bad_sets_are_refused_in_one_line(make, words):
+    with pytest.raises(UserError, match=words) as error:
+        make()
+    assert "\n" not in str(error.value)

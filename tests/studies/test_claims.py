@@ -1,0 +1,78 @@
+"""Claims over several splits and seeds, on runs whose outcome is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t as student
+from studies.claims import claim_sentences, claim_values, judged, seed_and_split_spread, verdict
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction.cells import repeated_table_1
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.quoted import Claim
+
+GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
+LEVEL = Claim("mix at 0.1", 5, 0.8, ("ProtoNet3D (mix)", 0.1))
+METHODS = ["ProtoNet3D", "ProtoNet3D (mix)"]
+
+
+def runs(accuracy):
+    """Cells of 3 splits x 2 seeds, with entries of two episodes of 1,000 queries; accuracy(method, split, seed)."""
+    cells = repeated_table_1(
+        profile_named("smoke"), splits=range(3), seeds=range(2), snrs=[0.1], shots=[5], methods=METHODS
+    )
+    entries = []
+    for cell in cells:
+        encoder = cell.evaluation.encoder
+        n = round(1000 * accuracy(cell.method, encoder.split_seed, encoder.seed))
+        entries.append({"result": {"n_correct": [n - 10, n + 10], "n_queries": 1000}})
+    return cells, entries
+
+
+def with_gain(by_split):
+    return runs(lambda method, split, seed: 0.7 + 0.01 * seed + (by_split[split] if "mix" in method else 0))
+
+
+def test_a_claim_has_a_value_in_every_run():
+    values = claim_values(*with_gain([0.02, 0.03, 0.04]), [GAIN])
+    assert len(values) == 6
+    np.testing.assert_allclose(values.sort_values("split_seed")["value"], [0.02, 0.02, 0.03, 0.03, 0.04, 0.04])
+
+
+def test_the_interval_is_over_splits_not_over_runs():
+    claims = [GAIN]
+    (row,) = judged(claim_values(*with_gain([0.02, 0.03, 0.04]), claims), claims).itertuples()
+    assert row.mean == pytest.approx(0.03)
+    assert row.high - row.mean == pytest.approx(student.ppf(0.975, 2) * 0.01 / 3**0.5)
+    assert (row.n_splits, row.n_runs) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    "gains, expected",
+    [([0.05, 0.05, 0.051], "holds"), ([0.0, 0.0, 0.001], "does not hold"), ([0.0, 0.02, 0.04], "cannot be told")],
+)
+def test_verdicts_on_a_claim_of_the_kind_at_least(gains, expected):
+    claims = [GAIN]
+    frame = judged(claim_values(*with_gain(gains), claims), claims)
+    assert frame["verdict"].tolist() == [expected]
+    assert claim_sentences(frame).count("\n") == 0
+
+
+@pytest.mark.parametrize("low, high, expected", [(0.7, 0.9, "agrees"), (0.81, 0.9, "above"), (0.5, 0.6, "below")])
+def test_verdicts_on_a_number(low, high, expected):
+    assert verdict(LEVEL, low, high) == expected
+
+
+def test_one_split_has_no_interval():
+    values = pd.DataFrame(
+        [(0, "x", 5, 0, 0, 0.1)], columns=["number", "claim", "n_shot", "split_seed", "train_seed", "value"]
+    )
+    with pytest.raises(UserError, match="more splits"):
+        judged(values, [GAIN])
+
+
+def test_spread_separates_seeds_from_splits():
+    cells, entries = runs(lambda method, split, seed: 0.6 + 0.1 * split + 0.01 * seed)
+    spread = seed_and_split_spread(cells, entries)
+    assert spread["between_seeds"].tolist() == pytest.approx([np.std([0, 0.01], ddof=1)] * 2)
+    assert spread["between_splits"].tolist() == pytest.approx([0.1] * 2)

@@ -1,0 +1,179 @@
+"""Heads on Gaussian mixtures whose truth is known."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from studies.heads import (
+    alpha_tim_logits,
+    bd_cspn_logits,
+    laplacian_shot_logits,
+    logistic_logits,
+    normalised,
+    ridge_logits,
+    scaled_prototype_logits,
+    tim_logits,
+)
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.recognition.plda import (
+    PLDA,
+    fit_plda,
+    plda_em_logits,
+    plda_logits,
+)
+
+N_WAY, DIM = 5, 8
+UNIT = PLDA(mean=np.zeros(DIM), axes=np.eye(DIM), between=np.full(DIM, 4.0))
+INDUCTIVE = {
+    "prototypes": partial(scaled_prototype_logits, scale=0.5),
+    "ridge": ridge_logits,
+    "logistic": logistic_logits,
+    "two covariances": partial(plda_logits, model=UNIT),
+}
+TRANSDUCTIVE = {
+    "BD-CSPN": partial(bd_cspn_logits, scale=0.5),
+    "LaplacianShot": partial(laplacian_shot_logits, scale=0.5),
+    "TIM": partial(tim_logits, scale=0.5),
+    "alpha-TIM": partial(alpha_tim_logits, scale=0.5),
+    "two covariances, EM": partial(plda_em_logits, model=UNIT),
+}
+HEADS = {**INDUCTIVE, **TRANSDUCTIVE}
+
+
+def mixture(n_episodes=20, n_shot=1, per_class=(15,) * N_WAY, apart=2.0, seed=0):
+    """Episodes of unit Gaussians about centres of that spread: support, queries and the true ways `(m,)`."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = apart * torch.randn(n_episodes, N_WAY, DIM, generator=generator)
+    support = centres[:, :, None] + torch.randn(n_episodes, N_WAY, n_shot, DIM, generator=generator)
+    true = torch.arange(N_WAY).repeat_interleave(torch.tensor(per_class))
+    queries = centres[:, true] + torch.randn(n_episodes, len(true), DIM, generator=generator)
+    return support, queries, true
+
+
+def accuracy(head, support, queries, true):
+    return float((head(support, queries).argmax(-1) == true).float().mean())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_permutation_of_ways_permutes_the_logits(name):
+    support, queries, _ = mixture(n_episodes=3, n_shot=2)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    expected = HEADS[name](support, queries).softmax(-1)[..., order]
+    assert torch.allclose(HEADS[name](support[:, order], queries).softmax(-1), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_an_episode_does_not_depend_on_the_others(name):
+    support, queries, _ = mixture(n_episodes=3, n_shot=2)
+    alone = HEADS[name](support[1:2], queries[1:2])
+    assert torch.allclose(HEADS[name](support, queries)[1:2], alone, atol=0.02)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_each_head_finds_well_separated_classes(name):
+    assert accuracy(HEADS[name], *mixture(n_shot=5, apart=4.0)) > 0.97
+
+
+@pytest.mark.parametrize("name", INDUCTIVE)
+def test_inductive_heads_score_each_query_alone(name):
+    support, queries, _ = mixture(n_episodes=2, n_shot=2)
+    assert torch.allclose(HEADS[name](support, queries)[:, :1], HEADS[name](support, queries[:, :1]), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["BD-CSPN", "LaplacianShot", "TIM", "two covariances, EM"])
+def test_all_queries_together_help_where_there_is_one_shot(name):
+    episodes = mixture(n_episodes=30)
+    assert accuracy(HEADS[name], *episodes) > accuracy(prototype_logits, *episodes) + 0.02
+
+
+def test_entropies_that_tolerate_imbalance_hold_where_shannons_do_not():
+    unbalanced = mixture(n_episodes=20, n_shot=5, per_class=(60, 8, 4, 2, 1), apart=1.5)
+    inductive = accuracy(prototype_logits, *unbalanced)
+    tim, alpha_tim, em = (accuracy(HEADS[name], *unbalanced) for name in ("TIM", "alpha-TIM", "two covariances, EM"))
+    assert tim < inductive - 0.2
+    assert alpha_tim > inductive - 0.03
+    assert em > inductive - 0.01
+
+
+def test_a_class_may_be_absent_from_the_queries():
+    absent = mixture(n_episodes=20, n_shot=5, per_class=(20, 20, 20, 20, 0), apart=2.0)
+    for name in ("alpha-TIM", "two covariances, EM"):
+        assert accuracy(HEADS[name], *absent) > accuracy(prototype_logits, *absent) - 0.02, name
+
+
+def test_a_single_query_is_no_special_case():
+    support, queries, _ = mixture(n_episodes=2)
+    for name, head in HEADS.items():
+        logits = head(support, queries[:, :1])
+        assert logits.shape == (2, 1, N_WAY) and torch.isfinite(logits).all(), name
+
+
+def test_centring_takes_away_what_all_classes_share():
+    support, queries, true = mixture(n_shot=5, apart=1.5)
+    shared = torch.full((DIM,), 3.0)
+    centred = normalised(support + shared, shared), normalised(queries + shared, shared)
+    prepared = normalised(support), normalised(queries)
+    assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(prepared, centred, strict=True))
+    assert torch.allclose(centred[1].norm(dim=-1), torch.ones(queries.shape[:2]))
+    assert accuracy(scaled_prototype_logits, *centred, true) > 0.85
+
+
+def test_logistic_regression_is_that_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    support, queries, _ = mixture(n_episodes=1, n_shot=5)
+    samples = support[0].flatten(0, 1)
+    middle = samples.mean(0)
+    spread = (samples - middle).square().sum(-1).mean().sqrt()
+    x, y = ((samples - middle) / spread).numpy(), np.repeat(np.arange(N_WAY), 5)
+    # C = 1 / (n penalty); scikit-learn sums over samples.
+    model = LogisticRegression(C=1 / (25 * 0.01), fit_intercept=False, tol=1e-8, max_iter=1000).fit(x, y)
+    expected = model.predict_log_proba(((queries[0] - middle) / spread).numpy())
+    found = torch.log_softmax(logistic_logits(support, queries, penalty=0.01, n_steps=500)[0], dim=-1)
+    assert np.allclose(found.numpy(), expected, atol=0.01)
+
+
+# ------------------------------------------------------------------ two covariances
+
+
+def many_classes(n_classes=200, n=20, dim=12, seed=0):
+    """Classes whose centres scatter along three axes only, with a scatter within that is not round."""
+    rng = np.random.default_rng(seed)
+    between = np.r_[[5.0, 4.0, 3.0], np.zeros(dim - 3)]
+    within = np.linspace(0.5, 2, dim)
+    centres = rng.normal(size=(n_classes, 1, dim)) * between
+    x = 7 + centres + rng.normal(size=(n_classes, n, dim)) * within
+    return torch.from_numpy(x.reshape(-1, dim)).float(), np.repeat(np.arange(n_classes), n), between, within
+
+
+def test_the_model_finds_both_covariances():
+    x, labels, between, within = many_classes()
+    model = fit_plda(x, labels, n_axes=12, shrinkage=0.0)
+    expected = np.sort((between / within) ** 2)[-3:]
+    assert np.allclose(np.sort(model.between)[-3:], expected, rtol=0.25)
+    projected = model.project(x).numpy().reshape(200, 20, -1)
+    residuals = (projected - projected.mean(1, keepdims=True)).reshape(-1, 12)
+    assert np.allclose(residuals.T @ residuals / (200 * 19), np.eye(12), atol=0.01)
+
+
+def test_knowing_the_scatter_within_beats_plain_prototypes():
+    x, labels, *_ = many_classes()
+    model = fit_plda(x[:2000], labels[:2000], n_axes=12)
+    support = x[2000:].view(20, N_WAY, 20, -1)[:, :, :1]
+    queries = x[2000:].view(20, N_WAY, 20, -1)[:, :, 1:].flatten(1, 2)
+    true = torch.arange(N_WAY).repeat_interleave(19)
+    plain = accuracy(prototype_logits, support, queries, true)
+    assert accuracy(partial(plda_logits, model=model), support, queries, true) > plain + 0.01
+
+
+def test_a_model_refuses_embeddings_of_another_encoder():
+    with pytest.raises(UserError, match="3 dimensions"):
+        UNIT.project(torch.zeros(1, 3))
+
+
+def test_too_few_classes_are_refused():
+    with pytest.raises(UserError, match="at least 3"):
+        fit_plda(torch.randn(10, 4), np.repeat([0, 1], 5))

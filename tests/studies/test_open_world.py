@@ -1,0 +1,160 @@
+"""The shipped encoder in the open: strangers, paired tasks, reliability and what it has met, by construction."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from studies.open_world import (
+    OpenWorld,
+    _areas,
+    draw_strangers,
+    fitted,
+    likelihood_ratios,
+    met,
+    paper_like,
+    reliability_bins,
+    same_tasks,
+    tool_logits,
+)
+from studies.open_world_tables import surrogate_frames
+
+from cryo_fewshot.episodes import sample_episodes
+from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.recognition.recogniser import build_recogniser
+from cryo_fewshot.reproduction.cells import SURROGATES
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.quoted import LATER_REAL
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, MEMBRANE, SINGLE_CAPPED
+from cryo_fewshot.weights import load_encoder
+
+SMOKE = profile_named("smoke")
+LABELS = np.repeat(np.arange(6), 9)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return OpenWorld(Runner(Store(tmp_path_factory.mktemp("results"))), *load_encoder())
+
+
+def some_episodes(classes, n_way=3):
+    return sample_episodes(LABELS, classes, n_way=n_way, n_shot=2, n_query=4, n_episodes=30, seed=1)
+
+
+def test_areas_of_separable_and_of_equal_scores():
+    low, high = torch.zeros(2, 5), torch.ones(2, 7)
+    assert _areas(high, low) == [1, 1] and _areas(low, high) == [0, 0] and _areas(low, low) == [0.5, 0.5]
+
+
+def test_areas_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    members, strangers = rng.integers(0, 6, (3, 20)), rng.integers(-2, 4, (3, 11))
+    wanted = [
+        roc_auc_score(np.r_[np.ones(20), np.zeros(11)], np.r_[one, other])
+        for one, other in zip(members, strangers, strict=True)
+    ]
+    assert _areas(torch.from_numpy(members), torch.from_numpy(strangers)) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_strangers_belong_to_no_class_of_their_task():
+    episodes = some_episodes(range(6))
+    drawn = draw_strangers(episodes, LABELS, None, n_query=4)
+    assert drawn.shape == (30, 3 * 4)
+    for classes, strangers in zip(episodes.classes, drawn, strict=True):
+        assert not set(classes) & set(LABELS[strangers])
+        assert len(set(strangers)) == 12
+    np.testing.assert_array_equal(drawn, draw_strangers(episodes, LABELS, None, n_query=4))
+
+
+def test_named_strangers_are_the_only_ones():
+    drawn = draw_strangers(some_episodes(range(5)), LABELS, [5], n_query=4)
+    assert set(LABELS[drawn.ravel()]) == {5}
+
+
+def test_scores_and_probabilities_are_those_that_the_tool_writes():
+    encoder, card = load_encoder()
+    calibration = Calibration.from_json(card["calibration"])
+    centres = torch.nn.functional.normalize(torch.randn(4, 1, encoder.embedding_dim, generator=torch.manual_seed(0)))
+    embeddings = centres + 0.1 * torch.randn(4, 8, encoder.embedding_dim, generator=torch.manual_seed(1))
+    support, queries = embeddings[:, :5], embeddings[:, 5:].flatten(0, 1)
+    told = build_recogniser(support.flatten(0, 1), [name for name in "abcd" for _ in range(5)], calibration)
+    said = told.recognise(queries)
+    probabilities = torch.softmax(tool_logits(support[None], queries[None], calibration=calibration)[0], dim=-1)
+    ratios = likelihood_ratios(support[None], queries[None], calibration.space)[0]
+    np.testing.assert_array_equal(probabilities.argmax(1).numpy(), said.label)
+    np.testing.assert_allclose(probabilities.amax(1).numpy(), said.probability, rtol=1e-4)
+    np.testing.assert_allclose(ratios.numpy(), said.score, rtol=1e-3)
+
+
+def test_both_encoders_meet_the_same_tasks_and_a_seed_gives_the_same(world, tmp_path):
+    evaluation = replace(paper_like(SMOKE, 0.1, 5), n_episodes=20)
+    tasks = same_tasks(evaluation)
+    shipped = world.evaluate("prototype", **tasks)["result"]
+    assert shipped["episodes"] == world.runner.novel_episodes(evaluation).digest
+    assert len(shipped["n_correct"]) == 20 and shipped["classes"] == list(evaluation.novel_classes)
+    rejected = world.reject(None, (EMPTY,), **tasks)["result"]
+    assert rejected["episodes"] == shipped["episodes"]
+    assert all(len(rejected[name]) == 20 for name in ("distance", "likelihood ratio", "kept", "let_in"))
+    again = OpenWorld(Runner(Store(tmp_path)), *load_encoder())
+    assert again.evaluate("prototype", **tasks)["result"] == shipped
+    assert again.reject(None, (EMPTY,), **tasks)["result"] == rejected
+
+
+def test_its_accuracy_is_that_of_its_card(world):
+    """On a few tasks, of the first of the subtomograms that the card was measured on."""
+    evaluation = replace(paper_like(profile_named("extended"), 0.1, 5), n_episodes=40)
+    assert set(evaluation.novel_classes) == set(world.card["held_out_classes"]["test"])
+    tasks = same_tasks(evaluation)
+    tasks["data"] = replace(tasks["data"], n_per_class=25)
+    counts = np.array(world.evaluate("prototype", **tasks)["result"]["n_correct"]) / 75
+    expected = {(row["snr"], row["n_shot"]): row["accuracy"] for row in world.card["expected_accuracy"]}
+    assert counts.mean() == pytest.approx(expected[0.1, 5], abs=4 * counts.std() / 40**0.5)
+
+
+def test_volumes_are_brought_to_the_encoder_as_binning_would():
+    _, card = load_encoder()
+    unbinned, binned = (
+        simulate_set(SimulatedData(microscope=Microscope(binning=binning)), {0.1: 2}, ["1OEL"]) for binning in (1, 2)
+    )
+    assert fitted(binned.volumes, binned.voxel_size_nm, card) is binned.volumes
+    found = fitted(unbinned.volumes, unbinned.voxel_size_nm, card)
+    torch.testing.assert_close(found, binned.volumes, rtol=0, atol=0.02)
+
+
+def test_honest_probabilities_lie_on_the_diagonal_and_others_do_not():
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0.2, 1.0, (200, 60))
+    right = rng.uniform(size=probability.shape) < probability
+    honest = reliability_bins(probability, right, n_resamples=100)
+    assert honest["ece"] < 0.02 and sum(honest["count"]) == probability.size
+    inside = (np.array(honest["low"]) <= honest["probability"]) & (np.array(honest["probability"]) <= honest["high"])
+    assert inside.mean() > 0.7
+    boastful = reliability_bins(probability**0.5, right, n_resamples=100)
+    assert boastful["ece"] > 0.1
+    assert boastful["ece"] == pytest.approx(
+        expected_calibration_error(probability.ravel() ** 0.5, right.ravel()), abs=1e-4
+    )
+
+
+def test_stand_ins_tell_which_classes_the_encoder_has_met(world):
+    card = {"training_classes": ["6QZP", EMPTY], "held_out_classes": {"selection": ["1PMA"], "test": ["1OEL"]}}
+    roles = {"6QZP": "trained on", EMPTY: "trained on", "1PMA": "calibrated on", "4V7R": "relative trained on"}
+    roles |= dict.fromkeys([SINGLE_CAPPED, DOUBLE_CAPPED], "relative calibrated on")
+    roles |= dict.fromkeys([MEMBRANE, "4V94", "1OEL"], "never met")
+    assert {name: met(name, card) for name in roles} == roles
+
+    small = replace(SMOKE, data=replace(SMOKE.data, n_per_class=6), n_test_episodes=10)
+    overall, (classes, entries) = surrogate_frames(world, small, shots=[3])
+    assert set(classes["class"]) == {name for recipe in SURROGATES.values() for name in recipe.class_names}
+    assert all(row.met == met(row._2, world.card) for row in classes.itertuples())
+    assert len(overall) == len(entries) == 4
+    assert overall.set_index("set").loc["guo", "later"].unique() == [LATER_REAL["guo", 3][0]]
+    mean = classes.groupby(["set", "method"])["accuracy"].mean()
+    for row in overall.itertuples():
+        assert mean[row.set, row.method] == pytest.approx(row.accuracy)
