@@ -82,7 +82,7 @@ def notebook_parameters(name, *, source_dir=None):
     return _defaults(_read_text(name, source_dir), name)
 
 
-def run_notebook(name, parameters, output_path, *, source_dir=None):
+def run_notebook(name, parameters, output_path, *, source_dir=None, tables=None):
     """Execute a notebook with new parameters.
 
     It runs in the interpreter that calls this function, in the current folder. The result carries no path, time or
@@ -98,6 +98,8 @@ def run_notebook(name, parameters, output_path, *, source_dir=None):
         The executed notebook (.ipynb), replaced only when every cell has run.
     source_dir : path, optional
         Folder of the text files; by default ``notebooks/`` of the checkout.
+    tables : path, optional
+        Folder that the notebook's tables are written to as csv; by default none is.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def run_notebook(name, parameters, output_path, *, source_dir=None):
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                kernel_manager_class=_this_interpreter(),
+                kernel_manager_class=_this_interpreter(tables),
                 request_save_on_cell_execute=False,
             )
         except papermill.PapermillExecutionError as exception:
@@ -204,17 +206,16 @@ def _checked(parameters, defaults, name):
     return checked
 
 
-def _this_interpreter():
+def _this_interpreter(tables):
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
     from traitlets import default
 
     # Studies lie beside the notebooks and are imported from there.
-    environment = {
-        "TQDM_DISABLE": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")])),
-    }
+    paths = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")]))
+    environment = {"TQDM_DISABLE": "1", "PYTHONPATH": paths}
+    environment |= {"CRYO_FEWSHOT_TABLES": str(tables)} if tables else {}
 
     class ThisInterpreter(AsyncKernelManager):
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""

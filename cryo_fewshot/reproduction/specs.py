@@ -1,9 +1,40 @@
-"""Specs: trainings and evaluations as frozen data that names its result."""
+"""Specs: trainings and evaluations as frozen data that names its result and knows how to run.
 
+`runner(spec)` gives the stored entry of a spec, or else what `spec.run(runner)` returns, stored.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from ..subtomograms import ClassSplit, DataSource, split_classes
-from ..training import Schedule
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..adaptation import Adaptation, adapted_logits, combined_logits, product_logits, weighted_logits, z_scored_logits
+from ..baseline import baseline_logits
+from ..device import autocast
+from ..encoder import Encoder3D, embed
+from ..episodes import Episodes, sample_episodes
+from ..errors import UserError
+from ..evaluation import Head, confusion, correct_counts, mean_and_interval, predict
+from ..protonet import prototype_logits
+from ..randomness import seed_from
+from ..subtomograms import ClassSplit, DataSource, SubtomogramSet, split_classes
+from ..training import History, Schedule
+from .store import Trained
+
+PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": baseline_logits}
+ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {
+    "adapted": adapted_logits,
+    "combined": combined_logits,
+    "product": product_logits,
+    "weighted": weighted_logits,
+    "z-scored": z_scored_logits,
+}
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Weights of d* that 'weighted' chooses from, on validation episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +68,11 @@ class EncoderRun:
         return split_classes(self.data.class_names, self.split_sizes, self.split_seed)
 
     @property
+    def selection_role(self) -> str:
+        """Classes that models are selected on: without validation classes, as in the real sets, the base classes."""
+        return "validation" if self.split.validation else "base"
+
+    @property
     def volumes_per_step(self) -> int:
         """Volumes that one training step takes through the encoder."""
         return self.n_way * (self.n_shot + self.n_query)
@@ -45,6 +81,78 @@ class EncoderRun:
     def cost(self) -> int:
         """Volumes of the whole training: the unit of progress."""
         return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+    @property
+    def title(self) -> str:
+        """What a progress bar calls the training."""
+        snrs = [f"{snr:g}" for snr, _ in self.snr_counts]
+        noise = f"SNR {snrs[0]}" if len(snrs) == 1 else "mixed SNR"
+        return f"training {self.objective}, {noise}, {self.n_shot}-shot"
+
+    def new_encoder(self) -> Encoder3D:
+        """The encoder before training; its weights are drawn from torch's own generator."""
+        return Encoder3D(self.data.box, self.n_blocks, self.width)
+
+    def episodes(self, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
+        """Episodes of the run's size among the classes of a role, seeded by the words that name them."""
+        return sample_episodes(
+            subtomograms.labels,
+            range(len(subtomograms.class_names)),
+            # There may be fewer classes to validate on than a training episode has.
+            n_way=min(self.n_way, len(subtomograms.class_names)) if role == "validation" else self.n_way,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            n_episodes=n_episodes,
+            seed=seed_from(role, self.seed, *words),
+            class_names=subtomograms.class_names,
+        )
+
+    def validation_episodes(self, validation: SubtomogramSet) -> Episodes:
+        """The episodes that models are selected on, the same after every epoch."""
+        return self.episodes("validation", validation, self.n_validation_episodes)
+
+    def run(self, runner) -> Trained:
+        """Train; the tensors are the state of the encoder that was best on the selection classes."""
+        torch.manual_seed(seed_from("weights", self.seed) % 2**31)
+        encoder = self.new_encoder().to(runner.device)
+        model = torch.nn.ModuleDict({"encoder": encoder})
+        base = runner.volumes(self, "base")
+        if self.objective == "classes":
+            model["layer"] = torch.nn.Linear(encoder.embedding_dim, len(base.class_names)).to(runner.device)
+            losses, head = partial(self._classification_losses, model, base), baseline_logits
+        else:
+            losses, head = partial(self.episode_losses, encoder, base), prototype_logits
+        validation = runner.volumes(self, self.selection_role)
+        checked = self.validation_episodes(validation)
+
+        def validate() -> float:
+            return _accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
+
+        history = runner.fit(self, model, losses, validate, self.volumes_per_step)
+        return Trained(_history_result(history), encoder.state_dict(), history.seconds)
+
+    def episode_losses(self, encoder: Encoder3D, base: SubtomogramSet, epoch: int) -> Iterator[torch.Tensor]:
+        """Equation 3 for each episode of an epoch."""
+        episodes = self.episodes("base", base, self.schedule.steps_per_epoch, epoch)
+        for drawn in _drawn(episodes, base.volumes.device):
+            with autocast(base.volumes.device, self.precision):
+                embeddings = encoder(base.volumes[drawn.flatten()])
+            embeddings = embeddings.unflatten(0, drawn.shape)
+            yield _episode_loss(embeddings, self.n_shot, prototype_logits)
+
+    def _classification_losses(
+        self, model: torch.nn.ModuleDict, base: SubtomogramSet, epoch: int
+    ) -> Iterator[torch.Tensor]:
+        """Cross entropy over the base classes, in batches that hold as many volumes as an episode."""
+        device = base.volumes.device
+        rng = np.random.default_rng(seed_from("batches", self.seed, epoch))
+        labels = torch.from_numpy(base.labels).to(device)
+        size, repeats = self.volumes_per_step, self.volumes_per_step > len(base)
+        batches = [rng.choice(len(base), size, replace=repeats) for _ in range(self.schedule.steps_per_epoch)]
+        for drawn in torch.from_numpy(np.stack(batches)).to(device):
+            with autocast(device, self.precision):
+                embeddings = model["encoder"](base.volumes[drawn])
+            yield F.cross_entropy(model["layer"](embeddings), labels[drawn])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +172,52 @@ class AdaptationRun:
 
     cost_per_step = 4
     """One step on cached embeddings takes about as long as this many volumes through an encoder of 20^3."""
+    title = "training attention"
 
     @property
     def cost(self) -> int:
         """In the unit of `EncoderRun.cost`."""
         return self.cost_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
 
+    def new_adaptation(self) -> Adaptation:
+        """The attention before training; its weights are drawn from torch's own generator."""
+        return Adaptation(self.encoder.new_encoder().embedding_dim, self.variant, self.layer_norm)
+
+    def run(self, runner) -> Trained:
+        """Train; the tensors are the state of the attention that was best on the selection classes."""
+        if self.loss not in ("adapted", "combined"):
+            raise UserError(f"loss '{self.loss}' is unknown: use 'adapted' or 'combined'")
+        encoder = self.encoder
+        roles = "base", encoder.selection_role
+        base, validation = (runner.volumes(encoder, role) for role in roles)
+        base_embeddings, validation_embeddings = (runner.embeddings(encoder, role) for role in roles)
+        checked = encoder.validation_episodes(validation)
+        torch.manual_seed(seed_from("attention", self.seed) % 2**31)
+        model = self.new_adaptation().to(runner.device)
+
+        def head(support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+            return ADAPTED_HEADS[self.loss](model, support[None], queries[None])[0]
+
+        def losses(epoch: int) -> Iterator[torch.Tensor]:
+            episodes = encoder.episodes("base", base, self.schedule.steps_per_epoch, "attention", epoch)
+            for drawn in _drawn(episodes, runner.device):
+                yield _episode_loss(model.project(base_embeddings[drawn]), encoder.n_shot, head)
+
+        def validate() -> float:
+            with torch.no_grad():
+                projected = model.project(validation_embeddings)
+            return _accuracy(projected, checked, partial(combined_logits, model))
+
+        history = runner.fit(self, model, losses, validate, self.cost_per_step)
+        return Trained(_history_result(history), model.state_dict(), history.seconds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One cell of a table: a head on an encoder, on episodes of novel classes at one SNR.
 
-    head : 'finetuned', 'prototype', 'adapted' (d* alone), 'combined' (d + d*), or one of Remark 1's other
-    combinations, 'product', 'weighted' and 'z-scored'.
+    head : 'finetuned' (the baseline's linear layer), 'prototype', 'adapted' (d* alone), 'combined' (d + d*), or one of
+    Remark 1's other combinations, 'product', 'weighted' and 'z-scored'.
     The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
     """
 
@@ -91,6 +232,11 @@ class Evaluation:
     episode_seed: int = 0
 
     @property
+    def settings(self) -> dict[str, object]:
+        """What the result depends on besides the fields: the values of the head's own parameters."""
+        return {"weights": WEIGHTS} if self.head == "weighted" else keyword_defaults(PLAIN_HEADS.get(self.head))
+
+    @property
     def novel_data(self) -> DataSource:
         """Where the test subtomograms come from."""
         return self.encoder.data
@@ -99,3 +245,108 @@ class Evaluation:
     def novel_classes(self) -> tuple[str, ...]:
         """The classes that episodes are drawn from."""
         return self.encoder.split.novel
+
+    def episodes(self) -> Episodes:
+        """The test episodes: seeded by the test's own size alone, so the same ones for every method and SNR."""
+        data, names = self.novel_data, self.novel_classes
+        return sample_episodes(
+            np.repeat(np.arange(len(names)), [data.count_of(name, data.n_per_class) for name in names]),
+            range(len(names)),
+            n_way=self.n_way,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            n_episodes=self.n_episodes,
+            seed=seed_from("novel", self.episode_seed),
+            class_names=names,
+        )
+
+    def embeddings(self, runner, encoder: EncoderRun | None = None) -> torch.Tensor:
+        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class.
+
+        By the encoder of the evaluation, or by another one.
+        """
+        data = self.novel_data
+        return runner.embedded(encoder or self.encoder, data, self.novel_classes, ((self.snr, data.n_per_class),))
+
+    def predictions(self, runner) -> np.ndarray:
+        """Predicted way of each query, `(n_episodes, n_way, n_query)`."""
+        head, embeddings = self._head(runner, self.embeddings(runner))
+        return predict(embeddings, self.episodes(), head)
+
+    def run(self, runner) -> dict:
+        """Accuracy and interval, over all episodes and over the first 100; correct counts per episode; confusion."""
+        episodes, predictions, names = self.episodes(), self.predictions(runner), self.novel_classes
+        n_queries = int(episodes.query[0].size)
+        correct = correct_counts(predictions)
+        accuracy, interval = mean_and_interval(correct / n_queries)
+        accuracy_100, interval_100 = mean_and_interval(correct[:100] / n_queries)
+        return {
+            "accuracy": accuracy,
+            "ci95": interval,
+            "accuracy_100": accuracy_100,
+            "ci95_100": interval_100,
+            "n_queries": n_queries,
+            "n_correct": correct.tolist(),
+            "episodes": episodes.digest,
+            "classes": list(names),
+            "confusion": confusion(predictions, episodes, len(names)).tolist(),
+        }
+
+    def _head(self, runner, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
+        """The head, and the embeddings in the form that it takes."""
+        if self.head in PLAIN_HEADS:
+            return PLAIN_HEADS[self.head], embeddings
+        if self.head not in ADAPTED_HEADS:
+            known = ", ".join([*PLAIN_HEADS, *ADAPTED_HEADS])
+            raise UserError(f"head '{self.head}' is unknown: use one of {known}")
+        if self.adaptation is None:
+            raise UserError(f"head '{self.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
+        model = runner.adaptation(self.adaptation)
+        head = partial(ADAPTED_HEADS[self.head], model)
+        if self.head == "weighted":
+            head = partial(head, weight=self._best_weight(runner, model))
+        with torch.no_grad():
+            return head, model.project(embeddings)
+
+    def _best_weight(self, runner, model: Adaptation) -> float:
+        """The weight of d* with the best accuracy on validation episodes; the smallest of equals."""
+        run = self.encoder
+        checked = run.validation_episodes(runner.volumes(run, run.selection_role))
+        with torch.no_grad():
+            projected = model.project(runner.embeddings(run, run.selection_role))
+        scores = [_accuracy(projected, checked, partial(weighted_logits, model, weight=weight)) for weight in WEIGHTS]
+        return WEIGHTS[int(np.argmax(scores))]
+
+
+def keyword_defaults(function: Callable | None) -> dict[str, object]:
+    """Keyword-only parameters of a function with their defaults: settings that a result depends on."""
+    parameters = inspect.signature(function).parameters.values() if function else ()
+    return {
+        part.name: part.default
+        for part in parameters
+        if part.kind is part.KEYWORD_ONLY and part.default is not part.empty
+    }
+
+
+def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
+    """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
+    return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(device)
+
+
+def _episode_loss(embeddings: torch.Tensor, n_shot: int, head: Head) -> torch.Tensor:
+    """Equation 3 of one episode, from embeddings `(n_way, n_shot + n_query, dim)`, support first."""
+    n_way, n_query = len(embeddings), embeddings.shape[1] - n_shot
+    logits = head(embeddings[:, :n_shot], embeddings[:, n_shot:].flatten(0, 1))
+    return F.cross_entropy(logits, torch.arange(n_way, device=embeddings.device).repeat_interleave(n_query))
+
+
+def _accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:
+    return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
+
+
+def _history_result(history: History) -> dict:
+    return {
+        "validation_accuracy": history.accuracies,
+        "loss": history.losses,
+        "best_epoch": history.best_epoch,
+    }

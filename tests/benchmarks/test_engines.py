@@ -134,8 +134,8 @@ def test_an_epoch_does_not_wait_for_the_gpu(tmp_path):
         schedule=schedule,
     )
     encoder = Encoder3D(12, 2, 8).to(runner.device).train()
-    base = runner.volumes(run, "base", run.snr_counts)
-    losses = runner._episode_losses(run, encoder, base, epoch=0)
+    base = runner.volumes(run, "base")
+    losses = run.episode_losses(encoder, base, epoch=0)
     next(losses)  # the epoch's episodes go to the device
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -160,7 +160,7 @@ def test_training_in_fp32_and_bf16_is_equally_accurate(tmp_path):
             precision=precision,
         )
         evaluation = Evaluation(encoder=run, head="prototype", snr=0.5, n_query=10, n_episodes=200)
-        scores.append(runner.evaluate(evaluation)["result"])
+        scores.append(runner(evaluation)["result"])
     fp32, bf16 = scores
     assert fp32["episodes"] == bf16["episodes"]
     assert min(fp32["accuracy"], bf16["accuracy"]) > 0.4  # chance is 0.2
