@@ -8,8 +8,9 @@ from types import MappingProxyType
 from ..errors import UserError
 from ..simulation.surrogates import GUO, NOBLE, Surrogate
 from ..subtomograms import DataSource
+from .evaluations import Evaluation
 from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
-from .specs import AdaptationRun, EncoderRun, Evaluation
+from .trainings import AdaptationRun, EncoderRun
 
 SURROGATES = {"noble": NOBLE, "guo": GUO}
 

@@ -23,8 +23,8 @@ from cryo_fewshot.recognition.plda import (
     plda_logits,
 )
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
+from cryo_fewshot.reproduction.evaluations import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.store import Trained
 from cryo_fewshot.reproduction.tables import accuracies
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
