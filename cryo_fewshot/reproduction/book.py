@@ -50,7 +50,8 @@ def build_book(
     Parameters
     ----------
     notebooks_dir : holds an executed ``.ipynb`` for each of `BOOK_NOTEBOOKS`; by default the published ones
-    output_dir : receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the checkout
+    output_dir : receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the
+        checkout
     repository : the checkout with ``_config.yml`` and ``book/``
 
     Raises
