@@ -159,7 +159,7 @@ def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
 
 
 def provenance_line(entries: Sequence[dict]) -> str:
-    """Machines, dates and versions of the runs behind a table, in one line."""
+    """Machines, dates, versions and commits of the runs behind a table, in one line."""
 
     def several(name: str) -> str:
         return ", ".join(sorted({str(entry["provenance"][name]) for entry in entries}))
@@ -167,7 +167,8 @@ def provenance_line(entries: Sequence[dict]) -> str:
     dates = sorted(entry["provenance"]["date"] for entry in entries)
     return (
         f"Run between {dates[0]} and {dates[-1]} on {several('processor')}, {several('cores')} cores, "
-        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}."
+        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}; code at commit "
+        f"{several('commit')}."
     )
 
 

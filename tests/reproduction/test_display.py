@@ -101,9 +101,21 @@ def test_protocol_and_provenance_name_what_was_run():
     line = protocol_line(table_1(profile, snrs=[0.1], shots=[5]), profile)
     for part in ("5-way, 5-shot, 15 queries", "boxes of 40^3 at 1 nm", "split 10/5/8", "Profile paper"):
         assert part in line
-    provenance = {"date": "2026-01-02", "processor": "P", "cores": 2, "gpu": "none", "torch": "2", "library": "ab"}
-    entries = [{"provenance": provenance}, {"provenance": {**provenance, "date": "2026-01-01", "processor": "Q"}}]
-    assert provenance_line(entries).startswith("Run between 2026-01-01 and 2026-01-02 on P, Q, 2 cores")
+    provenance = {
+        "date": "2026-01-02",
+        "processor": "P",
+        "cores": 2,
+        "gpu": "none",
+        "torch": "2",
+        "library": "ab",
+        "commit": "c1",
+    }
+    entries = [
+        {"provenance": provenance},
+        {"provenance": {**provenance, "date": "2026-01-01", "processor": "Q", "commit": "c2"}},
+    ]
+    line = provenance_line(entries)
+    assert line.startswith("Run between 2026-01-01 and 2026-01-02 on P, Q, 2 cores") and "commit c1, c2." in line
 
 
 @pytest.mark.parametrize("claim", TABLE_1_CLAIMS, ids=lambda claim: f"{claim.words}, {claim.n_shot}-shot")
