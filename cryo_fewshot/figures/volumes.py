@@ -15,7 +15,12 @@ from .style import WIDTH
 
 
 def isosurface_picture(
-    density: np.ndarray, level: float, voxel_size_nm: float, title: str = "", ax: Axes | None = None
+    density: np.ndarray,
+    level: float,
+    voxel_size_nm: float,
+    title: str = "",
+    ax: Axes | None = None,
+    scale_bar: bool = True,
 ) -> Figure:
     """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
 
@@ -23,7 +28,8 @@ def isosurface_picture(
     ----------
     density : `(d, h, w)` zyx; what is above the level is solid
     level : in the unit of the density
-    voxel_size_nm : edge of a voxel, for the scale bar of 5 or 10 nm
+    voxel_size_nm : edge of a voxel
+    scale_bar : of 5 or 10 nm
     ax : where to draw; default a new figure
     """
     if ax is None:
@@ -34,7 +40,8 @@ def isosurface_picture(
         _shaded(density, level), origin="lower", interpolation="antialiased", interpolation_stage="rgba", extent=extent
     )
     _bare(ax)
-    _scale_bar(ax, height, width, voxel_size_nm)
+    if scale_bar:
+        _scale_bar(ax, height, width, voxel_size_nm)
     if title:
         ax.set_title(title)
     return ax.figure
@@ -166,11 +173,8 @@ def gallery_figure(
     for ax in axes.flat:
         ax.set_axis_off()
     for i, (ax, volume, level, title) in enumerate(zip(axes.flat, densities, levels, titles, strict=False)):
-        isosurface_picture(volume, level, voxel_size_nm, ax=ax)
+        isosurface_picture(volume, level, voxel_size_nm, ax=ax, scale_bar=i == len(densities) - 1)
         ax.set_title(title, fontsize=9, color=title_colours[i] if title_colours else "black")
-        if i < len(densities) - 1:
-            for artist in [*ax.lines, *ax.texts]:  # one scale bar is enough
-                artist.remove()
     return figure
 
 
