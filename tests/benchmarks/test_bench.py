@@ -49,7 +49,7 @@ def test_what_the_page_shows_and_what_is_stored_can_be_measured_again():
 
 
 def test_an_unknown_measurement_is_named():
-    with pytest.raises(SystemExit, match="'embed_int4' is no measurement: use one of .*embed_bf16"):
+    with pytest.raises(SystemExit, match=r"'embed_int4' is no measurement: use one of .*embed_bf16"):
         bench.measure("embed_int4")
 
 
