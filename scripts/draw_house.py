@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryo_fewshot"
 PICTURE = ROOT / "book" / "figures" / "house.svg"
 
-WIDTH, GAP, MARGIN = 330, 46, 22  # points; the margins hold the arrows that pass a floor
+WIDTH, GAP, MARGIN = 310, 46, 16  # points; the margins hold the arrows that pass a floor
 LINE = 13
 INK, PAPER, EDGE = "#1a1a1a", "#f4f4f1", "#8a8a8a"  # boxes are light with dark text on any background
 COLOURS = {"recognition": "#0072B2", "reproduction": "#D55E00"}  # of their arrows; grey for all others
@@ -109,7 +109,7 @@ def room_text(room: str, shown: dict) -> list[str]:
 
 def floor_boxes(floor: list[str], top: float, height: float) -> dict[str, tuple[float, float, float, float]]:
     """Left, bottom, width and height of the rooms of a floor, side by side between the margins."""
-    gap = 8
+    gap = 6
     width = (WIDTH - 2 * MARGIN - gap * (len(floor) - 1)) / len(floor)
     return {room: (MARGIN + i * (width + gap), top - height, width, height) for i, room in enumerate(floor)}
 
@@ -131,7 +131,7 @@ def draw_arrows(ax, shown: dict, boxes: dict) -> None:
             end = t_left + t_width * (callers[imported].index(importer) + 1) / (len(callers[imported]) + 1)
             places = [(start, bottom), (start if imported == "root" else end, t_top)]
         elif side:
-            x, edge = WIDTH / 2 + side * (WIDTH / 2 - 8), WIDTH / 2 + side * (WIDTH / 2 - MARGIN)
+            x, edge = WIDTH / 2 + side * (WIDTH / 2 - 5), WIDTH / 2 + side * (WIDTH / 2 - MARGIN)
             middle, t_middle = bottom + height / 2, t_bottom + t_height / 2
             places = [(edge, middle), (x, middle), (x, t_middle), (edge, t_middle)]
         else:
