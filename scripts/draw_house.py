@@ -77,7 +77,7 @@ def draw(shown: dict, path: Path) -> None:
     matplotlib.rcParams.update({"font.family": "DejaVu Sans", "svg.hashsalt": "house", "svg.fonttype": "path"})
     texts = {room: room_text(room, shown) for floor in shown["floors"] for room in floor}
     heights = [10 + LINE * max(len(texts[room]) for room in floor) for floor in shown["floors"]]
-    total = sum(heights) + GAP * (len(heights) - 1) + 4
+    total = sum(heights) + GAP * (len(heights) - 1) + 10
     figure = plt.figure(figsize=(WIDTH / 72, total / 72))
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, WIDTH), ylim=(0, total))
