@@ -16,6 +16,8 @@ from pathlib import Path
 
 import grimp
 import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryo_fewshot"
@@ -71,14 +73,10 @@ def data_of(picture: Path) -> dict:
 
 def draw(shown: dict, path: Path) -> None:
     """Draw the house on a transparent background, in a size that a phone shows without zooming."""
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams.update({"font.family": "DejaVu Sans", "svg.hashsalt": "house", "svg.fonttype": "path"})
     texts = {room: room_text(room, shown) for floor in shown["floors"] for room in floor}
     heights = [10 + LINE * max(len(texts[room]) for room in floor) for floor in shown["floors"]]
     total = sum(heights) + GAP * (len(heights) - 1) + 10
-    figure = plt.figure(figsize=(WIDTH / 72, total / 72))
+    figure = Figure(figsize=(WIDTH / 72, total / 72), layout="none")
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, WIDTH), ylim=(0, total))
     ax.set_axis_off()
@@ -89,13 +87,15 @@ def draw(shown: dict, path: Path) -> None:
     draw_arrows(ax, shown, boxes)
     for room, (left, bottom, width, height) in boxes.items():
         kind = "root" if room == "root" else "top" if room in shown["floors"][0] else "wing"
-        ax.add_patch(plt.Rectangle((left, bottom), width, height, facecolor=FILLS[kind], edgecolor=EDGE, linewidth=1))
+        ax.add_patch(Rectangle((left, bottom), width, height, facecolor=FILLS[kind], edgecolor=EDGE, linewidth=1))
         for number, line in enumerate(texts[room]):
             look = {"size": 9.5, "weight": "normal"} if number else {"size": 10, "weight": "bold"}
             place = (left + width / 2, bottom + height - 5 - LINE * (number + 0.5))
-            ax.text(*place, line, ha="center", va="center", color=INK, **look)
-    figure.savefig(path, transparent=True, metadata={"Date": None, "Description": json.dumps(shown, sort_keys=True)})
-    plt.close(figure)
+            ax.text(*place, line, ha="center", va="center", color=INK, family="DejaVu Sans", **look)
+    with matplotlib.rc_context({"svg.hashsalt": "house", "svg.fonttype": "path"}):  # the same bytes on every machine
+        figure.savefig(
+            path, transparent=True, metadata={"Date": None, "Description": json.dumps(shown, sort_keys=True)}
+        )
 
 
 def room_text(room: str, shown: dict) -> list[str]:

@@ -49,13 +49,13 @@ def trace_encoder(encoder: Encoder3D) -> list[Stage]:
 
 
 @torch.no_grad()
-def trace_adaptation(adaptation: Adaptation, n_way: int, n_query: int = 1) -> list[Stage]:
-    """Stages of the attention over `n_way` prototypes and `n_query` queries, from 'tokens' to 'adapted'.
+def trace_adaptation(adaptation: Adaptation, n_way: int) -> list[Stage]:
+    """Stages of the attention over `n_way` prototypes and one query, from 'tokens' to 'adapted'.
 
     The layers are run one by one as in Equations 4 to 6, as a reader expects them; training merges some of them.
     """
     with _recorded(adaptation) as record:
-        tokens = record("tokens", "prototypes and query", torch.zeros(1, n_way + n_query, adaptation.dim))
+        tokens = record("tokens", "prototypes and query", torch.zeros(1, n_way + 1, adaptation.dim))
         asked, keys, values = (layer(tokens) for layer in (adaptation.to_query, adaptation.to_key, adaptation.to_value))
         weights = record("weights", "softmax", torch.softmax(asked @ keys.mT / adaptation.dim**0.5, dim=-1))
         adapted = tokens + adaptation.output(record("mixed", "weighted sum", weights @ values))
@@ -186,14 +186,12 @@ def _label(ax: Axes, x: float, y: float, words: str, **style) -> None:
 
 def _draw_attention(ax: Axes, stages: dict[str, Stage], n_way: int, left: float) -> None:
     tokens, weights, mixed = stages["tokens"], stages["weights"], stages["mixed"]
-    n_query = tokens.shape[0] - n_way
     attention, plain, distance = "#fbd9bd", "#e9e9e9", "#cdebdf"
     ax.plot([0.1, ax.get_xlim()[1] - 0.1], [3.42, 3.42], color="#cccccc", linewidth=0.8)
     ax.text(0.1, 3.32, "Attention, and the two distances", fontsize=10.5, fontweight="bold", va="top")
     columns = [left + x for x in (0.8, 2.4, 4.08, 5.68)]
 
-    queries = "1 query f(x)" if n_query == 1 else f"{n_query} queries f(x)"
-    _box(ax, columns[0], 2.35, 1.3, 0.75, f"{n_way} prototypes c\n{queries}\n{shape_text(tokens.shape)}", plain)
+    _box(ax, columns[0], 2.35, 1.3, 0.75, f"{n_way} prototypes c\n1 query f(x)\n{shape_text(tokens.shape)}", plain)
     for name, letter, y in (("to_query", "Q", 2.85), ("to_key", "K", 2.35), ("to_value", "V", 1.85)):
         stage = stages[name]
         _box(ax, columns[1], y, 1.15, 0.4, f"{letter}: {stage.kind}\n{stage.parameters:,}", attention)

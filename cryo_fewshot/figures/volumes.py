@@ -88,8 +88,7 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: s
         lightposition={"x": -2000, "y": 3000, "z": 5000},
     )
     axis = {"showbackground": False, "gridcolor": "#dddddd", "zeroline": False, "nticks": 6}
-    figure = go.Figure(mesh)
-    figure.update_layout(
+    layout = go.Layout(
         title={"text": title, "x": 0.5},
         height=420,
         margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
@@ -100,7 +99,7 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: s
             "camera": {"eye": {"x": 1.1, "y": 1.1, "z": 1.7}, "up": {"x": 0, "y": 1, "z": 0}},
         },
     )
-    return figure
+    return go.Figure(mesh, layout)
 
 
 def turnable_html(figure, name: str) -> str:
@@ -142,9 +141,7 @@ def slices_figure(
         for ax, index in zip(row, chosen, strict=True):
             ax.imshow(volume[index], cmap="gray", vmin=low, vmax=high, **placed)
             _bare(ax)
-        row[0].text(
-            -0.1, 0.5, title, transform=row[0].transAxes, rotation=90, ha="center", va="center", linespacing=1.3
-        )
+        row[0].set_ylabel(title, color="black", linespacing=1.3)
     for ax, index in zip(axes[0], chosen, strict=True):
         ax.set_title(f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0"))
     _scale_bar(axes[0, -1], height, width, voxel_size_nm)
