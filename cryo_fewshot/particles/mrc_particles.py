@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc
@@ -89,7 +90,7 @@ class ParticleFiles:
                 known[path.parent] = found.parent
                 return found, int(number) if number else None
             where = f"named in {self.listed_in} but neither beside it nor in a folder above"
-            raise UserError(f"{path}: {where}; give root, the folder it is relative to, or correct the name")
+            raise UserError(f"{path}: {where}; give root (--root), the folder it is relative to, or correct the name")
 
         return find
 
@@ -168,8 +169,6 @@ class ParticleFiles:
 
 def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None) -> tuple[np.ndarray, tuple]:
     """Group of each of n particles, `(n,)`, by stated voxel size in nm and optics group; and each group's size."""
-    import pandas as pd
-
     sizes = np.full(n, np.nan) if stated_nm is None else np.where(stated_nm > 0, stated_nm, np.nan)
     optics = "" if optics_groups is None else pd.Series(optics_groups, dtype=str).fillna("").to_numpy()
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
