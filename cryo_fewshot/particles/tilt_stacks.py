@@ -76,12 +76,7 @@ class TiltStacks:
     def surveyed(self) -> "TiltStacks":
         """With box and voxel size of each group, as in `ParticleFiles.surveyed`."""
         find = self.files.finder()
-
-        def shape_of(i: int) -> tuple[int, float]:
-            images, nm, _ = self._images(i, find)
-            return images.shape[-1], nm
-
-        return replace(self, files=self.files.surveyed(shape_of))
+        return replace(self, files=self.files.surveyed(lambda i: self._images(i, find)[:2]))
 
     def _images(self, i: int, find) -> tuple[np.ndarray, float, Path]:
         path, index = find(i)

@@ -23,10 +23,7 @@ class Tomogram:
 
     def array(self):
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
-        if self.level is None:
-            return open_mrc(self.path).data
-        array = _zarr_group(self.path)[self.level]
-        return _LastThreeAxes(array) if array.ndim > 3 else array
+        return open_mrc(self.path).data if self.level is None else _zarr_group(self.path)[self.level]
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ class Boxes:
             remedy = "give pad_edges=True to fill what is missing with the mean, or a smaller box_nm"
             raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
         try:
-            piece = np.asarray(array[tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))])
+            where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+            piece = np.asarray(array[(0,) * (array.ndim - 3) + where])  # axes of one before z belong to OME-Zarr
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
             raise UserError(
                 f"{self.names[i]}: cannot be read ({first_line(error)}); write {tomogram.path} again"
@@ -145,11 +143,3 @@ def _zarr_group(path: Path):
     except ImportError:
         raise UserError(f"{path}: reading OME-Zarr needs the package zarr; run pip install zarr") from None
     return zarr.open_group(str(path), mode="r")
-
-
-class _LastThreeAxes:
-    def __init__(self, array):
-        self.array = array
-
-    def __getitem__(self, slices):
-        return self.array[(0,) * (self.array.ndim - 3) + slices]
