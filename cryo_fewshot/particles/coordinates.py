@@ -27,7 +27,7 @@ def open_coordinates(
     coordinate_voxel_size_nm: float | None,
     pad_edges: bool,
 ) -> Particles:
-    """Particles of coordinates and their tomograms, see `particles.open_particles`; either of the two is `path`."""
+    """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
     if path.suffix == ".json":
         table, tomograms = copick_table(path, tomogram, file_voxel_size_nm)
         listed_in, blocks, block_name = path, {}, "particles"

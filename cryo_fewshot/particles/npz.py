@@ -34,7 +34,7 @@ class ArchivedVolumes:
     voxel_size_nm: float
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         try:
             if self.offset is None:
                 volumes = _unpacked(self.path, self.path.stat().st_mtime_ns)
@@ -46,7 +46,7 @@ class ArchivedVolumes:
         return lambda i: (checked_values(volumes[i], f"{self.path}[{i}]", remedy), self.voxel_size_nm)
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         path = str(self.path.resolve())
         return ((i, (path, i)) for i in indices)
 

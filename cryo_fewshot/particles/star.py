@@ -70,7 +70,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 
     Parameters
     ----------
-    particles : a `particles.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
+    particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
         holds their names, and an optics table with box and voxel size
     columns : DataFrame with a value per particle written; a column that the input has already is replaced in place.
         Numbers are written as the shortest text that reads back as the same number

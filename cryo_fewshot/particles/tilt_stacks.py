@@ -41,7 +41,7 @@ class TiltStacks:
     ctfs: tuple[Ctf, ...] | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `particles.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
+        """As in `base.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
         find = self.files.finder()
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
@@ -70,7 +70,7 @@ class TiltStacks:
         return volume_of
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         return self.files.identities(indices)
 
     def surveyed(self) -> "TiltStacks":

@@ -41,7 +41,7 @@ class Boxes:
     pad_edges: bool = False
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `particles.Source`; the last tomogram stays open."""
+        """As in `base.Source`; the last tomogram stays open."""
         last: list = []
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
@@ -53,7 +53,7 @@ class Boxes:
         return volume_of
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `particles.Source`: the tomogram and the voxel at the centre."""
+        """As in `base.Source`: the tomogram and the voxel at the centre."""
         paths = [str(tomogram.path.resolve()) for tomogram in self.tomograms]
         for i in indices:
             if np.isfinite(self.centres[i]).all():
