@@ -1,10 +1,11 @@
 """The contrast transfer function against one written out by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from cryo_fewshot.particles.ctf import LEAST_CTF, Ctf, ctf_values, divided_by_ctf
+from cryo_fewshot.particles.ctf import DEFOCUS, LEAST_CTF, Ctf, ctf_values, divided_by_ctf, read_ctf
 
 N, VOLTAGE, ABERRATION_MM, CONTRAST = 24, 300.0, 2.7, 0.1
 ENERGY_EV = VOLTAGE * 1e3
@@ -56,3 +57,12 @@ def test_values_on_any_grid():
     values = ctf_values(squared, 2.0, (VOLTAGE, ABERRATION_MM, CONTRAST))
     np.testing.assert_allclose(values, by_hand(20000, 20000, 0), atol=1e-5)
     assert values[0, 0] == pytest.approx(CONTRAST), "positive at low frequency"
+
+
+@pytest.mark.parametrize(
+    "optics", [["0", "2.7", "0.1"], ["300", "2.7", "1"], ["300", "2.7", "-0.1"], ["300", "2.7", "nan"]]
+)
+def test_optics_out_of_range_are_one_line(optics, files):
+    block = pd.DataFrame({column: ["20000"] for column in DEFOCUS})
+    assert read_ctf(block, "TS_1", ["300", "2.7", "0"], "export again").optics == (300, 2.7, 0)
+    files.one_line(lambda: read_ctf(block, "TS_1", optics, "export again"), "TS_1", "out of range", "export again")

@@ -53,3 +53,7 @@ def test_a_written_map_is_read_back(tmp_path, files):
     write_mrc(tmp_path / "out" / "map.mrc", files.noise().astype(float), 1.368)
     file = open_mrc(tmp_path / "out" / "map.mrc")
     assert np.array_equal(file.data, files.noise()) and file.voxel_size_nm == pytest.approx(1.368)
+
+
+def test_a_volume_that_is_no_cube_is_not_called_a_stack(files):
+    files.one_line(lambda: checked_volume(files.noise()[1:], "x.mrc"), "x.mrc: 11 x 12 x 12 voxels, not a cube")
