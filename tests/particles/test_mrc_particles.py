@@ -155,3 +155,9 @@ def test_the_largest_group_tells_the_box(tmp_path, files):
     particles = open_particles(files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics))
     assert particles.box == 16 and particles.voxel_size_nm == 1.5
     assert "2 kinds of box or voxel size" in " ".join(particles.notes)
+
+
+def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
+    files.write(tmp_path / "mount" / "old" / "p0.mrc")
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("/old/p0.mrc",)])
+    assert not open_particles(star, root=tmp_path / "mount").read([0])[1]
