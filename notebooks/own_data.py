@@ -163,7 +163,7 @@ if averages:
 # ```python
 # from pathlib import Path
 # from cryo_fewshot.recognition.classify import Settings, classify
-# from cryo_fewshot.particles.base import open_particles
+# from cryo_fewshot.particles.opening import open_particles
 #
 # outcome = classify(open_particles("labelled.star"), open_particles("particles.star"), Path("run1"),
 #                    settings=Settings(false_accept_rate=0.01), say=print)
