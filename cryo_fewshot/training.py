@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.nn import functional as F
 
 from .files import write_atomically
 
@@ -44,6 +45,16 @@ class History:
         return max(range(len(self.accuracies)), key=lambda epoch: self.accuracies[epoch])
 
 
+def episode_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Loss of one or several episodes (Equation 3): the mean of -log p(true class) over all queries.
+
+    logits : `(..., n_way * n_query, n_way)`, queries class by class in the order of the ways, as in `Episodes.query`
+    """
+    n_way = logits.shape[-1]
+    ways = torch.arange(n_way, device=logits.device).repeat_interleave(logits.shape[-2] // n_way)
+    return F.cross_entropy(logits.flatten(0, -2), ways.repeat(logits.shape[:-2].numel()))
+
+
 def fit(
     model: nn.Module,
     epoch_losses: Callable[[int], Iterable[torch.Tensor]],
@@ -69,7 +80,7 @@ def fit(
         history, best = resumed
         progress(len(history.losses) * schedule.steps_per_epoch)
     for epoch in range(len(history.losses), schedule.n_epochs):
-        if schedule.patience and epoch - history.best_epoch > schedule.patience if history.losses else False:
+        if schedule.patience and history.losses and epoch - history.best_epoch > schedule.patience:
             progress((schedule.n_epochs - epoch) * schedule.steps_per_epoch)
             break
         started = time.perf_counter()
