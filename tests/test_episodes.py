@@ -5,7 +5,6 @@ import pytest
 
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.subtomograms import split_classes
 
 LABELS = np.repeat(np.arange(6), 25)
 SIZE = {"n_way": 4, "n_shot": 5, "n_query": 15}
@@ -59,13 +58,3 @@ def test_impossible_sizes_are_refused(size, words):
         sample_episodes(
             LABELS, range(6), n_episodes=1, seed=0, class_names=[f"f{i}" for i in range(6)], **{**SIZE, **size}
         )
-
-
-def test_split_is_disjoint_and_depends_on_seed_alone():
-    names = [f"class{i}" for i in range(23)]
-    split = split_classes(names, (10, 5, 8), seed=0)
-    assert sorted(split.base + split.validation + split.novel) == sorted(names)
-    assert split == split_classes(names[::-1], (10, 5, 8), seed=0)
-    assert split != split_classes(names, (10, 5, 8), seed=1)
-    with pytest.raises(UserError, match="needs 25 classes"):
-        split_classes(names, (12, 5, 8), seed=0)
