@@ -129,9 +129,12 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
             for name in file.keys():
                 kind, rest = name.split(".", 1)
                 groups[kind][rest] = file.get_tensor(name)
-        model.load_state_dict(groups["model"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
-        return None  # damaged or of another model: train from the start
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None  # damaged: train from the start
+    # Compared first: loading what fits only in part would change the model before it fails.
+    if _shapes(groups["model"]) != _shapes(model.state_dict()):
+        return None  # of another model
+    model.load_state_dict(groups["model"])
     parameters = list(model.parameters())
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in groups["adam"].items():
@@ -142,6 +145,10 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     device = parameters[0].device
     return history, {name: value.to(device) for name, value in groups["best"].items()}
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 class DeadlineReached(Exception):

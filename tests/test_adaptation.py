@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cryo_fewshot.adaptation import Adaptation, adapted_logits, combined_logits
+from cryo_fewshot.adaptation import (
+    Adaptation,
+    adapted_logits,
+    both_distances,
+    combined_logits,
+    product_logits,
+    weighted_logits,
+    z_scored_logits,
+)
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.protonet import prototype_logits, prototypes
 
@@ -81,3 +89,43 @@ def test_a_permutation_of_classes_permutes_the_logits(variant):
 def test_an_unknown_variant_is_refused():
     with pytest.raises(UserError, match="inductive, transductive"):
         Adaptation(8, variant="psychic")
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_transductive_distances_equal_attending_to_the_whole_episode(layer_norm):
+    model, (support, queries) = adaptation(variant="transductive", layer_norm=layer_norm), random_episode()
+    expected = []
+    for centres, own in zip(prototypes(support), queries, strict=True):
+        adapted = model.attend(model.project(torch.cat([centres, own])))
+        expected.append((adapted[5:, None] - adapted[None, :5]).square().sum(-1))
+    distances = model.distances(model.project(support), model.project(queries))
+    torch.testing.assert_close(distances, torch.stack(expected), rtol=1e-4, atol=1e-3)
+
+
+def test_other_ways_of_combining_the_distances():
+    model = adaptation()
+    support, queries = projected_episode(model)
+    plain, adapted = both_distances(model, support, queries)
+    for weight in (0.0, 0.3, 1.0):
+        expected = -((1 - weight) * plain + weight * adapted)
+        torch.testing.assert_close(weighted_logits(model, support, queries, weight), expected)
+    torch.testing.assert_close(product_logits(model, support, queries), -plain * adapted)
+    scores = z_scored_logits(model, support, queries)
+    by_hand = [(d - d.mean(-1, keepdim=True)) / d.std(-1, keepdim=True) for d in (plain, adapted)]
+    torch.testing.assert_close(scores, -(by_hand[0] + by_hand[1]))
+
+
+def test_a_distance_below_zero_by_rounding_is_zero_in_the_product(monkeypatch):
+    negative, positive = torch.full((1, 1, 2), -1e-7), torch.full((1, 1, 2), 4.0)
+    for both in ((negative, positive), (positive, negative)):
+        monkeypatch.setattr("cryo_fewshot.adaptation.both_distances", lambda *_, both=both: both)
+        assert torch.equal(product_logits(None, None, None).abs(), torch.zeros(1, 1, 2))
+
+
+def test_the_attention_starts_with_logits_of_order_one():
+    torch.manual_seed(0)
+    model = Adaptation(512)
+    for layer in (model.to_query, model.to_key, model.to_value):
+        assert float(layer.weight.std()) == pytest.approx(512**-0.5, rel=0.02)
+    assert not model.output.bias.any()
+    assert float(model.output.weight.std()) == pytest.approx(512**-0.5, rel=0.02)

@@ -1,5 +1,7 @@
 """Episodes and class splits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,22 @@ def test_impossible_sizes_are_refused(size, words):
         sample_episodes(
             LABELS, range(6), n_episodes=1, seed=0, class_names=[f"f{i}" for i in range(6)], **{**SIZE, **size}
         )
+
+
+def test_the_largest_possible_episode_takes_everything():
+    episodes = draw(n_way=6, n_shot=10, n_query=15, n_episodes=2)
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        assert sorted([*support.ravel(), *query.ravel()]) == list(range(len(LABELS)))
+    assert episodes.support.shape == (2, 6, 10) and episodes.query.shape == (2, 6, 15)
+    assert draw(n_way=1, n_shot=1, n_query=1, n_episodes=1).query.shape == (1, 1, 1)
+
+
+def test_the_digest_names_every_index_and_the_shapes():
+    episodes = draw(n_episodes=3)
+    assert len(episodes.digest) == 12
+    for part in ("classes", "support", "query"):
+        changed = getattr(episodes, part).copy()
+        changed.flat[-1] += 1
+        assert replace(episodes, **{part: changed}).digest != episodes.digest
+    wider = Episodes(episodes.classes, episodes.support.reshape(3, 2, 10), episodes.query)
+    assert wider.digest != episodes.digest

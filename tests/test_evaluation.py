@@ -77,3 +77,32 @@ def test_scores_are_counted_rightly():
     assert area_under_roc(np.array([1.0]), np.array([1.0])) == 0.5
     assert expected_calibration_error(np.full(100, 0.75), np.arange(100) < 75) == pytest.approx(0)
     assert expected_calibration_error(np.full(100, 0.95), np.arange(100) < 75) == pytest.approx(0.2)
+
+
+def test_predictions_do_not_depend_on_the_chunk():
+    noise = torch.randn(len(LABELS), 7, generator=torch.Generator().manual_seed(0))
+    whole = predict(noise, episodes(), prototype_logits)
+    for chunk in (1, 7, 50):
+        assert (predict(noise, episodes(), prototype_logits, chunk) == whole).all()
+
+
+def test_the_interval_of_few_episodes():
+    assert mean_and_interval([0.0, 1.0]) == pytest.approx((0.5, 1.96 * 0.5))
+    mean, interval = mean_and_interval([0.25])
+    assert mean == 0.25 and np.isnan(interval)
+
+
+def test_calibration_error_is_taken_in_bins_of_equal_width():
+    # Over and under by 0.2: they cancel within a bin and add up over two.
+    right = np.tile([1, 1, 1, 1, 0], 20)  # 0.8 of them
+    same_bin, two_bins = np.tile([0.6, 1.0], 50), np.repeat([0.6, 1.0], 50)
+    assert expected_calibration_error(same_bin, right, n_bins=1) == pytest.approx(0)
+    assert expected_calibration_error(two_bins, right, n_bins=15) == pytest.approx(0.2)
+    just_apart = np.array([1 / 15 - 1e-9, 1 / 15 + 1e-9])  # in neighbouring ones of the 15 bins
+    assert expected_calibration_error(just_apart, [1, 0]) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_area_under_roc_counts_pairs():
+    inside, outside = np.array([0.3, 0.5, 0.5, 0.9]), np.array([0.5, 0.1, 0.4])
+    pairs = [(a > b) + 0.5 * (a == b) for a in inside for b in outside]
+    assert area_under_roc(inside, outside) == pytest.approx(np.mean(pairs))
