@@ -1,4 +1,4 @@
-"""One plain training loop with validation, model selection and checkpoints that survive being killed."""
+"""The training loop, with validation, model selection and checkpoints to resume from; the loss of an episode."""
 
 import json
 import time
@@ -152,4 +152,4 @@ def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 class DeadlineReached(Exception):
-    """The time that was given is over; the same command goes on from here."""
+    """The time allowed is over; what was computed is stored, and the same command goes on from there."""

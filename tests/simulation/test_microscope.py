@@ -98,3 +98,14 @@ def test_a_seed_draws_what_it_always_drew():
     np.testing.assert_allclose(
         found, [-0.863811, 0.276925, -0.282705, -0.311802, -3.453934, 2.723327, 0.948995, 5.65782], atol=2e-6
     )
+
+
+def test_the_optics_are_those_that_the_book_states():
+    microscope = Microscope()
+    optics = (microscope.voltage_kv, microscope.spherical_aberration_mm, microscope.amplitude_contrast)
+    assert optics == (300.0, 2.7, 0.07)
+    assert (microscope.defocus_min_um, microscope.defocus_max_um, microscope.low_pass_nm) == (2.0, 6.0, 4.0)
+    widths = (microscope.envelope_sigma_per_nm, microscope.mtf_sigma_per_nm)
+    assert (*widths, microscope.noise_before_ctf) == (0.2, 0.4, 0.5)
+    assert (microscope.box, microscope.voxel_size_nm, microscope.max_shift_nm) == (40, 1, 4)
+    assert microscope.dark_protein and microscope.tilt_increment == 3
