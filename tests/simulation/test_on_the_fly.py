@@ -34,6 +34,9 @@ def test_wide_acquisitions_are_a_finite_set_within_their_ranges():
         assert m.final_box == 20
         assert m.final_voxel_size_nm == pytest.approx(2, rel=0.031)
         assert m.dark_protein
+    first = microscopes[0]  # drawn by the default seed, and rounded
+    assert (first.tilt_min, first.tilt_max, first.tilt_increment) == (-65.4, 65.4, 4.57)
+    assert (first.voxel_size_nm, first.low_pass_nm, first.noise_before_ctf) == (0.9928, 4.12, 0.41)
     assert min(WIDE.snrs) == 0.02 and max(WIDE.snrs) == 0.5
     assert Acquisitions().microscopes() == (Microscope(binning=2),)
     with pytest.raises(UserError, match="1 to 30"):
