@@ -1,4 +1,7 @@
-"""The baseline: a linear layer fitted to each episode's support set, on an encoder trained by plain classification."""
+"""The finetuning baseline: a linear probe fitted to the support set of each episode, the encoder frozen.
+
+The encoder was trained as an ordinary classifier of the base classes.
+"""
 
 import torch
 from torch import nn
@@ -31,7 +34,7 @@ def baseline_logits(
     with torch.enable_grad():
         for _ in range(n_steps):
             logits = torch.baddbmm(bias, samples, weight.transpose(1, 2))
-            # Sum over episodes of the mean over an episode: episodes do not meet.
+            # Each episode's mean loss, summed over episodes: no episode affects the fit of another.
             loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels) * n_episodes
             optimizer.zero_grad()
             loss.backward()

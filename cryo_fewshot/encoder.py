@@ -1,4 +1,4 @@
-"""The 3D encoders, trained and folded for inference, and the embedding of volumes."""
+"""The 3D encoders, in the form that is trained and folded for inference, and the embedding of volumes."""
 
 from collections.abc import Iterable, Iterator
 
@@ -51,7 +51,7 @@ class FoldedBlock(nn.Module):
         self.weight, self.bias = map(nn.Parameter, folded(convolution, norm))
 
     def before_relu(self, features: torch.Tensor) -> torch.Tensor:
-        """What ReLU is applied to."""
+        """The block without its ReLU."""
         return self.pooled(features, self.weight) + self.bias.view(-1, 1, 1, 1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ class FoldedBlock(nn.Module):
 
     @staticmethod
     def pooled(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Convolved and pooled."""
+        """Convolution and pooling, without bias."""
         # One volume of one channel comes out row-major in fp32, whose pooling takes ten times as long.
         features = F.conv3d(features, weight, padding=1).contiguous(memory_format=torch.channels_last_3d)
         return F.max_pool3d(features, 2)
@@ -122,7 +122,7 @@ class FoldedEncoder(nn.Module):
 
 
 class PooledEncoder3D(nn.Module):
-    """ConvBlocks that halve the box, a convolution and a residual one at the coarsest grid, the mean over positions.
+    """ConvBlocks that halve the box, a plain and a residual convolution at the coarsest grid, global average pooling.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class PooledEncoder3D(nn.Module):
 
 
 class FoldedPooledEncoder(nn.Module):
-    """The encoder in evaluation form, as `encoder.FoldedEncoder` is for the paper's: BatchNorm folded away."""
+    """`PooledEncoder3D` in evaluation form, BatchNorm folded into the convolutions, as in `FoldedEncoder`."""
 
     def __init__(self, encoder: PooledEncoder3D):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Episodes: small classification tasks, kept as arrays of indices so that every method meets the same ones."""
+"""Episodes: small classification tasks, kept as arrays of indices so that every method is tested on the same ones."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .errors import UserError
 
 @dataclass(frozen=True)
 class Episodes:
-    """Index arrays into one SubtomogramSet.
+    """Episodes as arrays of indices into one SubtomogramSet.
 
     classes : `(n_episodes, n_way)` labels; support : `(n_episodes, n_way, n_shot)`;
     query : `(n_episodes, n_way, n_query)`; row k of an episode belongs to classes[k].

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Bad input: one line that names the file or value and the remedy; the command line prints it and exits 2."""
+    """Bad input: one line that names the file or value and the remedy. The command line prints it and exits with 2."""

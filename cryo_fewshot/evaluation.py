@@ -1,4 +1,4 @@
-"""Accuracy of a head over episodes, on embeddings that were computed once."""
+"""Accuracy of a head over episodes, on embeddings computed once; calibration error and area under the ROC curve."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def predict(embeddings: torch.Tensor, episodes: Episodes, head: Head, chunk: int
 
 
 def correct_counts(predictions: np.ndarray) -> np.ndarray:
-    """Queries assigned rightly in each episode, `(n_episodes,)`, from predictions `(n_episodes, n_way, n_query)`."""
+    """Correct predictions in each episode, `(n_episodes,)`, from predictions `(n_episodes, n_way, n_query)`."""
     return (predictions == np.arange(predictions.shape[1])[:, None]).sum(axis=(1, 2))
 
 
@@ -59,7 +59,7 @@ def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, n_b
 
 
 def area_under_roc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """Probability that a member scores above an outsider; ties count half."""
+    """Area under the ROC curve: how often a score of `inside` is above one of `outside`; ties count half."""
     order = np.sort(outside)
     below, not_above = (np.searchsorted(order, inside, side=side) for side in ("left", "right"))
     return float((below + not_above).mean() / (2 * len(outside)))

@@ -1,4 +1,4 @@
-"""Training kernels of the convolution blocks: same results as the layers, in little memory."""
+"""Training kernels of the convolution blocks: the results of the layers in a fraction of their memory."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ PATCH = 27
 
 
 def block_of_volumes(convolution: nn.Conv3d, norm: nn.BatchNorm3d, volumes: torch.Tensor) -> torch.Tensor:
-    """The block in training on volumes `(n, 1, d, h, w)`, never holding what the convolution makes of all of them.
+    """The first block in training on volumes `(n, 1, d, h, w)`, without ever holding the convolution of all of them.
 
     A channel of the convolution is a weighted sum over a patch, so its mean and variance over the batch follow from
     those of the patches, 27 numbers and 27 x 27. BatchNorm thus becomes part of the weights, as it does after

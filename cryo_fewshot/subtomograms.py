@@ -38,7 +38,7 @@ class SubtomogramSet:
         return len(self.labels)
 
     def indices_of(self, names: Sequence[str]) -> list[int]:
-        """Labels of classes given by name; an unknown name is a UserError that lists the known ones."""
+        """Labels of the classes with these names; raises UserError, listing the known names, for any other."""
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
             raise UserError(f"class '{unknown[0]}' is not in the set; it has {', '.join(self.class_names)}")

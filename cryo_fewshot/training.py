@@ -1,4 +1,4 @@
-"""One plain training loop with validation, model selection and checkpoints that survive being killed."""
+"""The training loop, with validation, model selection and checkpoints to resume from; the loss of an episode."""
 
 import json
 import time
@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from torch.nn import functional as F
 
 from .files import write_atomically
 
@@ -44,6 +45,16 @@ class History:
         return max(range(len(self.accuracies)), key=lambda epoch: self.accuracies[epoch])
 
 
+def episode_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Loss of one or several episodes (Equation 3): the mean of -log p(true class) over all queries.
+
+    logits : `(..., n_way * n_query, n_way)`, queries class by class in the order of the ways, as in `Episodes.query`
+    """
+    n_way = logits.shape[-1]
+    ways = torch.arange(n_way, device=logits.device).repeat_interleave(logits.shape[-2] // n_way)
+    return F.cross_entropy(logits.flatten(0, -2), ways.repeat(logits.shape[:-2].numel()))
+
+
 def fit(
     model: nn.Module,
     epoch_losses: Callable[[int], Iterable[torch.Tensor]],
@@ -69,7 +80,7 @@ def fit(
         history, best = resumed
         progress(len(history.losses) * schedule.steps_per_epoch)
     for epoch in range(len(history.losses), schedule.n_epochs):
-        if schedule.patience and epoch - history.best_epoch > schedule.patience if history.losses else False:
+        if schedule.patience and history.losses and epoch - history.best_epoch > schedule.patience:
             progress((schedule.n_epochs - epoch) * schedule.steps_per_epoch)
             break
         started = time.perf_counter()
@@ -118,9 +129,12 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
             for name in file.keys():
                 kind, rest = name.split(".", 1)
                 groups[kind][rest] = file.get_tensor(name)
-        model.load_state_dict(groups["model"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError):
-        return None  # damaged or of another model: train from the start
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return None  # damaged: train from the start
+    # Compared first: loading what fits only in part would change the model before it fails.
+    if _shapes(groups["model"]) != _shapes(model.state_dict()):
+        return None  # of another model
+    model.load_state_dict(groups["model"])
     parameters = list(model.parameters())
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in groups["adam"].items():
@@ -133,5 +147,9 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
     return history, {name: value.to(device) for name, value in groups["best"].items()}
 
 
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
 class DeadlineReached(Exception):
-    """The time that was given is over; the same command goes on from here."""
+    """The time allowed is over; what was computed is stored, and the same command goes on from there."""

@@ -45,7 +45,7 @@ def save_encoder(path: str | Path, encoder: AnyEncoder, card: dict[str, Any]) ->
 
 
 def load_encoder(path: str | Path | None = None) -> tuple[AnyEncoder, dict[str, Any]]:
-    """The encoder of a file, in evaluation mode on the CPU, and its card; None for the one that ships.
+    """The encoder of a file, in evaluation mode on the CPU, and its card; without a path, the pretrained one.
 
     Raises UserError where the file is absent, damaged, or no encoder of this package.
     """

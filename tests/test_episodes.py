@@ -1,11 +1,12 @@
 """Episodes and class splits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.subtomograms import split_classes
 
 LABELS = np.repeat(np.arange(6), 25)
 SIZE = {"n_way": 4, "n_shot": 5, "n_query": 15}
@@ -61,11 +62,20 @@ def test_impossible_sizes_are_refused(size, words):
         )
 
 
-def test_split_is_disjoint_and_depends_on_seed_alone():
-    names = [f"class{i}" for i in range(23)]
-    split = split_classes(names, (10, 5, 8), seed=0)
-    assert sorted(split.base + split.validation + split.novel) == sorted(names)
-    assert split == split_classes(names[::-1], (10, 5, 8), seed=0)
-    assert split != split_classes(names, (10, 5, 8), seed=1)
-    with pytest.raises(UserError, match="needs 25 classes"):
-        split_classes(names, (12, 5, 8), seed=0)
+def test_the_largest_possible_episode_takes_everything():
+    episodes = draw(n_way=6, n_shot=10, n_query=15, n_episodes=2)
+    for support, query in zip(episodes.support, episodes.query, strict=True):
+        assert sorted([*support.ravel(), *query.ravel()]) == list(range(len(LABELS)))
+    assert episodes.support.shape == (2, 6, 10) and episodes.query.shape == (2, 6, 15)
+    assert draw(n_way=1, n_shot=1, n_query=1, n_episodes=1).query.shape == (1, 1, 1)
+
+
+def test_the_digest_names_every_index_and_the_shapes():
+    episodes = draw(n_episodes=3)
+    assert len(episodes.digest) == 12
+    for part in ("classes", "support", "query"):
+        changed = getattr(episodes, part).copy()
+        changed.flat[-1] += 1
+        assert replace(episodes, **{part: changed}).digest != episodes.digest
+    wider = Episodes(episodes.classes, episodes.support.reshape(3, 2, 10), episodes.query)
+    assert wider.digest != episodes.digest

@@ -24,7 +24,7 @@ from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, simulate_on_the_fly
-from ..training import History, Schedule, fit
+from ..training import History, Schedule, episode_loss, fit
 from ..weights import AnyEncoder
 
 
@@ -224,8 +224,7 @@ def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:
     """Equation 3, on embeddings in the order of `simulated_batch`."""
     by_class = embeddings.unflatten(0, (spec.n_way, -1))
     support, queries = by_class[:, : spec.n_shot], by_class[:, spec.n_shot :].flatten(0, 1)
-    target = torch.arange(spec.n_way, device=embeddings.device).repeat_interleave(spec.n_query)
-    return F.cross_entropy(prototype_logits(support, queries), target)
+    return episode_loss(prototype_logits(support, queries))
 
 
 def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:

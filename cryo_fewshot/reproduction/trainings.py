@@ -21,7 +21,7 @@ from ..evaluation import Head, correct_counts, predict
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..subtomograms import ClassSplit, DataSource, SubtomogramSet, split_classes
-from ..training import History, Schedule
+from ..training import History, Schedule, episode_loss
 from .store import Trained
 
 ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {
@@ -134,7 +134,9 @@ class EncoderRun:
             with autocast(base.volumes.device, self.precision):
                 embeddings = encoder(base.volumes[drawn.flatten()])
             embeddings = embeddings.unflatten(0, drawn.shape)
-            yield _episode_loss(embeddings, self.n_shot, prototype_logits)
+            yield episode_loss(
+                prototype_logits(embeddings[:, : self.n_shot], embeddings[:, self.n_shot :].flatten(0, 1))
+            )
 
     def _classification_losses(
         self, model: torch.nn.ModuleDict, base: SubtomogramSet, epoch: int
@@ -191,13 +193,12 @@ class AdaptationRun:
         torch.manual_seed(seed_from("attention", self.seed) % 2**31)
         model = self.new_adaptation().to(runner.device)
 
-        def head(support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-            return ADAPTED_HEADS[self.loss](model, support[None], queries[None])[0]
-
         def losses(epoch: int) -> Iterator[torch.Tensor]:
             episodes = encoder.episodes("base", base, self.schedule.steps_per_epoch, "attention", epoch)
             for drawn in _drawn(episodes, runner.device):
-                yield _episode_loss(model.project(base_embeddings[drawn]), encoder.n_shot, head)
+                projected = model.project(base_embeddings[drawn])[None]
+                support, queries = projected[:, :, : encoder.n_shot], projected[:, :, encoder.n_shot :].flatten(1, 2)
+                yield episode_loss(ADAPTED_HEADS[self.loss](model, support, queries))
 
         def validate() -> float:
             with torch.no_grad():
@@ -211,13 +212,6 @@ class AdaptationRun:
 def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
     """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
     return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(device)
-
-
-def _episode_loss(embeddings: torch.Tensor, n_shot: int, head: Head) -> torch.Tensor:
-    """Equation 3 of one episode, from embeddings `(n_way, n_shot + n_query, dim)`, support first."""
-    n_way, n_query = len(embeddings), embeddings.shape[1] - n_shot
-    logits = head(embeddings[:, :n_shot], embeddings[:, n_shot:].flatten(0, 1))
-    return F.cross_entropy(logits, torch.arange(n_way, device=embeddings.device).repeat_interleave(n_query))
 
 
 def selection_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:

@@ -88,7 +88,7 @@ def bead_spectra(
     Beads are rotated exactly, then spread onto a grid of at most 1 nm per voxel with a quadratic B-spline, whose
     transform (sinc cubed) is divided out: no interpolation of volumes takes place.
     """
-    grid = _fine_box(microscope)
+    grid = fine_box(microscope)
     n_samples = len(beads)
     positions, masses, owner = [], [], []
     rotations = Rotation.from_quat(acquisition.quaternions).as_matrix()
@@ -106,7 +106,8 @@ def bead_spectra(
         weight = torch.from_numpy(np.concatenate(masses)).to(device, torch.float32)
         base = torch.from_numpy(np.concatenate(owner)).to(device) * grid**3
         _spread(volume, index, weight, base, grid)
-    return _each(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3)), volume.view(n_samples, grid, grid, grid)).flatten(1)
+    volumes = volume.view(n_samples, grid, grid, grid)
+    return one_by_one(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3)), volumes).flatten(1)
 
 
 def _spread(volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, base: torch.Tensor, grid: int) -> None:
@@ -125,13 +126,13 @@ def _spread(volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, bas
     volume.index_add_(0, flat.flatten(), share.flatten())
 
 
-def _fine_box(microscope: Microscope) -> int:
+def fine_box(microscope: Microscope) -> int:
     """Voxels of the grid that beads are spread on: at most 1 nm each, a multiple of the box."""
     return microscope.box * math.ceil(microscope.voxel_size_nm)
 
 
-def _each(transform: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
-    # On a CPU one by one: for some sizes the library's result depends, in its last bits, on the size of the batch.
-    return (
-        transform(batch) if batch.is_cuda or not len(batch) else torch.cat([transform(part) for part in batch.split(1)])
-    )
+def one_by_one(transform: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+    """Transform each volume by itself on a CPU, where the last bits may depend on the size of the batch."""
+    if batch.is_cuda or not len(batch):
+        return transform(batch)
+    return torch.cat([transform(volume) for volume in batch.split(1)])

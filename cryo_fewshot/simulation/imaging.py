@@ -16,7 +16,7 @@ from torch_ctf import calculate_total_phase_shift
 from ..errors import UserError
 from ..fourier import slice_weights
 from ..randomness import complex_normals
-from .density import _each, _fine_box, bead_spectra
+from .density import bead_spectra, fine_box, one_by_one
 from .microscope import Acquisition, Microscope, draw_acquisition
 
 
@@ -95,7 +95,7 @@ def volume_spectra(volumes: torch.Tensor, microscope: Microscope) -> tuple[torch
     Half of a pair on the plane kx = 0, where a frequency and its opposite are both listed; else one.
     """
     plan = _plan(microscope, str(volumes.device))
-    spectra = _each(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3), norm="forward"), volumes)
+    spectra = one_by_one(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3), norm="forward"), volumes)
     return spectra.flatten(1)[:, plan.in_final_box], plan.multiplicity[: plan.n_final] / 2
 
 
@@ -138,7 +138,7 @@ class _Plan:
 
 @lru_cache(maxsize=32)
 def _plan(microscope: Microscope, device: str) -> _Plan:
-    box, final, fine, width = microscope.box, microscope.final_box, _fine_box(microscope), microscope.width_nm
+    box, final, fine, width = microscope.box, microscope.final_box, fine_box(microscope), microscope.width_nm
     k = torch.arange(1 - box // 2, box // 2)  # Nyquist planes hold each frequency once for both signs: left out
     kz, ky, kx = torch.meshgrid(k, k, torch.arange(box // 2), indexing="ij")
     squared = kz**2 + ky**2 + kx**2
@@ -189,7 +189,7 @@ def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
     full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
     full[:, plan.in_final_box] = spectrum
     full = full.view(-1, box, box, box // 2 + 1)
-    return _each(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
+    return one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
 
 
 def _standardised(volumes: torch.Tensor) -> torch.Tensor:

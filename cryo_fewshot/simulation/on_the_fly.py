@@ -1,4 +1,4 @@
-"""Samples drawn afresh: which classes may be trained on, and acquisition settings of many kinds."""
+"""Training samples simulated on the fly: which classes may be trained on, and acquisitions of many kinds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,14 +15,14 @@ from .microscope import Microscope
 from .structures import class_keys, registry
 
 RELATED = {"tric": "groel", "ino80": "nucleosome"}
-"""Families that are kin of another one: TRiC is a chaperonin as GroEL is, and that INO80 holds a nucleosome."""
+"""Families that are homologous to another one: TRiC is a chaperonin as GroEL is; this INO80 holds a nucleosome."""
 
 
 # ---------------------------------------------------------------- classes
 
 
 def homologous_family(class_name: str) -> str:
-    """The family of a class, kin families under one name; a class outside the registry is its own."""
+    """Homologous family of a class, related ones under one name; a class outside the registry is its own family."""
     family = _families().get(class_name) or class_name
     return RELATED.get(family, family)
 
@@ -33,13 +33,13 @@ def _families() -> dict[str, str]:
 
 
 def outside_families(class_names: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
-    """Those of the classes that are no kin of any held-out one, in their order."""
+    """Those of the classes that share no homologous family with a held-out one, in their order."""
     families = {homologous_family(name) for name in held_out}
     return tuple(name for name in class_names if homologous_family(name) not in families)
 
 
 def library_classes(held_out: Sequence[str], width_nm: float = 40.0) -> tuple[str, ...]:
-    """Complexes of the library that fit a box of this width and are no kin of a held-out class, and the empty class."""
+    """The empty class, and complexes of the library that fit the box and share no family with a held-out class."""
     diameters = registry()["max_diameter_nm"]
     fitting = [name for name in class_keys("library") if diameters[name] <= width_nm]
     return outside_families([*fitting, EMPTY], held_out)
@@ -52,16 +52,16 @@ def library_classes(held_out: Sequence[str], width_nm: float = 40.0) -> tuple[st
 class Acquisitions:
     """Acquisition settings that training samples are drawn from; lengths in nm, angles in degrees.
 
-    The plain one is a single microscope at the paper's SNRs. With `n_microscopes` above 1 that many are drawn once, a
-    finite set whose plans stay in memory; pose, shift, defocus and noise are always drawn for each sample. How finely
-    the tomogram was sampled before binning changes only what an SNR means, so it is covered by the range of SNRs.
+    By default a single microscope at the paper's SNRs. With `n_microscopes` above 1, that many are drawn once: a finite
+    set whose plans stay in memory. Pose, shift, defocus and noise are drawn for each sample. How finely the tomogram
+    was sampled before binning only changes what an SNR means, so the range of SNRs covers it.
 
     Parameters
     ----------
-    microscope : what is not drawn, and the box
+    microscope : the box, and every setting that is not drawn
     snrs : drawn from with equal chance
     n_microscopes : 1 for `microscope` as it is
-    tilt_end : either end of the tilt series; half of the microscopes are symmetric
+    tilt_end : range of both ends of the tilt series; half of the microscopes are symmetric
     tilt_increment, defocus_um, low_pass_nm, noise_before_ctf : ranges of `Microscope`'s settings of that name
     voxel_size_error : magnification is off by up to this share, as it is between instruments
     """
@@ -84,7 +84,7 @@ class Acquisitions:
             raise UserError(f"n_microscopes={self.n_microscopes}: give 1 to 30, as many plans as stay in memory")
 
     def microscopes(self) -> tuple[Microscope, ...]:
-        """The finite set, the same for equal settings."""
+        """The microscopes that samples are drawn from; equal settings give the same ones."""
         if self.n_microscopes == 1:
             return (self.microscope,)
         return tuple(self._drawn(index) for index in range(self.n_microscopes))
@@ -107,7 +107,7 @@ class Acquisitions:
 
 
 WIDE = Acquisitions(snrs=tuple(round(float(snr), 4) for snr in np.geomspace(0.02, 0.5, 12)), n_microscopes=24)
-"""Acquisition settings of many kinds of data."""
+"""Acquisitions of many kinds: what the pretrained encoder was trained on."""
 _RECIPE = SimulatedData()
 
 
@@ -118,9 +118,10 @@ def simulate_on_the_fly(
     group_size: int = 25,
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """One sample for each class name, a name may come many times: `(n, box, box, box)`, all that is drawn from `rng`.
+    """Simulate one sample for each class name: `(n, box, box, box)` in the order of the names, which may repeat.
 
-    group_size : samples that share microscope and SNR; they are of any class, so neither tells the class
+    rng : everything that is drawn follows from it
+    group_size : samples that share a microscope and an SNR; classes are mixed, so neither gives the class away
     """
     microscopes, box = acquisitions.microscopes(), acquisitions.microscope.final_box
     seeds = torch.from_numpy(rng.integers(2**62, size=len(class_names)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryo_fewshot.errors import UserError
+from ..errors import UserError
 
 PROTEIN_DENSITY_KDA_PER_NM3 = 0.81  # the usual figure for protein; nucleic acid is denser, so ribosomes come out light
 WATER_DA = 18.015  # lost when a residue joins its chain; gemmi tabulates free monomers

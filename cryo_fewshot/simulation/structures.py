@@ -49,8 +49,8 @@ PAPER_FAMILIES = {
     "2REC": "reca",
     "3DY4": "proteasome",
 }
-# Stand-ins for Noble et al. 2018: aldolase, glutamate dehydrogenase, DnaB, T20S proteasome, apoferritin, haemagglutinin
-# and insulin receptor. Three of them are among the paper's classes as well.
+# Surrogates of the classes of Noble et al. 2018: aldolase, glutamate dehydrogenase, DnaB, T20S proteasome, apoferritin,
+# haemagglutinin and insulin receptor. Three of them are among the paper's classes as well.
 NOBLE_KEYS = ("1ZNQ", "4ZLA", "4NMN", "1PMA", "4V1W", "1RUZ", "2CG9")
 REPLACED = {"2AWB": "4V4Q"}  # entries the PDB has merged into another
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the real sets of Noble et al. 2018 and Guo et al. 2018, simulated where the user has no files.
+"""Surrogate data sets for those of Noble et al. 2018 and Guo et al. 2018, simulated where the user has no files.
 
 Complexes of the library take the place of the real ones, at each set's SNR, tilt range and voxel size. Guo's set has
 three classes that no bead model holds: a membrane, the 26S proteasome with two caps, and nothing at all.
@@ -57,7 +57,7 @@ _RADIUS_COUNTER = torch.tensor([-20])  # negative, and not one that pose, shift 
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(SimulatedData):
-    """Recipe of a simulated set in the place of a real one; class_set : 'noble stand-in' or 'guo stand-in'.
+    """Recipe of a surrogate of a real set; class_set : 'noble stand-in' or 'guo stand-in'.
 
     snr : ratio of variances; n_per_class : at most, a class has no more samples than the real set; split_sizes :
     classes to train, validate and test on; n_way : classes of an episode.
@@ -73,7 +73,7 @@ class Surrogate(SimulatedData):
     def __post_init__(self):
         super().__post_init__()
         if self.class_set not in _CLASSES:
-            raise UserError(f"class_set '{self.class_set}' has no stand-in: use one of {', '.join(_CLASSES)}")
+            raise UserError(f"class_set '{self.class_set}' has no surrogate: use one of {', '.join(_CLASSES)}")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -7,11 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from studies.demonstration import write_particles
 
 from cryo_fewshot import weights
-from cryo_fewshot.encoder import Encoder3D, PooledEncoder3D
+from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.fourier import slice_weights
 from cryo_fewshot.hashing import spec_dict
@@ -33,15 +32,13 @@ from cryo_fewshot.recognition.pretraining import (
     train,
 )
 from cryo_fewshot.reproduction.profiles import PROFILES
-from cryo_fewshot.simulation import on_the_fly as fresh
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
-from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, outside_families
+from cryo_fewshot.simulation.on_the_fly import Acquisitions, homologous_family, outside_families
 from cryo_fewshot.simulation.structures import class_keys, registry
 from cryo_fewshot.subtomograms import SubtomogramSet, split_classes
 from cryo_fewshot.training import DeadlineReached, Schedule
-from cryo_fewshot.weights import load_encoder, save_encoder
+from cryo_fewshot.weights import load_encoder
 
 TINY = Microscope(box=24, binning=2, voxel_size_nm=1.5)
 
@@ -90,17 +87,6 @@ def test_the_test_classes_are_those_of_table_1():
     assert sorted(TEST_CLASSES) == sorted(novel)
 
 
-def test_base_classes_without_kin_of_a_splits_held_out_ones():
-    split = split_classes(PROFILES["cpu"].data.class_names, (10, 5, 8), 0)
-    more = library_classes(split.validation + split.novel)
-    assert EMPTY not in more  # a validation class of this split
-    assert set(split.base) < set(more)
-    assert "5HX2" not in more  # wider than the box
-    assert not {homologous_family(name) for name in more} & {
-        homologous_family(name) for name in split.validation + split.novel
-    }
-
-
 def test_kin_of_a_held_out_class_cannot_be_trained_on():
     assert homologous_family("4V94") == homologous_family("1OEL") == homologous_family("1AON")
     assert outside_families(["1AON", "4V94", "1S3X"], ["1OEL"]) == ("1S3X",)
@@ -123,28 +109,6 @@ def test_a_spec_says_what_is_wrong(changes, message):
         tiny(**changes)
 
 
-# ------------------------------------------------------------------ samples
-
-
-def test_wide_acquisitions_are_a_finite_set_within_their_ranges():
-    microscopes = WIDE.microscopes()
-    assert len(set(microscopes)) == WIDE.n_microscopes == 24
-    assert microscopes == WIDE.microscopes()
-    assert sum(m.tilt_min == -m.tilt_max for m in microscopes) == 12
-    for m in microscopes:
-        assert 40 <= min(-m.tilt_min, m.tilt_max) and max(-m.tilt_min, m.tilt_max) <= 70
-        assert 1 <= m.tilt_increment <= 5
-        assert m.final_box == 20
-        assert m.final_voxel_size_nm == pytest.approx(2, rel=0.031)
-        assert m.dark_protein
-    assert min(WIDE.snrs) == 0.02 and max(WIDE.snrs) == 0.5
-    assert Acquisitions().microscopes() == (Microscope(binning=2),)
-    with pytest.raises(UserError, match="1 to 30"):
-        Acquisitions(n_microscopes=31)
-    with pytest.raises(UserError, match="positive ratio"):
-        Acquisitions(snrs=(0.1, 0))
-
-
 def test_a_steps_samples_follow_from_its_number_and_no_two_steps_share_one():
     spec = tiny()
     volumes, labels = simulated_batch(spec, 0)
@@ -158,22 +122,6 @@ def test_a_steps_samples_follow_from_its_number_and_no_two_steps_share_one():
     assert not torch.equal(simulated_batch(replace(spec, seed=1), 0)[0], volumes)
     np.testing.assert_allclose(both.mean(1), 0, atol=1e-5)
     np.testing.assert_allclose(both.var(1), 1, atol=1e-2)
-
-
-def test_neither_microscope_nor_snr_tells_the_class(monkeypatch):
-    met = []
-
-    def recorded(beads, seeds, snr, microscope, device):
-        met.extend((None if sample is None else len(sample[1]), snr, microscope) for sample in beads)
-        return simulate(beads, seeds, snr, microscope, device)
-
-    monkeypatch.setattr(fresh, "simulate", recorded)
-    simulated_batch(tiny(acquisitions=Acquisitions(microscope=TINY, snrs=(0.5, 0.1), n_microscopes=3), n_query=15), 0)
-    classes = {sample for sample, _, _ in met}
-    assert len(classes) == 3 and len(met) == 48
-    for name in classes:
-        assert {snr for sample, snr, _ in met if sample == name} == {0.5, 0.1}
-        assert len({microscope for sample, _, microscope in met if sample == name}) == 3
 
 
 # ------------------------------------------------------------------ training
@@ -329,114 +277,7 @@ def test_turns_keep_the_wedge():
             assert same == (turn in kept)
 
 
-# ------------------------------------------------------------------ the pooled encoder
-
-
-def with_statistics(encoder):
-    """An encoder whose norms have met data, so that folding them has something to fold."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for module in encoder.modules():
-            if isinstance(module, torch.nn.BatchNorm3d):
-                module.weight.uniform_(-1, 2)
-                module.bias.normal_()
-        for _ in range(20):
-            encoder.train()(torch.randn(8, *(encoder.box,) * 3))
-    return encoder.eval()
-
-
-def test_folded_pooled_encoder_gives_the_same_embeddings():
-    encoder = with_statistics(PooledEncoder3D(20, (8, 8, 16)))
-    volumes = torch.randn(6, 20, 20, 20)
-    assert encoder.embedding_dim == 16
-    with torch.no_grad():
-        assert torch.allclose(encoder.folded()(volumes), encoder(volumes), atol=1e-4, rtol=1e-4)
-
-
-def test_pooled_encoder_costs_what_the_papers_does():
-    def multiplications(encoder):
-        counts = []
-        handles = [
-            module.register_forward_hook(
-                lambda m, inputs, output: counts.append(output[0, 0].numel() * m.weight.numel())
-            )
-            for module in encoder.modules()
-            if isinstance(module, torch.nn.Conv3d)
-        ]
-        encoder.eval()(torch.zeros(2, 20, 20, 20))
-        for handle in handles:
-            handle.remove()
-        return sum(counts)
-
-    assert multiplications(PooledEncoder3D()) < 1.06 * multiplications(Encoder3D(20, 3))
-
-
-def test_pooled_encoder_refuses_other_boxes():
-    with pytest.raises(UserError, match="boxes of 20"):
-        PooledEncoder3D()(torch.zeros(1, 16, 16, 16))
-    with pytest.raises(UserError, match="too small"):
-        PooledEncoder3D(4, (4, 4, 4, 4))
-    with pytest.raises(UserError, match="widths"):
-        PooledEncoder3D(20, (4,))
-
-
 # ------------------------------------------------------------------ the file
-
-
-@pytest.mark.parametrize("encoder", [PooledEncoder3D(8, (4, 6)), Encoder3D(8, 2, 4)], ids=["pooled", "paper"])
-def test_an_encoder_file_gives_back_weights_and_card(tmp_path, encoder):
-    path = tmp_path / "ü.safetensors"
-    save_encoder(path, with_statistics(encoder), {"note": "Tübingen", "values": [1, 2.5]})
-    loaded, card = load_encoder(path)
-    assert card["note"] == "Tübingen" and card["values"] == [1, 2.5]
-    assert not loaded.training
-    assert_equal_states(encoder, loaded)
-    volumes = torch.randn(2, 8, 8, 8)
-    with torch.no_grad():
-        assert torch.equal(encoder(volumes), loaded(volumes))
-
-
-def damaged_files(folder):
-    encoder = PooledEncoder3D(8, (4, 6))
-    save_encoder(folder / "whole", encoder, {})
-    whole = (folder / "whole").read_bytes()
-    metadata = {"format": weights.FORMAT, "card": json.dumps({"architecture": {"kind": "PooledEncoder3D"}})}
-    (folder / "empty").write_bytes(b"")
-    (folder / "cut").write_bytes(whole[:-40])
-    (folder / "text").write_text("not weights")
-    (folder / "folder").mkdir()
-    save_file({"weight": torch.zeros(2)}, folder / "foreign")
-    save_file({"weight": torch.zeros(2)}, folder / "no architecture", metadata=metadata)
-    tensors = {name: value.contiguous() for name, value in encoder.state_dict().items()}
-    for name, architecture in {
-        "other kind": {"kind": "Oracle"},
-        "other widths": {"kind": "PooledEncoder3D", "box": 8, "widths": [4, 7]},
-        "widths of text": {"kind": "PooledEncoder3D", "box": 8, "widths": "46"},
-    }.items():
-        metadata = {"format": weights.FORMAT, "card": json.dumps({"architecture": architecture})}
-        save_file(tensors, folder / name, metadata=metadata)
-    torch.nn.init.constant_(encoder.blocks[0][0].bias, torch.nan)
-    save_encoder(folder / "NaN", encoder, {})
-    return [path for path in folder.iterdir() if path.name != "whole"] + [folder / "absent"]
-
-
-def test_a_damaged_or_foreign_file_is_one_line(tmp_path):
-    paths = damaged_files(tmp_path)
-    assert len(paths) == 11
-    for path in paths:
-        with pytest.raises(UserError) as error:
-            load_encoder(path)
-        message = str(error.value)
-        assert str(path) in message and "\n" not in message
-        assert "save_encoder" in message
-
-
-def test_what_cannot_be_kept_is_refused(tmp_path):
-    with pytest.raises(UserError, match="JSON"):
-        save_encoder(tmp_path / "file", PooledEncoder3D(8, (4, 6)), {"value": float("nan")})
-    with pytest.raises(UserError, match="Linear"):
-        save_encoder(tmp_path / "file", torch.nn.Linear(1, 1), {})
-    assert not list(tmp_path.iterdir())
 
 
 needs_shipped = pytest.mark.skipif(

@@ -1,21 +1,17 @@
-"""Simulated sets, and the checks that every set passes."""
+"""Simulated sets: what a recipe fixes."""
 
 import numpy as np
 import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
+from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.subtomograms import SubtomogramSet
+from cryo_fewshot.simulation.structures import load_complex
 
 RECIPE = SimulatedData(n_per_class=9, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
-
-
-def small_set(volumes=None, labels=None):
-    volumes = torch.randn(4, 8, 8, 8) if volumes is None else volumes
-    labels = np.array([0, 0, 1, 1]) if labels is None else labels
-    return SubtomogramSet(volumes, labels, ("a", "b"), np.full(len(labels), np.nan), 1.0)
 
 
 def test_a_set_holds_what_its_recipe_says():
@@ -51,16 +47,39 @@ def test_progress_counts_every_volume():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: small_set(torch.randn(4, 8, 8, 6)), "boxes must be cubic"),
-        (lambda: small_set(torch.full((4, 8, 8, 8), float("nan"))), "subtomogram 0 holds NaN"),
-        (lambda: small_set(labels=np.array([0, 1])), "4 subtomograms but 2 labels"),
-        (lambda: small_set().indices_of(["c"]), "class 'c' is not in the set; it has a, b"),
         (lambda: simulate_set(RECIPE, {0.1: 10}, ("1OEL",)), "raise n_per_class"),
         (lambda: simulate_set(RECIPE, {0.1: 1}, ("9XYZ",)), "9XYZ"),
         (lambda: SimulatedData(class_set="paper23").class_names, "paper23"),
     ],
 )
-def test_bad_sets_are_refused_in_one_line(make, words):
+def test_impossible_recipes_are_refused_in_one_line(make, words):
     with pytest.raises(UserError, match=words) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_the_volumes_are_those_of_the_class_the_seed_and_the_snr():
+    names = ("1OEL", EMPTY)
+    particles = simulate_set(RECIPE, {0.1: 2, 0.03: 1}, names)
+    row = 0
+    for snr, count in ((0.1, 2), (0.03, 1)):
+        for name in names:
+            seeds = RECIPE.sample_seeds(name, snr, count=count)
+            entry = None if name == EMPTY else load_complex(name)
+            beads = entry and (entry.positions_nm, entry.masses_kda)
+            expected = simulate([beads] * count, seeds, snr, RECIPE.microscope)
+            assert torch.equal(particles.volumes[row : row + count], expected)
+            row += count
+
+
+def test_seeds_of_a_class_are_consecutive_and_a_later_start_goes_on():
+    seeds = RECIPE.sample_seeds("1OEL", 0.1)
+    assert len(seeds) == RECIPE.n_per_class and (seeds.diff() == 1).all()
+    assert torch.equal(RECIPE.sample_seeds("1OEL", 0.1, start=3, count=4), seeds[3:7])
+    assert int(seeds[0]) == seed_from("subtomogram", RECIPE.seed, "1OEL", 0.1) // 2
+
+
+def test_a_recipe_needs_at_least_one_sample_and_may_leave_out_the_empty_class():
+    assert SimulatedData(n_per_class=1, with_empty=False).class_names[-1] != EMPTY
+    with pytest.raises(UserError, match="n_per_class=0"):
+        SimulatedData(n_per_class=0)

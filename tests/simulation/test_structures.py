@@ -166,7 +166,7 @@ def builder():
 HEADER = "key,file,assembly,name,mass_kda,family,stands_for,fidelity,set\n"
 
 
-def test_builder_gives_the_same_bytes_twice(builder, tmp_path):
+def test_builder_gives_the_same_bytes_twice(builder, small_pdb, tmp_path):
     (tmp_path / "small.pdb").write_text(small_pdb())
     (tmp_path / "classes.csv").write_text(HEADER + "SMALL,small.pdb,as-is,small,,none,,,extra\n")
     for name in "ab":
@@ -185,7 +185,7 @@ def test_builder_gives_the_same_bytes_twice(builder, tmp_path):
         ("X,small.pdb,as-is,x,,f,,,extra\nX,small.pdb,as-is,x,,f,,,extra", "key X is given twice"),
     ],
 )
-def test_builder_says_what_is_wrong_in_one_line(builder, tmp_path, capsys, line, reason):
+def test_builder_says_what_is_wrong_in_one_line(builder, small_pdb, tmp_path, capsys, line, reason):
     (tmp_path / "small.pdb").write_text(small_pdb())
     (tmp_path / "empty.pdb").write_text("END\n")
     (tmp_path / "classes.csv").write_text(HEADER + line + "\n")
@@ -195,47 +195,11 @@ def test_builder_says_what_is_wrong_in_one_line(builder, tmp_path, capsys, line,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_residue_weighs_the_same_however_much_of_it_is_modelled(tmp_path):
-    pytest.importorskip("gemmi")
-    from cryo_fewshot.simulation.pdb import read_atoms
-
-    (tmp_path / "full.pdb").write_text(small_pdb())
-    (tmp_path / "trace.pdb").write_text(small_pdb(atoms=("CA",)))
-    full, trace = (read_atoms(tmp_path / f"{name}.pdb", "as-is")[1] for name in ("full", "trace"))
-    assert len(full) == 3 * len(trace)
-    assert full.sum() == pytest.approx(trace.sum()) == pytest.approx(8 * 0.07108, rel=1e-3)  # alanine: 71.08 Da
-
-
-def test_positions_are_zyx_in_nm(tmp_path):
-    pytest.importorskip("gemmi")
-    from cryo_fewshot.simulation.pdb import read_atoms
-
-    (tmp_path / "small.pdb").write_text(small_pdb(atoms=("CA",)))
-    positions, _ = read_atoms(tmp_path / "small.pdb", "as-is")
-    np.testing.assert_allclose(positions[5], [0.1, 1.0, 2.0])  # written as x 20, y 10, z 1 A
-
-
-def small_pdb(atoms=("N", "CA", "C")):
-    """Eight alanines on the corners of a box of 20 x 10 x 11 A, with a water that must not count."""
-    lines, serial = [], 0
-    corners = [(20 * (i & 1), 5 * (i & 2), 10 * (i >> 2)) for i in range(8)]
-    corners[5] = (20, 10, 1)
-    for number, (x, y, z) in enumerate(corners, start=1):
-        for shift, name in enumerate(atoms):
-            serial += 1
-            lines.append(
-                f"ATOM  {serial:5d}  {name:<3s} ALA A{number:4d}    "
-                f"{x:8.3f}{y:8.3f}{z + 0.3 * shift:8.3f}  1.00  0.00           {name[0]}"
-            )
-    lines.append("HETATM  999  O   HOH A 999      90.000  90.000  90.000  1.00  0.00           O")
-    return "\n".join([*lines, "END", ""])
-
-
 # --- entries of the PDB -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def pdb_server(tmp_path, monkeypatch):
+def pdb_server(small_pdb, tmp_path, monkeypatch):
     """A folder served over HTTP in the place of the PDB, with 1LB3 in it, and an empty cache; requests are counted."""
     gemmi = pytest.importorskip("gemmi")
     pytest.importorskip("pooch")

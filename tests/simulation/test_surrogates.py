@@ -1,11 +1,11 @@
-"""The stand-ins of the real sets: counts, and the shapes of the classes that no bead model holds."""
+"""The surrogates of the real sets: counts, and the shapes of the classes that no bead model holds."""
 
 import numpy as np
 import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.simulation import surrogates as standins
+from cryo_fewshot.simulation import surrogates
 from cryo_fewshot.simulation.datasets import simulate_set
 from cryo_fewshot.simulation.density import bead_spectra
 from cryo_fewshot.simulation.imaging import simulate
@@ -27,7 +27,7 @@ from cryo_fewshot.simulation.surrogates import (
 
 
 def whole(recipe, chunk=32):
-    """All subtomograms of a stand-in."""
+    """All subtomograms of a surrogate."""
     return simulate_set(recipe, {recipe.snr: recipe.n_per_class}, recipe.class_names, chunk=chunk)
 
 
@@ -66,13 +66,13 @@ def test_guo_is_its_six_classes():
 
 
 @pytest.mark.parametrize("recipe", [NOBLE, GUO])
-def test_all_says_that_it_is_a_stand_in(recipe):
+def test_each_class_says_what_it_stands_for(recipe):
     assert "stand-in" in recipe.class_set
     assert all(words.startswith("stand-in for ") for words in recipe.description.values())
 
 
-def test_an_unknown_stand_in_is_refused():
-    with pytest.raises(UserError, match="'guo' has no stand-in: use one of noble stand-in, guo stand-in"):
+def test_an_unknown_surrogate_is_refused():
+    with pytest.raises(UserError, match="'guo' has no surrogate: use one of noble stand-in, guo stand-in"):
         Surrogate(class_set="guo", snr=0.1, split_sizes=(3, 0, 3))
 
 
@@ -90,7 +90,7 @@ def test_a_set_has_its_classes_and_is_the_same_twice(name):
 
 
 def test_a_class_has_no_more_samples_than_the_real_set(monkeypatch):
-    monkeypatch.setitem(standins._CLASSES["guo stand-in"], "6QZP", ("stand-in for the ribosome", 2))
+    monkeypatch.setitem(surrogates._CLASSES["guo stand-in"], "6QZP", ("stand-in for the ribosome", 2))
     recipe = Surrogate(class_set="guo stand-in", snr=0.1, split_sizes=(3, 0, 3), **SMALL)
     assert np.bincount(whole(recipe).labels).tolist() == [3, 3, 3, 3, 3, 2]
 

@@ -1,4 +1,4 @@
-"""What must hold while code moves: names of stored results, simulated volumes, episodes, embeddings."""
+"""What must hold while code moves (golden.json): names of stored results, volumes, episodes, embeddings."""
 
 import json
 from pathlib import Path

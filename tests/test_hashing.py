@@ -1,0 +1,40 @@
+"""Names made of content."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from cryo_fewshot.hashing import canonical_json, digest_of, spec_dict, spec_digest
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    shape: tuple[int, ...] = (1, 2)
+    path: str = field(default="here", compare=False)
+
+
+def test_a_spec_is_its_type_and_its_compared_fields():
+    assert spec_dict(Outer()) == {"type": "Outer", "inner": {"size": 1}, "shape": [1, 2]}
+    assert spec_digest(Outer()) == spec_digest(Outer(path="there")) == spec_digest(spec_dict(Outer()))
+    assert len({spec_digest(spec) for spec in (Outer(), Outer(Inner(2)), Outer(shape=(2, 1)))}) == 3
+    assert len(spec_digest(Outer())) == 16
+
+
+def test_equal_content_is_the_same_bytes():
+    assert canonical_json({"b": 1, "a": [1.5]}) == canonical_json({"a": [1.5], "b": 1}) == b'{"a":[1.5],"b":1}'
+
+
+@pytest.mark.parametrize("change", [0, 1])
+def test_a_digest_of_tensors_depends_on_every_number(change):
+    tensors = [torch.arange(6).view(2, 3).float(), torch.zeros(2)]
+    first = digest_of(*tensors)
+    assert first == digest_of(tensors[0].T.contiguous().T, tensors[1]) and len(first) == 16
+    tensors[change][-1] += 1
+    assert digest_of(*tensors) != first
