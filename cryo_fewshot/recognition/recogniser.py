@@ -26,11 +26,11 @@ class Recognition:
 
     Parameters
     ----------
-    label, runner_up : index into class_names of the most and second most probable class; UNKNOWN where not finite
+    label, runner_up : index into class_names of the most and second most probable class; INVALID where not finite
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
     margin : how much farther the runner-up's centre is; negative where the classes' own uncertainty decided
-    score : log ratio of the likelihood under the known classes and under a class never seen
+    score : log ratio of the likelihood under the known classes and under an unknown class
     accepted : the score reaches the threshold of the promised false-accept rate and the class is no junk
     """
 
@@ -48,7 +48,7 @@ class Recognition:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per particle, classes by name; an empty name where the embedding was not finite."""
-        names = np.array([*self.class_names, ""], dtype=object)  # UNKNOWN is -1: the last
+        names = np.array([*self.class_names, ""], dtype=object)  # INVALID is -1: the last
         numbers = {name: getattr(self, name) for name in ("probability", "distance", "margin", "score", "accepted")}
         return pd.DataFrame({"class": names[self.label], "runner_up": names[self.runner_up], **numbers})
 

@@ -22,7 +22,8 @@ from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition import embedding_cache
 from cryo_fewshot.recognition.calibration import fit_calibration
 from cryo_fewshot.recognition.classify import classify, embed_shard
-from cryo_fewshot.recognition.output import Settings, file_names
+from cryo_fewshot.recognition.output import file_names
+from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import save_encoder
@@ -200,14 +201,14 @@ def test_an_encoder_without_calibration_is_refused(data, tmp_path):
 
 def test_turns_that_keep_the_wedge_are_another_view_of_the_same_particles(data, encoder_path, tmp_path):
     once, twice = (
-        run(data, tmp_path / str(turns), encoder_path, Settings(n_averaged=0, turns=turns)).table for turns in (1, 2)
+        run(data, tmp_path / str(n), encoder_path, Settings(n_averaged=0, rotations=n)).table for n in (1, 2)
     )
     assert not np.allclose(once["score"], twice["score"])
     assert (once["class"] == twice["class"]).mean() > 0.6
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for settings in ({"n_averaged": 3}, {"average_voxel_nm": 0.0}, {"turns": 3}):
+    for settings in ({"n_averaged": 3}, {"average_voxel_nm": 0.0}, {"rotations": 3}):
         with pytest.raises(UserError):
             Settings(**settings)
 
