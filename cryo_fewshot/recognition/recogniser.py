@@ -115,7 +115,7 @@ class Recogniser:
         projected = self.calibration.space.project(embeddings[torch.isfinite(embeddings).all(dim=1)])
         counts, sums = self.members.sum(0), self.members.T @ self.support
         n_way = len(counts)
-        new = self.model.new_class(projected).unsqueeze(1)
+        new = self.model.unknown_class(projected).unsqueeze(1)
         frequencies, model = torch.full((n_way + 1,), 1 / (n_way + 1)), self.model
         for _ in range(n_steps):
             both = torch.cat([model.log_likelihoods(projected), new], dim=1) / self.temperature

@@ -67,7 +67,7 @@ def test_a_smaller_promise_accepts_less(calibration):
         build_recogniser(support, names, calibration, false_accept_rate=rate).threshold for rate in (0.2, 0.05, 0.01)
     ]
     assert thresholds == sorted(thresholds)
-    with pytest.raises(UserError, match=r"0\.5: thresholds"):
+    with pytest.raises(UserError, match=r"0\.5 \(--false-accept\): thresholds are known for rates from 0\.01 to 0\.2"):
         build_recogniser(support, names, calibration, false_accept_rate=0.5)
 
 
