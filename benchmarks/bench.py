@@ -446,7 +446,7 @@ def _settled_encoder():
     profile = profile_named("cpu")
     runner, run = open_runner("cpu"), encoder_run(profile, single(0.1, profile), 5)
     if runner.store.get(run, with_tensors=True) is not None:
-        return "trained", runner.encoder(run), runner.volumes(run, "novel", ((0.1, 100),))
+        return "trained", runner.encoder(run), runner.volumes(run, "novel")
     data = SimulatedData()
     return "initial", trained_like_encoder()[0], simulate_set(data, {0.1: 40}, data.class_names[10:18])
 

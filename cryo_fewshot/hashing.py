@@ -1,4 +1,4 @@
-"""Names made of content: digests of tensors, of settings, of files."""
+"""Names made of content: digests of specs, of tensors, of plain data."""
 
 import hashlib
 import json
@@ -9,13 +9,27 @@ import torch
 
 
 def spec_dict(spec: Any) -> dict:
-    """A frozen spec as plain JSON data, with its type's name; fields left out of comparison are left out here."""
-    return json.loads(json.dumps({"type": type(spec).__name__, **_compared(spec)}))
+    """A frozen dataclass as plain JSON data: everything that a result depends on, and nothing else.
+
+    Its type's name and fields, and those of every dataclass in it; a field left out of comparison is left out here.
+    A `settings` property adds values that are no fields, a class attribute `version` above 1 says that the code has
+    computed something else before.
+    """
+    return json.loads(json.dumps(_plain(spec)))
 
 
-def _compared(spec: Any) -> dict:
-    values = {part.name: getattr(spec, part.name) for part in fields(spec) if part.compare}
-    return {name: _compared(value) if is_dataclass(value) else value for name, value in values.items()}
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if not is_dataclass(value):
+        return value
+    content = {"type": type(value).__name__}
+    content |= {part.name: _plain(getattr(value, part.name)) for part in fields(value) if part.compare}
+    if settings := getattr(value, "settings", None):
+        content["settings"] = settings
+    if (version := getattr(value, "version", 1)) > 1:
+        content["version"] = version
+    return content
 
 
 def spec_digest(content: Any) -> str:

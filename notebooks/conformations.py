@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # Conformations of one complex
 #
@@ -27,7 +17,7 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import Markdown
-from studies.bounds import Oracle, oracle, oracle_accuracy
+from studies.bounds import Oracle, oracle_accuracy
 from studies.charts import curves_figure
 from studies.transfer import conformations, study_line, variations_frame
 
@@ -80,7 +70,7 @@ for variation in variations:
     evaluation = variation.evaluation
     if evaluation.encoder.seed == 0:
         data = evaluation.novel_data
-        entries.append(oracle(runner, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
+        entries.append(runner(Oracle(evaluation=evaluation, n_per_class=n_per_class)))
         accuracy, interval = oracle_accuracy(entries[-1]["result"]["scores"], 2)
         bounds.append((data.class_set, data.angles_degrees[1], evaluation.snr, accuracy, interval))
 bounds = pd.DataFrame(bounds, columns=["complex", "angle", "snr", "accuracy", "ci95"])

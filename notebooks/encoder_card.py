@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # The encoder that comes with the package
 #
@@ -31,7 +21,7 @@ from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import RATES, Calibration
 from cryo_fewshot.reproduction.display import plain_style
-from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
@@ -99,7 +89,8 @@ Markdown(
 
 # %% tags=["hide-input"]
 check = CalibrationCheck(encoder=card_digest(encoder, card))
-entry = Store(results_folder(store)).get(check)
+runner = open_runner(store)
+entry = runner(check, encoder, card)
 columns = {"snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "probability": "Mean probability",
            "ece": "Calibration error", "false_accepts": "False accepts", "kept": "Members kept"}  # fmt: skip
 rows = pd.DataFrame(entry["result"]["rows"] if entry else [], columns=list(columns))
@@ -150,7 +141,7 @@ training_figure({"shipped encoder": {"loss": card["loss"], "validation_accuracy"
 # Box and voxel size change the noise of a file only where they must: below 0.25 per nm it is the same in all rows.
 
 # %% tags=["hide-input"]
-limits = Store(results_folder(store)).get(EncoderLimits(encoder=digest_of(*encoder.state_dict().values())))
+limits = runner(EncoderLimits(encoder=digest_of(*encoder.state_dict().values())), encoder, card)
 found = limits["result"] if limits else None
 conditions = by_task(pd.DataFrame(found["conditions"]), "condition", "accuracy") if found else None
 plain_style(conditions).format(precision=3) if found else Markdown("**Not run** for this encoder.")

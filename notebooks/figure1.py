@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # Figure 1: one task, from subtomograms to the decision
 #
@@ -26,7 +16,7 @@ query = 0  # which of its queries, counted class by class
 from dataclasses import replace
 
 from IPython.display import Markdown
-from studies.views import EpisodeView, sample_volume, view_episode
+from studies.views import EpisodeView, sample_volume
 
 from cryo_fewshot.figures.charts import episode_figure
 from cryo_fewshot.figures.style import use_style
@@ -38,7 +28,7 @@ from cryo_fewshot.reproduction.runner import open_runner
 use_style()
 cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]
 evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
-entry = view_episode(open_runner(profile), EpisodeView(evaluation=evaluation, number=number, query=query))
+entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, query=query))
 view = entry["result"]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}, query {query}, which is a "

@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # Figure 4: averages of a class, before and after classification
 #
@@ -27,7 +17,7 @@ turnable = "noble stand-in"  # average after classification that can be turned: 
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
 from studies import averages_figure as figure4
-from studies.averages import average_frame, class_average, planned, true_density
+from studies.averages import average_frame, planned, true_density
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.figures.style import use_style
@@ -49,7 +39,7 @@ for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
-entries = {name: [class_average(runner, spec) for spec in specs] for name, specs in plans.items()}
+entries = {name: [runner(spec) for spec in specs] for name, specs in plans.items()}
 words = []
 for name, (spec, *_) in plans.items():
     data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]

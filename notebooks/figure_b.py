@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # Figure B: what the baseline misses
 #
@@ -25,7 +15,7 @@ n_examples = 4  # subtomograms to show
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
-from studies.views import Disagreement, disagreement, sample_volume
+from studies.views import Disagreement, sample_volume
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
@@ -38,7 +28,7 @@ use_style()
 settings = profile_named(profile)
 cells = table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE", "baseline"])
 spec = Disagreement(right=cells[0].evaluation, wrong=cells[1].evaluation)
-entry = disagreement(open_runner(profile), spec)
+entry = open_runner(profile)(spec)
 result = entry["result"]
 Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 

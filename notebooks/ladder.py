@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # A ladder beyond the paper
 #

@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # Your own data
 #
@@ -43,13 +33,13 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from studies.averages import unpacked
-from studies.demonstration import Demonstration, demonstrate
+from studies.demonstration import Demonstration
 from studies.real_particles import digest_of
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
 from cryo_fewshot.reproduction.display import plain_style, provenance_line
-from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
@@ -66,8 +56,7 @@ spec = Demonstration(
     n_averaged=n_averaged,
     false_accept_rate=false_accept_rate,
 )
-results = Store(results_folder(store))
-entry = demonstrate(results, spec)
+entry = open_runner(store)(spec)
 result = entry["result"]
 Markdown(
     f"**Protocol.** {len(spec.classes)} classes with {n_labelled} labelled particles each, {n_particles} particles of "

@@ -1,13 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     formats: py:percent
-#   kernelspec:
-#     name: python3
-#     display_name: Python 3
-#     language: python
-# ---
-
 # %% [markdown]
 # # From simulation to reality
 #
@@ -35,19 +25,19 @@ from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.reproduction.display import plain_style, provenance_line
-from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder
 
 use_style()
 encoder, card = load_encoder()
-results = Store(results_folder(store))
+runner = open_runner(store)
 if particles:
     opened = open_particles(particles)
-    entries = [run(results, encoder, card, opened, Microscope(binning=2)) for run in (real_particles, demonstrate_real)]
+    entries = [run(runner, encoder, card, opened, Microscope(binning=2)) for run in (real_particles, demonstrate_real)]
 else:
     digest = digest_of(*encoder.state_dict().values())
-    kinds = [results.entries(kind) for kind in ("realparticles", "realdemonstration")]
+    kinds = [runner.store.entries(kind) for kind in ("realparticles", "realdemonstration")]
     found = [[entry for entry in kind if entry["spec"]["encoder"] == digest] for kind in kinds]
     entries = [kind[-1] for kind in found] if all(found) else []
 study, run = entries or (None, None)

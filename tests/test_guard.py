@@ -1,6 +1,5 @@
 """What must hold while code moves: names of stored results, simulated volumes, episodes, embeddings."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from cryo_fewshot.encoder import Encoder3D, embed
 from cryo_fewshot.episodes import sample_episodes
+from cryo_fewshot.reproduction.store import Store, entry_name
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder
@@ -19,12 +19,12 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def test_each_stored_result_is_named_by_its_own_content():
-    for path in RESULTS.glob("*/*/*.json"):
-        entry = json.loads(path.read_bytes())
-        content = {"meaning": 1, "library": entry["provenance"]["library"], "spec": entry["spec"]}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-        assert hashlib.sha256(canonical).hexdigest()[:16] == path.stem
-        assert entry["spec"]["type"].lower() == path.parent.name
+    for folder in (path for path in RESULTS.iterdir() if path.is_dir()):
+        store = Store(folder)
+        for kind in store.kinds():
+            for name, entry in store.named_entries(kind).items():
+                assert name == entry_name(entry["spec"], entry["provenance"]["library"])
+                assert entry["spec"]["type"].lower() == kind
 
 
 def projections(values: torch.Tensor) -> list[float]:

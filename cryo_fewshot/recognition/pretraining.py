@@ -115,17 +115,20 @@ def pretrained_spec(n_epochs: int = 40, steps_per_epoch: int = 100) -> Pretraini
 def spec_of(card: dict[str, Any]) -> Pretraining:
     """The spec that a card holds; UserError where it holds none."""
     try:
-        content = {name: value for name, value in card["spec"].items() if name != "type"}
-        acquisitions = dict(content.pop("acquisitions"))
-        microscope = Microscope(**acquisitions.pop("microscope"))
-        schedule = Schedule(**content.pop("schedule"))
-        ranges = {name: tuple(value) if isinstance(value, list) else value for name, value in acquisitions.items()}
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-        return Pretraining(**plain, acquisitions=Acquisitions(**ranges, microscope=microscope), schedule=schedule)
+        plain = _fields(card["spec"])
+        acquisitions, schedule = _fields(plain.pop("acquisitions")), Schedule(**_fields(plain.pop("schedule")))
+        microscope = Microscope(**_fields(acquisitions.pop("microscope")))
+        return Pretraining(**plain, acquisitions=Acquisitions(**acquisitions, microscope=microscope), schedule=schedule)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the encoder's card does not say how it was trained ({error}); give another encoder"
         ) from error
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a dataclass from `spec_dict`, lists as the tuples that they were."""
+    values = {name: value for name, value in content.items() if name != "type"}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 # ---------------------------------------------------------------- samples

@@ -8,12 +8,12 @@ import torch
 
 from .book import BOOK_NOTEBOOKS, STUDIES, build_book
 from .cells import SURROGATES, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
+from .evaluations import Evaluation
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
 from .runner import Runner, open_runner
-from .specs import Evaluation
-from .store import results_folder
+from .store import Store, results_folder
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, write_csv
 
 
@@ -72,7 +72,7 @@ def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFr
     for name in STUDIES:
         runner.check_time()
         print(f"Study: {name}", flush=True)
-        run_notebook(name, {}, results_folder("notebooks") / f"{name}.ipynb")
+        run_notebook(name, {}, results_folder("notebooks") / f"{name}.ipynb", tables=_study_tables(name))
     return frames
 
 
@@ -81,6 +81,11 @@ def _announce(runner: Runner, evaluations: list[Evaluation]) -> None:
     if missing:
         estimate = runner.estimated_seconds(missing) / 60
         print(f"{len(missing)} trainings to run, about {estimate:.0f} minutes here; stop and restart as you like.")
+
+
+def _study_tables(notebook: str) -> Path | None:
+    """Where a study's notebook writes its tables; the pipeline writes those of the paper itself."""
+    return results_folder("extended") / "tables" if notebook in STUDIES else None
 
 
 def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
@@ -92,7 +97,8 @@ def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
     """Run the notebooks on a profile's results and build the book from them; returns its index.html.
 
-    With `publish_in`, the executed notebooks are written there and nothing is built.
+    With `publish_in`, the executed notebooks are written there, results are published as parquet files, and nothing is
+    built.
     """
     profile = profile_named(profile_name)
     folder = results_folder(profile.name)
@@ -100,8 +106,11 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     started = time.perf_counter()
     for number, name in enumerate(BOOK_NOTEBOOKS, 1):
         print(f"Notebook {number}/{len(BOOK_NOTEBOOKS)}: {name}", flush=True)
-        run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb")
+        tables = _study_tables(name) if publish_in else None
+        run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
     if publish_in:
+        for published in (profile.name, "extended", "paper"):
+            Store(results_folder(published)).publish()
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
     return build_book(notebooks_dir=notebooks, output_dir=folder)

@@ -1,15 +1,20 @@
-"""The store of results: what was run, what came out, on which machine. Nothing is computed twice."""
+"""The store of results: what was run, what came out, on which machine. Nothing is computed twice.
+
+Two layers: a cache of one json file per result, written as results come in and kept out of version control; and one
+parquet file per kind of result, published from the cache, which any reader opens with `pandas.read_parquet`.
+"""
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import is_dataclass
+import subprocess
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load, save
 
@@ -18,8 +23,6 @@ from ..files import LIBRARY, REPOSITORY, write_atomically
 from ..hashing import canonical_json, spec_dict, spec_digest
 
 log = logging.getLogger(__name__)
-MEANING = 1
-"""Raised when code changes what a spec computes: older results are then no longer found."""
 
 
 def results_folder(profile: str) -> Path:
@@ -31,30 +34,47 @@ def results_folder(profile: str) -> Path:
     return Path(os.environ.get("CRYO_FEWSHOT_RESULTS", parent / "results")) / profile
 
 
-def spec_hash(spec: Any) -> str:
-    """Sixteen hexadecimal digits that name a spec, the bead library and the meaning of the code."""
-    return spec_digest({"meaning": MEANING, "library": _library(), "spec": spec_dict(spec)})
+def spec_name(spec: Any) -> str:
+    """Sixteen hexadecimal digits that name a spec and the bead library that it rests on."""
+    return entry_name(spec_dict(spec), _library())
+
+
+def entry_name(spec: dict, library: str) -> str:
+    """The name of a result by the content of its entry."""
+    return spec_digest({"library": library, "spec": spec})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a spec's `run` gives where there is more than plain data to keep.
+
+    result : plain data; tensors : weights by name, or None; seconds : spent, over all runs that it took
+    """
+
+    result: dict
+    tensors: dict[str, torch.Tensor] | None
+    seconds: float
 
 
 class Store:
-    """A folder of results: `<root>/<kind>/<hash>.json`, with `<hash>.safetensors` beside it for weights.
+    """A folder of results: cache `<root>/<kind>/<name>.json`, weights `<name>.safetensors`, published `<kind>.parquet`.
 
     The json file is written last and holds the checksum of both, so a file that is damaged, half-written or edited is
-    found on reading, logged, and computed again.
+    found on reading, logged, and computed again. What the cache lacks is looked for among the published results.
     """
 
     def __init__(self, root: Path):
         self.root = Path(root)
 
     def path(self, spec: Any, suffix: str = ".json") -> Path:
-        """Where the result of a spec lies, or would lie."""
-        return self.root / _kind(spec) / f"{spec_hash(spec)}{suffix}"
+        """Where the result of a spec lies in the cache, or would lie."""
+        return self.root / kind_of(spec) / f"{spec_name(spec)}{suffix}"
 
     def get(self, spec: Any, with_tensors: bool = False) -> dict | None:
         """The stored entry {spec, result, provenance}, with `tensors` on request; None where absent or damaged."""
         path = self.path(spec)
         try:
-            entry = _verified(path)
+            entry = _verified(path.read_bytes()) if path.exists() else self._published(spec)
             if with_tensors:
                 content = self.path(spec, ".safetensors").read_bytes()
                 if hashlib.sha256(content).hexdigest() != entry["tensors_sha256"]:
@@ -67,53 +87,124 @@ class Store:
             log.warning("%s is damaged (%s); it is computed again", path, error)
             return None
 
-    def put(self, spec: Any, result: dict, *, seconds: float, tensors: dict[str, torch.Tensor] | None = None) -> dict:
+    def put(self, spec: Any, found: Trained) -> dict:
         """Store the result of a spec with provenance; weights first, then the json that vouches for them."""
-        entry = {
-            "spec": spec_dict(spec),
-            "result": result,
-            "provenance": {**machine(), "seconds": round(seconds, 1), "library": _library()},
-        }
-        if tensors is not None:
-            content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        provenance = {**machine(), "commit": commit(), "seconds": round(found.seconds, 1), "library": _library()}
+        entry = {"spec": spec_dict(spec), "result": found.result, "provenance": provenance}
+        if found.tensors is not None:
+            content = save({name: value.detach().cpu().contiguous() for name, value in found.tensors.items()})
             write_atomically(self.path(spec, ".safetensors"), content)
             entry["tensors_sha256"] = hashlib.sha256(content).hexdigest()
-        checksum = hashlib.sha256(canonical_json(entry)).hexdigest()
-        text = json.dumps({**entry, "checksum": checksum}, sort_keys=True, separators=(",", ":"))
-        write_atomically(self.path(spec), text.encode())
-        return entry if tensors is None else {**entry, "tensors": tensors}
+        write_atomically(self.path(spec), _sealed(entry).encode())
+        return entry if found.tensors is None else {**entry, "tensors": found.tensors}
 
-    def compute(self, spec: Any, function: Callable[[], tuple[dict, float, dict | None]], with_tensors=False) -> dict:
-        """The stored entry, or else what `function` returns as (result, seconds, tensors), stored."""
-        entry = self.get(spec, with_tensors)
-        if entry is None:
-            result, seconds, tensors = function()
-            entry = self.put(spec, result, seconds=seconds, tensors=tensors)
-        return entry
+    def named_entries(self, kind: str) -> dict[str, dict]:
+        """All whole entries of one kind of spec, cached or published, by name."""
+        return {name: json.loads(text) for name, text in sorted(self._texts(kind.lower()).items())}
 
     def entries(self, kind: str) -> list[dict]:
-        """All whole entries of one kind of spec, for status pages."""
-        found = []
-        for path in sorted((self.root / kind.lower()).glob("*.json")):
-            try:
-                found.append(_verified(path))
-            except (OSError, ValueError, KeyError, AttributeError):
+        """All whole entries of one kind of spec, cached or published, in the order of their names."""
+        return list(self.named_entries(kind).values())
+
+    def kinds(self) -> list[str]:
+        """Kinds of results that are there."""
+        cached = {path.parent.name for path in self.root.glob("*/*.json")}
+        return sorted(cached | {path.stem for path in self.root.glob("*.parquet")})
+
+    def publish(self) -> list[Path]:
+        """Write one parquet file per kind, from what is published and what the cache holds; returns those that changed.
+
+        Columns: name; type and fields of the spec; plain numbers of the result; provenance; and `entry`, the whole as
+        JSON with its checksum. Each file is replaced at once: a reader meets the old one or the new one.
+        """
+        changed = []
+        for kind in self.kinds():
+            path, texts = self.root / f"{kind}.parquet", self._texts(kind)
+            if path.exists() and _read_published(path, path.stat().st_mtime_ns) == texts:
                 continue
-        return found
+            rows = [_row(name, text) for name, text in sorted(texts.items())]
+            # Compression by pyarrow itself, which pandas asks for a file in memory.
+            write_atomically(path, pd.DataFrame(rows).to_parquet(index=False, compression="zstd"))
+            changed.append(path)
+        return changed
+
+    def _published(self, spec: Any) -> dict:
+        texts = _published_texts(self.root / f"{kind_of(spec)}.parquet")
+        if (name := spec_name(spec)) not in texts:
+            raise FileNotFoundError(name)
+        return _verified(texts[name].encode())
+
+    def _texts(self, kind: str) -> dict[str, str]:
+        """Sealed entries by name; those of the cache in the place of published ones, damaged ones left out."""
+        texts = dict(_published_texts(self.root / f"{kind}.parquet"))
+        for path in (self.root / kind).glob("*.json"):
+            try:
+                text = path.read_text()
+                _verified(text.encode())
+                texts[path.stem] = text
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                log.warning("%s is damaged (%s) and left out", path, error)
+        return texts
 
 
-def _verified(path: Path) -> dict:
-    entry = json.loads(path.read_bytes())
+def kind_of(spec: Any) -> str:
+    """The kind of a spec: its type's name in lower case."""
+    if not is_dataclass(spec):
+        raise TypeError(f"a spec is a frozen dataclass, not {type(spec).__name__}")
+    return type(spec).__name__.lower()
+
+
+def _sealed(entry: dict) -> str:
+    """An entry as JSON with its checksum."""
+    checksum = hashlib.sha256(canonical_json(entry)).hexdigest()
+    return json.dumps({**entry, "checksum": checksum}, sort_keys=True, separators=(",", ":"))
+
+
+def _verified(text: bytes) -> dict:
+    entry = json.loads(text)
     checksum = entry.pop("checksum")
     if hashlib.sha256(canonical_json(entry)).hexdigest() != checksum:
         raise ValueError("its checksum does not match")
     return entry
 
 
-def _kind(spec: Any) -> str:
-    if not is_dataclass(spec):
-        raise TypeError(f"a spec is a frozen dataclass, not {type(spec).__name__}")
-    return type(spec).__name__.lower()
+def _row(name: str, text: str) -> dict:
+    """A result as a row of its kind's table."""
+    entry = json.loads(text)
+    row = {"name": name, **_flat(entry["spec"], "spec"), **_flat(entry["provenance"], "provenance")}
+    numbers = {key: value for key, value in entry["result"].items() if isinstance(value, int | float | str)}
+    return row | _flat(numbers, "result") | {"entry": text}
+
+
+def _flat(content: dict, prefix: str) -> dict:
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}.{key}")
+        else:
+            flat[f"{prefix}.{key}"] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def _published_texts(path: Path) -> dict[str, str]:
+    return _read_published(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@cache
+def _read_published(path: Path, _mtime: int) -> dict[str, str]:
+    table = pd.read_parquet(path, columns=["name", "entry"])
+    return dict(zip(table["name"], table["entry"], strict=True))
+
+
+@cache
+def commit() -> str:
+    """The commit of the code that computes, with a plus sign where files differ from it; empty outside a checkout."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip() if (REPOSITORY / ".git").exists() else ""
 
 
 @cache

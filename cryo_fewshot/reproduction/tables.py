@@ -1,5 +1,6 @@
 """Stored results as tidy tables, one row per number."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,6 +134,12 @@ def by_task(frame: pd.DataFrame, row: str, value: str) -> pd.DataFrame:
     table = table.loc[frame[row].unique(), tasks].rename_axis(None)
     table.columns = pd.MultiIndex.from_tuples([(f"{n_shot}-shot", f"SNR {snr:g}") for n_shot, snr in tasks])
     return table
+
+
+def keep_table(frame: pd.DataFrame, name: str) -> None:
+    """Write a notebook's table as csv where a whole profile is run or published; elsewhere nothing is written."""
+    if folder := os.environ.get("CRYO_FEWSHOT_TABLES"):
+        write_csv(frame, Path(folder) / f"{name}.csv")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -5,7 +5,6 @@ is assigned to one of them. What is averaged then is a mixture of them all, thos
 """
 
 import base64
-import time
 import zlib
 from dataclasses import dataclass, replace
 
@@ -18,9 +17,9 @@ from cryo_fewshot.adaptation import combined_logits
 from cryo_fewshot.averaging.alignment import Poses, Search
 from cryo_fewshot.averaging.averages import average, laid_onto, refine, resolution, shell_correlation
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import Evaluation
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition
@@ -78,17 +77,48 @@ class ClassAverage:
         if self.evaluation.head != "combined":
             raise UserError(f"head '{self.evaluation.head}': give an evaluation of ProtoNet-CE, head 'combined'")
 
+    def run(self, runner) -> dict:
+        """The average, how well its halves agree, and how well it agrees with the density that was simulated.
 
-def class_average(runner: Runner, spec: ClassAverage) -> dict:
-    """The average, how well its halves agree, and how well it agrees with the density that was simulated.
+        Volumes are those of the test set, not binned. The average is laid onto the density, longest axis along y.
 
-    Volumes are those of the test set, not binned. The average is laid onto the density, longest axis along y.
-
-    Result: `classes` of the task; `selected` and `averaged`, counts per class; `n_members` among the queries;
-    `voxel_size_nm`; `frequencies_per_nm`; `fsc_halves` (None for 'single') and `fsc_truth`, for 'single' the median
-    over n_particles of them; `density`, see `unpacked`. With too few particles both FSCs and the density are None.
-    """
-    return runner.store.compute(spec, lambda: _class_average(runner, spec))
+        Result: `classes` of the task; `selected` and `averaged`, counts per class; `n_members` among the queries;
+        `voxel_size_nm`; `frequencies_per_nm`; `fsc_halves` (None for 'single') and `fsc_truth`, for 'single' the median
+        over n_particles of them; `density`, see `unpacked`. With too few particles both FSCs and the density are None.
+        """
+        evaluation, data = self.evaluation, self.evaluation.novel_data
+        task = _answered(runner, evaluation, self.target)
+        is_member, is_assigned = (part == task.ways.index(self.target) for part in (task.true, task.predicted))
+        chosen = {"mixture": np.ones_like(is_member), "assigned": is_assigned}.get(self.selection, is_member)
+        selected = np.flatnonzero(chosen)
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(selected)[: self.n_particles])
+        result = {
+            "classes": list(task.ways),
+            "selected": np.bincount(task.true[selected], minlength=len(task.ways)).tolist(),
+            "averaged": np.bincount(task.true[drawn], minlength=len(task.ways)).tolist(),
+            "n_members": int(is_member.sum()),
+            "fsc_halves": None,
+            "fsc_truth": None,
+            "density": None,
+        }
+        microscope = replace(data.microscope, binning=1)
+        if len(drawn) >= (1 if self.selection == "single" else FEWEST):
+            seeds = {name: data.sample_seeds(name, evaluation.snr) for name in task.ways}
+            samples = [(task.ways[task.true[i]], seeds[task.ways[task.true[i]]][task.numbers[i]]) for i in drawn]
+            volumes = torch.cat(
+                [
+                    simulate(data.beads_of(name, seed[None]), seed[None], evaluation.snr, microscope, runner.device)
+                    for name, seed in samples
+                ]
+            )
+            truth, turn = true_density(data, self.target)
+            truth = truth.to(runner.device)
+            if self.selection == "single":
+                poses = draw_acquisition(torch.stack([seed for _, seed in samples]), microscope)
+                result |= _singles(volumes, poses, truth, turn, microscope)
+            else:
+                result |= _averaged(self, volumes, truth, microscope)
+        return result
 
 
 def planned(profile: Profile, evaluation: Evaluation, n_particles: int = 0) -> list[ClassAverage]:
@@ -105,43 +135,6 @@ def target_of(names: tuple[str, ...]) -> str:
     """The class to average among some: the first of PREFERRED, or the heaviest."""
     masses = registry()["mass_kda"]
     return next((name for name in PREFERRED if name in names), max(names, key=lambda name: masses.get(name, 0.0)))
-
-
-def _class_average(runner: Runner, spec: ClassAverage) -> tuple[dict, float, None]:
-    evaluation, data = spec.evaluation, spec.evaluation.novel_data
-    task = _answered(runner, evaluation, spec.target)
-    started = time.perf_counter()
-    is_member, is_assigned = (part == task.ways.index(spec.target) for part in (task.true, task.predicted))
-    chosen = {"mixture": np.ones_like(is_member), "assigned": is_assigned}.get(spec.selection, is_member)
-    selected = np.flatnonzero(chosen)
-    drawn = np.sort(np.random.default_rng(spec.seed).permutation(selected)[: spec.n_particles])
-    result = {
-        "classes": list(task.ways),
-        "selected": np.bincount(task.true[selected], minlength=len(task.ways)).tolist(),
-        "averaged": np.bincount(task.true[drawn], minlength=len(task.ways)).tolist(),
-        "n_members": int(is_member.sum()),
-        "fsc_halves": None,
-        "fsc_truth": None,
-        "density": None,
-    }
-    microscope = replace(data.microscope, binning=1)
-    if len(drawn) >= (1 if spec.selection == "single" else FEWEST):
-        seeds = {name: data.sample_seeds(name, evaluation.snr) for name in task.ways}
-        samples = [(task.ways[task.true[i]], seeds[task.ways[task.true[i]]][task.numbers[i]]) for i in drawn]
-        volumes = torch.cat(
-            [
-                simulate(data.beads_of(name, seed[None]), seed[None], evaluation.snr, microscope, runner.device)
-                for name, seed in samples
-            ]
-        )
-        truth, turn = true_density(data, spec.target)
-        truth = truth.to(runner.device)
-        if spec.selection == "single":
-            poses = draw_acquisition(torch.stack([seed for _, seed in samples]), microscope)
-            result |= _singles(volumes, poses, truth, turn, microscope)
-        else:
-            result |= _averaged(spec, volumes, truth, microscope)
-    return result, time.perf_counter() - started, None
 
 
 def _averaged(spec: ClassAverage, volumes: torch.Tensor, truth: torch.Tensor, microscope: Microscope) -> dict:
@@ -189,14 +182,14 @@ def _answered(runner: Runner, evaluation: Evaluation, target: str) -> _Task:
         raise UserError(f"class '{target}' is not among the test classes: use one of {', '.join(names)}")
     counts = [data.count_of(name, data.n_per_class) for name in names]
     labels, numbers = np.repeat(np.arange(len(names)), counts), np.concatenate([np.arange(count) for count in counts])
-    episodes = runner.novel_episodes(evaluation)
+    episodes = evaluation.episodes()
     asking = np.flatnonzero((episodes.classes == names.index(target)).any(axis=1))
     if len(asking) == 0:
         raise UserError(f"no test task asks for class '{target}': raise n_episodes={evaluation.n_episodes}")
     classes, support = episodes.classes[asking[0]], episodes.support[asking[0]]
     queries = np.setdiff1d(np.flatnonzero(np.isin(labels, classes)), support)
     model = runner.adaptation(evaluation.adaptation)
-    embeddings = runner.novel_embeddings(evaluation)
+    embeddings = evaluation.embeddings(runner)
     with torch.no_grad():  # not around the above, which may have to train first
         projected = model.project(embeddings)
         logits = combined_logits(model, projected[torch.from_numpy(support)][None], projected[queries][None])

@@ -6,10 +6,8 @@ filter) and chooses by likelihood. The supervised network is trained on other sa
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,10 +17,11 @@ from cryo_fewshot.averaging.alignment import Search, align
 from cryo_fewshot.baseline import baseline_logits
 from cryo_fewshot.evaluation import correct_counts, mean_and_interval
 from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import PAPER_SNRS, Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import EncoderRun, Evaluation
 from cryo_fewshot.reproduction.tables import accuracy_of
+from cryo_fewshot.reproduction.trainings import EncoderRun
 from cryo_fewshot.simulation.datasets import EMPTY
 from cryo_fewshot.simulation.imaging import noise_powers, signal_spectra, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition
@@ -77,42 +76,37 @@ class Oracle:
     grid_degrees: float = 20.0
     finest_degrees: float = 3.0
 
+    def run(self, runner) -> dict:
+        """Log-likelihood ratio of every test class for every subtomogram.
 
-def oracle(runner: Runner, spec: Oracle, progress: Callable[[str], object] = lambda name: None) -> dict:
-    """Log-likelihood ratio of every test class for every subtomogram.
-
-    Result: `classes`; `scores`, a list per class of a row per subtomogram, with one number per class; an empty box
-    scores 0 by definition.
-    """
-    return runner.store.compute(spec, partial(_oracle, spec, runner.device, progress))
-
-
-def _oracle(spec: Oracle, device: torch.device, progress: Callable) -> tuple[dict, float, None]:
-    started = time.perf_counter()
-    data, names, snr = spec.evaluation.novel_data, spec.evaluation.novel_classes, spec.evaluation.snr
-    n_per_class = min(spec.n_per_class, data.n_per_class)
-    search = Search(
-        grid_degrees=spec.grid_degrees,
-        finest_degrees=spec.finest_degrees,
-        max_shift_nm=data.microscope.max_shift_nm,
-        low_pass_nm=max(data.microscope.low_pass_nm, 2.2 * data.microscope.final_voxel_size_nm),
-        coarse_low_pass_nm=max(6.0, 2.2 * data.microscope.final_voxel_size_nm),
-    )
-    subtomograms = data.subtomograms({snr: n_per_class}, names, device)
-    seeds = torch.cat([data.sample_seeds(name, snr, count=n_per_class) for name in names])
-    defocus_um = draw_acquisition(seeds, data.microscope).defocus_um
-    scores = torch.zeros(len(subtomograms), len(names), dtype=torch.float64)
-    for column, name in enumerate(names):
-        if name == EMPTY:
-            continue
-        beads = data.beads_of(name, seeds[:1])[0]
-        poses = align(subtomograms.volumes, _reference(beads, data.microscope, device), data.microscope, search)
-        acquisition = Acquisition(poses.quaternions, poses.shifts_nm, defocus_um)
-        scores[:, column] = log_likelihood_ratios(subtomograms.volumes, beads, acquisition, snr, data.microscope)
-        progress(name)
-    by_class = scores.view(len(names), -1, len(names))
-    result = {"classes": list(names), "scores": [part.round(decimals=2).tolist() for part in by_class]}
-    return result, time.perf_counter() - started, None
+        Result: `classes`; `scores`, a list per class of a row per subtomogram, with one number per class; an empty box
+        scores 0 by definition.
+        """
+        data, names, snr = self.evaluation.novel_data, self.evaluation.novel_classes, self.evaluation.snr
+        n_per_class = min(self.n_per_class, data.n_per_class)
+        search = Search(
+            grid_degrees=self.grid_degrees,
+            finest_degrees=self.finest_degrees,
+            max_shift_nm=data.microscope.max_shift_nm,
+            low_pass_nm=max(data.microscope.low_pass_nm, 2.2 * data.microscope.final_voxel_size_nm),
+            coarse_low_pass_nm=max(6.0, 2.2 * data.microscope.final_voxel_size_nm),
+        )
+        subtomograms = data.subtomograms({snr: n_per_class}, names, runner.device)
+        seeds = torch.cat([data.sample_seeds(name, snr, count=n_per_class) for name in names])
+        defocus_um = draw_acquisition(seeds, data.microscope).defocus_um
+        scores = torch.zeros(len(subtomograms), len(names), dtype=torch.float64)
+        for column, name in enumerate(names):
+            if name == EMPTY:
+                continue
+            beads = data.beads_of(name, seeds[:1])[0]
+            poses = align(
+                subtomograms.volumes, _reference(beads, data.microscope, runner.device), data.microscope, search
+            )
+            acquisition = Acquisition(poses.quaternions, poses.shifts_nm, defocus_um)
+            scores[:, column] = log_likelihood_ratios(subtomograms.volumes, beads, acquisition, snr, data.microscope)
+            runner.describe(f"oracle, {name}")
+        by_class = scores.view(len(names), -1, len(names))
+        return {"classes": list(names), "scores": [part.round(decimals=2).tolist() for part in by_class]}
 
 
 def _reference(beads: tuple[np.ndarray, np.ndarray], microscope: Microscope, device: torch.device) -> torch.Tensor:
@@ -154,8 +148,29 @@ class SupervisedRun(EncoderRun):
 class SupervisedEvaluation:
     """The supervised network on the episodes of an evaluation; it does not look at their support."""
 
-    run: SupervisedRun
+    encoder: SupervisedRun
     evaluation: Evaluation
+
+    def run(self, runner) -> dict:
+        """Accuracy of the supervised network in the tasks of an evaluation.
+
+        A linear layer, fitted to all its training embeddings, scores every class; those of a task compete. Result:
+        `n_queries`, `n_correct`, `episodes`.
+        """
+        run, evaluation = self.encoder, self.evaluation
+        n_classes = len(run.split.base)
+        known = runner.embeddings(run, "base")
+        asked = evaluation.embeddings(runner, run)
+        support = known.view(n_classes, -1, known.shape[1])[None]
+        scores = baseline_logits(support, asked[None], n_steps=300)[0].cpu().numpy()
+        episodes = evaluation.episodes()
+        competing = np.take_along_axis(scores[episodes.query], episodes.classes[:, None, None, :], axis=-1)
+        correct = correct_counts(competing.argmax(axis=-1))
+        return {
+            "n_queries": int(episodes.query[0].size),
+            "n_correct": correct.tolist(),
+            "episodes": episodes.digest,
+        }
 
 
 def supervised_run(evaluation: Evaluation, n_per_class: int, run: EncoderRun) -> SupervisedRun:
@@ -163,33 +178,6 @@ def supervised_run(evaluation: Evaluation, n_per_class: int, run: EncoderRun) ->
     data = replace(evaluation.novel_data, n_per_class=n_per_class, seed=evaluation.novel_data.seed + 1)
     settings = {**vars(run), "data": data, "snr_counts": ((evaluation.snr, n_per_class),), "objective": "classes"}
     return SupervisedRun(**settings)
-
-
-def supervised(runner: Runner, spec: SupervisedEvaluation) -> dict:
-    """Accuracy of the supervised network in the tasks of an evaluation. Result: `n_queries`, `n_correct`, `episodes`.
-
-    A linear layer, fitted to all its training embeddings, scores every class; those of a task compete.
-    """
-    return runner.store.compute(spec, partial(_supervised, runner, spec))
-
-
-def _supervised(runner: Runner, spec: SupervisedEvaluation) -> tuple[dict, float, None]:
-    run, evaluation = spec.run, spec.evaluation
-    n_classes = len(run.split.base)
-    known = runner.embeddings(run, "base", run.snr_counts)
-    asked = runner.novel_embeddings(evaluation, run)
-    started = time.perf_counter()
-    support = known.view(n_classes, -1, known.shape[1])[None]
-    scores = baseline_logits(support, asked[None], n_steps=300)[0].cpu().numpy()
-    episodes = runner.novel_episodes(evaluation)
-    competing = np.take_along_axis(scores[episodes.query], episodes.classes[:, None, None, :], axis=-1)
-    correct = correct_counts(competing.argmax(axis=-1))
-    result = {
-        "n_queries": int(episodes.query[0].size),
-        "n_correct": correct.tolist(),
-        "episodes": episodes.digest,
-    }
-    return result, time.perf_counter() - started, None
 
 
 def bounds_frame(
@@ -219,10 +207,10 @@ def bounds_frame(
         if (cell.method, cell.evaluation.n_shot) == ("baseline", 5):
             for count in samples:
                 run = supervised_run(cell.evaluation, count, cell.evaluation.encoder)
-                entries.append(supervised(runner, SupervisedEvaluation(run=run, evaluation=cell.evaluation)))
+                entries.append(runner(SupervisedEvaluation(encoder=run, evaluation=cell.evaluation)))
                 rows.append((f"supervised, {count} samples", cell.evaluation.snr, *accuracy_of(entries[-1])))
     for snr in oracle_snrs:
         evaluation = table_1(profile, snrs=[snr], shots=[5], methods=["ProtoNet3D"])[0].evaluation
-        entries.append(oracle(runner, Oracle(evaluation=evaluation, n_per_class=n_per_class)))
+        entries.append(runner(Oracle(evaluation=evaluation, n_per_class=n_per_class)))
         rows.append(("oracle", snr, *oracle_accuracy(entries[-1]["result"]["scores"], evaluation.n_way)))
     return pd.DataFrame(rows, columns=["method", "snr", "accuracy", "ci95"]), entries

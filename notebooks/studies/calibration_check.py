@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from cryo_fewshot.recognition.calibration import Calibration, fit_calibration
 from cryo_fewshot.recognition.model_card import calibration_particles
 from cryo_fewshot.recognition.pretraining import TEST_CLASSES, embedded, spec_of
 from cryo_fewshot.recognition.recogniser import build_recogniser
-from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
@@ -47,35 +44,28 @@ class CalibrationCheck:
     n_halvings: int = 5
     seed: int = 0
 
+    @torch.no_grad()
+    def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
+        """The stored entry.
+
+        Result: `rows`, see `checked_tasks`, of the classes never met; `halves`, the same where half of the calibration
+        classes' families are calibrated on and asked about the other half, with `half` counted from 0.
+        """
+        calibration = Calibration.from_json(card["calibration"])
+        recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
+        rows = []
+        for snr in self.snrs:
+            particles = simulate_set(recipe, {snr: self.n_per_class}, self.classes)
+            embeddings = F.normalize(embedded(encoder.eval(), particles.volumes, "fp32"), dim=-1)
+            names = np.array(self.classes)[particles.labels]
+            rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
+        return {"rows": rows, "halves": _halves(encoder, card, self) if self.n_halvings else []}
+
 
 def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:
     """Digest of what the promises rest on."""
     weights = digest_of(*encoder.state_dict().values())
     return hashlib.sha256((weights + json.dumps(card["calibration"], sort_keys=True)).encode()).hexdigest()[:16]
-
-
-def check_calibration(store: Store, encoder: AnyEncoder, card: dict[str, Any], spec: CalibrationCheck) -> dict:
-    """The stored entry.
-
-    Result: `rows`, see `checked_tasks`, of the classes never met; `halves`, the same where half of the calibration
-    classes' families are calibrated on and asked about the other half, with `half` counted from 0.
-    """
-    return store.compute(spec, partial(_checked, encoder, card, spec))
-
-
-@torch.no_grad()
-def _checked(encoder: AnyEncoder, card: dict[str, Any], spec: CalibrationCheck) -> tuple[dict, float, None]:
-    started = time.perf_counter()
-    calibration = Calibration.from_json(card["calibration"])
-    recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
-    rows = []
-    for snr in spec.snrs:
-        particles = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes)
-        embeddings = F.normalize(embedded(encoder.eval(), particles.volumes, "fp32"), dim=-1)
-        names = np.array(spec.classes)[particles.labels]
-        rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, spec)]
-    result = {"rows": rows, "halves": _halves(encoder, card, spec) if spec.n_halvings else []}
-    return result, time.perf_counter() - started, None
 
 
 def checked_tasks(

@@ -1,10 +1,8 @@
 """Simulated particles as the files that a processing project would hold, to try the tool where the answer is known."""
 
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import classify
 from cryo_fewshot.recognition.settings import Settings
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import AnyEncoder
@@ -97,65 +95,60 @@ class Demonstration:
     false_accept_rate: float = 0.05
     seed: int = 11
 
+    def run(self, runner) -> dict:
+        """Write the particles, type the command, and see how well it did; the stored entry.
 
-def demonstrate(store: Store, spec: Demonstration) -> dict:
-    """Write the particles, type the command, and see how well it did; the stored entry.
-
-    Result: `star`, the first lines of the particles' STAR file; `printed`, what the command said; `files`, what it
-    wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles with a labelled class, accepted or
-    not; `accuracy_accepted` of those accepted; `kept`, the share of them accepted; `false_accepts`, the share of
-    outsiders accepted; `calibration_error`; `averages`, by class, see `class_averages.packed`.
-    """
-    return store.compute(spec, partial(_demonstrated, spec))
-
-
-def _demonstrated(spec: Demonstration) -> tuple[dict, float, None]:
-    started = time.perf_counter()
-    recipe = SimulatedData(n_per_class=spec.n_particles, microscope=spec.microscope, seed=spec.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        labelled = replace(recipe, n_per_class=spec.n_labelled, seed=spec.seed + 1)
-        write_particles(folder / "labelled", labelled, spec.classes, {spec.snr: spec.n_labelled}, with_labels=True)
-        everything = [*spec.classes, *spec.outsiders]
-        star, truth = write_particles(
-            folder / "all", recipe, everything, {spec.snr: spec.n_particles}, with_labels=False
-        )
-        printed = []
-        outcome = classify(
-            open_particles(folder / "labelled" / "particles.star"),
-            open_particles(star),
-            folder / "run1",
-            settings=Settings(n_averaged=spec.n_averaged, false_accept_rate=spec.false_accept_rate, seed=spec.seed),
-            say=printed.append,
-        )
-        written = sorted(path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file())
-        head = star.read_text().splitlines()[:24]
-    table, truth = outcome.table, np.array(truth)
-    known, accepted = np.isin(truth, spec.classes), table["accepted"].to_numpy()
-    right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
-    result = {
-        "star": head,
-        "printed": [line.replace(f"{folder}/", "") for line in printed],
-        "files": [path for path in written if "/embeddings/" not in path],
-        "rows": table.drop(columns=["reason", "labelled"]).assign(truth=truth).head(8).round(3).to_dict("list"),
-        "counts": outcome.counts.round(3).to_dict("list"),
-        "accuracy": float(right[known].mean()),
-        "accuracy_accepted": float(right[known & accepted].mean()) if (known & accepted).any() else None,
-        "kept": float(accepted[known].mean()),
-        "false_accepts": float(accepted[~known].mean()),
-        "calibration_error": expected_calibration_error(table["probability"].to_numpy()[known], right[known]),
-        "leave_one_out": [check.accuracy, check.low, check.high],
-        "averages": {
-            name: {
-                "density": packed(torch.from_numpy(average.density)),
-                "voxel_size_nm": average.voxel_size_nm,
-                "resolution_nm": average.resolution_nm if np.isfinite(average.resolution_nm) else None,
-                "n_particles": average.n_particles,
-            }
-            for name, average in outcome.averages.items()
-        },
-    }
-    return result, time.perf_counter() - started, None
+        Result: `star`, the first lines of the particles' STAR file; `printed`, what the command said; `files`, what it
+        wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles with a labelled class, accepted or
+        not; `accuracy_accepted` of those accepted; `kept`, the share of them accepted; `false_accepts`, the share of
+        outsiders accepted; `calibration_error`; `averages`, by class, see `class_averages.packed`.
+        """
+        recipe = SimulatedData(n_per_class=self.n_particles, microscope=self.microscope, seed=self.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            labelled = replace(recipe, n_per_class=self.n_labelled, seed=self.seed + 1)
+            write_particles(folder / "labelled", labelled, self.classes, {self.snr: self.n_labelled}, with_labels=True)
+            everything = [*self.classes, *self.outsiders]
+            star, truth = write_particles(
+                folder / "all", recipe, everything, {self.snr: self.n_particles}, with_labels=False
+            )
+            printed = []
+            outcome = classify(
+                open_particles(folder / "labelled" / "particles.star"),
+                open_particles(star),
+                folder / "run1",
+                settings=Settings(n_averaged=self.n_averaged, false_accept_rate=self.false_accept_rate, seed=self.seed),
+                say=printed.append,
+            )
+            written = sorted(
+                path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file()
+            )
+            head = star.read_text().splitlines()[:24]
+        table, truth = outcome.table, np.array(truth)
+        known, accepted = np.isin(truth, self.classes), table["accepted"].to_numpy()
+        right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
+        return {
+            "star": head,
+            "printed": [line.replace(f"{folder}/", "") for line in printed],
+            "files": [path for path in written if "/embeddings/" not in path],
+            "rows": table.drop(columns=["reason", "labelled"]).assign(truth=truth).head(8).round(3).to_dict("list"),
+            "counts": outcome.counts.round(3).to_dict("list"),
+            "accuracy": float(right[known].mean()),
+            "accuracy_accepted": float(right[known & accepted].mean()) if (known & accepted).any() else None,
+            "kept": float(accepted[known].mean()),
+            "false_accepts": float(accepted[~known].mean()),
+            "calibration_error": expected_calibration_error(table["probability"].to_numpy()[known], right[known]),
+            "leave_one_out": [check.accuracy, check.low, check.high],
+            "averages": {
+                name: {
+                    "density": packed(torch.from_numpy(average.density)),
+                    "voxel_size_nm": average.voxel_size_nm,
+                    "resolution_nm": average.resolution_nm if np.isfinite(average.resolution_nm) else None,
+                    "n_particles": average.n_particles,
+                }
+                for name, average in outcome.averages.items()
+            },
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +170,13 @@ class RealDemonstration:
     n_particles: int = 15
     seed: int = 11
 
+    def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
+        """See `demonstrate_real`."""
+        return _demonstrated_real(self, volumes, voxel_size_nm)
+
 
 def demonstrate_real(
-    store: Store, encoder: AnyEncoder, card: dict, particles: Particles, microscope: Microscope, **settings
+    runner: Runner, encoder: AnyEncoder, card: dict, particles: Particles, microscope: Microscope, **settings
 ) -> dict:
     """Write real and simulated particles side by side, run the command, and count; the stored entry.
 
@@ -190,13 +187,10 @@ def demonstrate_real(
     weights = digest_of(*encoder.state_dict().values())
     measured = microscope_of(particles, microscope)
     spec = RealDemonstration(encoder=weights, particles=digest_of(volumes), measured=measured, **settings)
-    return store.compute(spec, partial(_demonstrated_real, spec, volumes, card["voxel_size_nm"]))
+    return runner(spec, volumes, card["voxel_size_nm"])
 
 
-def _demonstrated_real(
-    spec: RealDemonstration, volumes: torch.Tensor, voxel_size_nm: float
-) -> tuple[dict, float, None]:
-    started = time.perf_counter()
+def _demonstrated_real(spec: RealDemonstration, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
     rng, per_class = np.random.default_rng(spec.seed), spec.n_labelled + spec.n_particles
     signals = noise_free(spec.classes, per_class, spec.measured, spec.seed)
     simulated = with_noise_of(signals, volumes, binned_snr(spec.snr, spec.measured), spec.seed)
@@ -228,4 +222,4 @@ def _demonstrated_real(
         "accepted": {name: round(float(of_class.get_group(name)["accepted"].mean()), 3) for name in names},
         "accuracy": round(float((table["class"] == table["truth"]).mean()), 4),
     }
-    return result, time.perf_counter() - started, None
+    return result

@@ -1,22 +1,18 @@
 """Where an encoder fails: tilt series and voxel sizes that it was not made for, and complexes that look alike."""
 
-import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from cryo_fewshot.device import default_device
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES, TEST_CLASSES
-from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
@@ -60,42 +56,44 @@ class EncoderLimits:
     n_episodes: int = 600
     n_per_class: int = 100
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the conditions stand for."""
+        return {name: CONDITIONS[name] for name in self.conditions}
 
-def measure_limits(store: Store, encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> dict:
-    """The stored entry.
+    def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
+        """The stored entry.
 
-    Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of class,
-    n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that are, in tasks
-    that hold both).
-    """
-    return store.compute(spec, partial(_measured, encoder, card, spec))
-
-
-def _measured(encoder: AnyEncoder, card: dict, spec: EncoderLimits) -> tuple[dict, float, None]:
-    started, encoder = time.perf_counter(), encoder.to(default_device())
-    conditions = []
-    for name in spec.conditions:
-        for snr in spec.snrs:
-            microscope = replace(spec.microscope, **CONDITIONS[name])
-            embeddings = _embedded(encoder, card, spec, microscope, spec.classes, snr)
-            for n_shot in spec.shots:
-                episodes = _episodes(spec, spec.classes, n_shot)
-                right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (spec.n_way * spec.n_query)
-                accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
-                row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
-                conditions.append(row)
-    names, classes = (*spec.classes, *spec.further), []
-    embeddings = _embedded(encoder, card, spec, spec.microscope, names, spec.class_snr)
-    for n_shot in spec.shots:
-        episodes = _episodes(spec, names, n_shot)
-        counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
-        held = (episodes.classes[:, :, None] == np.arange(len(names))).any(axis=1).astype(int)
-        shares = counts / np.maximum(held.T @ held * spec.n_query, 1)  # of the queries in tasks that hold both
-        for i, name in enumerate(names):
-            wrong = np.where(np.arange(len(names)) == i, -1, shares[i])
-            row = {"accuracy": round(float(shares[i, i]), 4), "share": round(float(wrong.max()), 4)}
-            classes.append({"class": name, "n_shot": n_shot, "taken_for": names[wrong.argmax()], **row})
-    return {"conditions": conditions, "classes": classes}, time.perf_counter() - started, None
+        Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of
+        class, n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that
+        are, in tasks that hold both).
+        """
+        encoder = encoder.to(runner.device)
+        conditions = []
+        for name in self.conditions:
+            for snr in self.snrs:
+                microscope = replace(self.microscope, **CONDITIONS[name])
+                embeddings = _embedded(encoder, card, self, microscope, self.classes, snr)
+                for n_shot in self.shots:
+                    episodes = _episodes(self, self.classes, n_shot)
+                    right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (
+                        self.n_way * self.n_query
+                    )
+                    accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
+                    row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
+                    conditions.append(row)
+        names, classes = (*self.classes, *self.further), []
+        embeddings = _embedded(encoder, card, self, self.microscope, names, self.class_snr)
+        for n_shot in self.shots:
+            episodes = _episodes(self, names, n_shot)
+            counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
+            held = (episodes.classes[:, :, None] == np.arange(len(names))).any(axis=1).astype(int)
+            shares = counts / np.maximum(held.T @ held * self.n_query, 1)  # of the queries in tasks that hold both
+            for i, name in enumerate(names):
+                wrong = np.where(np.arange(len(names)) == i, -1, shares[i])
+                row = {"accuracy": round(float(shares[i, i]), 4), "share": round(float(wrong.max()), 4)}
+                classes.append({"class": name, "n_shot": n_shot, "taken_for": names[wrong.argmax()], **row})
+        return {"conditions": conditions, "classes": classes}
 
 
 def _embedded(encoder, card, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """Heads beyond the prototype on the embeddings of one training, on the tasks of Table 1."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -24,8 +23,9 @@ from cryo_fewshot.recognition.plda import (
     plda_logits,
 )
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
+from cryo_fewshot.reproduction.evaluations import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import Evaluation
+from cryo_fewshot.reproduction.store import Trained
 from cryo_fewshot.reproduction.tables import accuracies
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder, load_encoder
@@ -63,6 +63,31 @@ class HeadEvaluation:
     head: str
     n_turns: int = 1
     balanced: bool = True
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the result depends on besides the fields."""
+        unevenness = {} if self.balanced else {"unevenness": UNEVENNESS}
+        return {"background_per_class": BACKGROUND_PER_CLASS, **unevenness, **keyword_defaults(LOGITS[self.head])}
+
+    def run(self, runner: Runner, background_of: Callable, embeddings_of: Callable) -> dict:
+        """Result: `n_queries`, `n_correct` per episode, `episodes`; the inputs are those of `evaluate_heads`."""
+        tasks = self.tasks
+        embeddings = embeddings_of(self.training, tasks.novel_data, tasks.novel_classes, tasks.snr, self.n_turns)
+        prepare, head = prepared_head(self.head, background_of(self.training, self.n_turns))
+        prepared, episodes = prepare(embeddings), tasks.episodes()
+        query, truth = drawn_queries(tasks, episodes, self.balanced)
+        found = np.concatenate(
+            [
+                head(prepared[episodes.support[part]], prepared[query[part]]).argmax(-1).cpu().numpy()
+                for part in np.array_split(np.arange(len(episodes)), -(-len(episodes) // 32))
+            ]
+        )
+        return {
+            "n_queries": query.shape[1],
+            "n_correct": (found == truth).sum(axis=1).tolist(),
+            "episodes": episodes.digest,
+        }
 
 
 def heads_frame(
@@ -120,13 +145,13 @@ def trained_encoder(runner: Runner, training: Pretraining) -> AnyEncoder:
     shipped, card = load_encoder()
     if spec_dict(spec_of(card)) == spec_dict(training):
         return shipped.to(runner.device).eval()
-    entry = runner.store.compute(training, partial(_train, runner, training), with_tensors=True)
+    entry = runner(training, run=_train, with_tensors=True)
     encoder = new_encoder(training)
     encoder.load_state_dict(entry["tensors"])
     return encoder.to(runner.device).eval().requires_grad_(False)
 
 
-def _train(runner: Runner, training: Pretraining) -> tuple[dict, float, dict]:
+def _train(training: Pretraining, runner: Runner) -> Trained:
     checkpoint = runner.store.path(training, ".checkpoint")
     with progress_bar(training.cost, runner.show_progress) as bar:
         encoder, history = train(
@@ -143,7 +168,7 @@ def _train(runner: Runner, training: Pretraining) -> tuple[dict, float, dict]:
         "best_epoch": history.best_epoch,
         "volumes": training.cost,
     }
-    return result, history.seconds, encoder.state_dict()
+    return Trained(result, encoder.state_dict(), history.seconds)
 
 
 def _embedded(encoder: AnyEncoder, volumes: torch.Tensor, n_turns: int) -> torch.Tensor:
@@ -175,22 +200,26 @@ def _background(encoder: AnyEncoder, training: Pretraining, n_turns: int, device
 # ---------------------------------------------------------------- heads
 
 
-def prepared_heads(background: Background) -> Mapping[str, tuple[Callable, Callable]]:
-    """What each head does to embeddings `(n, dim)` first, and its logits."""
-    scatter = {"model": background.scatter}
-    return {
-        "nearest mean": (lambda embeddings: embeddings, prototype_logits),
-        "unit length": (normalised, scaled_prototype_logits),
-        "centred": (partial(normalised, centre=background.centre), scaled_prototype_logits),
-        "logistic regression": (normalised, logistic_logits),
-        "ridge regression": (normalised, ridge_logits),
-        "two covariances": (normalised, partial(plda_logits, **scatter)),
-        "BD-CSPN": (normalised, bd_cspn_logits),
-        "LaplacianShot": (normalised, laplacian_shot_logits),
-        "TIM": (normalised, tim_logits),
-        "alpha-TIM": (normalised, alpha_tim_logits),
-        "two covariances, EM": (normalised, partial(plda_em_logits, **scatter)),
-    }
+LOGITS: dict[str, Callable] = {
+    "nearest mean": prototype_logits,
+    "unit length": scaled_prototype_logits,
+    "centred": scaled_prototype_logits,
+    "logistic regression": logistic_logits,
+    "ridge regression": ridge_logits,
+    "two covariances": plda_logits,
+    "BD-CSPN": bd_cspn_logits,
+    "LaplacianShot": laplacian_shot_logits,
+    "TIM": tim_logits,
+    "alpha-TIM": alpha_tim_logits,
+    "two covariances, EM": plda_em_logits,
+}
+
+
+def prepared_head(name: str, background: Background) -> tuple[Callable, Callable]:
+    """What a head does to embeddings `(n, dim)` first, and its logits."""
+    prepare = {"nearest mean": lambda embeddings: embeddings, "centred": partial(normalised, centre=background.centre)}
+    scatter = {"model": background.scatter} if name.startswith("two covariances") else {}
+    return prepare.get(name, normalised), partial(LOGITS[name], **scatter)
 
 
 def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -237,28 +266,7 @@ def evaluate_heads(runner: Runner, specs: Sequence[HeadEvaluation]) -> list[dict
         subtomograms = data.subtomograms({snr: data.n_per_class}, names, runner.device)
         return _embedded(encoder_of(training), subtomograms.volumes, n_turns)
 
-    def evaluated(spec: HeadEvaluation) -> tuple[dict, float, None]:
-        tasks = spec.tasks
-        embeddings = embeddings_of(spec.training, tasks.novel_data, tasks.novel_classes, tasks.snr, spec.n_turns)
-        started = time.perf_counter()
-        prepare, head = prepared_heads(background_of(spec.training, spec.n_turns))[spec.head]
-        prepared, episodes = prepare(embeddings), runner.novel_episodes(tasks)
-        query, truth = drawn_queries(tasks, episodes, spec.balanced)
-        found = np.concatenate(
-            [
-                head(prepared[episodes.support[part]], prepared[query[part]]).argmax(-1).cpu().numpy()
-                for part in np.array_split(np.arange(len(episodes)), -(-len(episodes) // 32))
-            ]
-        )
-        result = {
-            "n_queries": query.shape[1],
-            "n_correct": (found == truth).sum(axis=1).tolist(),
-            "episodes": episodes.digest,
-        }
-        return result, time.perf_counter() - started, None
-
     entries = []
     for spec in specs:
-        entries.append(runner.store.compute(spec, partial(evaluated, spec)))
-        runner.check_time()
+        entries.append(runner(spec, background_of, embeddings_of))
     return entries

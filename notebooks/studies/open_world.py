@@ -6,7 +6,6 @@ probabilities are those that `cryo-fewshot classify` writes.
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,9 +23,10 @@ from cryo_fewshot.recognition.calibration import Calibration, ClassModel, class_
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.reproduction.cells import encoder_run, evaluation_of
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import EncoderRun, Evaluation
+from cryo_fewshot.reproduction.trainings import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
@@ -71,12 +71,18 @@ class Tasks:
         """The classes that tasks are drawn from."""
         return self.classes
 
+    episodes = Evaluation.episodes
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShippedEvaluation(Tasks):
     """Accuracy of 'prototype' (the nearest one) or 'two-covariance' (the tool's classifier)."""
 
     head: str
+
+    def run(self, runner: Runner, world: "OpenWorld") -> dict:
+        """See `OpenWorld.evaluate`."""
+        return world._evaluate(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +94,20 @@ class Rejection(Tasks):
 
     strangers: tuple[str, ...] = ()
 
+    def run(self, runner: Runner, world: "OpenWorld") -> dict:
+        """See `OpenWorld.reject`."""
+        return world._reject(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability(Tasks):
     """Whether the tool is right as often as it says. n_resamples : of the tasks, for intervals (bootstrap)."""
 
     n_resamples: int = 1000
+
+    def run(self, runner: Runner, world: "OpenWorld") -> dict:
+        """See `OpenWorld.reliability`."""
+        return world._reliability(self)
 
 
 def paper_like(profile: Profile, snr: float, n_shot: int, n_way: int = 5) -> Evaluation:
@@ -131,7 +145,9 @@ class OpenWorld:
     def embeddings(self, tasks: Tasks) -> torch.Tensor:
         """Embeddings of all subtomograms of the tasks' classes, `(n, dim)`, class by class; of length 1 by our own."""
         if isinstance(tasks.encoder, EncoderRun):
-            return self.runner.novel_embeddings(tasks, tasks.encoder).cpu()
+            return self.runner.embedded(
+                tasks.encoder, tasks.data, tasks.classes, ((tasks.snr, tasks.data.n_per_class),)
+            ).cpu()
         key = tasks.data, tasks.classes, tasks.snr
         if key not in self._embeddings:
             device = self.runner.device
@@ -144,21 +160,19 @@ class OpenWorld:
         """Accuracy of a head on the shipped encoder; the stored entry, as of `Laboratory.evaluate`."""
         calibration = None if head == "prototype" else self.calibration_digest
         spec = ShippedEvaluation(encoder=self.weights, calibration=calibration, head=head, **tasks)
-        return self.runner.store.compute(spec, partial(self._evaluate, spec))
+        return self.runner(spec, self)
 
-    def _evaluate(self, spec: ShippedEvaluation) -> tuple[dict, float, None]:
-        started = time.perf_counter()
-        episodes = self.runner.novel_episodes(spec)
+    def _evaluate(self, spec: ShippedEvaluation) -> dict:
+        episodes = spec.episodes()
         head = {"prototype": prototype_logits, "two-covariance": partial(tool_logits, calibration=self.calibration)}
         predictions = predict(self.embeddings(spec), episodes, head[spec.head])
-        result = {
+        return {
             "n_queries": int(episodes.query[0].size),
             "n_correct": correct_counts(predictions).tolist(),
             "episodes": episodes.digest,
             "classes": list(spec.classes),
             "confusion": confusion(predictions, episodes, len(spec.classes)).tolist(),
         }
-        return result, time.perf_counter() - started, None
 
     def reject(self, encoder: EncoderRun | None, strangers: tuple[str, ...], **tasks) -> dict:
         """Members against strangers, by a laboratory's encoder or (None) the shipped one; the stored entry.
@@ -170,11 +184,10 @@ class OpenWorld:
         """
         calibration = self.calibration_digest if encoder is None else None
         spec = Rejection(encoder=encoder or self.weights, calibration=calibration, strangers=strangers, **tasks)
-        return self.runner.store.compute(spec, partial(self._reject, spec))
+        return self.runner(spec, self)
 
-    def _reject(self, spec: Rejection) -> tuple[dict, float, None]:
-        started = time.perf_counter()
-        episodes = self.runner.novel_episodes(spec)
+    def _reject(self, spec: Rejection) -> dict:
+        episodes = spec.episodes()
         everyone = replace(spec, classes=(*spec.classes, *spec.strangers))
         counts = [spec.data.count_of(name, spec.data.n_per_class) for name in everyone.classes]
         outside = range(len(spec.classes), len(everyone.classes)) if spec.strangers else None
@@ -191,7 +204,7 @@ class OpenWorld:
             result |= {"likelihood ratio": _areas(*ratios), "kept": _rounded(kept), "let_in": _rounded(let_in)}
             best = np.quantile(ratios[1].numpy(), 1 - PROMISED_RATE)
             result["could_keep"] = round(float((ratios[0] > float(best)).float().mean()), 4)
-        return result, time.perf_counter() - started, None
+        return result
 
     def reliability(self, **tasks) -> dict:
         """Probabilities of the tool against how often it is right; the stored entry.
@@ -200,16 +213,15 @@ class OpenWorld:
         `probability` (mean), `accuracy`, its 95 % interval `low` to `high`, and `count`.
         """
         spec = Reliability(encoder=self.weights, calibration=self.calibration_digest, **tasks)
-        return self.runner.store.compute(spec, partial(self._reliability, spec))
+        return self.runner(spec, self)
 
-    def _reliability(self, spec: Reliability) -> tuple[dict, float, None]:
-        started = time.perf_counter()
-        episodes, embeddings = self.runner.novel_episodes(spec), self.embeddings(spec)
+    def _reliability(self, spec: Reliability) -> dict:
+        episodes, embeddings = spec.episodes(), self.embeddings(spec)
         support, queries = embeddings[episodes.support], embeddings[episodes.query].flatten(1, 2)
         probabilities = torch.softmax(tool_logits(support, queries, calibration=self.calibration), dim=-1)
         probability, found = (part.numpy() for part in probabilities.max(-1))
         right = found == np.repeat(np.arange(spec.n_way), spec.n_query)
-        return reliability_bins(probability, right, spec.n_resamples), time.perf_counter() - started, None
+        return reliability_bins(probability, right, spec.n_resamples)
 
 
 def fitted(volumes: torch.Tensor, voxel_size_nm: float, card: dict) -> torch.Tensor:

@@ -17,7 +17,7 @@ from cryo_fewshot.reproduction.tables import accuracy_of, mean_over_seeds, paire
 from cryo_fewshot.simulation.datasets import EMPTY
 from cryo_fewshot.simulation.structures import load_complex
 
-from .bounds import Oracle, bounds_frame, oracle, oracle_accuracy
+from .bounds import Oracle, bounds_frame, oracle_accuracy
 from .open_world import HEADS, PROMISED_RATE, OpenWorld, met, paper_like, same_tasks
 from .transfer import Variation, variations_frame
 
@@ -84,7 +84,7 @@ def ways_frame(world: OpenWorld, profile: Profile, *, snrs: Sequence[float], sho
         settings = {**same_tasks(evaluation), "n_way": n_way, "classes": classes}
         found = {PRETRAINED[head]: world.evaluate(head, **settings) for head in HEADS}
         if classes == novel:
-            found = {PAPER_LIKE: world.runner.evaluate(evaluation), **found}
+            found = {PAPER_LIKE: world.runner(evaluation), **found}
         rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
         entries += found.values()
     return pd.DataFrame(rows), entries
@@ -106,7 +106,7 @@ def shots_frame(
     rows, entries = [], []
     for n_shot, snr in product(shots, snrs):
         evaluation = paper_like(profile, snr, n_shot)
-        found = {PAPER_LIKE: world.runner.evaluate(evaluation)}
+        found = {PAPER_LIKE: world.runner(evaluation)}
         found |= {PRETRAINED[head]: world.evaluate(head, **same_tasks(evaluation)) for head in HEADS}
         rows += _accuracy_rows(found, n_shot=n_shot, snr=snr)
         entries += found.values()
@@ -178,7 +178,7 @@ def conformations_frame(world: OpenWorld, variations: Sequence[Variation], n_per
     first_seed = variations[0].evaluation.encoder.seed
     for evaluation in (v.evaluation for v in variations if v.evaluation.encoder.seed == first_seed):
         shipped = world.evaluate("prototype", **same_tasks(evaluation))
-        bound = oracle(runner, Oracle(evaluation=evaluation, n_per_class=n_per_class))
+        bound = runner(Oracle(evaluation=evaluation, n_per_class=n_per_class))
         entries += [shipped, bound]
         data = evaluation.novel_data
         row = {"complex": data.class_set, "angle": data.angles_degrees[1], "snr": evaluation.snr}

@@ -4,7 +4,6 @@ Nothing is tuned on the real particles: they meet an encoder that was trained on
 tried to bring the two nearer uses no label.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.plda import PLDA, plda_logits
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import WIDE, homologous_family, simulate_on_the_fly
@@ -84,6 +83,10 @@ class RealParticles:
     n_episodes: int = 1000
     seed: int = 0
 
+    def run(self, runner: Runner, encoder: AnyEncoder, card: dict, particles: Particles, volumes: torch.Tensor) -> dict:
+        """See `real_particles`."""
+        return _asked(self, encoder, card, particles, volumes)
+
 
 @dataclass(frozen=True)
 class _Net:
@@ -120,7 +123,7 @@ def as_filed(particles: Particles) -> Particles:
 
 
 def real_particles(
-    store: Store,
+    runner: Runner,
     encoder: AnyEncoder,
     card: dict,
     particles: Particles,
@@ -146,13 +149,10 @@ def real_particles(
         measured=microscope_of(particles, microscope),
         **settings,
     )
-    return store.compute(spec, partial(_asked, spec, encoder, card, particles, volumes))
+    return runner(spec, encoder, card, particles, volumes)
 
 
-def _asked(
-    spec: RealParticles, encoder: AnyEncoder, card: dict, particles: Particles, volumes: torch.Tensor
-) -> tuple[dict, float, None]:
-    started = time.perf_counter()
+def _asked(spec: RealParticles, encoder: AnyEncoder, card: dict, particles: Particles, volumes: torch.Tensor) -> dict:
     net = _Net(encoder.to(default_device()), Calibration.from_json(card["calibration"]).space)
     per_class = 4 * spec.n_shot
     recipe = SimulatedData(n_per_class=per_class, microscope=spec.microscope, seed=31)
@@ -182,7 +182,7 @@ def _asked(
         },
         "average": _average_at_angles(particles, volumes, spec, tried),
     }
-    return result, time.perf_counter() - started, None
+    return result
 
 
 # ---------------------------------------------------------------- the two questions

@@ -14,9 +14,10 @@ from cryo_fewshot.device import autocast
 from cryo_fewshot.encoder import ConvBlock, Encoder3D, PooledEncoder3D, embed
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.fused import patch_moments
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import EncoderRun, Evaluation
 from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.trainings import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule
@@ -134,8 +135,8 @@ def test_an_epoch_does_not_wait_for_the_gpu(tmp_path):
         schedule=schedule,
     )
     encoder = Encoder3D(12, 2, 8).to(runner.device).train()
-    base = runner.volumes(run, "base", run.snr_counts)
-    losses = runner._episode_losses(run, encoder, base, epoch=0)
+    base = runner.volumes(run, "base")
+    losses = run.episode_losses(encoder, base, epoch=0)
     next(losses)  # the epoch's episodes go to the device
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -160,7 +161,7 @@ def test_training_in_fp32_and_bf16_is_equally_accurate(tmp_path):
             precision=precision,
         )
         evaluation = Evaluation(encoder=run, head="prototype", snr=0.5, n_query=10, n_episodes=200)
-        scores.append(runner.evaluate(evaluation)["result"])
+        scores.append(runner(evaluation)["result"])
     fp32, bf16 = scores
     assert fp32["episodes"] == bf16["episodes"]
     assert min(fp32["accuracy"], bf16["accuracy"]) > 0.4  # chance is 0.2

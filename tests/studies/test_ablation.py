@@ -15,7 +15,7 @@ from studies.head_comparison import (
     drawn_queries,
     evaluate_heads,
     heads_frame,
-    prepared_heads,
+    prepared_head,
     trained_encoder,
 )
 from torch.nn import functional as F
@@ -66,15 +66,15 @@ def test_every_head_finds_separate_classes(name):
     labels = torch.arange(9).repeat_interleave(20)
     embeddings = F.normalize(centres[labels] + 0.02 * torch.randn(180, 12), dim=-1)
     background = Background(embeddings.mean(0), fit_plda(embeddings, labels.numpy()))
-    prepare, head = prepared_heads(background)[name]
+    prepare, head = prepared_head(name, background)
     by_class = prepare(embeddings).view(9, 20, -1)[:5]
     found = head(by_class[None, :, :2], by_class[None, :, 2:].flatten(1, 2)).argmax(-1)[0]
     assert torch.equal(found, torch.arange(5).repeat_interleave(18))
 
 
-def test_unbalanced_queries_are_of_the_tasks_classes_and_not_of_its_support(tmp_path):
+def test_unbalanced_queries_are_of_the_tasks_classes_and_not_of_its_support():
     (evaluation,) = tasks("extended", shots=[5])
-    episodes = Runner(Store(tmp_path)).novel_episodes(replace(evaluation, n_episodes=40))
+    episodes = replace(evaluation, n_episodes=40).episodes()
     query, truth = drawn_queries(evaluation, episodes, balanced=False)
     per_class = evaluation.novel_data.n_per_class
     assert query.shape == truth.shape == (40, 75)

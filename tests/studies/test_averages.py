@@ -15,7 +15,6 @@ from studies.averages import (
     SELECTIONS,
     ClassAverage,
     average_frame,
-    class_average,
     packed,
     planned,
     target_of,
@@ -44,7 +43,7 @@ def runner(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def entries(runner, evaluation):
-    return {spec.selection: class_average(runner, spec) for spec in planned(SMOKE, evaluation)}
+    return {spec.selection: runner(spec) for spec in planned(SMOKE, evaluation)}
 
 
 def test_each_selection_averages_what_it_says(entries, evaluation):
@@ -71,13 +70,13 @@ def test_each_selection_averages_what_it_says(entries, evaluation):
 def test_what_is_stored_needs_no_weights(entries, runner, evaluation):
     for path in runner.store.root.rglob("*.safetensors"):
         path.unlink()
-    again = class_average(runner, planned(SMOKE, evaluation)[1])
+    again = runner(planned(SMOKE, evaluation)[1])
     assert again["result"] == entries["mixture"]["result"]
 
 
 def test_one_particle_without_noise_is_the_density_in_its_true_pose(runner, evaluation):
     spec = replace(planned(SMOKE, evaluation)[0], evaluation=replace(evaluation, snr=1e4))
-    result = class_average(runner, spec)["result"]
+    result = runner(spec)["result"]
     frequencies, fsc = np.array(result["frequencies_per_nm"]), np.array(result["fsc_truth"])
     assert fsc[(frequencies > 0) & (frequencies < 1 / 5)].min() > 0.7, "only the missing wedge is missing"
 
@@ -123,7 +122,7 @@ def test_only_protonet_ce_and_known_classes_are_averaged(runner, evaluation):
     with pytest.raises(UserError, match="ProtoNet-CE"):
         ClassAverage(evaluation=replace(evaluation, head="prototype"), target="1OEL", selection="single")
     with pytest.raises(UserError, match="not among the test classes"):
-        class_average(runner, ClassAverage(evaluation=evaluation, target="1PMA", selection="single"))
+        runner(ClassAverage(evaluation=evaluation, target="1PMA", selection="single"))
 
 
 def made_up(fall_halves: dict, fall_truth: dict, density=None) -> list[dict]:

@@ -10,9 +10,7 @@ from studies.bounds import (
     Oracle,
     SupervisedEvaluation,
     log_likelihood_ratios,
-    oracle,
     oracle_accuracy,
-    supervised,
     supervised_run,
 )
 
@@ -84,7 +82,7 @@ def test_accuracy_over_all_tasks_equals_counting_them():
 def test_the_oracle_finds_poses_and_classes(tmp_path):
     evaluation = table_1(profile_named("quick"), snrs=[0.1], shots=[5], methods=["ProtoNet3D"])[0].evaluation
     spec = Oracle(evaluation=evaluation, n_per_class=1)
-    result = oracle(Runner(Store(tmp_path)), spec)["result"]
+    result = Runner(Store(tmp_path))(spec)["result"]
     scores = np.array(result["scores"])
     assert scores.shape == (8, 1, 8)
     assert oracle_accuracy(scores, 5)[0] > 0.85
@@ -98,7 +96,7 @@ def test_the_supervised_network_never_trains_on_a_test_sample(tmp_path):
     for name in run.split.base:
         trained, tested = (set(data.sample_seeds(name, 0.1).tolist()) for data in (run.data, evaluation.novel_data))
         assert len(trained) == 15 and not trained & tested
-    entry = supervised(Runner(Store(tmp_path)), SupervisedEvaluation(run=run, evaluation=evaluation))
+    entry = Runner(Store(tmp_path))(SupervisedEvaluation(encoder=run, evaluation=evaluation))
     assert len(entry["result"]["n_correct"]) == evaluation.n_episodes
 
 

@@ -11,11 +11,11 @@ from studies.encoder_limits import (
     classes_frame,
     classes_text,
     conditions_text,
-    measure_limits,
     noise_density,
 )
 
 from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.microscope import Microscope
@@ -38,7 +38,7 @@ def limits(tmp_path_factory):
     )
     store = Store(tmp_path_factory.mktemp("limits"))
     card = {"box": 20, "voxel_size_nm": 2.0}
-    return measure_limits(store, PooledEncoder3D(20, (4, 8)).eval(), card, spec)["result"]
+    return Runner(store)(spec, PooledEncoder3D(20, (4, 8)).eval(), card)["result"]
 
 
 def test_every_condition_is_a_microscope():

@@ -96,7 +96,7 @@ def test_both_encoders_meet_the_same_tasks_and_a_seed_gives_the_same(world, tmp_
     evaluation = replace(paper_like(SMOKE, 0.1, 5), n_episodes=20)
     tasks = same_tasks(evaluation)
     shipped = world.evaluate("prototype", **tasks)["result"]
-    assert shipped["episodes"] == world.runner.novel_episodes(evaluation).digest
+    assert shipped["episodes"] == evaluation.episodes().digest
     assert len(shipped["n_correct"]) == 20 and shipped["classes"] == list(evaluation.novel_classes)
     rejected = world.reject(None, (EMPTY,), **tasks)["result"]
     assert rejected["episodes"] == shipped["episodes"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from studies import real_particles_tables as tables
-from studies.demonstration import Demonstration, demonstrate, demonstrate_real
+from studies.demonstration import Demonstration, demonstrate_real
 from studies.real_particles import real_particles
 from studies.spectra import (
     binned_snr,
@@ -25,6 +25,7 @@ from studies.spectra import (
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.resampling import band_limited
+from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.imaging import simulate
@@ -102,14 +103,14 @@ def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
     np.savez(tmp_path / "ribosomes.npz", volumes=volumes().numpy(), voxel_size_nm=2.0)
     particles = open_particles(tmp_path / "ribosomes.npz", dark_protein=True)
     store = Store(tmp_path)
-    entry = real_particles(store, encoder, card, particles, MICROSCOPE, **SMALL)
+    entry = real_particles(Runner(store), encoder, card, particles, MICROSCOPE, **SMALL)
     result = entry["result"]
     assert result["tried"]["CTF undone"]["first"] > 0.8 and result["tried"]["CTF undone"]["rank_together"] == 1
     assert result["tried"]["CTF undone"] == result["tried"]["CTF left in"]  # volumes hold no CTF to undo
     assert result["support"]["in their own noise"]["real_right"] > 0.6 and result["family"] == ["6QZP"]
     assert result["twins"]["real, CTF undone"]["right"] > 0.9 > 0.7 > result["twins"]["empty, SNR 0.1"]["right"]
     assert result["average"] is None
-    assert real_particles(store, encoder, card, particles, MICROSCOPE, **SMALL)["result"] == result
+    assert real_particles(Runner(store), encoder, card, particles, MICROSCOPE, **SMALL)["result"] == result
     frame = tables.tried_frame(entry)
     assert len(frame) == len(result["tried"])
     assert frame.set_index("Step")["Likeliest"]["CTF undone"] == f"{result['tried']['CTF undone']['first']:.0%}"
@@ -122,7 +123,7 @@ def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
         tables.follow_text,
     ):
         assert write(entry)
-    run = demonstrate_real(store, encoder, card, particles, MICROSCOPE, classes=("1OEL", "1S3X"), n_particles=4)
+    run = demonstrate_real(Runner(store), encoder, card, particles, MICROSCOPE, classes=("1OEL", "1S3X"), n_particles=4)
     assert run["result"]["accuracy"] > 0.5 and str(tmp_path) not in str(run["result"]["printed"])
     assert tables.confusion_frame(run).shape == (3, 5) and "7 real" in tables.run_text(run).replace("of 7", "7")
 
@@ -134,7 +135,7 @@ def test_the_real_ribosomes_can_be_asked(tmp_path):
     particles = open_particles(REAL / "particles.star")
     measured = microscope_of(particles, MICROSCOPE)
     assert 55 < measured.tilt_max < 65 and 2.5 < measured.defocus_min_um < measured.defocus_max_um < 3.5
-    result = real_particles(Store(tmp_path), encoder, card, particles, MICROSCOPE, **SMALL)["result"]
+    result = real_particles(Runner(Store(tmp_path)), encoder, card, particles, MICROSCOPE, **SMALL)["result"]
     power = result["power"]
     assert power["real, CTF undone"][0] > 5 * power["real, CTF left in"][0]
     likeness = result["average"]["likeness"]
@@ -152,7 +153,7 @@ def test_the_demonstration_tells_what_it_wrote_and_how_right_it_was(tmp_path):
         n_averaged=8,
         snr=0.3,
     )
-    result = demonstrate(Store(tmp_path), spec)["result"]
+    result = Runner(Store(tmp_path))(spec)["result"]
     assert "run1/particles.star" in result["files"] and "run1/report.html" in result["files"]
     assert result["accuracy"] > 0.8
     assert sum(result["counts"]["most probable"]) == 36

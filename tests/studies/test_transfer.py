@@ -8,7 +8,7 @@ from studies.transfer import TILT_RANGES, conformations, tilt_geometries, traini
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store, spec_hash
+from cryo_fewshot.reproduction.store import Store, spec_name
 from cryo_fewshot.reproduction.tables import mean_over_seeds
 from cryo_fewshot.simulation.conformations import Conformations, bent
 from cryo_fewshot.simulation.structures import load_complex
@@ -56,9 +56,9 @@ def test_an_evaluation_on_other_data_meets_other_volumes_in_the_same_tasks(tmp_p
     runner = Runner(Store(tmp_path))
     variations = tilt_geometries(SMOKE, {name: TILT_RANGES[name] for name in ("±60°", "±40°")}, seeds=[0])
     same, other = (variation.evaluation for variation in variations[:2])
-    assert same.encoder == other.encoder and spec_hash(same) != spec_hash(other)
-    assert runner.novel_episodes(same).digest == runner.novel_episodes(other).digest
-    assert not torch.equal(runner.novel_embeddings(same), runner.novel_embeddings(other))
+    assert same.encoder == other.encoder and spec_name(same) != spec_name(other)
+    assert same.episodes().digest == other.episodes().digest
+    assert not torch.equal(same.embeddings(runner), other.embeddings(runner))
     frame = variations_frame(variations, runner.run(v.evaluation for v in variations))
     assert list(zip(frame["trained_on"], frame["tested_on"], strict=True)) == [
         ("±60°", "±60°"), ("±60°", "±40°"), ("±40°", "±60°"), ("±40°", "±40°")
@@ -78,7 +78,7 @@ def test_training_episodes_may_have_more_classes_than_validation_has(tmp_path):
     runner = Runner(Store(tmp_path))
     (variation,) = training_ways(SMOKE, ways=[8], shots=[5], seeds=[0])
     assert (variation.evaluation.encoder.n_way, variation.evaluation.n_way) == (8, 5)
-    result = runner.evaluate(variation.evaluation)["result"]
+    result = runner(variation.evaluation)["result"]
     assert result["n_queries"] == 5 * SMOKE.n_query
 
 

@@ -1,0 +1,233 @@
+"""Trainings as frozen data: specs that name their result and know how to run.
+
+`runner(spec)` gives the stored entry of a spec, or else what `spec.run(runner)` returns, stored.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..adaptation import Adaptation, adapted_logits, combined_logits, product_logits, weighted_logits, z_scored_logits
+from ..baseline import baseline_logits
+from ..device import autocast
+from ..encoder import Encoder3D, embed
+from ..episodes import Episodes, sample_episodes
+from ..errors import UserError
+from ..evaluation import Head, correct_counts, predict
+from ..protonet import prototype_logits
+from ..randomness import seed_from
+from ..subtomograms import ClassSplit, DataSource, SubtomogramSet, split_classes
+from ..training import History, Schedule
+from .store import Trained
+
+ADAPTED_HEADS: dict[str, Callable[..., torch.Tensor]] = {
+    "adapted": adapted_logits,
+    "combined": combined_logits,
+    "product": product_logits,
+    "weighted": weighted_logits,
+    "z-scored": z_scored_logits,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRun:
+    """One training of an encoder.
+
+    data : recipe of all volumes; split_sizes, split_seed : classes for training, validation, test;
+    snr_counts : training (and validation) samples per class at each SNR, ((0.1, 100),) or a mix;
+    objective : 'episodes' (ProtoNet3D) or 'classes' (the baseline's plain classification, in batches of the size of
+    an episode); n_way, n_shot, n_query : of training and validation episodes; precision : 'fp32' or 'bf16'.
+    """
+
+    data: DataSource
+    split_sizes: tuple[int, int, int] = (10, 5, 8)
+    split_seed: int = 0
+    snr_counts: tuple[tuple[float, int], ...]
+    objective: str = "episodes"
+    n_way: int = 5
+    n_shot: int = 5
+    n_query: int = 15
+    n_validation_episodes: int = 100
+    n_blocks: int = 4
+    width: int = 64
+    schedule: Schedule
+    precision: str = "fp32"
+    seed: int = 0
+
+    @property
+    def split(self) -> ClassSplit:
+        """Classes by role."""
+        return split_classes(self.data.class_names, self.split_sizes, self.split_seed)
+
+    @property
+    def selection_role(self) -> str:
+        """Classes that models are selected on: without validation classes, as in the real sets, the base classes."""
+        return "validation" if self.split.validation else "base"
+
+    @property
+    def volumes_per_step(self) -> int:
+        """Volumes that one training step takes through the encoder."""
+        return self.n_way * (self.n_shot + self.n_query)
+
+    @property
+    def cost(self) -> int:
+        """Volumes of the whole training: the unit of progress."""
+        return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+    @property
+    def title(self) -> str:
+        """What a progress bar calls the training."""
+        snrs = [f"{snr:g}" for snr, _ in self.snr_counts]
+        noise = f"SNR {snrs[0]}" if len(snrs) == 1 else "mixed SNR"
+        return f"training {self.objective}, {noise}, {self.n_shot}-shot"
+
+    def new_encoder(self) -> Encoder3D:
+        """The encoder before training; its weights are drawn from torch's own generator."""
+        return Encoder3D(self.data.box, self.n_blocks, self.width)
+
+    def episodes(self, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
+        """Episodes of the run's size among the classes of a role, seeded by the words that name them."""
+        return sample_episodes(
+            subtomograms.labels,
+            range(len(subtomograms.class_names)),
+            # There may be fewer classes to validate on than a training episode has.
+            n_way=min(self.n_way, len(subtomograms.class_names)) if role == "validation" else self.n_way,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            n_episodes=n_episodes,
+            seed=seed_from(role, self.seed, *words),
+            class_names=subtomograms.class_names,
+        )
+
+    def validation_episodes(self, validation: SubtomogramSet) -> Episodes:
+        """The episodes that models are selected on, the same after every epoch."""
+        return self.episodes("validation", validation, self.n_validation_episodes)
+
+    def run(self, runner) -> Trained:
+        """Train; the tensors are the state of the encoder that was best on the selection classes."""
+        torch.manual_seed(seed_from("weights", self.seed) % 2**31)
+        encoder = self.new_encoder().to(runner.device)
+        model = torch.nn.ModuleDict({"encoder": encoder})
+        base = runner.volumes(self, "base")
+        if self.objective == "classes":
+            model["layer"] = torch.nn.Linear(encoder.embedding_dim, len(base.class_names)).to(runner.device)
+            losses, head = partial(self._classification_losses, model, base), baseline_logits
+        else:
+            losses, head = partial(self.episode_losses, encoder, base), prototype_logits
+        validation = runner.volumes(self, self.selection_role)
+        checked = self.validation_episodes(validation)
+
+        def validate() -> float:
+            return selection_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
+
+        history = runner.fit(self, model, losses, validate, self.volumes_per_step)
+        return Trained(_history_result(history), encoder.state_dict(), history.seconds)
+
+    def episode_losses(self, encoder: Encoder3D, base: SubtomogramSet, epoch: int) -> Iterator[torch.Tensor]:
+        """Equation 3 for each episode of an epoch."""
+        episodes = self.episodes("base", base, self.schedule.steps_per_epoch, epoch)
+        for drawn in _drawn(episodes, base.volumes.device):
+            with autocast(base.volumes.device, self.precision):
+                embeddings = encoder(base.volumes[drawn.flatten()])
+            embeddings = embeddings.unflatten(0, drawn.shape)
+            yield _episode_loss(embeddings, self.n_shot, prototype_logits)
+
+    def _classification_losses(
+        self, model: torch.nn.ModuleDict, base: SubtomogramSet, epoch: int
+    ) -> Iterator[torch.Tensor]:
+        """Cross entropy over the base classes, in batches that hold as many volumes as an episode."""
+        device = base.volumes.device
+        rng = np.random.default_rng(seed_from("batches", self.seed, epoch))
+        labels = torch.from_numpy(base.labels).to(device)
+        size, repeats = self.volumes_per_step, self.volumes_per_step > len(base)
+        batches = [rng.choice(len(base), size, replace=repeats) for _ in range(self.schedule.steps_per_epoch)]
+        for drawn in torch.from_numpy(np.stack(batches)).to(device):
+            with autocast(device, self.precision):
+                embeddings = model["encoder"](base.volumes[drawn])
+            yield F.cross_entropy(model["layer"](embeddings), labels[drawn])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationRun:
+    """One training of the attention on the embeddings of a frozen encoder.
+
+    loss : 'adapted' trains on the distance in the new space (the text's training section), 'combined' on the sum of
+    both distances (Equation 8 and the released code).
+    """
+
+    encoder: EncoderRun
+    variant: str = "inductive"
+    layer_norm: bool = False
+    loss: str = "adapted"
+    schedule: Schedule
+    seed: int = 0
+
+    cost_per_step = 4
+    """One step on cached embeddings takes about as long as this many volumes through an encoder of 20^3."""
+    title = "training attention"
+
+    @property
+    def cost(self) -> int:
+        """In the unit of `EncoderRun.cost`."""
+        return self.cost_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+    def new_adaptation(self) -> Adaptation:
+        """The attention before training; its weights are drawn from torch's own generator."""
+        return Adaptation(self.encoder.new_encoder().embedding_dim, self.variant, self.layer_norm)
+
+    def run(self, runner) -> Trained:
+        """Train; the tensors are the state of the attention that was best on the selection classes."""
+        if self.loss not in ("adapted", "combined"):
+            raise UserError(f"loss '{self.loss}' is unknown: use 'adapted' or 'combined'")
+        encoder = self.encoder
+        roles = "base", encoder.selection_role
+        base, validation = (runner.volumes(encoder, role) for role in roles)
+        base_embeddings, validation_embeddings = (runner.embeddings(encoder, role) for role in roles)
+        checked = encoder.validation_episodes(validation)
+        torch.manual_seed(seed_from("attention", self.seed) % 2**31)
+        model = self.new_adaptation().to(runner.device)
+
+        def head(support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+            return ADAPTED_HEADS[self.loss](model, support[None], queries[None])[0]
+
+        def losses(epoch: int) -> Iterator[torch.Tensor]:
+            episodes = encoder.episodes("base", base, self.schedule.steps_per_epoch, "attention", epoch)
+            for drawn in _drawn(episodes, runner.device):
+                yield _episode_loss(model.project(base_embeddings[drawn]), encoder.n_shot, head)
+
+        def validate() -> float:
+            with torch.no_grad():
+                projected = model.project(validation_embeddings)
+            return selection_accuracy(projected, checked, partial(combined_logits, model))
+
+        history = runner.fit(self, model, losses, validate, self.cost_per_step)
+        return Trained(_history_result(history), model.state_dict(), history.seconds)
+
+
+def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
+    """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
+    return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(device)
+
+
+def _episode_loss(embeddings: torch.Tensor, n_shot: int, head: Head) -> torch.Tensor:
+    """Equation 3 of one episode, from embeddings `(n_way, n_shot + n_query, dim)`, support first."""
+    n_way, n_query = len(embeddings), embeddings.shape[1] - n_shot
+    logits = head(embeddings[:, :n_shot], embeddings[:, n_shot:].flatten(0, 1))
+    return F.cross_entropy(logits, torch.arange(n_way, device=embeddings.device).repeat_interleave(n_query))
+
+
+def selection_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:
+    """Accuracy over all episodes, between 0 and 1: what models are selected by."""
+    return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
+
+
+def _history_result(history: History) -> dict:
+    return {
+        "validation_accuracy": history.accuracies,
+        "loss": history.losses,
+        "best_epoch": history.best_epoch,
+    }
