@@ -5,9 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.calibration import Calibration, fit_calibration, threshold_for
+from cryo_fewshot.recognition.calibration import (
+    Calibration,
+    _temperature_terms,
+    class_model,
+    fit_calibration,
+    threshold_for,
+)
+from cryo_fewshot.recognition.plda import gaussian_log_likelihoods
 from cryo_fewshot.recognition.recogniser import build_recogniser
 
 DIM = 10
@@ -61,3 +69,64 @@ def test_a_threshold_is_more_careful_with_fewer_classes():
         < 0.05
         > np.mean([(part >= many).mean() for part in scores])
     )
+
+
+def test_the_margin_of_a_threshold_is_students():
+    """The rate at the chosen threshold plus t sd / sqrt(n) keeps the promise; that of a lower one does not."""
+    rng = np.random.default_rng(0)
+    scores = [rng.normal(size=4000) + 0.3 * rng.normal() for _ in range(9)]
+    for confidence in (0.9, 0.5):
+        threshold = threshold_for(scores, 0.05, confidence)
+
+        def bound(at, confidence=confidence):
+            accepted = np.array([(part >= at).mean() for part in scores])
+            return accepted.mean() + student.ppf(confidence, 8) * accepted.std(ddof=1) / 3
+
+        assert bound(threshold) <= 0.05 < bound(threshold - 0.05)
+
+
+def test_a_promise_that_nothing_keeps_accepts_only_the_best_score():
+    scores = [np.array([0.0, 1.0]), np.array([2.0, 3.0])]
+    assert threshold_for(scores, 0.01, 0.9) == 3
+
+
+def test_thresholds_and_temperatures_lie_between_those_measured(calibration):
+    for rate, column in ((0.01, 0), (0.05, 2), (0.2, 4)):
+        for n_shot, row in ((1, 0), (5, 1), (20, 2)):
+            assert calibration.threshold(n_shot, rate) == pytest.approx(calibration.thresholds[row][column])
+    between = calibration.threshold(2, 0.07)
+    corners = [calibration.thresholds[row][column] for row in (0, 1) for column in (2, 3)]
+    assert min(corners) < between < max(corners)
+    constant, of_shots, of_ways = calibration.temperature_terms
+    expected = np.exp(constant + of_shots * np.log(5) + of_ways * np.log(3))
+    assert calibration.temperature(5, 3) == pytest.approx(expected)
+    assert calibration.temperature(100, 3) == calibration.temperature(20, 3)
+    assert calibration.temperature(0.5, 3) == calibration.temperature(1, 3)
+
+
+def test_the_temperature_undoes_a_scale():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20000, 3)) * 2
+    true = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).cumsum(1) > rng.random((20000, 1))
+    true = true.argmax(1)
+    cells = {(n_shot, n_way): (4 * logits, true) for n_shot in (1, 5) for n_way in (3, 8)}
+    terms = _temperature_terms(cells)
+    np.testing.assert_allclose(terms, [np.log(4), 0, 0], atol=0.05)
+
+
+def test_the_scatter_within_is_between_the_calibrations_and_the_supports(calibration, classes):
+    """n - n_way degrees of freedom of the support, and a prior that weighs as ten."""
+    x, labels = classes(4, n=6, noise=2.0)
+    support = calibration.space.project(x)
+    members = torch.from_numpy(labels[:, None] == np.arange(4)).float()
+    model = class_model(calibration.space, support, members)
+    means = torch.stack([support[labels == c].mean(0) for c in range(4)])
+    scatter = (support - means[labels]).square().sum().item() / DIM
+    assert model.within.item() == pytest.approx((scatter + 10) / (24 - 4 + 10), rel=1e-4)
+    queries = support[:7]
+    known = gaussian_log_likelihoods(queries, model.means, model.variances + model.within)
+    spread = (model.between + model.within).reshape(1, -1)
+    unknown = gaussian_log_likelihoods(queries, torch.zeros_like(spread), spread)[:, 0]
+    np.testing.assert_allclose(model.unknown_class(queries), unknown, rtol=1e-4)
+    expected = known.exp().mean(1).log() - unknown
+    np.testing.assert_allclose(model.scores(queries, model.log_likelihoods(queries)), expected, rtol=1e-3, atol=1e-3)

@@ -1,8 +1,10 @@
 """Leave-one-out over a support whose mistakes are known."""
 
 import numpy as np
+import pytest
 import torch
 
+from cryo_fewshot.recognition.plda import class_posteriors, gaussian_log_likelihoods
 from cryo_fewshot.recognition.recogniser import build_recogniser
 
 
@@ -42,3 +44,61 @@ def test_classes_that_are_one_are_named(calibration, classes, user):
     both = torch.cat([support, x[:5] + 20, x[5:10] + 20])
     warnings = build_recogniser(both, [*names, *["left"] * 5, *["right"] * 5], calibration).check.warnings
     assert any("'left' and 'right' are hard to tell apart" in warning for warning in warnings)
+
+
+def test_a_particle_left_out_takes_no_part_in_its_own_class(calibration, user):
+    """Against a recogniser whose support really lacks the particle; the scatter within is that of all."""
+    support, names, *_ = user(n_classes=4, n_shot=4, noise=3.0)
+    whole = build_recogniser(support, names, calibration)
+    space = calibration.space
+    for i in range(len(names)):
+        kept = np.arange(len(names)) != i
+        members = torch.from_numpy(names[kept][:, None] == np.array(whole.class_names)).float()
+        sums, counts = members.T @ space.project(support[kept]), members.sum(0)
+        means, variances = class_posteriors(sums, counts, whole.model.between, whole.model.within)
+        logits = gaussian_log_likelihoods(space.project(support[[i]]), means, variances + whole.model.within)
+        probabilities = torch.softmax(logits / whole.temperature, dim=-1)[0]
+        assert whole.check.probability[i] == pytest.approx(probabilities.max().item(), abs=1e-3)
+        assert whole.check.predicted[i] == probabilities.argmax()
+    right = whole.check.predicted == np.repeat(np.arange(4), 4)
+    assert whole.check.accuracy == pytest.approx(right.mean()) and 0.3 < right.mean() < 1
+
+
+def test_a_support_of_single_particles_cannot_be_checked(calibration, user):
+    support, names, *_ = user(n_shot=1)
+    check = build_recogniser(support, names, calibration).check
+    assert not check.tested.any() and np.isnan(check.accuracy)
+    assert (check.low, check.high) == (0, 1)
+    assert "'class 0' has 1, 'class 1' has 1" in check.warnings[0]
+
+
+def test_few_means_fewer_than_three(calibration, user):
+    for n_shot, said in ((2, True), (3, False)):
+        support, names, *_ = user(n_shot=n_shot)
+        warnings = build_recogniser(support, names, calibration).check.warnings
+        assert any("few labelled particles" in warning for warning in warnings) == said
+
+
+def test_a_support_of_noise_is_called_one(calibration, user):
+    support, names, *_ = user(n_shot=12, noise=1.0)
+    shuffled = np.random.default_rng(0).permutation(names)
+    check = build_recogniser(support, shuffled, calibration).check
+    assert any("this support does not define its classes" in warning for warning in check.warnings)
+    assert any("more labelled particles look like another class" in w for w in check.warnings) == (
+        ((check.predicted != np.searchsorted(np.unique(names), shuffled)) & (check.probability > 0.9)).sum() > 10
+    )
+
+
+def test_long_lists_of_warnings_are_cut_and_counted(calibration, user):
+    support, names, *_ = user(n_shot=5)
+    doubled, twice = support.repeat(2, 1), np.tile(names, 2)
+    warnings = build_recogniser(doubled, twice, calibration).check.warnings
+    assert any("particles 0 and 30 are duplicates (and 29 more)" in warning for warning in warnings)
+    wrong = np.r_[names, np.roll(names, 5)]
+    warnings = build_recogniser(doubled, wrong, calibration).check.warnings
+    assert sum("are identical: remove the wrong one" in warning for warning in warnings) == 10
+    one_class = np.tile(["a", "b", "c", "d"], 10)
+    x = support[:1] + 0.8 * torch.randn(40, support.shape[1], generator=torch.Generator().manual_seed(0))
+    warnings = build_recogniser(x, one_class, calibration).check.warnings
+    assert sum("are hard to tell apart (" in warning for warning in warnings) == 5
+    assert "1 more pairs of classes are hard to tell apart" in warnings
