@@ -28,6 +28,7 @@ def test_the_fit_finds_the_covariances():
     # Ratios of the two variances, ascending: 2^2 / 2^2, 1 / 0.5^2, 3^2 / 1.
     np.testing.assert_allclose(model.between, [1, 4, 9], rtol=0.25)
     np.testing.assert_allclose(model.mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(model.project(x).mean(0), 0, atol=1e-3)  # where an unknown class is expected
 
 
 def test_few_particles_per_class_do_not_widen_the_scatter_of_the_centres():

@@ -132,3 +132,11 @@ def test_a_support_that_cannot_be_used_is_refused_in_one_line(calibration, chang
     with pytest.raises(UserError, match=message) as caught:
         build_recogniser(*change(support, names), calibration)
     assert "\n" not in str(caught.value)
+
+
+def test_classes_with_few_shots_decide_threshold_and_temperature(calibration, user):
+    """The harmonic mean of 1 and 4 shots is 1.6."""
+    support, names, *_ = user(n_classes=2, n_shot=4)
+    recogniser = build_recogniser(support[3:], names[3:], calibration)
+    assert recogniser.threshold == pytest.approx(calibration.threshold(1.6, 0.05))
+    assert recogniser.temperature == pytest.approx(calibration.temperature(1.6, 2))
