@@ -1,5 +1,6 @@
 """What a classification writes, and what it leaves alone."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -92,3 +93,20 @@ def test_class_names_never_leave_the_output_folder():
     assert len({name.casefold() for name in names.values()}) == len(names)
     for name in names.values():
         assert Path("out", name).parent == Path("out") and name not in ("", ".", "..")
+
+
+def test_a_run_of_an_earlier_release_goes_on(encoder_path, tmp_path, run):
+    """Its record calls the rotations turns."""
+    run(tmp_path / "out", encoder_path)
+    path = tmp_path / "out" / "run.json"
+    record = json.loads(path.read_text())
+    record["settings"]["turns"] = record["settings"].pop("rotations")
+    path.write_text(json.dumps(record))
+    run(tmp_path / "out", encoder_path)
+    record["settings"]["turns"] = 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "out", encoder_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "out", encoder_path)

@@ -37,6 +37,7 @@ def test_duplicates_are_named(calibration, user):
     assert any("particles 0 and 1 are duplicates" in warning for warning in warnings)
     support[7] = support[0]  # of class 1
     warnings = build_recogniser(support, names, calibration).check.warnings
+    assert any("particles 0 and 1 are duplicates: a" in warning for warning in warnings)  # and no others
     assert any("0 ('class 0') and 7 ('class 1') are identical" in warning for warning in warnings)
 
 
