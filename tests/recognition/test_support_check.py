@@ -119,7 +119,7 @@ def test_classes_are_hard_to_tell_apart_from_a_confusion_of_a_fifth(distance, sa
 def test_a_support_is_called_undefined_only_where_less_than_half_is_sure(calibration, user):
     support, names, *_ = user(n_classes=2, n_shot=20)
     names = names.copy()
-    names[:5], names[20:25] = "class 1", "class 0"  # three of four are right
+    names[:8], names[20:28] = "class 1", "class 0"  # 24 of 40 are right
     check = build_recogniser(support, names, calibration).check
-    assert 0.5 < check.high < 0.95
+    assert 0.5 < check.high < 0.75
     assert not any("does not define its classes" in warning for warning in check.warnings)
