@@ -21,7 +21,7 @@ from torch import nn
 
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.recognition.classify import classify
-from cryo_fewshot.recognition.output import Settings
+from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder, save_encoder

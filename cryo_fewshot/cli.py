@@ -5,8 +5,28 @@ import sys
 from typing import Annotated
 
 import typer
+import typer.core
 
 from .errors import UserError
+
+RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
+"""Options of release 0.1, still taken in the next release, and their names since."""
+
+
+class CommandWithOldOptions(typer.core.TyperCommand):
+    """A command that takes renamed options by their old names as well, and says so on stderr."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse with every old name replaced."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        for i, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            new = RENAMED_OPTIONS.get(name)
+            if new in known and name not in known:
+                print(f"cryo-fewshot: {name} is now called {new}; the old name will go", file=sys.stderr)
+                args[i] = f"{new}{equals}{value}"
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 ProfileOption = Annotated[
@@ -66,8 +86,8 @@ def book():
 
 @app.command()
 def pretrain(
-    out: Annotated[str, typer.Option(help="file of the encoder; default the package's own")] = "",
-    epochs: Annotated[int, typer.Option(help="of 10,000 volumes each, all simulated afresh")] = 40,
+    out: Annotated[str, typer.Option(help="file of the encoder; default: over the pretrained one")] = "",
+    epochs: Annotated[int, typer.Option(help="of 10,000 volumes each, all simulated on the fly")] = 40,
     minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
 ):
     """Train the general encoder on the whole library, measure and calibrate it, and write it with its card."""
@@ -86,42 +106,42 @@ def pretrain(
         return
     for row in card["expected_accuracy"]:
         task = f"SNR {row['snr']:g}, {row['n_way']}-way {row['n_shot']}-shot"
-        print(f"{task}: {row['accuracy']:.3f} ± {row['ci95']:.3f} on classes never met")
+        print(f"{task}: {row['accuracy']:.3f} ± {row['ci95']:.3f} on held-out classes")
     print(f"Done: {path}")
 
 
-@app.command()
+@app.command(cls=CommandWithOldOptions)
 def train(
-    labelled: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz")],
+    support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz")],
     out: Annotated[str, typer.Option(help="file of the new encoder")],
-    encoder: Annotated[str, typer.Option(help="encoder to start from; default the one that ships")] = "",
+    encoder: Annotated[str, typer.Option(help="encoder to start from; default the pretrained one")] = "",
     label_column: Annotated[str, typer.Option(help="STAR column with the classes")] = "",
     epochs: int = 20,
     seed: int = 0,
 ):
-    """Fit an encoder to your own labelled particles; it is kept only where it is better on some that are held out."""
+    """Finetune an encoder on your own labelled particles, and keep the epoch that is best on held-out ones."""
     from pathlib import Path
 
     from .particles.opening import open_particles
     from .recognition.finetuning import finetune_on_particles
 
-    particles = open_particles(labelled, label_column=label_column or None)
+    particles = open_particles(support, label_column=label_column or None)
     accuracies = finetune_on_particles(
         particles, Path(out), Path(encoder) if encoder else None, n_epochs=epochs, seed=seed
     )
-    print(f"Held-out particles right: {accuracies[0]:.3f} before, {max(accuracies):.3f} in the encoder that is kept")
+    print(f"Accuracy on held-out particles: {accuracies[0]:.3f} before, {max(accuracies):.3f} after finetuning")
     print(f"Done: {out}")
 
 
 ContrastOption = Annotated[str, typer.Option(help="protein in the files: dark, bright, or detect")]
 
 
-@app.command()
+@app.command(cls=CommandWithOldOptions)
 def classify(
     support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz, ...")],
     query: Annotated[str, typer.Option(help="particles to classify")],
     out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
-    encoder: Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the one that ships")] = "",
+    encoder: Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")] = "",
     label_column: Annotated[str, typer.Option(help="STAR column with the classes of the support")] = "",
     support_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the support is a tomogram")] = "",
     query_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the query is a tomogram")] = "",
@@ -129,10 +149,15 @@ def classify(
     voxel_size_nm: Annotated[float | None, typer.Option(help="of the files, whatever their headers say")] = None,
     contrast: ContrastOption = "detect",
     mirror: Annotated[bool, typer.Option(help="turn z: tomograms of the other handedness")] = False,
-    false_accept: Annotated[float, typer.Option(help="promised share of accepted particles of no known class")] = 0.05,
+    false_accept: Annotated[
+        float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
+    ] = 0.05,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
-    turns: Annotated[int, typer.Option(help="1, 2, or for symmetric tilt series 4: steadier, at that cost")] = 1,
+    rotations: Annotated[
+        int,
+        typer.Option(help="test-time augmentation: 1, 2, or for symmetric tilt series 4, at that many times the cost"),
+    ] = 1,
     averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
     tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
     tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
@@ -142,16 +167,15 @@ def classify(
         str, typer.Option(help="embed only this share, as in 3/8, then stop; run without it to merge")
     ] = "",
 ):
-    """Tell a class, a probability and an abstention for every particle, from a few labelled examples of each class."""
+    """Give every particle a class and a probability, or reject it, from a few labelled examples of each class."""
     from pathlib import Path
 
     from tqdm import tqdm
 
-    from .errors import UserError
     from .particles.base import class_indices
     from .particles.opening import open_particles
     from .recognition.classify import classify, embed_shard
-    from .recognition.output import Settings
+    from .recognition.settings import Settings
 
     if contrast not in ("dark", "bright", "detect"):
         raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
@@ -167,7 +191,7 @@ def classify(
         if shard:
             folder = embed_shard(
                 asked, Path(out), shard, encoder_path=encoder_path, cache=cache_path, n_workers=workers,
-                turns=turns, progress=bar.update,
+                rotations=rotations, progress=bar.update,
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
@@ -184,7 +208,7 @@ def classify(
                 false_accept_rate=false_accept,
                 junk=tuple(name for name in junk.split(",") if name),
                 transductive=transductive,
-                turns=turns,
+                rotations=rotations,
                 n_averaged=averages,
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
@@ -197,7 +221,7 @@ def classify(
     print(outcome.counts.to_string(index=False, float_format="{:.2f}".format))
     check = outcome.recogniser.check
     print(
-        f"Labelled particles, each left out in turn: {check.accuracy:.2f} right "
+        f"Labelled particles, each left out in turn: accuracy {check.accuracy:.2f} "
         f"({check.low:.2f} to {check.high:.2f} at 95 %, {int(check.tested.sum())} tested)"
     )
     print(f"Done: {Path(out) / 'report.html'}")

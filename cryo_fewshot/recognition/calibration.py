@@ -1,8 +1,8 @@
 """What an encoder's makers measure once, on classes it never saw, so that users get honest numbers from few labels.
 
-Held-out classes play the user's support, queries and outsiders in turn. Kept are the geometry of classes in general
-(`PLDA`), a temperature that makes probabilities true, and thresholds that keep outsiders out at a promised
-rate; all are numbers that fit into the encoder's metadata.
+Held-out classes play the user's support, queries and unknown classes in turn. The result is the geometry of classes in
+general (`PLDA`), a temperature that makes probabilities true, and thresholds that hold a promised false-positive rate
+on unknown classes; all are numbers that fit into the encoder's metadata.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from ..evaluation import area_under_roc, expected_calibration_error
 from .plda import PLDA, class_posteriors, fit_plda, gaussian_log_likelihoods
 
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""False-accept rates that thresholds are kept for; between them they are interpolated."""
+"""False-positive rates that thresholds are measured at; between them they are interpolated."""
 PRIOR_WEIGHT = 10.0
-"""Particles' worth of belief that the user's classes scatter as those of the calibration do."""
+"""Weight, in particles, of the prior that the user's classes scatter as those of the calibration do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Calibration:
     temperature_terms : log temperature = sum of terms * (1, log n_shot, log n_way)
     shots : `(n,)` numbers of labelled particles per class that thresholds were measured at
     thresholds : `(n, len(RATES))` least score that is accepted, by shots and promised rate
-    measured : per number of shots: accuracy, ece, auroc, kept (share of members accepted at 5 %)
-    n_classes : held-out classes that all this rests on
+    measured : per number of shots: accuracy, ece, auroc of known against unknown, and kept, the recall at 5 % FPR
+    n_classes : held-out classes that all this was measured on
     """
 
     space: PLDA
@@ -52,10 +52,11 @@ class Calibration:
         return float(np.exp(np.dot(self.temperature_terms, [1, np.log(n_shot), np.log(n_way)])))
 
     def threshold(self, n_shot: float, false_accept_rate: float) -> float:
-        """Least score that keeps all but so many outsiders out, interpolated in the logarithms of shots and rate."""
+        """Least score to accept at a false-positive rate, interpolated in the logarithms of shots and rate."""
         if not RATES[0] <= false_accept_rate <= RATES[-1]:
             raise UserError(
-                f"false_accept_rate={false_accept_rate}: thresholds are known from {RATES[0]} to {RATES[-1]}"
+                f"false_accept_rate={false_accept_rate} (--false-accept): thresholds are known for rates from "
+                f"{RATES[0]} to {RATES[-1]}; choose one of these"
             )
         of_rate = [np.interp(np.log(false_accept_rate), np.log(RATES), row) for row in self.thresholds]
         return float(np.interp(np.log(n_shot), np.log(self.shots), of_rate))
@@ -73,7 +74,9 @@ class Calibration:
             space = PLDA.from_json(content["space"])
             return cls(space=space, thresholds=thresholds, n_classes=int(content["n_classes"]), **tuples)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"calibration: not readable ({error!r}); take the encoder's own metadata") from error
+            raise UserError(
+                f"calibration: not readable ({error!r}); take an encoder file as `pretrain` or `train` wrote it"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,18 @@ class ClassModel:
         """log p(x | class) of projected `(..., m, n_axes)`: `(..., m, n_way)`."""
         return gaussian_log_likelihoods(projected, self.means, self.variances + self.within)
 
-    def new_class(self, projected: torch.Tensor) -> torch.Tensor:
-        """log p(x | a class never seen): `(..., m)`."""
+    def unknown_class(self, projected: torch.Tensor) -> torch.Tensor:
+        """log p(x | unknown class), a class drawn as all others are: `(..., m)`."""
         spread = (self.between + self.within).expand(*self.means.shape[:-2], 1, len(self.between))
         return gaussian_log_likelihoods(projected, torch.zeros_like(spread), spread)[..., 0]
 
     def scores(self, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
-        """log of mean_c p(x | c) / p(x | new), `(..., m)`: how much likelier a known class is than a new one.
+        """log of mean_c p(x | c) / p(x | unknown), `(..., m)`: how much likelier a known class is than an unknown one.
 
-        A particle of a new class has this ratio 1 on average whatever the number of ways, if the model holds; what
-        is not exact about the model, the measured thresholds make up for.
+        If the model holds, this ratio is 1 on average for particles of an unknown class, whatever the number of ways.
+        Where the model is not exact, the measured thresholds make up for it.
         """
-        return torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.new_class(projected)
+        return torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.unknown_class(projected)
 
 
 def class_model(space: PLDA, support: torch.Tensor, members: torch.Tensor) -> ClassModel:
@@ -140,128 +143,140 @@ def fit_calibration(
 ) -> Calibration:
     """Measure geometry, temperature and thresholds on classes that the encoder never saw.
 
-    Each held-out class is the outsider in turn; the geometry used against it is fitted without its family.
+    Each held-out class is the unknown one in turn; the geometry used against it is fitted without its family.
 
     Parameters
     ----------
     embeddings : `(n, dim)`; labels : `(n,)`, at least four classes, the more the better
     groups : `(n,)` such as the SNR; an episode stays within one. Default one group
-    families : `(n,)` such as 'ribosome'; classes of one family are never set against each other, as a close relative of
-        a labelled class is no class of its own. Default each class its own
+    families : `(n,)` such as 'ribosome'; a class is never the unknown one among classes of its own family, as a close
+        relative of a labelled class is no class of its own. Default each class its own
     background : embeddings `(k, dim)` and labels of the classes the encoder was trained on; they help to know how
         classes scatter, and are never asked for
     shots : labelled particles per class; each class needs n_shot + n_query per group
-    n_episodes : per outsider class and number of shots, over all groups
-    confidence : that outsider classes drawn as these were meet the promise on average; a Student interval over classes
+    n_episodes : per unknown class and number of shots, over all groups
+    confidence : that unknown classes drawn as these were meet the promise on average; a Student interval over classes
     """
-    embeddings = torch.as_tensor(embeddings, dtype=torch.float32)
-    labels = np.asarray(labels)
+    embeddings, labels = torch.as_tensor(embeddings, dtype=torch.float32), np.asarray(labels)
     groups = np.zeros(len(labels), int) if groups is None else np.asarray(groups)
     families = labels if families is None else np.asarray(families)
-    classes, n_groups = np.unique(labels), len(np.unique(groups))
-    if len(classes) < 4:
-        raise UserError(f"{len(classes)} held-out classes: calibration needs at least 4, hold back more")
-    members = {(g, c): np.flatnonzero((groups == g) & (labels == c)) for g in np.unique(groups) for c in classes}
-    fewest = min(map(len, members.values()))
-    if fewest < max(shots) + n_query:
-        raise UserError(f"{fewest} particles in a held-out class: n_shot + n_query = {max(shots) + n_query} are needed")
-
     family_of = dict(zip(labels.tolist(), families.tolist(), strict=True))
-    fewest_others = min(sum(family_of[c] != family_of[o] for c in classes.tolist()) for o in classes.tolist())
-    if fewest_others < 3:
-        raise UserError(f"{fewest_others} held-out classes of other families than some class: hold back more families")
+    classes, group_names = sorted(family_of), np.unique(groups)
+    others = {unknown: [c for c in classes if family_of[c] != family_of[unknown]] for unknown in classes}
+    members = {(g, c): np.flatnonzero((groups == g) & (labels == c)) for g in group_names for c in classes}
+    fewest_others = min(map(len, others.values()))
+    _check_enough(len(classes), min(map(len, members.values())), max(shots) + n_query, fewest_others)
 
-    def space_of(kept: np.ndarray) -> PLDA:
-        x, y = embeddings[torch.from_numpy(kept)], np.unique(labels[kept], return_inverse=True)[1]
+    def space_of(chosen: np.ndarray) -> PLDA:
+        x, y = embeddings[torch.from_numpy(chosen)], np.unique(labels[chosen], return_inverse=True)[1]
         if background is not None:
             seen = np.unique(background[1], return_inverse=True)[1]
             x, y = torch.cat([x, background[0].float()]), np.r_[y, y.max() + 1 + seen]
         return fit_plda(x, y, n_axes=n_axes)
 
-    rng = np.random.default_rng(seed)
     ways = sorted({min(3, fewest_others), min(fewest_others, 8)})
-    logits: dict[tuple[int, int], list] = {}
-    inside: dict[int, list] = {n_shot: [] for n_shot in shots}
-    outside: dict[int, dict] = {n_shot: {} for n_shot in shots}
-    for outsider in classes:
-        space = space_of(families != family_of[outsider])
+    n_drawn = -(-n_episodes // (len(group_names) * len(ways)))
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for unknown in classes:
+        space = space_of(families != family_of[unknown])
         projected = space.project(embeddings)
-        for n_shot in shots:
-            for group, n_way in product(np.unique(groups), ways):
-                of_group = {
-                    label: indices
-                    for (g, label), indices in members.items()
-                    if g == group and (label == outsider or family_of[label] != family_of[outsider])
-                }
-                drawn = _draw(of_group, outsider, n_way, n_shot, n_query, -(-n_episodes // (n_groups * len(ways))), rng)
-                known, score, score_outside = _episode_scores(space, projected, drawn)
-                logits.setdefault((n_shot, n_way), []).append(known)
-                inside[n_shot].append(score)
-                outside[n_shot].setdefault((group, outsider), []).append(score_outside)
+        for n_shot, group, n_way in product(shots, group_names, ways):
+            pools = [members[group, c] for c in others[unknown]]
+            drawn = _draw(pools, members[group, unknown], n_way, n_shot, n_query, n_drawn, rng)
+            episodes.append(_Episodes(n_shot, group, unknown, *_log_likelihoods_and_scores(space, projected, drawn)))
 
-    cells = {}
-    for (n_shot, n_way), parts in logits.items():
-        known = np.concatenate(parts)
-        of_episode = np.repeat(np.arange(n_way), n_query)
-        cells[n_shot, n_way] = known, np.tile(of_episode, len(known) // len(of_episode))
+    cells = _cells(episodes, n_query)
     terms = _temperature_terms(cells)
-    members_by_shot = {n_shot: np.concatenate(parts) for n_shot, parts in inside.items()}
-    strangers = {
-        n_shot: [
-            [np.concatenate(parts) for (g, _), parts in outside[n_shot].items() if g == group]
-            for group in np.unique(groups)
-        ]
-        for n_shot in shots
-    }
-    # The promise holds in every group, not on average over them.
-    thresholds = tuple(
-        tuple(max(threshold_for(of_group, rate, confidence) for of_group in strangers[n_shot]) for rate in RATES)
-        for n_shot in shots
-    )
-    measured = [
-        {
-            "n_shot": int(n_shot),
-            **_accuracy_and_error({cell: part for cell, part in cells.items() if cell[0] == n_shot}, terms),
-            "auroc": area_under_roc(members_by_shot[n_shot], np.concatenate([*chain(*strangers[n_shot])])),
-            "kept": float((members_by_shot[n_shot] >= row[RATES.index(0.05)]).mean()),
-        }
-        for n_shot, row in zip(shots, thresholds, strict=True)
-    ]
+    thresholds, measured = [], []
+    for n_shot in shots:
+        of_shot = [part for part in episodes if part.n_shot == n_shot]
+        by_group = [_scores_by_class(of_shot, group, classes) for group in group_names]
+        # The promise holds in every group, not on average over them.
+        row = tuple(max(threshold_for(scores, rate, confidence) for scores in by_group) for rate in RATES)
+        known = np.concatenate([part.scores for part in of_shot])
+        measured.append(
+            {
+                "n_shot": int(n_shot),
+                **_accuracy_and_error({cell: part for cell, part in cells.items() if cell[0] == n_shot}, terms),
+                "auroc": area_under_roc(known, np.concatenate([*chain(*by_group)])),
+                "kept": float((known >= row[RATES.index(0.05)]).mean()),
+            }
+        )
+        thresholds.append(row)
     return Calibration(
         space=space_of(np.full(len(labels), True)),
         temperature_terms=terms,
         shots=tuple(map(int, shots)),
-        thresholds=thresholds,
+        thresholds=tuple(thresholds),
         measured=tuple(measured),
         n_classes=len(classes),
     )
 
 
-def _draw(members, outsider, n_way, n_shot, n_query, n_episodes, rng) -> tuple[np.ndarray, ...]:
-    """Indices of support `(e, n_way, n_shot)`, queries `(e, n_way, n_query)` and outsiders `(e, n_query)`."""
-    others = [label for label in members if label != outsider]
-    support, query, strangers = [], [], []
+def _check_enough(n_classes: int, n_particles: int, n_needed: int, n_others: int) -> None:
+    if n_classes < 4:
+        raise UserError(f"{n_classes} held-out classes: calibration needs at least 4, hold back more")
+    if n_particles < n_needed:
+        raise UserError(f"{n_particles} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
+    if n_others < 3:
+        raise UserError(f"{n_others} held-out classes of other families than some class: hold back more families")
+
+
+@dataclass(frozen=True)
+class _Episodes:
+    """Episodes of one kind, in which `unknown` is the class without labels.
+
+    log_likelihoods : `(e m, n_way)` of queries of the known classes; scores : `(e m,)` of the same
+    unknown_scores : scores of particles of the unknown class
+    """
+
+    n_shot: int
+    group: object
+    unknown: object
+    log_likelihoods: np.ndarray
+    scores: np.ndarray
+    unknown_scores: np.ndarray
+
+
+def _draw(pools, of_unknown, n_way, n_shot, n_query, n_episodes, rng) -> tuple[np.ndarray, ...]:
+    """Indices of support `(e, n_way, n_shot)`, queries `(e, n_way, n_query)` and unknown particles `(e, n_query)`."""
+    known, unknown = [], []
     for _ in range(n_episodes):
-        chosen = [others[i] for i in rng.choice(len(others), n_way, replace=False)]
-        drawn = np.stack([rng.choice(members[label], n_shot + n_query, replace=False) for label in chosen])
-        support.append(drawn[:, :n_shot])
-        query.append(drawn[:, n_shot:])
-        strangers.append(rng.choice(members[outsider], n_query, replace=False))
-    return np.array(support), np.array(query), np.array(strangers)
+        chosen = rng.choice(len(pools), n_way, replace=False)
+        known.append([rng.choice(pools[i], n_shot + n_query, replace=False) for i in chosen])
+        unknown.append(rng.choice(of_unknown, n_query, replace=False))
+    known = np.array(known)
+    return known[..., :n_shot], known[..., n_shot:], np.array(unknown)
 
 
-def _episode_scores(space, projected, drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-likelihoods `(e m, n_way)` and scores `(e m,)` of members, and scores of outsiders."""
-    support, query, strangers = (projected[torch.from_numpy(part)] for part in drawn)
+def _log_likelihoods_and_scores(space, projected, drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The last three fields of `_Episodes`."""
+    support, query, unknown = (projected[torch.from_numpy(part)] for part in drawn)
     n_way, n_shot = support.shape[1:3]
     model = class_model(space, support.flatten(1, 2), torch.eye(n_way).repeat_interleave(n_shot, 0))
     query = query.flatten(1, 2)
-    of_members, of_strangers = model.log_likelihoods(query), model.log_likelihoods(strangers)
+    of_query, of_unknown = model.log_likelihoods(query), model.log_likelihoods(unknown)
     return (
-        of_members.flatten(0, 1).numpy(),
-        model.scores(query, of_members).flatten().numpy(),
-        model.scores(strangers, of_strangers).flatten().numpy(),
+        of_query.flatten(0, 1).numpy(),
+        model.scores(query, of_query).flatten().numpy(),
+        model.scores(unknown, of_unknown).flatten().numpy(),
     )
+
+
+def _cells(episodes: Sequence[_Episodes], n_query: int) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+    """Log-likelihoods of queries and their true classes, by number of shots and of classes."""
+    parts: dict[tuple[int, int], list] = {}
+    for part in episodes:
+        parts.setdefault((part.n_shot, part.log_likelihoods.shape[1]), []).append(part.log_likelihoods)
+    joined = {cell: np.concatenate(logits) for cell, logits in parts.items()}
+    return {cell: (logits, np.arange(len(logits)) // n_query % cell[1]) for cell, logits in joined.items()}
+
+
+def _scores_by_class(episodes: Sequence[_Episodes], group: object, classes: Sequence) -> list[np.ndarray]:
+    """Scores of each class's particles in the episodes that do not know it."""
+    of_group = [part for part in episodes if part.group == group]
+    return [np.concatenate([part.unknown_scores for part in of_group if part.unknown == c]) for c in classes]
 
 
 def _temperature_terms(cells: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:
@@ -292,7 +307,7 @@ def _accuracy_and_error(cells: Mapping[tuple[int, int], tuple[np.ndarray, np.nda
 
 
 def threshold_for(scores_by_class: Sequence[np.ndarray], rate: float, confidence: float) -> float:
-    """Least threshold at which outsiders are accepted at most at `rate`, on average over classes like these.
+    """Least threshold with a false-positive rate of at most `rate`, on average over unknown classes like these.
 
     The bound is mean + t sd / sqrt(n) of the rates of the n classes (Student, one-sided).
     """

@@ -8,32 +8,38 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, duplicates
 from ..weights import load_encoder
 from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
-from .output import SHOWN, Settings, _claim, _run_record, _shown, _write_averages, _write_report, _write_tables
+from .output import claim_folder, run_record, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
-from .report import Average
+from .settings import Settings
 
 ADAPT_TO = 5000
 """Particles that a transductive run adapts to, drawn at random."""
+SHOWN = 3000
+"""Particles on the report's map, the first of these."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run found and wrote.
 
-    table : a row per query particle, columns of `recognition.Recognition.to_frame` and `reason` (of a rejection, empty
-    for none); counts : a row per class; averages : by class; written : all files
+    table : a row per query particle, columns of `Recognition.to_frame`, `reason` (why a particle cannot be used, else
+        empty) and `labelled` (whether it is in the support as well)
+    counts : a row per class
+    averages : by class
+    written : all files
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
-    averages: dict[str, Average]
+    averages: dict[str, Refined]
     written: tuple[Path, ...]
 
 
@@ -57,41 +63,39 @@ def classify(
 
     Parameters
     ----------
-    support, query : of `particles.open_particles`
+    support, query : of `particles.opening.open_particles`
     out : new, or of the same run before: finished work is not done again
-    encoder_path : of `shipped.save_encoder`; default the shipped encoder
-    cache : folder of embeddings, default `out/embeddings`; shared between runs, other supports cost nothing
+    encoder_path : of `weights.save_encoder`; default the pretrained encoder
+    cache : folder of embeddings, default `out/embeddings`; runs with another support can share it at no cost
     n_workers : processes that read files
-    say : called with each line that a user should read; progress : with numbers of particles as they are done
+    say : called with each line that a user should read
+    progress : called with numbers of particles as they are done
     """
-    settings = settings or Settings()
+    settings, out = settings or Settings(), Path(out)
     encoder, card = load_encoder(encoder_path)
     calibration = _calibration(card)
     classes = class_indices(support)
-    out = Path(out)
-    _claim(out, _run_record(support, query, card, settings))
+    claim_folder(out, run_record(support, query, card, settings))
     for note in (*support.notes, *query.notes):
         say(note)
     cache = Path(cache) if cache else out / "embeddings"
-    options = {"device": default_device(), "n_workers": n_workers, "turns": settings.turns}
-    known = embed_particles(support, encoder, card, cache, **options)
-    recogniser, kept = _recogniser(known, support, classes, calibration, settings, say)
+    options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
+    labelled = embed_particles(support, encoder, card, cache, **options)
+    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
-    asked = embed_particles(query, encoder, card, cache, progress=progress, **options)
-    sample, sample_embeddings = _sample(asked, max(SHOWN, ADAPT_TO), settings.seed)
+    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
     if settings.transductive:
         recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
-    table = _recognised(recogniser, asked, query, support, kept, say)
+    table = _recognised(recogniser, embedded, say)
+    table["labelled"] = _also_in_support(support, query, usable, say)
     counts = _counts(table, recogniser.class_names)
-    written = _write_tables(out, query, table, recogniser.class_names)
-    averages = {}
-    if settings.n_averaged:
-        averages, files = _write_averages(out, query, table, recogniser.class_names, settings, say)
-        written += files
-    shown = _shown(query, table, card, sample[:SHOWN], sample_embeddings[:SHOWN])
-    _write_report(out / "report.html", shown, counts, recogniser, averages, settings, card, len(query))
-    return Outcome(table, counts, recogniser, averages, (*written, out / "report.html"))
+    written = write_tables(out, query, table, recogniser.class_names)
+    averages, files = write_averages(out, query, table, recogniser.class_names, settings, say)
+    shown = sample[:SHOWN], sample_embeddings[:SHOWN]
+    page = write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
+    return Outcome(table, counts, recogniser, averages, (*written, *files, page))
 
 
 def embed_shard(
@@ -102,7 +106,7 @@ def embed_shard(
     encoder_path: Path | None = None,
     cache: Path | None = None,
     n_workers: int = 0,
-    turns: int = 1,
+    rotations: int = 1,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Path:
     """Embed one share of the query's chunks, '3/8' the third of eight; returns the cache's folder.
@@ -114,7 +118,7 @@ def embed_shard(
         raise UserError(f"shard '{shard}': give a share as in 3/8, the third of eight")
     encoder, card = load_encoder(encoder_path)
     cache = Path(cache) if cache else Path(out) / "embeddings"
-    options = {"device": default_device(), "n_workers": n_workers, "turns": turns, "progress": progress}
+    options = {"device": default_device(), "n_workers": n_workers, "rotations": rotations, "progress": progress}
     return embed_particles(query, encoder, card, cache, shard=(int(number), int(n)), **options).folder
 
 
@@ -125,27 +129,28 @@ def _calibration(card: dict) -> Calibration:
 
 
 def _recogniser(
-    known: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
-) -> tuple[Recogniser, list[int]]:
-    embeddings, rejected = known.all()
+    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
+) -> tuple[Recogniser, set[int]]:
+    """The recogniser, and the indices of the labelled particles that it rests on."""
+    embeddings, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")
-    kept = [i for members in classes.values() for i in members if i not in rejected]
-    lost = [name for name, members in classes.items() if all(i in rejected for i in members)]
-    if lost:
-        raise UserError(f"class {lost[0]} of the support has no particle that can be read; repair or remove it")
-    labels = [support.labels[i] for i in kept]
+    usable = [i for members in classes.values() for i in members if i not in rejected]
+    for name, members in classes.items():
+        if all(i in rejected for i in members):
+            raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
+    labels = [support.labels[i] for i in usable]
     recogniser = build_recogniser(
-        embeddings[kept], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
+        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
     )
-    return recogniser, kept
+    return recogniser, set(usable)
 
 
-def _sample(asked: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Some particles at random, and their embeddings, read chunk by chunk."""
-    chosen = np.random.default_rng(seed).permutation(len(asked))[:count]
+def _sample(embedded: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Indices of some particles at random, and their embeddings, read chunk by chunk."""
+    chosen = np.random.default_rng(seed).permutation(len(embedded))[:count]
     embeddings = None
-    for indices, part, _ in asked.chunks():
+    for indices, part, _ in embedded.chunks():
         if embeddings is None:
             embeddings = torch.empty(len(chosen), part.shape[1])
         here = (chosen >= indices[0]) & (chosen <= indices[-1])
@@ -153,36 +158,33 @@ def _sample(asked: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.T
     return chosen, embeddings
 
 
-def _recognised(
-    recogniser: Recogniser, asked: Embedded, query: Particles, support: Particles, kept: Sequence[int], say: Callable
-) -> pd.DataFrame:
+def _recognised(recogniser: Recogniser, embedded: Embedded, say: Callable) -> pd.DataFrame:
+    """A row per query particle, with the reason where it cannot be used."""
     frames = []
-    for indices, embeddings, rejected in asked.chunks():
+    for indices, embeddings, rejected in embedded.chunks():
         frame = recogniser.recognise(embeddings).to_frame()
         frame["reason"] = [rejected.get(i, "") for i in indices.tolist()]
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    unusable = int((table["reason"] != "").sum())
-    if unusable == len(table):
-        raise UserError(f"none of the {len(table)} particles can be used; the first: {table['reason'].iloc[0]}")
-    if unusable:
-        say(f"{unusable} of {len(table)} particles cannot be used, see unreadable.csv; {table['reason'].max()}")
-    used = set(kept)
-    again = [q for s, q in duplicates(support, query) if s in used]
-    table["labelled"] = False
-    table.loc[again, "labelled"] = True
-    if again:
-        say(f"{len(again)} particles of the query are labelled ones as well; they are marked, and count in no rate")
+    unusable = table.loc[table["reason"] != "", "reason"]
+    if len(unusable) == len(table):
+        raise UserError(f"none of the {len(table)} particles can be used; the first: {unusable.iloc[0]}")
+    if len(unusable):
+        say(f"{len(unusable)} of {len(table)} particles cannot be used, see unreadable.csv; {unusable.max()}")
     return table
 
 
+def _also_in_support(support: Particles, query: Particles, usable: set[int], say: Callable) -> np.ndarray:
+    """Which query particles are labelled ones as well, `(n,)` bool."""
+    labelled = np.zeros(len(query), bool)
+    labelled[[q for s, q in duplicates(support, query) if s in usable]] = True
+    if n := int(labelled.sum()):
+        say(f"{n} particles of the query are labelled ones as well; they are marked, and count in no rate")
+    return labelled
+
+
 def _counts(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    accepted = table[table["accepted"]]
-    return pd.DataFrame(
-        {
-            "class": names,
-            "most probable": [int((table["class"] == name).sum()) for name in names],
-            "accepted": [int((accepted["class"] == name).sum()) for name in names],
-            "mean probability": [accepted.loc[accepted["class"] == name, "probability"].mean() for name in names],
-        }
-    )
+    accepted = table[table["accepted"]].groupby("class")["probability"]
+    columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
+    counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
+    return counts.assign(**{"mean probability": accepted.mean()}).reset_index()

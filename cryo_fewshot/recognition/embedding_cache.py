@@ -72,7 +72,7 @@ def embed_particles(
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     n_workers: int = 0,
-    turns: int = 1,
+    rotations: int = 1,
     shard: tuple[int, int] = (1, 1),
     progress: Callable[[int], object] = lambda n: None,
 ) -> Embedded:
@@ -80,14 +80,14 @@ def embed_particles(
 
     Parameters
     ----------
-    encoder, card : of `shipped.load_encoder`; the card says box, voxel size and contrast
+    encoder, card : of `weights.load_encoder`; the card says box, voxel size and contrast
     cache : folder of all caches; this one's folder in it is named by the particles and the encoder
     n_workers : processes that read files; 0 reads in this one
-    turns : see `unit_embeddings`
+    rotations : test-time augmentation, see `unit_embeddings`
     shard : (i, n): of every n chunks the i-th, counted from 1
     progress : called with the number of particles of each chunk that is done, or was done before
     """
-    folder = cache / _digest(particles, encoder, card, (precision, turns))
+    folder = cache / _digest(particles, encoder, card, (precision, rotations))
     mine = range(shard[0] - 1, n_chunks(len(particles)), shard[1])
     missing = []
     for number in mine:
@@ -99,7 +99,7 @@ def embed_particles(
     loader = DataLoader(reader, batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=None)
     encoder = encoder.to(device)
     for number, (volumes, rejected) in zip(missing, loader, strict=True):
-        embeddings = unit_embeddings(encoder, volumes.to(device), precision, turns).cpu()
+        embeddings = unit_embeddings(encoder, volumes.to(device), precision, rotations).cpu()
         start = number * CHUNK
         embeddings[[i - start for i in rejected]] = torch.nan
         reasons = json.dumps({str(i): reason for i, reason in rejected.items()})
@@ -110,20 +110,26 @@ def embed_particles(
 
 
 def unit_embeddings(
-    encoder: AnyEncoder, volumes: torch.Tensor, precision: str = "fp32", turns: int = 1
+    encoder: AnyEncoder, volumes: torch.Tensor, precision: str = "fp32", rotations: int = 1
 ) -> torch.Tensor:
-    """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 turns of the volume that keep its wedge.
+    """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 rotations that keep the missing wedge.
 
-    A turned volume is another view of the same particle with other noise in front of the network, so the mean is
-    steadier. Two turns suit every tilt series, four those that reach equally far to both sides.
+    Test-time augmentation: rotated, a volume is another view of the same particle with other noise in front of the
+    network, so the mean is steadier. Two rotations suit every tilt series, four those that reach equally far to both
+    sides.
     """
-    if turns not in (1, 2, 4):
-        raise UserError(f"turns={turns}: use 1, 2, or for symmetric tilt series 4")
+    check_rotations(rotations)
     parts = [
-        F.normalize(embed(encoder, wedge_rotations(volumes, torch.full((len(volumes),), turn)), precision), dim=-1)
-        for turn in range(turns)
+        F.normalize(embed(encoder, wedge_rotations(volumes, torch.full((len(volumes),), which)), precision), dim=-1)
+        for which in range(rotations)
     ]
     return F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
+
+
+def check_rotations(rotations: int) -> None:
+    """Raise UserError for a number of rotations that keeps no wedge."""
+    if rotations not in (1, 2, 4):
+        raise UserError(f"rotations={rotations} (--rotations): use 1, 2, or for symmetric tilt series 4")
 
 
 class _Chunks(Dataset):

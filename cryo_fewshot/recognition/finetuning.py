@@ -1,4 +1,4 @@
-"""Training an encoder on a user's own labelled subtomograms."""
+"""Finetuning an encoder on a user's own labelled subtomograms."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -17,8 +17,9 @@ from ..randomness import seed_from
 from ..subtomograms import SubtomogramSet
 from ..training import History, Schedule, fit
 from ..weights import AnyEncoder, load_encoder, save_encoder
+from .embedding_cache import unit_embeddings
 from .model_card import calibrated
-from .pretraining import CosineClassifier, embedded, spec_of
+from .pretraining import CosineClassifier, spec_of
 
 
 def finetune(
@@ -34,18 +35,18 @@ def finetune(
     seed: int = 0,
     progress: Callable[[int], object] = lambda n_steps: None,
 ) -> tuple[AnyEncoder, History]:
-    """Train on a user's own labelled set: a cosine classifier over its classes, on samples turned as the wedge allows.
+    """Finetune on a user's own labelled set, with a cosine classifier and rotations that keep the missing wedge.
 
-    Some samples of each class are held out; the model is selected by nearest means on them, and the encoder as it was
-    given takes part in the selection, so the result is never worse on them than the start.
+    Some samples of each class are held out, and the epoch with the best accuracy of nearest class means on them is
+    kept. The encoder as it was given is a candidate too, so the result is never worse on them than the start.
 
     Parameters
     ----------
     subtomograms : volumes in the encoder's box, voxel size and contrast; at least two classes of at least 4
-    encoder : to start from, left as it is; None for the one that ships, one with initial weights to start from nothing
-    learning_rate : gentle, to keep what the encoder knows; from nothing 1e-3 does better
+    encoder : to start from, left as it is; None for the pretrained one, one with initial weights to train from scratch
+    learning_rate : small, to keep what the encoder knows; from scratch 1e-3 does better
     held_out_share : of the samples of each class
-    symmetric_tilts : whether the tilt series reached equally far to both sides, which allows more turns
+    symmetric_tilts : whether the tilt series reached equally far to both sides, which allows more rotations
 
     Returns
     -------
@@ -60,10 +61,10 @@ def finetune(
         raise UserError(
             f"boxes of {volumes.shape[-1]} voxels, but the encoder takes {encoder.box}: resample them to it"
         )
-    trained, held_out = _halves(subtomograms, held_out_share, seed)
+    trained, held_out = _split(subtomograms, held_out_share, seed)
     n_classes = len(subtomograms.class_names)
     torch.manual_seed(seed_from("classifier", seed) % 2**31)
-    start = _unit_embeddings(encoder, volumes, precision)
+    start = unit_embeddings(encoder, volumes, precision)
     model = nn.ModuleDict({"encoder": encoder, "classifier": CosineClassifier(encoder.embedding_dim, n_classes)})
     model["classifier"].directions.data = _class_means(start[trained], labels[trained], n_classes).cpu()
     model.to(device)
@@ -78,10 +79,10 @@ def finetune(
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         rng = np.random.default_rng(seed_from("own", seed, epoch))
         order = torch.from_numpy(rng.permutation(trained))[: schedule.steps_per_epoch * batch_size].to(device)
-        turns = torch.from_numpy(rng.integers(4 if symmetric_tilts else 2, size=len(order))).to(device)
-        for part, turn in zip(order.split(batch_size), turns.split(batch_size), strict=True):
+        rotations = torch.from_numpy(rng.integers(4 if symmetric_tilts else 2, size=len(order))).to(device)
+        for part, which in zip(order.split(batch_size), rotations.split(batch_size), strict=True):
             with autocast(device, precision):
-                embeddings = encoder(wedge_rotations(volumes[part], turn))
+                embeddings = encoder(wedge_rotations(volumes[part], which))
             yield F.cross_entropy(model["classifier"](embeddings), labels[part])
 
     def accuracy_of(embeddings: torch.Tensor) -> float:
@@ -89,7 +90,7 @@ def finetune(
         return float(((embeddings[held_out] @ means.T).argmax(1) == labels[held_out]).float().mean())
 
     def validate() -> float:
-        return accuracy_of(_unit_embeddings(encoder, volumes, precision))
+        return accuracy_of(unit_embeddings(encoder, volumes, precision))
 
     given = {name: value.clone() for name, value in encoder.state_dict().items()}
     history = fit(model, losses, validate, schedule, checkpoint, progress)
@@ -107,10 +108,10 @@ def finetune_on_particles(
     n_epochs: int = 20,
     seed: int = 0,
 ) -> list[float]:
-    """`finetune` from files to an encoder file; returns the accuracies on held-out particles, the start's first.
+    """`finetune` from files to an encoder file; returns accuracies on held-out particles, the first before training.
 
-    The new card keeps what the old one says. Its calibration is measured again, on the classes that the start never
-    met, so that probabilities and abstention stay honest.
+    The new card keeps what the old one says. Its calibration is measured again, on the selection classes of the first
+    training, so that probabilities and abstention stay honest.
     """
     encoder, card = load_encoder(encoder_path)
     classes = class_indices(particles)
@@ -132,17 +133,17 @@ def finetune_on_particles(
     return history.accuracies
 
 
-def _halves(subtomograms: SubtomogramSet, held_out_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and held-out ones, `held_out_share` of each class and at least one."""
+def _split(subtomograms: SubtomogramSet, held_out_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and of held-out ones, `held_out_share` of each class and at least one."""
     if not 0 < held_out_share < 1:
         raise UserError(f"held_out_share={held_out_share}: give a share between 0 and 1")
     if len(subtomograms.class_names) < 2:
-        raise UserError(f"one class only, '{subtomograms.class_names[0]}': give at least two to tell apart")
+        raise UserError(f"one class only, '{subtomograms.class_names[0]}': give at least two")
     trained, held_out = [], []
     for label, name in enumerate(subtomograms.class_names):
         members = np.flatnonzero(subtomograms.labels == label)
         if len(members) < 4:
-            raise UserError(f"class '{name}' has {len(members)} samples: training needs at least 4 of each")
+            raise UserError(f"class '{name}' has {len(members)} samples: finetuning needs at least 4 of each")
         members = np.random.default_rng(seed_from("held out", seed, name)).permutation(members)
         n_held_out = min(max(1, round(held_out_share * len(members))), len(members) - 1)
         held_out.append(members[:n_held_out])
@@ -154,8 +155,3 @@ def _class_means(embeddings: torch.Tensor, labels: torch.Tensor, n_classes: int)
     """Unit mean of each class's unit embeddings, `(n_classes, dim)`."""
     sums = torch.zeros(n_classes, embeddings.shape[1], device=embeddings.device).index_add_(0, labels, embeddings)
     return F.normalize(sums, dim=-1)
-
-
-@torch.no_grad()
-def _unit_embeddings(encoder: nn.Module, volumes: torch.Tensor, precision: str) -> torch.Tensor:
-    return F.normalize(embedded(encoder.eval(), volumes, precision), dim=-1)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ..device import machine
 from ..episodes import sample_episodes
@@ -21,9 +20,11 @@ from ..randomness import seed_from
 from ..simulation.datasets import SimulatedData, simulate_set
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import homologous_family, simulate_on_the_fly
+from ..training import DeadlineReached
 from ..weights import PRETRAINED, save_encoder
 from .calibration import Calibration, fit_calibration
-from .pretraining import Pretraining, embedded, progress_bar, train
+from .embedding_cache import unit_embeddings
+from .pretraining import Pretraining, progress_bar, train
 
 CALIBRATION_SNRS = (0.3, 0.1, 0.05, 0.03)
 
@@ -41,17 +42,17 @@ def expected_accuracy(
     n_per_class: int = 100,
     precision: str = "fp32",
 ) -> list[dict[str, float]]:
-    """Accuracy of nearest prototypes among unit embeddings of classes that the training never met.
+    """Accuracy of nearest prototypes among unit embeddings of classes that the training held out.
 
-    Subtomograms and episodes are those of Table 1 where classes, microscope and counts are. One dictionary per SNR and
-    shots: snr, n_way, n_shot, n_episodes, accuracy, ci95.
+    With Table 1's classes, microscope and counts, subtomograms and episodes are Table 1's too. One dictionary per SNR
+    and shots: snr, n_way, n_shot, n_episodes, accuracy, ci95.
     """
     recipe = SimulatedData(microscope=microscope, n_per_class=n_per_class)
     device = next(encoder.parameters()).device
     rows = []
     for snr in snrs:
         subtomograms = simulate_set(recipe, {snr: n_per_class}, classes, device)
-        embeddings = F.normalize(embedded(encoder.eval(), subtomograms.volumes, precision), dim=-1)
+        embeddings = unit_embeddings(encoder, subtomograms.volumes, precision)
         for n_shot in shots:
             episodes = sample_episodes(
                 subtomograms.labels,
@@ -78,7 +79,7 @@ def calibrated(
     shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
     **counts,
 ) -> Calibration:
-    """Probabilities and thresholds measured on the classes that a training held back for its selection.
+    """Probabilities and thresholds measured on the selection classes of a training.
 
     counts : of `calibration_particles`
     """
@@ -93,10 +94,10 @@ def calibration_particles(
     n_per_class: int = 40,
     n_background: int = 30,
 ) -> dict[str, Any]:
-    """Embedded particles of the held-back classes and what else `fit_calibration` takes, by argument.
+    """Arguments of `fit_calibration`: embedded particles of the selection classes, and of the training classes.
 
-    Their particles come from the training's kinds of microscopes, at a few SNRs that are kept apart, as a user's data
-    set has one. The training classes help to know how classes scatter.
+    Microscopes are drawn as in training. SNRs are groups of their own, as a user's data set has only one. The training
+    classes tell how classes scatter.
 
     n_per_class : of each held-out class at each SNR; n_background : of each training class, over all its SNRs
     """
@@ -105,7 +106,7 @@ def calibration_particles(
 
     def embeddings_of(names: Sequence[str], acquisitions) -> torch.Tensor:
         volumes = simulate_on_the_fly(names, acquisitions, rng, spec.group_size, device)
-        return F.normalize(embedded(encoder.eval(), volumes, "fp32"), dim=-1).cpu()
+        return unit_embeddings(encoder, volumes).cpu()
 
     held_out = [name for name in spec.selection for _ in range(n_per_class)]
     parts = [embeddings_of(held_out, replace(spec.acquisitions, snrs=(snr,))) for snr in snrs]
@@ -131,7 +132,7 @@ def pretrain(
 
     Raises
     ------
-    training.OutOfTime
+    training.DeadlineReached
         After `minutes`, at the end of an epoch.
     """
     path = Path(path)
@@ -165,7 +166,5 @@ def pretrain(
 
 
 def _check_time(deadline: float | None) -> None:
-    from ..training import DeadlineReached
-
     if deadline is not None and time.monotonic() > deadline:
         raise DeadlineReached

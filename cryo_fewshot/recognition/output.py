@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,75 +17,49 @@ from ..files import write_atomically
 from ..particles.base import Particles
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
-from .recogniser import Recogniser
-from .report import Average, write_report
-from .report import Particles as Shown
-
-SHOWN = 3000
-"""Particles on the report's map, drawn at random."""
+from .report import ParticleSample, write_report
+from .settings import MIN_AVERAGED, Settings
+from .support_check import SupportCheck
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How particles are classified.
-
-    false_accept_rate : at most this share of particles of no known class is to be accepted
-    junk : classes of the support that are never accepted
-    transductive : let the unlabelled particles take part
-    turns : 1, 2 or 4 turns that keep the wedge, over which each embedding is the mean, at as many times the cost
-    n_averaged : particles that go into a class average, the most probable ones; 0 for no averages
-    tilt_min, tilt_max, tilt_increment : degrees, of the tilt series, for the averages' missing wedge
-    average_voxel_nm : nm, of the averages; the files' own where that is larger
-    seed : of everything that is drawn
-    """
-
-    false_accept_rate: float = 0.05
-    junk: tuple[str, ...] = ()
-    transductive: bool = False
-    turns: int = 1
-    n_averaged: int = 100
-    tilt_min: float = -60.0
-    tilt_max: float = 60.0
-    tilt_increment: float = 3.0
-    average_voxel_nm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.n_averaged < 0 or 0 < self.n_averaged < 8:
-            raise UserError(f"n_averaged={self.n_averaged}: averages need at least 8 particles; 0 for none")
-        if self.turns not in (1, 2, 4):
-            raise UserError(f"turns={self.turns}: use 1, 2, or for symmetric tilt series 4")
-        if self.average_voxel_nm <= 0:
-            raise UserError(f"average_voxel_nm={self.average_voxel_nm}: give a positive voxel size")
-
-
-def _run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
+def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
+    """What tells one run from another, as plain JSON values."""
     return {
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "junk": list(settings.junk)},
         "support": {"n": len(support), "first": support.names[0], "last": support.names[-1]},
         "query": {"n": len(query), "first": query.names[0], "last": query.names[-1]},
         "encoder": {name: card.get(name) for name in ("name", "package_version", "architecture")},
     }
 
 
-def _claim(out: Path, record: dict) -> None:
+def claim_folder(out: Path, record: dict) -> None:
     """Make the output folder this run's; UserError where it is another's."""
     path = out / "run.json"
-    text = json.dumps(record, indent=1, sort_keys=True)
     try:
         if path.exists():
-            if path.read_text() != text:
+            if _read_record(path) != record:
                 raise UserError(f"{out}: holds another run, or this one with other settings; give a new folder")
             return
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
             raise UserError(f"{out}: exists and holds something else; give a new folder")
     except OSError as error:
         raise UserError(f"{out}: cannot be read ({error.strerror}); give another folder") from error
-    write_atomically(path, text.encode())
+    write_atomically(path, json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _read_record(path: Path) -> dict | None:
+    """The record of an earlier run, None where it is damaged; release 0.1 called the rotations turns."""
+    try:
+        record = json.loads(path.read_bytes())
+        if "turns" in record["settings"]:
+            record["settings"]["rotations"] = record["settings"].pop("turns")
+        return record
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
-    """A file name without folder for each class name, each its own."""
+    """A file name without folder for each class name, no two alike."""
     taken: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^\w.+-]", "_", name).strip("._") or "class"
@@ -95,62 +69,55 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def _write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> tuple[Path, ...]:
+def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> tuple[Path, ...]:
+    """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones."""
     columns = table.drop(columns=["reason", "labelled"])
     columns.columns = ["fewshot" + name.title().replace("_", "") for name in columns]
     columns["fewshotAccepted"] = table["accepted"].astype(int)
-    columns["fewshotClass"] = table["class"].replace("", "unreadable")
-    columns["fewshotRunnerUp"] = table["runner_up"].replace("", "unreadable")
+    for name, column in (("fewshotClass", "class"), ("fewshotRunnerUp", "runner_up")):
+        columns[name] = table[column].replace("", "unreadable")
     columns["fewshotLabelled"] = table["labelled"].astype(int)
-    wanted = {out / "particles.star": np.arange(len(table))}
+    wanted = {out / "particles.star": np.full(len(table), True)}
     wanted |= {
-        out / "classes" / f"{file}.star": np.flatnonzero((table["accepted"] & (table["class"] == name)).to_numpy())
+        out / "classes" / f"{file}.star": table["accepted"] & (table["class"] == name)
         for name, file in file_names(names).items()
     }
-    wanted[out / "rejected.star"] = np.flatnonzero(~table["accepted"].to_numpy())
-    for path, rows in wanted.items():
+    wanted[out / "rejected.star"] = ~table["accepted"]
+    for path, chosen in wanted.items():
+        rows = np.flatnonzero(chosen)
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
-    unreadable = np.flatnonzero((table["reason"] != "").to_numpy())
-    listed = pd.DataFrame(
-        {"particle": [query.names[i] for i in unreadable], "reason": table["reason"].iloc[unreadable]}
-    )
-    write_atomically(out / "unreadable.csv", listed.to_csv(index=False, lineterminator="\n").encode())
-    return (*wanted, out / "unreadable.csv")
+    reasons = table.loc[table["reason"] != "", "reason"]
+    listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
+    return (*wanted, _write_csv(out / "unreadable.csv", listed))
 
 
-def _write_averages(
+def write_averages(
     out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], settings: Settings, say: Callable
-) -> tuple[dict[str, Average], tuple[Path, ...]]:
-    nm = max(query.voxel_size_nm, settings.average_voxel_nm)
+) -> tuple[dict[str, Refined], tuple[Path, ...]]:
+    """Average the most probable accepted particles of each class: averages by class, and the files."""
+    if not settings.n_averaged:
+        return {}, ()
+    nm = average_voxel_nm(query, settings)
     box = 2 * max(4, round(query.box * query.voxel_size_nm / nm / 2))
     angles = np.arange(settings.tilt_min, settings.tilt_max + 1e-6, settings.tilt_increment)
-    tilt_series = TiltSeries(angles, box * nm)
     averages, written = {}, []
     for name, file in file_names(names).items():
-        path = out / "averages" / f"{file}.mrc"
         members = table[table["accepted"] & (table["class"] == name)]
         chosen = members.sort_values("probability", ascending=False, kind="stable").index[: settings.n_averaged]
-        if len(chosen) < 8:
+        if len(chosen) < MIN_AVERAGED:
             say(f"class {name}: {len(chosen)} accepted particles, too few to average")
             continue
         say(f"averaging {len(chosen)} particles of class {name}")
         volumes, rejected = query.read(chosen, box, nm)
         usable = volumes[[i not in rejected for i in chosen]]
-        refined = refine(usable, tilt_series, settings.seed)
-        averages[name] = _average(refined, nm, len(usable))
-        written += _write_average(path, refined, nm)
+        averages[name] = refine(usable, TiltSeries(angles, box * nm), settings.seed)
+        written += _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
     return averages, tuple(written)
 
 
-def _average(refined: Refined, nm: float, n_particles: int) -> Average:
-    return Average(
-        density=-refined.average.density.numpy(),
-        voxel_size_nm=nm,
-        frequencies_per_nm=refined.frequencies_per_nm,
-        fsc=refined.fsc,
-        resolution_nm=refined.resolutions_nm[0.143],
-        n_particles=n_particles,
-    )
+def average_voxel_nm(query: Particles, settings: Settings) -> float:
+    """Edge of an average's voxels in nm: never finer than the files'."""
+    return max(query.voxel_size_nm, settings.average_voxel_nm)
 
 
 def _write_average(path: Path, refined: Refined, nm: float) -> list[Path]:
@@ -159,45 +126,39 @@ def _write_average(path: Path, refined: Refined, nm: float) -> list[Path]:
     maps |= {path.with_name(f"{path.stem}_half{i}.mrc"): half for i, half in enumerate(refined.half_maps, 1)}
     for file, average in maps.items():
         write_mrc(file, -average.density.numpy(), nm)
-    table = pd.DataFrame({"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.fsc})
-    curve = path.with_name(f"{path.stem}_fsc.csv")
-    write_atomically(curve, table.round(5).to_csv(index=False, lineterminator="\n").encode())
-    return [*maps, curve]
+    curve = pd.DataFrame({"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.fsc}).round(5)
+    return [*maps, _write_csv(path.with_name(f"{path.stem}_fsc.csv"), curve)]
 
 
-def _shown(query: Particles, table: pd.DataFrame, card: dict, chosen: np.ndarray, embeddings: torch.Tensor) -> Shown:
-    """Some particles with their slices, for the report."""
-    usable = (table["reason"].iloc[chosen] == "").to_numpy(copy=True)
-    chosen, embeddings = chosen[usable], embeddings[torch.from_numpy(usable)]
-    volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
-    rows = table.iloc[chosen]
-    return Shown(
-        names=[query.names[i] for i in chosen],
-        labels=rows["class"].tolist(),
-        runner_up=rows["runner_up"].tolist(),
-        probability=rows["probability"].to_numpy(),
-        accepted=rows["accepted"].to_numpy(),
-        embeddings=embeddings.numpy(),
-        slices=volumes[:, volumes.shape[1] // 2].numpy(),
-    )
+def _write_csv(path: Path, table: pd.DataFrame) -> Path:
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
+    return path
 
 
-def _write_report(
-    path: Path,
-    shown: Shown,
+def write_results_page(
+    out: Path,
+    query: Particles,
+    table: pd.DataFrame,
     counts: pd.DataFrame,
-    recogniser: Recogniser,
-    averages: dict[str, Average],
+    sample: np.ndarray,
+    embeddings: torch.Tensor,
+    check: SupportCheck,
+    averages: dict[str, Refined],
     settings: Settings,
     card: dict,
-    n: int,
-) -> None:
-    check = recogniser.check
+) -> Path:
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
+    chosen = sample[usable]
+    volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
+    rows = table.iloc[chosen].assign(name=[query.names[i] for i in chosen])
+    slices = volumes[:, volumes.shape[1] // 2].numpy()
     write_report(
-        path,
+        out / "report.html",
         counts=counts,
-        particles=shown,
+        particles=ParticleSample(rows, embeddings[torch.from_numpy(usable)].numpy(), slices),
         averages=averages,
+        average_voxel_nm=average_voxel_nm(query, settings),
         support={
             "accuracy": check.accuracy,
             "low": check.low,
@@ -205,7 +166,8 @@ def _write_report(
             "n_tested": int(check.tested.sum()),
             "warnings": check.warnings,
         },
-        settings={**asdict(settings), "particles": n, "encoder": card.get("name", "")},
-        title=f"Classification of {n:,} particles",
+        settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
+        title=f"Classification of {len(query):,} particles",
         seed=settings.seed,
     )
+    return out / "report.html"

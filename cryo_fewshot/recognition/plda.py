@@ -1,8 +1,8 @@
-"""The two-covariance model: class centres scatter by one Gaussian, particles about their centre by another.
+"""PLDA: class centres are drawn from one Gaussian, particles about their centre from another.
 
-Known from biometrics as PLDA (Ioffe 2006; Brümmer and de Villiers 2010). It is a prototype classifier that knows how
-much to trust a prototype: few shots leave a class wide, unequal shots are weighed, and a class never seen has a
-likelihood too, which is what a particle of no known class is measured against.
+Probabilistic linear discriminant analysis (Ioffe 2006), in the two-covariance form of Brümmer and de Villiers 2010. It
+is a prototype classifier that knows how uncertain a prototype is: with few shots a class stays wide, unequal shots are
+weighted, and an unknown class has a likelihood too, against which every particle is tested.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class PLDA:
         if self.axes.shape != (len(self.mean), len(self.between)):
             raise UserError(
                 f"axes of shape {self.axes.shape}, mean of {len(self.mean)} and between of {len(self.between)} values "
-                "do not belong together: fit the model again"
+                "do not belong together: take an encoder file as `pretrain` or `train` wrote it"
             )
 
     def project(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ def fit_plda(embeddings: torch.Tensor, labels: np.ndarray, *, n_axes: int = 16, 
     Parameters
     ----------
     embeddings : `(n, dim)`; labels : `(n,)`, at least three classes with two particles each
-    n_axes : principal axes that are kept; the rest is noise, which inverting a covariance would blow up
+    n_axes : principal axes that are kept; the rest is noise, which the inverse of a covariance would amplify
     shrinkage : share of both covariances that is replaced by a multiple of the identity
     """
     x, labels = np.asarray(embeddings, dtype=np.float64), np.asarray(labels)

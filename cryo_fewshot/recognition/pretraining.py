@@ -1,7 +1,7 @@
-"""Training on samples that are simulated afresh for every step, and the encoder that ships with the package.
+"""Training on samples that are simulated on the fly, and the recipe of the pretrained encoder.
 
-The microscope is as fast as the encoder, so no volume needs to be met twice: what is learnt is the complex, not its
-hundred pictures. What an epoch draws follows from its number alone, so a training that was stopped goes on bit for bit.
+Simulation is as fast as the encoder, so no volume is needed twice: the network learns the complex, not a hundred images
+of it. What an epoch draws follows from its number alone, so a training that was stopped resumes bit for bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,17 +26,18 @@ from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, simulate_on_the_fly
 from ..training import History, Schedule, episode_loss, fit
 from ..weights import AnyEncoder
+from .embedding_cache import unit_embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """One training on fresh samples.
+    """One training on samples that are simulated on the fly.
 
-    classes : to train on; selection : to select the model on, and to calibrate with; test : never met. No class is kin
-    of a class in another role.
-    group_size : samples of a step that share microscope and SNR; they are of any class
+    classes : to train on; selection : to select the model on, and to calibrate with; test : held out from
+    both. No class is homologous to one in another role.
+    group_size : samples of a step that share microscope and SNR; their classes are mixed
     objective : 'classes', a cosine classifier over all training classes, or 'episodes', ProtoNet3D's
-    n_way, n_shot, n_query : classes of a step and samples of each; with 'classes' all samples are alike
+    n_way, n_shot, n_query : classes of a step and samples of each; 'classes' does not tell support from query
     architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
     """
 
@@ -91,13 +92,13 @@ CALIBRATION_CLASSES = (
     *("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW"),
     *("2CG9", "5SUQ", "7N4Y", "2IPC", "4J7C", "1EFW"),
 )
-"""Twelve families: with fewer, the promised rate of false acceptance was not held on further classes."""
+"""Twelve families: with fewer, the promised false-positive rate was exceeded on further classes."""
 TEST_CLASSES = ("3KUY", "1OEL", "1HTQ", "4NMN", "3M6A", "1QVR", "1E0T", "3UWX")
-"""The test classes of Table 1, so that the shipped encoder's accuracy stands beside the paper's methods."""
+"""The test classes of Table 1, so that the pretrained encoder's accuracy stands beside the paper's methods."""
 
 
 def pretrained_spec(n_epochs: int = 40, steps_per_epoch: int = 100) -> Pretraining:
-    """How the encoder that ships was made: the whole library but the held-out classes and their kin."""
+    """How the pretrained encoder was made: on the library without the held-out classes and their homologues."""
     return Pretraining(
         classes=library_classes(CALIBRATION_CLASSES + TEST_CLASSES),
         selection=CALIBRATION_CLASSES,
@@ -146,9 +147,8 @@ def simulated_batch(
     rng = np.random.default_rng(seed_from("fresh", spec.seed, step))
     labels = np.repeat(rng.choice(len(spec.classes), spec.n_way, replace=False), spec.n_shot + spec.n_query)
     names = [spec.classes[label] for label in labels]
-    return simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device), torch.from_numpy(labels).to(
-        device
-    )
+    volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
+    return volumes, torch.from_numpy(labels).to(device)
 
 
 # ---------------------------------------------------------------- learning
@@ -179,13 +179,6 @@ def new_encoder(spec: Pretraining) -> AnyEncoder:
     return PooledEncoder3D(spec.box, widths=(32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
 
 
-@torch.no_grad()
-def embedded(encoder: nn.Module, volumes: torch.Tensor, precision: str, chunk: int = 128) -> torch.Tensor:
-    """Embeddings of any encoder in evaluation mode, `(n, dim)` float32."""
-    with autocast(volumes.device, precision):
-        return torch.cat([encoder(part).float() for part in volumes.split(chunk)])
-
-
 def train(
     spec: Pretraining,
     checkpoint: Path | None = None,
@@ -214,7 +207,7 @@ def train(
                 yield _episode_loss(embeddings, spec)
 
     def validate() -> float:
-        embeddings = F.normalize(embedded(encoder, volumes, spec.precision), dim=-1)
+        embeddings = unit_embeddings(encoder, volumes, spec.precision)
         return float(correct_counts(predict(embeddings, checked, prototype_logits)).mean() / checked.query[0].size)
 
     return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
@@ -228,7 +221,7 @@ def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:
 
 
 def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
-    """Volumes of the selection classes under the training's acquisitions, and one-shot and few-shot alike: 3-shot."""
+    """Volumes of the selection classes under the training's acquisitions, and 3-shot tasks among them."""
     rng = np.random.default_rng(seed_from("selection", spec.seed))
     labels = np.repeat(np.arange(len(spec.selection)), spec.n_selection_samples)
     names = [spec.selection[label] for label in labels]

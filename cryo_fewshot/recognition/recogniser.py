@@ -1,7 +1,7 @@
 """From a few labelled embeddings to a class, a probability and an abstention for every particle.
 
-No encoder and no files here: embeddings come computed, the encoder's `Calibration` with them. What a recogniser keeps
-is a few numbers per class, so a million particles are no harder than a thousand.
+No encoder and no files here: embeddings come computed, the encoder's `Calibration` with them. A recogniser keeps
+a few numbers per class, so a million particles need no more memory than a thousand.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,12 +26,12 @@ class Recognition:
 
     Parameters
     ----------
-    label, runner_up : index into class_names of the most and second most probable class; UNKNOWN where not finite
+    label, runner_up : index into class_names of the most and second most probable class; INVALID where not finite
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
     margin : how much farther the runner-up's centre is; negative where the classes' own uncertainty decided
-    score : log ratio of the likelihood under the known classes and under a class never seen
-    accepted : the score reaches the threshold of the promised false-accept rate and the class is no junk
+    score : log ratio of the likelihood under the known classes and under an unknown class
+    accepted : the score reaches the threshold of the promised false-positive rate and the class is no junk
     """
 
     class_names: tuple[str, ...]
@@ -48,7 +48,7 @@ class Recognition:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per particle, classes by name; an empty name where the embedding was not finite."""
-        names = np.array([*self.class_names, ""], dtype=object)  # UNKNOWN is -1: the last
+        names = np.array([*self.class_names, ""], dtype=object)  # INVALID is -1: the last
         numbers = {name: getattr(self, name) for name in ("probability", "distance", "margin", "score", "accepted")}
         return pd.DataFrame({"class": names[self.label], "runner_up": names[self.runner_up], **numbers})
 
@@ -102,9 +102,9 @@ class Recogniser:
     def adapted(self, embeddings: torch.Tensor, n_steps: int = 10, weight: float = 2.0) -> "Recogniser":
         """Transductive: let unlabelled particles take part, for classes of any frequencies.
 
-        Expectation-maximisation as in `plda_em_logits`, with a class of its own for what is new, so that
-        outsiders do not pull on the known classes. Neither thresholds nor temperature were measured for adapted
-        classes: from single shots the probabilities become too sure.
+        Expectation-maximisation as in `plda_em_logits`, with one more class for all unknown ones, so that their
+        particles do not pull on the known classes. Neither thresholds nor temperature were measured for adapted
+        classes: from single shots the probabilities become overconfident.
 
         Parameters
         ----------
@@ -115,10 +115,10 @@ class Recogniser:
         projected = self.calibration.space.project(embeddings[torch.isfinite(embeddings).all(dim=1)])
         counts, sums = self.members.sum(0), self.members.T @ self.support
         n_way = len(counts)
-        new = self.model.new_class(projected).unsqueeze(1)
+        unknown = self.model.unknown_class(projected).unsqueeze(1)
         frequencies, model = torch.full((n_way + 1,), 1 / (n_way + 1)), self.model
         for _ in range(n_steps):
-            both = torch.cat([model.log_likelihoods(projected), new], dim=1) / self.temperature
+            both = torch.cat([model.log_likelihoods(projected), unknown], dim=1) / self.temperature
             shares = torch.softmax(both + frequencies.log(), dim=1)
             found = shares.sum(0)
             frequencies = (found + 1) / (found + 1).sum()
@@ -147,8 +147,8 @@ def build_recogniser(
     ----------
     embeddings : `(n, dim)` of the labelled particles; labels : n class names, unequal numbers and single ones allowed
     calibration : of the encoder that made the embeddings
-    false_accept_rate : at most this share of particles of no known class is to be accepted
-    junk : classes of the support that stand for what nobody wants; their particles are never accepted
+    false_accept_rate : at most this share of particles of unknown classes is to be accepted
+    junk : classes of the support that nobody wants; their particles are never accepted
 
     Raises
     ------
@@ -162,7 +162,7 @@ def build_recogniser(
     if len(names) < 2:
         raise UserError(f"support of {len(names)} class ({', '.join(names)}): give labelled particles of two or more")
     if unknown := [name for name in junk if name not in names]:
-        raise UserError(f"junk class '{unknown[0]}' is not in the support; it has {', '.join(names)}")
+        raise UserError(f"junk class '{unknown[0]}' (--junk) is not in the support; it has {', '.join(names)}")
     bad = np.flatnonzero(~torch.isfinite(embeddings).all(dim=1).numpy())
     if len(bad):
         raise UserError(f"labelled particle {bad[0]} has an embedding with NaN ({len(bad)} do): remove it")

@@ -18,7 +18,7 @@ class SupportCheck:
     Parameters
     ----------
     predicted : `(n,)` class when left out; probability : `(n,)` of that class
-    tested : `(n,)` False where a particle is the only one of its class, so that nothing is left to find it by
+    tested : `(n,)` False where a particle is the only one of its class, so that its class is unknown without it
     accuracy : of the tested ones, one shot short of what queries get; low, high : its 95 % Wilson interval
     warnings : plain sentences
     """
@@ -44,7 +44,7 @@ def check_support(
     own = members.argmax(1)
     counts = members.sum(0)
     logits = model.log_likelihoods(support)
-    # The own class without the particle; a class of one falls back to a class never seen.
+    # The own class without the particle; a class of one is then as wide as an unknown class.
     sums = (members.T @ support)[own] - support
     means, variances = class_posteriors(sums, counts[own] - 1, model.between, model.within)
     spread = variances + model.within
@@ -64,7 +64,7 @@ def check_support(
     ]
     if n_tested and float(interval[1]) < 0.5:
         warnings.append(
-            f"left out, only {n_right} of {n_tested} labelled particles are found again: "
+            f"left out, only {n_right} of {n_tested} labelled particles are assigned to their own class: "
             "this support does not define its classes; label more particles or merge classes"
         )
     return SupportCheck(
@@ -80,7 +80,11 @@ def check_support(
 
 def _too_few(counts: np.ndarray, names: Sequence[str]) -> list[str]:
     few = [f"'{name}' has {count:.0f}" for name, count in zip(names, counts, strict=True) if count < 3]
-    return [f"few labelled particles: {', '.join(few)}; with 3 to 5 of each class errors fall clearly"] if few else []
+    return (
+        [f"few labelled particles: {', '.join(few)}; with 3 to 5 of each class there are clearly fewer errors"]
+        if few
+        else []
+    )
 
 
 def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str]) -> list[str]:
@@ -88,14 +92,16 @@ def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str])
     pairs = [(first[group], i) for i, group in enumerate(inverse.ravel()) if first[group] != i]
     contrary = [(i, j) for i, j in pairs if own[i] != own[j]]
     warnings = [
-        f"labelled particles {i} ('{names[own[i]]}') and {j} ('{names[own[j]]}') are the same one: remove the wrong one"
+        f"labelled particles {i} ('{names[own[i]]}') and {j} ('{names[own[j]]}') are identical: remove the wrong one"
         for i, j in contrary[:10]
     ]
     if len(pairs) > len(contrary):
         i, j = next(pair for pair in pairs if pair not in contrary)
         more = len(pairs) - len(contrary) - 1
         others = f" (and {more} more)" if more else ""
-        warnings.append(f"labelled particles {i} and {j} are duplicates{others}: they count twice and teach nothing")
+        warnings.append(
+            f"labelled particles {i} and {j} are duplicates{others}: a duplicate counts twice and adds nothing"
+        )
     return warnings
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from cryo_fewshot.evaluation import expected_calibration_error
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration, fit_calibration
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.model_card import calibration_particles
-from cryo_fewshot.recognition.pretraining import TEST_CLASSES, embedded, spec_of
+from cryo_fewshot.recognition.pretraining import TEST_CLASSES, spec_of
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
@@ -25,7 +25,7 @@ from cryo_fewshot.weights import AnyEncoder
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationCheck:
-    """Tasks that `recognition.build_recogniser` meets as a user's data set: n_way labelled classes, all others unknown.
+    """Tasks as a user's data set poses them to `build_recogniser`: n_way labelled classes, all others unknown.
 
     encoder : digest of its weights and its calibration; n_tasks : per SNR and number of shots
     n_halvings : times that the calibration classes' families are halved, to see what another choice of classes changes
@@ -46,17 +46,15 @@ class CalibrationCheck:
 
     @torch.no_grad()
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
-        """The stored entry.
-
-        Result: `rows`, see `checked_tasks`, of the classes never met; `halves`, the same where half of the calibration
-        classes' families are calibrated on and asked about the other half, with `half` counted from 0.
+        """Result: `rows`, see `checked_tasks`, of the held-out classes; `halves`, the same for a calibration on half of
+        the calibration classes' families, checked on the other half, with `half` counted from 0.
         """
         calibration = Calibration.from_json(card["calibration"])
         recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
         rows = []
         for snr in self.snrs:
             particles = simulate_set(recipe, {snr: self.n_per_class}, self.classes)
-            embeddings = F.normalize(embedded(encoder.eval(), particles.volumes, "fp32"), dim=-1)
+            embeddings = unit_embeddings(encoder, particles.volumes)
             names = np.array(self.classes)[particles.labels]
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
         return {"rows": rows, "halves": _halves(encoder, card, self) if self.n_halvings else []}
@@ -81,14 +79,14 @@ def checked_tasks(
     for n_shot in spec.shots:
         rng = np.random.default_rng(seed_from("calibration check", spec.seed, n_shot))
         found = [_task(embeddings, names, families, calibration, spec, n_shot, rng) for _ in range(spec.n_tasks)]
-        probability, right, accepted, strangers = map(np.concatenate, zip(*found, strict=True))
+        probability, right, accepted, unknown = map(np.concatenate, zip(*found, strict=True))
         rows.append(
             {
                 "n_shot": n_shot,
                 "accuracy": float(right.mean()),
                 "probability": float(probability.mean()),
                 "ece": expected_calibration_error(probability, right),
-                "false_accepts": float(strangers.mean()),
+                "false_accepts": float(unknown.mean()),
                 "kept": float(accepted.mean()),
             }
         )
@@ -101,13 +99,13 @@ def _task(embeddings, names, families, calibration, spec, n_shot, rng) -> tuple[
     drawn = [rng.permutation(np.flatnonzero(names == name))[: n_shot + spec.n_query] for name in classes[: spec.n_way]]
     support = np.concatenate([members[:n_shot] for members in drawn])
     queries = np.concatenate([members[n_shot:] for members in drawn])
-    strangers = np.flatnonzero(np.isin(names, classes[spec.n_way :]))
+    unknown = np.flatnonzero(np.isin(names, classes[spec.n_way :]))
     recogniser = build_recogniser(
         embeddings[support], names[support], calibration, false_accept_rate=spec.false_accept_rate
     )
     found = recogniser.recognise(embeddings[queries])
     right = np.array(found.class_names)[found.label] == names[queries]
-    return found.probability, right, found.accepted, recogniser.recognise(embeddings[strangers]).accepted
+    return found.probability, right, found.accepted, recogniser.recognise(embeddings[unknown]).accepted
 
 
 def _halves(encoder: AnyEncoder, card: dict[str, Any], spec: CalibrationCheck) -> list[dict[str, float]]:
@@ -134,6 +132,6 @@ def halves_text(halves: Sequence[dict], n_shot: int) -> str:
     errors = [row["ece"] for row in halves if row["n_shot"] == n_shot]
     n = len({row["half"] for row in halves})
     return (
-        f"Calibrated on half of the held-back families and asked about the other half, {n} times, {n_shot}-shot "
+        f"Calibrated on half of the held-out families and checked on the other half, {n} times, {n_shot}-shot "
         f"probabilities are off by {np.mean(errors):.3f} on average and by {max(errors):.3f} at most"
     )

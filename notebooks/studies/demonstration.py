@@ -16,7 +16,7 @@ from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import classify
-from cryo_fewshot.recognition.output import Settings
+from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope

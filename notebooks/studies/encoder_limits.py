@@ -35,8 +35,9 @@ CONDITIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderLimits:
-    """What is asked of an encoder, by the digest of its weights; the nearest prototype answers.
+    """Accuracy of nearest prototypes under other acquisitions, and class by class.
 
+    encoder : digest of its weights
     classes : asked for under each of the conditions; further : classes that it was not trained on either, with which
     the classes are compared one by one at `class_snr`
     band_per_nm : spatial frequencies up to this one have the same noise whatever the box and the voxel size
@@ -62,9 +63,7 @@ class EncoderLimits:
         return {name: CONDITIONS[name] for name in self.conditions}
 
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
-        """The stored entry.
-
-        Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of
+        """Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of
         class, n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that
         are, in tasks that hold both).
         """

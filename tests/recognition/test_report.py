@@ -2,13 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from cryo_fewshot.averaging.alignment import Poses
+from cryo_fewshot.averaging.averages import Average, Refined
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.report import MAX_POINTS, Average, Particles, principal_map, write_report
+from cryo_fewshot.recognition.report import MAX_POINTS, ParticleSample, principal_map, write_report
 
 NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
 
@@ -16,15 +20,17 @@ NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
 def particles(n=60, n_classes=3, with_slices=True):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % n_classes
-    return Particles(
-        names=[f"tomo/{i}.mrc" for i in range(n)],
-        labels=np.array(NAMES)[labels],
-        runner_up=np.array(NAMES)[(labels + 1) % n_classes],
-        probability=np.linspace(0.4, 1, n),
-        accepted=np.arange(n) % 4 > 0,
-        embeddings=rng.normal(size=(n, 8)) + 4 * np.eye(8)[labels],
-        slices=rng.normal(size=(n, 20, 20)) if with_slices else None,
+    table = pd.DataFrame(
+        {
+            "name": [f"tomo/{i}.mrc" for i in range(n)],
+            "class": np.array(NAMES)[labels],
+            "runner_up": np.array(NAMES)[(labels + 1) % n_classes],
+            "probability": np.linspace(0.4, 1, n),
+            "accepted": np.arange(n) % 4 > 0,
+        }
     )
+    embeddings = rng.normal(size=(n, 8)) + 4 * np.eye(8)[labels]
+    return ParticleSample(table, embeddings, rng.normal(size=(n, 20, 20)) if with_slices else None)
 
 
 def ball():
@@ -32,15 +38,19 @@ def ball():
     return np.exp(-(x**2 + y**2 + z**2) / 18).astype(np.float32)
 
 
-def average(density=None, resolution_nm=2.5):
+def average(density=None, fall=2.0):
+    """Twenty particles, protein dark as `refine` gives it; the curve falls to 0.143 at 0.43 per nm for fall 2."""
+    density = torch.from_numpy(-(ball() if density is None else density))
     frequencies = np.linspace(0, 0.5, 9)
-    return Average(
-        density=ball() if density is None else density,
-        voxel_size_nm=1.0,
+    one = Average(density, torch.ones_like(density))
+    return Refined(
+        average=one,
+        half_maps=(one, one),
+        poses=Poses(np.tile([0.0, 0, 0, 1], (20, 1)), np.zeros((20, 3))),
+        halves=np.arange(20) % 2,
         frequencies_per_nm=frequencies,
-        fsc=1 - 2 * frequencies,
-        resolution_nm=resolution_nm,
-        n_particles=20,
+        fsc=1 - fall * frequencies,
+        history=(),
     )
 
 
@@ -72,23 +82,23 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
     assert len(data["particles"]) == 60
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
-    assert "2.5 nm at FSC 0.143" in data["averages"]["GroEL"]["words"]
+    assert "2.3 nm at FSC 0.143" in data["averages"]["GroEL"]["text"]
 
 
 def test_names_from_files_cannot_run_as_scripts(tmp_path):
     text, data = report(tmp_path, averages={NAMES[1]: average()})
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in data["particles"][1]
-    assert "&lt;script&gt;alert" in data["averages"][NAMES[1]]["words"]
+    assert "&lt;script&gt;alert" in data["averages"][NAMES[1]]["text"]
     assert "particle 3 &amp; 4 are &lt;one&gt;" in text
 
 
 def test_the_map_holds_each_particle_once_under_its_class(tmp_path):
     _, data = report(tmp_path)
     given, (rejected, *classes) = particles(), data["map"]["data"]
-    assert rejected["customdata"] == np.flatnonzero(~given.accepted).tolist()
+    assert rejected["customdata"] == np.flatnonzero(~given.table["accepted"]).tolist()
     for name, trace in zip(NAMES, classes, strict=True):
-        assert trace["customdata"] == np.flatnonzero(given.accepted & (given.labels == name)).tolist()
+        assert trace["customdata"] == np.flatnonzero(given.table["accepted"] & (given.table["class"] == name)).tolist()
     assert len({(trace["marker"]["color"], trace["marker"]["symbol"]) for trace in classes}) == 3
 
 
@@ -102,7 +112,7 @@ def test_a_slice_lies_in_the_sheet_where_the_script_looks_for_it(tmp_path):
     slices = np.zeros((60, 20, 20))
     slices[:, :5, :5] = 1
     slices[17] = 1 - slices[17]  # the only one that is bright but for a corner
-    _, data = report(tmp_path, particles=Particles(**{**vars(given), "slices": slices}))
+    _, data = report(tmp_path, particles=replace(given, slices=slices))
     atlas = data["atlas"]
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(atlas["picture"].split(",")[1]))))
     row, column = divmod(17, atlas["columns"])
@@ -124,10 +134,12 @@ def test_the_least_certain_come_first(tmp_path):
 
 
 def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
-    text, data = report(tmp_path, averages={"GroEL": average(np.zeros((8, 8, 8)), resolution_nm=np.inf)}, support=None)
+    text, data = report(tmp_path, averages={"GroEL": average(np.zeros((8, 8, 8), np.float32), fall=20)}, support=None)
     assert data["averages"]["GroEL"]["surface"] is None
-    assert "the halves do not agree" in data["averages"]["GroEL"]["words"]
+    assert "the half maps do not agree" in data["averages"]["GroEL"]["text"]
     assert "Labelled particles" not in text
+    _, data = report(tmp_path, averages={"GroEL": average(fall=0)})
+    assert "finer than its voxels show" in data["averages"]["GroEL"]["text"]
     text, data = report(tmp_path, averages=None, support={**SUPPORT, "n_tested": 0, "warnings": []})
     assert "Averages" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert "cannot be checked" in text and "Nothing looks wrong" in text
@@ -148,6 +160,6 @@ def test_the_map_is_along_the_longest_axes():
 
 def test_columns_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UserError, match="another length"):
-        Particles(**{**vars(particles()), "probability": np.zeros(3)})
+        replace(particles(), embeddings=np.zeros((3, 8)))
     with pytest.raises(UserError, match="no column 'class'"):
         report(tmp_path, counts=COUNTS.rename(columns={"class": "name"}))

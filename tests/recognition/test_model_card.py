@@ -1,0 +1,90 @@
+"""What the card says of an encoder, and that it holds."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from cryo_fewshot import weights
+from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.recognition import model_card
+from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.recognition.model_card import calibrated, expected_accuracy, pretrain
+from cryo_fewshot.recognition.pretraining import (
+    TEST_CLASSES,
+    pretrained_spec,
+    train,
+)
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.training import DeadlineReached
+from cryo_fewshot.weights import load_encoder
+
+TINY = Microscope(box=24, binning=2, voxel_size_nm=1.5)
+
+
+needs_pretrained = pytest.mark.skipif(
+    not weights.PRETRAINED.exists(), reason="the pretrained encoder has not been trained yet"
+)
+
+
+def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatch, tiny, assert_equal_states):
+    monkeypatch.setattr(model_card, "expected_accuracy", partial(expected_accuracy, n_per_class=24, n_episodes=5))
+    few = {"snrs": (0.1,), "n_per_class": 17, "n_background": 4, "shots": (1, 2), "n_episodes": 4}
+    monkeypatch.setattr(model_card, "calibrated", partial(calibrated, **few))
+    selection = ("1OEL", "1BXN", "3ZBI", "4V1W")
+    spec, path = tiny(selection=selection), tmp_path / "encoder.safetensors"
+    with pytest.raises(DeadlineReached):
+        pretrain(spec, path, minutes=0, show_progress=False)
+    assert not path.exists()
+    written = pretrain(spec, path, show_progress=False)
+    assert list(tmp_path.iterdir()) == [path]  # no checkpoint is left
+    encoder, card = load_encoder(path)
+    assert card == json.loads(json.dumps(written)) | {
+        "architecture": card["architecture"],
+        "package_version": card["package_version"],
+    }
+    assert card["training_classes"] == list(spec.classes)
+    assert card["held_out_classes"] == {"selection": list(selection), "test": ["1PMA", "3KUY", "1HTQ"]}
+    assert (card["box"], card["voxel_size_nm"], card["dark_protein"]) == (12, 3.0, True)
+    assert Calibration.from_json(card["calibration"]).n_classes == len(selection)
+    assert {(row["snr"], row["n_shot"]) for row in card["expected_accuracy"]} == {
+        (snr, n_shot) for snr in (0.1, 0.05, 0.03) for n_shot in (1, 5)
+    }
+    assert not encoder.training
+    assert_equal_states(encoder, train(spec)[0])
+
+
+def test_expected_accuracy_is_one_for_an_encoder_that_sees_the_class(classes):
+    class Oracle(torch.nn.Module):
+        """Knows the order in which classes are simulated."""
+
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def folded(self):
+            return self
+
+        def forward(self, volumes):
+            return torch.eye(3).repeat_interleave(10, 0)
+
+    settings = {"microscope": TINY, "n_way": 3, "n_query": 4, "n_episodes": 5, "n_per_class": 10, "snrs": (0.1,)}
+    rows = expected_accuracy(Oracle(), ("1PMA", "3KUY", "1HTQ"), **settings)
+    assert [row["accuracy"] for row in rows] == [1.0, 1.0]
+    rows = expected_accuracy(PooledEncoder3D(12, (4, 8)), ("1PMA", "3KUY", "1HTQ"), **settings)
+    assert all(row["accuracy"] < 1 for row in rows)
+
+
+@needs_pretrained
+def test_the_shipped_encoder_is_what_its_card_says():
+    encoder, card = load_encoder()
+    spec = pretrained_spec()
+    assert card["training_classes"] == list(spec.classes)
+    assert card["held_out_classes"] == {"selection": list(spec.selection), "test": list(spec.test)}
+    assert (card["box"], card["voxel_size_nm"], card["dark_protein"]) == (encoder.box, 2.0, True)
+    (expected,) = (row for row in card["expected_accuracy"] if (row["snr"], row["n_shot"]) == (0.1, 5))
+    (found,) = expected_accuracy(
+        encoder, TEST_CLASSES, microscope=Microscope(binning=2), snrs=(0.1,), shots=(5,), n_episodes=50, n_per_class=25
+    )
+    assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.06)

@@ -1,0 +1,112 @@
+"""What a classification writes, and what it leaves alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import starfile
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.output import file_names
+from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.simulation.datasets import EMPTY
+
+CLASSES = ("6QZP", "1S3X", EMPTY)
+UNKNOWN_CLASS = "1QVR"
+
+
+def test_accepted_and_rejected_files_share_out_the_particles(data, encoder_path, tmp_path, run):
+    outcome = run(tmp_path / "out", encoder_path)
+    files = [*(tmp_path / "out" / "classes").glob("*.star"), tmp_path / "out" / "rejected.star"]
+    tables = {}
+    for path in files:
+        block = starfile.read(path, always_dict=True)["particles"]
+        tables[path.stem] = pd.DataFrame([block]) if isinstance(block, dict) else block
+    names = [name for table in tables.values() if len(table) for name in table["rlnImageName"]]
+    assert sorted(names) == sorted(starfile.read(data[0] / "all" / "particles.star")["particles"]["rlnImageName"])
+    for name in CLASSES:
+        assert len(tables[name]) == int(outcome.table.query("accepted")["class"].eq(name).sum())
+
+
+def test_averages_are_maps_with_their_voxel_size(data, encoder_path, tmp_path, run):
+    settings = Settings(n_averaged=8, average_voxel_nm=3.0, false_accept_rate=0.2)
+    outcome = run(tmp_path / "out", encoder_path, settings)
+    averaged = [name for name in CLASSES if (outcome.table.query("accepted")["class"] == name).sum() >= 8]
+    assert averaged, "no class was accepted often enough to average: the test says nothing"
+    for name in averaged:
+        with mrcfile.open(tmp_path / "out" / "averages" / f"{name}.mrc") as mrc:
+            assert mrc.data.shape == (12, 12, 12) and mrc.data.dtype == np.float32
+            assert float(mrc.voxel_size.x) == pytest.approx(30.0)
+        assert {"frequency_per_nm", "fsc"} == set(pd.read_csv(tmp_path / "out" / "averages" / f"{name}_fsc.csv"))
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.fixture
+def damaged(data, tmp_path):
+    """A copy of the data whose query has a truncated, a constant and a missing file."""
+    folder = tmp_path / "damaged é"
+    shutil.copytree(data[0], folder)
+    volumes = sorted((folder / "all" / "Subtomograms" / "TS_01").glob("*.mrc"))
+    volumes[0].write_bytes(volumes[0].read_bytes()[:2000])
+    mrcfile.write(volumes[1], np.ones((12, 12, 12), np.float32), voxel_size=30.0, overwrite=True)
+    volumes[2].unlink()
+    return folder
+
+
+def test_damaged_particles_are_listed_and_the_rest_goes_on(damaged, encoder_path, tmp_path, run):
+    lines = []
+    outcome = run(tmp_path / "out", encoder_path, folder=damaged, say=lines.append)
+    listed = pd.read_csv(tmp_path / "out" / "unreadable.csv")
+    broken = outcome.table["reason"] != ""
+    assert broken.sum() == 3 and listed["reason"].tolist() == outcome.table.loc[broken, "reason"].tolist()
+    names = open_particles(damaged / "all" / "particles.star").names
+    assert listed["particle"].tolist() == [names[i] for i in np.flatnonzero(broken)]
+    assert not outcome.table.loc[broken, "accepted"].any()
+    assert outcome.table.loc[~broken, "accepted"].any(), "none was accepted: the line above says nothing"
+    assert all("\n" not in reason and len(reason) > 20 for reason in listed["reason"])
+    assert sum("cannot be used" in line for line in lines) == 1
+    written = starfile.read(tmp_path / "out" / "particles.star")["particles"]
+    assert (written["fewshotClass"] == "unreadable").sum() == 3
+    assert len(starfile.read(tmp_path / "out" / "rejected.star")["particles"]) >= 3
+
+
+def test_a_folder_in_use_is_left_alone(data, encoder_path, tmp_path, run):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        run(tmp_path / "other", encoder_path)
+    run(tmp_path / "out", encoder_path)
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "out", encoder_path, Settings(n_averaged=0, false_accept_rate=0.1))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="give a"):
+        run(tmp_path / "file", encoder_path)
+
+
+def test_class_names_never_leave_the_output_folder():
+    names = file_names(["../../evil", "a/b", "a_b", "A_B", "", "..", "80S ribosome", "Ribosom é"])
+    assert len({name.casefold() for name in names.values()}) == len(names)
+    for name in names.values():
+        assert Path("out", name).parent == Path("out") and name not in ("", ".", "..")
+
+
+def test_a_run_of_an_earlier_release_goes_on(encoder_path, tmp_path, run):
+    """Its record calls the rotations turns."""
+    run(tmp_path / "out", encoder_path)
+    path = tmp_path / "out" / "run.json"
+    record = json.loads(path.read_text())
+    record["settings"]["turns"] = record["settings"].pop("rotations")
+    path.write_text(json.dumps(record))
+    run(tmp_path / "out", encoder_path)
+    record["settings"]["turns"] = 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "out", encoder_path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="other settings"):
+        run(tmp_path / "out", encoder_path)

@@ -1,0 +1,97 @@
+"""PLDA against its definition: Gaussians written out, and embeddings whose covariances are known."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.recognition.plda import PLDA, class_posteriors, fit_plda, gaussian_log_likelihoods
+
+
+def embeddings(n_classes=400, n=10, seed=0):
+    """Particles whose classes scatter by standard deviations of 3, 2 and 1, and within a class by 1, 2 and 0.5."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(n_classes, 1, 3)) * [3, 2, 1]
+    x = centres + rng.normal(size=(n_classes, n, 3)) * [1, 2, 0.5]
+    return torch.from_numpy(x.reshape(-1, 3) + 5).float(), np.repeat(np.arange(n_classes), n)
+
+
+def test_the_fit_finds_the_covariances():
+    x, labels = embeddings()
+    model = fit_plda(x, labels, n_axes=3, shrinkage=0)
+    projected = model.project(x).numpy().reshape(400, 10, 3)
+    within = (projected - projected.mean(axis=1, keepdims=True)).reshape(-1, 3)
+    np.testing.assert_allclose(within.T @ within / (4000 - 400), np.eye(3), atol=1e-3)
+    # Ratios of the two variances, ascending: 2^2 / 2^2, 1 / 0.5^2, 3^2 / 1.
+    np.testing.assert_allclose(model.between, [1, 4, 9], rtol=0.25)
+    np.testing.assert_allclose(model.mean, x.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(model.project(x).mean(0), 0, atol=1e-3)  # where an unknown class is expected
+
+
+def test_few_particles_per_class_do_not_widen_the_scatter_of_the_centres():
+    """The sample means of two particles scatter more than the centres do; the fit takes that off."""
+    model = fit_plda(*embeddings(4000, n=2), n_axes=3, shrinkage=0)
+    np.testing.assert_allclose(model.between, [1, 4, 9], rtol=0.15)
+
+
+def test_shrinkage_makes_covariances_rounder():
+    x, labels = embeddings()
+    ratios = [np.ptp(np.log(fit_plda(x, labels, shrinkage=share).between)) for share in (0, 0.1, 0.5, 1)]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[-1] == pytest.approx(0, abs=1e-4)
+    covariance_within, covariance_between = np.diag([1, 4, 0.25]), np.diag([9, 4, 1])
+    shrunk = [0.9 * c + 0.1 * np.trace(c) / 3 * np.eye(3) for c in (covariance_within, covariance_between)]
+    expected = np.sort(np.diag(shrunk[1]) / np.diag(shrunk[0]))
+    np.testing.assert_allclose(fit_plda(x, labels, shrinkage=0.1).between, expected, rtol=0.25)
+
+
+def test_only_the_longest_axes_are_kept():
+    x, labels = embeddings()
+    assert fit_plda(x, labels, n_axes=2).axes.shape == (3, 2)
+    assert fit_plda(x, labels).axes.shape == (3, 3)
+    kept = fit_plda(x, labels, n_axes=1).axes[:, 0]
+    assert abs(kept[0]) > 5 * abs(kept[2])
+
+
+def test_posteriors_of_centres_are_those_of_bayes():
+    """A Gaussian prior times Gaussian likelihoods, on a grid."""
+    between, within, support = 4.0, 0.5, [1.0, 2.5, 2.0]
+    grid = np.linspace(-10, 10, 20001)
+    density = np.exp(-(grid**2) / (2 * between) - sum((x - grid) ** 2 for x in support) / (2 * within))
+    density /= density.sum()
+    mean = (grid * density).sum()
+    sums, counts = torch.tensor([[sum(support)]]), torch.tensor([3.0])
+    found, variance = class_posteriors(sums, counts, torch.tensor([between]), within)
+    assert found.item() == pytest.approx(mean, rel=1e-4)
+    assert variance.item() == pytest.approx(((grid - mean) ** 2 * density).sum(), rel=1e-4)
+    found, variance = class_posteriors(0 * sums, 0 * counts, torch.tensor([between]))
+    assert (found.item(), variance.item()) == (0, between)  # nothing is known but the prior
+
+
+def test_log_likelihoods_are_gaussians_without_their_constant():
+    rng = np.random.default_rng(0)
+    queries, means, variances = rng.normal(size=(5, 3)), rng.normal(size=(2, 3)), rng.uniform(0.5, 2, size=(2, 3))
+    expected = [
+        multivariate_normal(m, np.diag(v)).logpdf(queries) + 1.5 * np.log(2 * np.pi)
+        for m, v in zip(means, variances, strict=True)
+    ]
+    found = gaussian_log_likelihoods(*(torch.from_numpy(part) for part in (queries, means, variances)))
+    np.testing.assert_allclose(found.T, expected, rtol=1e-9)
+
+
+def test_what_does_not_belong_together_is_refused():
+    x, labels = embeddings(20)
+    model = fit_plda(x, labels)
+    with pytest.raises(UserError, match="4 dimensions, the calibration was fitted on 3"):
+        model.project(torch.zeros(2, 4))
+    with pytest.raises(UserError, match="do not belong together"):
+        PLDA(mean=model.mean, axes=model.axes[:2], between=model.between)
+    with pytest.raises(UserError, match="2 classes with at least 10"):
+        fit_plda(x[:20], labels[:20])
+    with pytest.raises(UserError, match="3 classes with at least 1 "):
+        fit_plda(x[:21], labels[:21])
+    again = PLDA.from_json(json.loads(json.dumps(model.to_json())))
+    assert torch.equal(again.project(x), model.project(x))

@@ -1,0 +1,104 @@
+"""The command line: the calls by other means, old names of options, and one line for bad input."""
+
+import json
+
+import numpy as np
+import pytest
+from studies.demonstration import write_particles
+from typer.testing import CliRunner
+
+from cryo_fewshot import cli
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.classify import classify
+from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
+from cryo_fewshot.simulation.microscope import Microscope
+
+CLASSES = ["1OEL", "3KUY"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Labelled and unlabelled particles for the pretrained encoder: paths by name."""
+    folder, paths = tmp_path_factory.mktemp("files"), {}
+    for name, n, seed in (("labelled", 4, 1), ("all", 6, 0)):
+        found = simulate_set(
+            SimulatedData(n_per_class=n, microscope=Microscope(binning=2), seed=seed), {0.3: n}, CLASSES
+        )
+        labels = {"labels": np.array(CLASSES)[found.labels]} if name == "labelled" else {}
+        paths[name] = folder / f"{name}.npz"
+        np.savez(paths[name], volumes=found.volumes.numpy(), voxel_size_nm=2.0, **labels)
+    recipe = SimulatedData(n_per_class=2, microscope=Microscope(binning=2))
+    paths["star"], _ = write_particles(folder / "star", recipe, CLASSES, {0.3: 2}, with_labels=True)
+    return paths
+
+
+def command(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_classify_writes_what_the_call_writes(files, tmp_path):
+    settings = Settings(n_averaged=0, rotations=2, false_accept_rate=0.1, junk=("3KUY",), transductive=True)
+    classify(*(open_particles(files[name]) for name in ("labelled", "all")), tmp_path / "call", settings=settings)
+    result = command(
+        *("classify", "--support", files["labelled"], "--query", files["all"], "--out", tmp_path / "typed"),
+        *("--averages", 0, "--rotations", 2, "--false-accept", 0.1, "--junk", "3KUY", "--transductive"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "left out in turn" in result.output
+    for name in ("particles.star", "run.json"):
+        assert (tmp_path / "call" / name).read_bytes() == (tmp_path / "typed" / name).read_bytes()
+    assert json.loads((tmp_path / "typed" / "run.json").read_text())["query"]["n"] == 12
+
+
+@pytest.mark.parametrize("words", [["--turns", "2"], ["--turns=2"]])
+def test_the_old_name_of_rotations_is_taken_with_a_notice(words, files, tmp_path):
+    given = ["--support", files["labelled"], "--query", files["all"], "--averages", 0]
+    old = command("classify", *given, "--out", tmp_path / "old", *words)
+    new = command("classify", *given, "--out", tmp_path / "new", "--rotations", 2)
+    assert old.exit_code == new.exit_code == 0, old.output
+    assert "--turns is now called --rotations" in old.stderr and old.stderr.count("\n") == 1 + new.stderr.count("\n")
+    assert "--turns" not in new.output
+    assert (tmp_path / "old" / "run.json").read_bytes() == (tmp_path / "new" / "run.json").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--support", "--labelled"])
+def test_train_takes_its_particles_by_both_names(option, tmp_path):
+    result = command("train", option, tmp_path / "nowhere.star", "--out", tmp_path / "mine")
+    assert isinstance(result.exception, UserError) and "no such file" in str(result.exception)
+    assert ("now called --support" in result.stderr) == (option == "--labelled")
+
+
+def test_old_names_are_taken_only_where_they_were_known():
+    result = command("train", "--turns", "2")
+    assert result.exit_code == 2 and "now called" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--contrast": "grey"}, "use dark, bright or detect"),
+        ({"--shard": "9/3"}, "the third of eight"),
+        ({"--query": "nowhere.star"}, "no such file"),
+        ({"--support": "star", "--label-column": "rlnNothing"}, "rlnNothing"),
+        ({"--junk": "stones"}, "(--junk)"),
+        ({"--rotations": "3"}, "(--rotations)"),
+        ({"--averages": "3"}, "(--averages)"),
+        ({"--false-accept": "0.5"}, "(--false-accept)"),
+    ],
+)
+def test_wrong_words_on_the_command_line_are_one_line(changes, message, files, tmp_path):
+    words = {"--support": files["labelled"], "--query": files["all"], "--out": tmp_path / "out"} | changes
+    words["--support"] = files.get(words["--support"], words["--support"])
+    result = command("classify", *(part for pair in words.items() for part in pair))
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception) and "\n" not in str(result.exception)
+
+
+def test_main_prints_bad_input_as_one_line_and_exits_with_2(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["cryo-fewshot", "train", "--support", "nowhere", "--out", str(tmp_path / "mine")])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("cryo-fewshot: nowhere: no such file")
