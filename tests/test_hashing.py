@@ -21,7 +21,7 @@ class Outer:
 
 
 def test_a_spec_is_its_type_and_its_compared_fields():
-    assert spec_dict(Outer()) == {"type": "Outer", "inner": {"size": 1}, "shape": [1, 2]}
+    assert spec_dict(Outer()) == {"type": "Outer", "inner": {"type": "Inner", "size": 1}, "shape": [1, 2]}
     assert spec_digest(Outer()) == spec_digest(Outer(path="there")) == spec_digest(spec_dict(Outer()))
     assert len({spec_digest(spec) for spec in (Outer(), Outer(Inner(2)), Outer(shape=(2, 1)))}) == 3
     assert len(spec_digest(Outer())) == 16
