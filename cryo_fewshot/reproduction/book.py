@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import REPOSITORY
-from .notebooks import _book_extra
+from .notebooks import book_extra
 
 BOOK_NOTEBOOKS = (
     "introduction",
@@ -42,27 +42,22 @@ STUDIES = BOOK_NOTEBOOKS[BOOK_NOTEBOOKS.index("claims") : BOOK_NOTEBOOKS.index("
 """Those beyond the paper, which show the profile `extended`."""
 
 
-def build_book(*, notebooks_dir=None, output_dir=None, repository=REPOSITORY):
-    """Build the pages from ``book/`` and executed notebooks.
+def build_book(
+    *, notebooks_dir: Path | None = None, output_dir: Path | None = None, repository: Path = REPOSITORY
+) -> Path:
+    """Build the pages from ``book/`` and executed notebooks; returns the absolute path of ``index.html``.
 
     Parameters
     ----------
-    notebooks_dir : path, optional
-        Folder with an executed ``.ipynb`` for each of `BOOK_NOTEBOOKS`; by default the published ``book/notebooks``.
-    output_dir : path, optional
-        Receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the checkout.
-    repository : path
-        The checkout with ``_config.yml`` and ``book/``.
-
-    Returns
-    -------
-    index : Path
-        Absolute path of ``index.html``.
+    notebooks_dir : holds an executed ``.ipynb`` for each of `BOOK_NOTEBOOKS`; by default the published ones
+    output_dir : receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the
+        checkout
+    repository : the checkout with ``_config.yml`` and ``book/``
 
     Raises
     ------
     UserError
-        If the book's files or an executed notebook are missing, or Sphinx gives an error or a warning.
+        The book's files or an executed notebook are missing, or Sphinx gives an error or a warning.
     """
     book = Path(repository) / "book"
     if not (book / "_toc.yml").is_file():
@@ -110,7 +105,7 @@ def _copy_scripts(app):
 
     static = Path(app.outdir) / "_static"
     (static / "mathjax").mkdir(parents=True, exist_ok=True)
-    bundle = Path(_book_extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
+    bundle = Path(book_extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
     shutil.copy(bundle / "tex-svg.js", static / "mathjax")
     (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
 

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from ..errors import UserError
 from ..simulation.surrogates import GUO, NOBLE, Surrogate
 from ..subtomograms import DataSource
+from .evaluations import Evaluation
 from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
-from .specs import AdaptationRun, EncoderRun, Evaluation
+from .trainings import AdaptationRun, EncoderRun
 
 SURROGATES = {"noble": NOBLE, "guo": GUO}
 
@@ -90,6 +91,23 @@ def _adaptation_run(profile: Profile, encoder: EncoderRun) -> AdaptationRun:
     return AdaptationRun(encoder=encoder, schedule=profile.adaptation_schedule, seed=encoder.seed)
 
 
+def method_evaluation(
+    profile: Profile, method: str, snr_counts: tuple[tuple[float, int], ...], snr: float, n_shot: int, **training
+) -> Evaluation:
+    """The evaluation of 'baseline', 'ProtoNet3D' or 'ProtoNet-CE' as the paper compares them.
+
+    The baseline's encoder is the same for all shots: plain classification knows none. `training` : n_way, split_seed,
+    train_seed of `encoder_run`.
+    """
+    if method == "baseline":
+        encoder = encoder_run(profile, snr_counts, n_shot=5, objective="classes", **training)
+        return evaluation_of(profile, encoder, "finetuned", snr, n_shot)
+    encoder = encoder_run(profile, snr_counts, n_shot, **training)
+    if method == "ProtoNet3D":
+        return evaluation_of(profile, encoder, "prototype", snr, n_shot)
+    return evaluation_of(profile, encoder, "combined", snr, n_shot, _adaptation_run(profile, encoder))
+
+
 def table_1(
     profile: Profile,
     *,
@@ -98,24 +116,13 @@ def table_1(
     methods: Sequence[str] = TABLE_1_METHODS,
     **training,
 ) -> list[Cell]:
-    """Cells of Table 1. The baseline's encoder is trained once per SNR: plain classification knows no shots.
-
-    `training` : n_way, split_seed, train_seed of `encoder_run`.
-    """
+    """Cells of Table 1; `training` as for `method_evaluation`."""
     _check_known("method", methods, TABLE_1_METHODS)
     cells = []
     for n_shot, snr, method in product(shots, snrs, methods):
         counts = mix_100(profile) if "(mix)" in method else single(snr, profile)
-        if method == "baseline":
-            encoder = encoder_run(profile, counts, n_shot=5, objective="classes", **training)
-            evaluation = evaluation_of(profile, encoder, "finetuned", snr, n_shot)
-        else:
-            encoder = encoder_run(profile, counts, n_shot, **training)
-            evaluation = evaluation_of(profile, encoder, "prototype", snr, n_shot)
-            if method.startswith("ProtoNet-CE"):
-                adaptation = _adaptation_run(profile, encoder)
-                evaluation = evaluation_of(profile, encoder, "combined", snr, n_shot, adaptation)
-        cells.append(Cell(method, evaluation))
+        name = method.removesuffix(" (mix)")
+        cells.append(Cell(method, method_evaluation(profile, name, counts, snr, n_shot, **training)))
     return cells
 
 
@@ -171,7 +178,7 @@ TABLE_4_METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 
 def surrogate(name: str, profile: Profile) -> Surrogate:
-    """The stand-in of a real set, 'noble' or 'guo', at the size of a profile."""
+    """The surrogate of a real set, 'noble' or 'guo', at the size of a profile."""
     _check_known("real data set", [name], SURROGATES)
     recipe = SURROGATES[name]
     microscope = replace(recipe.microscope, binning=profile.data.microscope.binning)
@@ -187,7 +194,7 @@ def table_4(
     methods: Sequence[str] = TABLE_4_METHODS,
     **training,
 ) -> list[Cell]:
-    """Cells of Table 4 for one real data set or its stand-in; models are selected on the training classes.
+    """Cells of Table 4 for one real data set or its surrogate; models are selected on the training classes.
 
     quoted : the paper's numbers by method and shots.
     """
@@ -196,12 +203,7 @@ def table_4(
     training = {"n_way": data.n_way, **training}
     cells = []
     for n_shot, method in product(shots, methods):
-        is_baseline = method == "baseline"
-        objective = {"n_shot": 5, "objective": "classes"} if is_baseline else {"n_shot": n_shot}
-        encoder = encoder_run(profile, single(data.snr, profile), **objective, **training)
-        adaptation = _adaptation_run(profile, encoder) if method == "ProtoNet-CE" else None
-        head = {"baseline": "finetuned", "ProtoNet3D": "prototype", "ProtoNet-CE": "combined"}[method]
-        evaluation = evaluation_of(profile, encoder, head, data.snr, n_shot, adaptation)
+        evaluation = method_evaluation(profile, method, single(data.snr, profile), data.snr, n_shot, **training)
         cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
     return cells
 

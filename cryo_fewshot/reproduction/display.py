@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from ..figures.style import use_style
 from ..simulation.surrogates import Surrogate
@@ -13,40 +14,36 @@ from .profiles import PROFILES, Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
 from .store import Store
-from .tables import paper_text, stored_cells
+from .tables import by_task, paper_text, stored_cells
 
 
-def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> "pd.io.formats.style.Styler":
+def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
     """A tidy table for reading: methods by shot and SNR with intervals, the best of a column bold; then the paper.
 
     With `claims` about the best method, the paper's number and the difference are shown where it quotes one.
     """
-    frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
-    columns = sorted({(row.n_shot, row.snr) for row in frame.itertuples()}, reverse=True)
-    shown: dict[str, dict] = {method: {} for method in frame["method"].unique()}
-    paper: dict[str, dict] = {"paper, each row": {}, "paper, best row": {}, "difference, best": {}}
-    for n_shot, snr in columns:
-        part = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
-        best = part.loc[part["accuracy"].idxmax()]
-        for row in part.itertuples():
-            number = _with_interval(f"{row.accuracy:.3f}", row.ci95)
-            shown[row.method][n_shot, snr] = f"<strong>{number}</strong>" if row.Index == best.name else number
-        paper["paper, each row"][n_shot, snr] = NOT_QUOTED
-        quoted = [claim for claim in claims if claim.first == (None, snr) and claim.n_shot == n_shot]
-        paper["paper, best row"][n_shot, snr] = paper_text(quoted[0]) if quoted else NOT_QUOTED
-        paper["difference, best"][n_shot, snr] = (
-            _with_interval(f"{best['accuracy'] - quoted[0].paper:+.3f}", best["ci95"]) if quoted else "–"
-        )
+    frame = _all_episodes(frame)
+    best = frame.loc[frame.groupby(["n_shot", "snr"], sort=False)["accuracy"].idxmax()]
+    numbers = [_with_interval(f"{row.accuracy:.3f}", row.ci95) for row in frame.itertuples()]
+    bold = [_bold(number, row in best.index) for row, number in zip(frame.index, numbers, strict=True)]
+    table = by_task(frame.assign(shown=bold), "method", "shown")
     if not claims:
-        paper = {"paper": paper["paper, each row"]}
-    table = pd.DataFrame.from_dict(shown | paper, orient="index")[columns]
-    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
+        table.loc["paper"] = NOT_QUOTED
+        return plain_style(table)
+    quoted, differences = [], []
+    for row in best.itertuples():
+        claim = next((c for c in claims if c.first == (None, row.snr) and c.n_shot == row.n_shot), None)
+        quoted.append(paper_text(claim) if claim else NOT_QUOTED)
+        differences.append(_with_interval(f"{row.accuracy - claim.paper:+.3f}", row.ci95) if claim else "–")
+    table.loc["paper, each row"] = NOT_QUOTED
+    table.loc["paper, best row"] = quoted
+    table.loc["difference, best"] = differences
     return plain_style(table)
 
 
-def show_real_data(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_real_data(frame: pd.DataFrame) -> Styler:
     """Table 4 for reading: per set and shot this work, the paper and the difference."""
-    frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
+    frame = _all_episodes(frame)
     shown: dict[tuple[str, str], dict] = {}
     for row in frame.itertuples():
         column = (row.class_set, f"{row.n_shot}-shot")
@@ -60,7 +57,7 @@ def show_real_data(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     return plain_style(table)
 
 
-def show_surrogates(recipes: Mapping[str, Surrogate], split_seed: int) -> "pd.io.formats.style.Styler":
+def show_surrogates(recipes: Mapping[str, Surrogate], split_seed: int) -> Styler:
     """What stands for what in the stand-ins, and which classes are trained on under a split."""
     rows = []
     for name, recipe in recipes.items():
@@ -71,36 +68,36 @@ def show_surrogates(recipes: Mapping[str, Surrogate], split_seed: int) -> "pd.io
     return plain_style(pd.DataFrame(rows)).hide(axis="index")
 
 
-def show_differences(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_differences(frame: pd.DataFrame) -> Styler:
     """Paired differences for reading; bold where the interval leaves zero out."""
-    columns = sorted({(row.n_shot, row.snr) for row in frame.itertuples()}, reverse=True)
-    shown: dict[str, dict] = {f"{row.method} minus {row.against}": {} for row in frame.itertuples()}
-    for row in frame.itertuples():
-        number = _with_interval(f"{row.difference:+.3f}", row.ci95)
-        clear = abs(row.difference) > row.ci95
-        shown[f"{row.method} minus {row.against}"][row.n_shot, row.snr] = (
-            f"<strong>{number}</strong>" if clear else number
-        )
-    table = pd.DataFrame.from_dict(shown, orient="index")[columns]
-    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
+    numbers = [
+        _bold(_with_interval(f"{row.difference:+.3f}", row.ci95), abs(row.difference) > row.ci95)
+        for row in frame.itertuples()
+    ]
+    pairs = frame["method"] + " minus " + frame["against"]
+    return plain_style(by_task(frame.assign(pair=pairs, shown=numbers), "pair", "shown"))
+
+
+def show_precision(frame: pd.DataFrame) -> Styler:
+    """Table A for reading."""
+    table = by_task(frame.assign(shown=frame["precision"].map("{:.3f}".format)), "method", "shown")
+    table.loc["paper"] = NOT_QUOTED
     return plain_style(table)
 
 
-def show_precision(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
-    """Table A for reading."""
-    table = frame.pivot(index="method", columns=["n_shot", "snr"], values="precision")
-    columns = sorted(table.columns, reverse=True)
-    table = table.loc[frame["method"].unique(), columns].map("{:.3f}".format)
-    table.loc["paper"] = NOT_QUOTED
-    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return plain_style(table.rename_axis(None))
+def _all_episodes(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["n_episodes"] == frame["n_episodes"].max()]
 
 
 def _with_interval(number: str, interval: float) -> str:
     return f"{number}<br><small>±\u00a0{interval:.3f}</small>"
 
 
-def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def _bold(text: str, is_bold: bool) -> str:
+    return f"<strong>{text}</strong>" if is_bold else text
+
+
+def show_claims(frame: pd.DataFrame) -> Styler:
     """The quoted numbers for reading: paper, this work with its interval, difference, verdict."""
     shown = pd.DataFrame(
         {
@@ -115,7 +112,7 @@ def show_claims(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     return plain_style(shown).hide(axis="index")
 
 
-def show_judged(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_judged(frame: pd.DataFrame) -> Styler:
     """The claims over several runs for reading: paper, mean with interval, verdict."""
     shown = pd.DataFrame(
         {
@@ -131,21 +128,16 @@ def show_judged(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
     return plain_style(shown).hide(axis="index")
 
 
-def show_spread(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_spread(frame: pd.DataFrame) -> Styler:
     """Standard deviations between seeds and between splits for reading."""
-    table = frame.assign(
-        shown=[
-            f"{row.accuracy:.3f}<br><small>{row.between_seeds:.3f} / {row.between_splits:.3f}</small>"
-            for row in frame.itertuples()
-        ]
-    ).pivot(index="method", columns=["n_shot", "snr"], values="shown")
-    columns = sorted(table.columns, reverse=True)
-    table = table.loc[frame["method"].unique(), columns].rename_axis(None)
-    table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"SNR {snr:g}") for shot, snr in columns])
-    return plain_style(table)
+    numbers = [
+        f"{row.accuracy:.3f}<br><small>{row.between_seeds:.3f} / {row.between_splits:.3f}</small>"
+        for row in frame.itertuples()
+    ]
+    return plain_style(by_task(frame.assign(shown=numbers), "method", "shown"))
 
 
-def plain_style(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def plain_style(frame: pd.DataFrame) -> Styler:
     """The look of every table of the book."""
     # A fixed uuid: the same table has the same HTML at every run.
     return frame.style.set_uuid("table").set_table_styles(
@@ -169,7 +161,7 @@ def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
 
 
 def provenance_line(entries: Sequence[dict]) -> str:
-    """Machines, dates and versions of the runs behind a table, in one line."""
+    """Machines, dates, versions and commits of the runs behind a table, in one line."""
 
     def several(name: str) -> str:
         return ", ".join(sorted({str(entry["provenance"][name]) for entry in entries}))
@@ -177,7 +169,8 @@ def provenance_line(entries: Sequence[dict]) -> str:
     dates = sorted(entry["provenance"]["date"] for entry in entries)
     return (
         f"Run between {dates[0]} and {dates[-1]} on {several('processor')}, {several('cores')} cores, "
-        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}."
+        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}; code at commit "
+        f"{several('commit')}."
     )
 
 
@@ -190,7 +183,7 @@ def training_seconds(store: Store, cells: Sequence[Cell]) -> float:
 
 def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str:
     """What a run of Table 1 found, in a few sentences of Markdown; every number is read off the run."""
-    table = table[table["n_episodes"] == table["n_episodes"].max()]
+    table = _all_episodes(table)
     sentences = [f"*This run (profile {profile.name}: {profile.note}).*"]
     for n_shot in sorted(table["n_shot"].unique(), reverse=True):
         part = table[table["n_shot"] == n_shot]
@@ -223,7 +216,7 @@ def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str
 
 def sum_of_distances(table: pd.DataFrame) -> str:
     """Whether the paper's claim about Table 2 holds in a run: the sum above either distance in most columns."""
-    table = table[table["n_episodes"] == table["n_episodes"].max()]
+    table = _all_episodes(table)
     wide = table.pivot(index=["n_shot", "snr"], columns="method", values="accuracy")
     if not {"d", "d*", "d + d*"} <= set(wide.columns):
         return "The sum and both of its parts were not all run."
@@ -269,7 +262,7 @@ def training_histories(store: Store) -> dict[str, dict]:
     return {_training_name(entry["spec"]): entry["result"] for entry in store.entries("EncoderRun")}
 
 
-def show_trainings(store: Store) -> "pd.io.formats.style.Styler":
+def show_trainings(store: Store) -> Styler:
     """All stored trainings: what, selected epoch, validation accuracy, time."""
     rows = []
     for kind in ("EncoderRun", "AdaptationRun"):
@@ -287,12 +280,12 @@ def show_trainings(store: Store) -> "pd.io.formats.style.Styler":
     return plain_style(pd.DataFrame(rows).sort_values("Training")).hide(axis="index")
 
 
-def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
+def show_evaluations(store: Store) -> Styler:
     """All stored evaluations: how many episodes on which machine."""
     rows = [
         {
             "Head": entry["spec"]["head"],
-            "Encoder": _training_name({"type": "EncoderRun", **entry["spec"]["encoder"]}),
+            "Encoder": _training_name(entry["spec"]["encoder"]),
             "SNR": f"{entry['spec']['snr']:g}",
             "Shots": entry["spec"]["n_shot"],
             "Episodes": entry["spec"]["n_episodes"],
@@ -305,7 +298,7 @@ def show_evaluations(store: Store) -> "pd.io.formats.style.Styler":
     return plain_style(frame).hide(axis="index")
 
 
-def show_profiles(folder_of: Callable[[str], Path]) -> "pd.io.formats.style.Styler":
+def show_profiles(folder_of: Callable[[str], Path]) -> Styler:
     """Every profile, what it stands for, and how much of its Table 1 has been run."""
     rows = []
     for name in PROFILES:
@@ -320,7 +313,7 @@ def show_profiles(folder_of: Callable[[str], Path]) -> "pd.io.formats.style.Styl
 
 def _training_name(spec: dict) -> str:
     if spec["type"] == "AdaptationRun":
-        return f"attention on: {_training_name({'type': 'EncoderRun', **spec['encoder']})}"
+        return f"attention on: {_training_name(spec['encoder'])}"
     snrs = [f"{snr:g}" for snr, _ in spec["snr_counts"]]
     words = "baseline encoder" if spec["objective"] == "classes" else f"ProtoNet3D, {spec['n_shot']}-shot"
     return f"{words}, {'SNR ' + snrs[0] if len(snrs) == 1 else 'mixed SNR'}"

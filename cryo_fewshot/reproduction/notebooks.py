@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..files import REPOSITORY, write_atomically
@@ -21,24 +22,11 @@ _ASSIGNMENT = re.compile(
 )
 
 
-def parse_parameters(text):
-    """Read ``name=value`` pairs as typed on a command line.
+def parse_parameters(text: str) -> dict[str, object]:
+    """Read ``name=value`` pairs as typed on a command line, such as ``"snrs='0.1' n_shot=3"``.
 
-    Parameters
-    ----------
-    text : str
-        Pairs separated by white space, for example ``"snrs='0.1' n_shot=3"``. A value is a Python literal; a bare
-        word (``profile=smoke``) is a string.
-
-    Returns
-    -------
-    parameters : dict
-        Value of each name.
-
-    Raises
-    ------
-    UserError
-        If a part of the text is not such a pair, or a name is given twice.
+    A value is a Python literal; a bare word (``profile=smoke``) is a string. Raises UserError where a part of the text
+    is not such a pair, or a name is given twice.
     """
     parameters, position = {}, 0
     while text[position:].strip():
@@ -59,59 +47,42 @@ def parse_parameters(text):
     return parameters
 
 
-def notebook_parameters(name, *, source_dir=None):
-    """Parameters of a notebook and their defaults.
+def notebook_parameters(name: str, *, source_dir: Path | None = None) -> dict[str, object]:
+    """Parameters of a notebook and their defaults, in the order of its cell tagged ``parameters``.
 
-    Parameters
-    ----------
-    name : str
-        Stem of the notebook's text file, for example ``"table1"``.
-    source_dir : path, optional
-        Folder of the text files; by default ``notebooks/`` of the checkout.
-
-    Returns
-    -------
-    defaults : dict
-        In the order of the cell tagged ``parameters``.
-
-    Raises
-    ------
-    UserError
-        If there is no such notebook, or its parameters are not plain literals.
+    name : stem of the text file, such as ``"table1"``; source_dir : its folder, by default ``notebooks/`` of the
+    checkout. Raises UserError where there is no such notebook, or its parameters are not plain literals.
     """
     return _defaults(_read_text(name, source_dir), name)
 
 
-def run_notebook(name, parameters, output_path, *, source_dir=None, tables=None):
-    """Execute a notebook with new parameters.
+def run_notebook(
+    name: str,
+    parameters: dict[str, object],
+    output_path: Path,
+    *,
+    source_dir: Path | None = None,
+    tables: Path | None = None,
+) -> Path:
+    """Execute a notebook with new parameters; returns `output_path`.
 
     It runs in the interpreter that calls this function, in the current folder. The result carries no path, time or
     version of the machine: the same outputs give the same bytes.
 
     Parameters
     ----------
-    name : str
-        Stem of the notebook's text file, for example ``"table1"``.
-    parameters : dict
-        Values that replace the defaults; an empty dict runs the notebook as it stands.
-    output_path : path
-        The executed notebook (.ipynb), replaced only when every cell has run.
-    source_dir : path, optional
-        Folder of the text files; by default ``notebooks/`` of the checkout.
-    tables : path, optional
-        Folder that the notebook's tables are written to as csv; by default none is.
-
-    Returns
-    -------
-    output_path : Path
+    name, source_dir : as in `notebook_parameters`
+    parameters : values that replace the defaults; an empty dict runs the notebook as it stands
+    output_path : the executed notebook (.ipynb), replaced only when every cell has run
+    tables : folder that the notebook's tables are written to as csv; by default none is
 
     Raises
     ------
     UserError
-        If the notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the
-        last case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
+        The notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the last
+        case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
     """
-    papermill, nbclient = _book_extra("papermill"), _book_extra("nbclient")
+    papermill, nbclient = book_extra("papermill"), book_extra("nbclient")
     output_path = Path(output_path)
     notebook = _read_text(name, source_dir)
     parameters = _checked(parameters, _defaults(notebook, name), name)
@@ -146,8 +117,8 @@ def run_notebook(name, parameters, output_path, *, source_dir=None, tables=None)
     return output_path
 
 
-def _read_text(name, source_dir):
-    jupytext = _book_extra("jupytext")
+def _read_text(name: str, source_dir: Path | None) -> Any:
+    jupytext = book_extra("jupytext")
     source_dir = Path(source_dir or NOTEBOOKS)
     path = source_dir / f"{name}.py"
     if not path.is_file():
@@ -160,14 +131,15 @@ def _read_text(name, source_dir):
     return notebook
 
 
-def _book_extra(module):
+def book_extra(module: str) -> Any:
+    """A package of the extra [book]; UserError where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"{module} is missing: pip install 'cryo-fewshot[book]' (or make setup)") from error
 
 
-def _defaults(notebook, name):
+def _defaults(notebook: Any, name: str) -> dict[str, object]:
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise UserError(f"notebook {name} needs one cell tagged 'parameters', it has {len(cells)}")
@@ -184,7 +156,7 @@ def _defaults(notebook, name):
     return defaults
 
 
-def _checked(parameters, defaults, name):
+def _checked(parameters: dict, defaults: dict, name: str) -> dict:
     checked = {}
     for key, value in parameters.items():
         if key not in defaults:
@@ -206,7 +178,7 @@ def _checked(parameters, defaults, name):
     return checked
 
 
-def _this_interpreter(tables):
+def _this_interpreter(tables: Path | None) -> type:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -231,7 +203,7 @@ def _this_interpreter(tables):
     return ThisInterpreter
 
 
-def _clean(path, name):
+def _clean(path: Path, name: str) -> None:
     """Remove what belongs to the machine and the moment: timings, versions, paths in outputs."""
     import nbformat
 
@@ -249,7 +221,7 @@ def _clean(path, name):
     _write(notebook, path)
 
 
-def _without_paths(text):
+def _without_paths(text: str) -> str:
     places = {REPOSITORY: ".", Path(sys.prefix): "(python)", Path(tempfile.gettempdir()): "(tmp)", Path.home(): "~"}
     for place, shown in sorted(places.items(), key=lambda item: -len(str(item[0]))):
         if len(place.parts) > 1:  # a home or prefix of "/" would be everywhere; the look-behind spares base64 data
@@ -257,7 +229,7 @@ def _without_paths(text):
     return text
 
 
-def _write(notebook, path):
+def _write(notebook: Any, path: Path) -> None:
     import nbformat
 
     nbformat.write(notebook, path)

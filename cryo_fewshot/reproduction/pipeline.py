@@ -8,11 +8,11 @@ import torch
 
 from .book import BOOK_NOTEBOOKS, STUDIES, build_book
 from .cells import SURROGATES, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
+from .evaluations import Evaluation
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
 from .runner import Runner, open_runner
-from .specs import Evaluation
 from .store import Store, results_folder
 from .tables import claims_frame, class_frame, precision_frame, tidy_frame, write_csv
 

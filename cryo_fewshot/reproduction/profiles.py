@@ -85,6 +85,7 @@ PROFILES = {
             data=SimulatedData(),
             encoder_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
             adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
+            n_validation_episodes=25,  # as the released code
             precision="bf16",
         ),
     )

@@ -17,9 +17,9 @@ from cryo_fewshot.adaptation import combined_logits
 from cryo_fewshot.averaging.alignment import Poses, Search
 from cryo_fewshot.averaging.averages import average, laid_onto, refine, resolution, shell_correlation
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import Evaluation
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition

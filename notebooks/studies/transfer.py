@@ -9,8 +9,8 @@ import pandas as pd
 
 from cryo_fewshot.reproduction.cells import Cell, encoder_run, evaluation_of
 from cryo_fewshot.reproduction.display import protocol_line
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
-from cryo_fewshot.reproduction.specs import Evaluation
 from cryo_fewshot.reproduction.tables import accuracy_of
 from cryo_fewshot.simulation.conformations import Conformations
 from cryo_fewshot.simulation.datasets import SimulatedData

@@ -14,9 +14,10 @@ from cryo_fewshot.device import autocast
 from cryo_fewshot.encoder import ConvBlock, Encoder3D, PooledEncoder3D, embed
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.fused import patch_moments
+from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.specs import EncoderRun, Evaluation
 from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.trainings import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule

@@ -1,12 +1,10 @@
-"""The book: parameters, runs of notebooks, the published notebooks, and the pages as a browser shows them."""
+"""The book: the published notebooks, and the pages as a browser shows them."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,119 +16,15 @@ import nbformat
 import yaml
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction import notebooks as book
+from cryo_fewshot.files import REPOSITORY
+from cryo_fewshot.reproduction import book
+from cryo_fewshot.reproduction.notebooks import NOTEBOOKS, notebook_parameters
 
-SOURCES = sorted(book.NOTEBOOKS.glob("*.py"))
-PUBLISHED = book.REPOSITORY / "book" / "notebooks"
+SOURCES = sorted(NOTEBOOKS.glob("*.py"))
+PUBLISHED = REPOSITORY / "book" / "notebooks"
 EXECUTED = sorted(PUBLISHED.glob("*.ipynb"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE_WIDTH = 390
-
-TINY = """
-# %% [markdown]
-# # Tiny
-
-# %% tags=["parameters"]
-profile = "quick"  # a word
-snrs = "0.1,0.05"  # comma-separated
-n_shot = 5         # per class
-rate = 0.1         # learning rate
-fast = False
-
-# %%
-import pathlib, sys
-print(profile, snrs, n_shot, rate, fast)
-print(pathlib.Path.home() / "notes", sys.executable, f"{pathlib.Path.cwd()}.")
-assert n_shot < 9, "too many shots"
-"""
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    folder = tmp_path / "sources"
-    folder.mkdir()
-    (folder / "tiny.py").write_text(TINY)
-    return folder
-
-
-# ---------------------------------------------------------------- parameters
-
-
-def test_parameters_are_read_as_typed():
-    text = """ snrs='0.1' n_shot=3  rate=1e-3 fast=True profile=smoke shots=5,1 title="a b" sizes=[1, 2] """
-    assert book.parse_parameters(text) == {
-        "snrs": "0.1",
-        "n_shot": 3,
-        "rate": 1e-3,
-        "fast": True,
-        "profile": "smoke",
-        "shots": (5, 1),
-        "title": "a b",
-        "sizes": [1, 2],
-    }
-    assert book.parse_parameters("  ") == {}
-
-
-UNREADABLE = ("n_shot", "n_shot = 3", "n_shot=", "snrs='0.1", "a=1 a=2", "a=[1,b]", "3=a", "a=f(1)")
-
-
-@pytest.mark.parametrize("text", UNREADABLE)
-def test_unreadable_parameters_are_refused(text):
-    with pytest.raises(UserError):
-        book.parse_parameters(text)
-
-
-def test_defaults_are_those_of_the_tagged_cell(tiny):
-    defaults = book.notebook_parameters("tiny", source_dir=tiny)
-    assert defaults == {"profile": "quick", "snrs": "0.1,0.05", "n_shot": 5, "rate": 0.1, "fast": False}
-
-
-def test_derived_parameters_are_refused(tiny):
-    (tiny / "derived.py").write_text(TINY.replace("n_shot = 5 ", "n_shot = 2 * 3 "))
-    with pytest.raises(UserError, match="n_shot is not a plain literal"):
-        book.notebook_parameters("derived", source_dir=tiny)
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "message"),
-    [
-        ("tinny", {}, "known: tiny"),
-        ("tiny", {"n_shots": 3}, "it knows: profile, snrs, n_shot"),
-        ("tiny", {"n_shot": "three"}, "n_shot of notebook tiny is of type int"),
-        ("tiny", {"n_shot": True}, "n_shot of notebook tiny is of type int"),
-        ("tiny", {"fast": 1}, "fast of notebook tiny is of type bool"),
-    ],
-)
-def test_unknown_names_and_wrong_types_are_refused(tiny, tmp_path, name, parameters, message):
-    with pytest.raises(UserError, match=message):
-        book.run_notebook(name, parameters, tmp_path / "out.ipynb", source_dir=tiny)
-    assert not (tmp_path / "out.ipynb").exists()
-
-
-# ---------------------------------------------------------------- running
-
-
-def test_run_replaces_parameters_and_leaves_no_trace_of_the_machine(tiny, tmp_path):
-    parameters = {"snrs": 0.1, "n_shot": 3, "rate": 1}
-    path = book.run_notebook("tiny", parameters, tmp_path / "a" / "tiny.ipynb", source_dir=tiny)
-    text = path.read_text()
-    assert "quick 0.1 3 1.0 False" in text
-    for place in (sys.prefix, str(book.REPOSITORY), str(Path.home() / "notes"), str(tmp_path), "papermill"):
-        assert place not in text
-    again = book.run_notebook("tiny", parameters, tmp_path / "b.ipynb", source_dir=tiny)
-    assert again.read_text() == text
-    assert [file.name for file in path.parent.iterdir()] == ["tiny.ipynb"]
-
-
-def test_failing_cell_is_named_and_kept_for_reading(tiny, tmp_path):
-    path = tmp_path / "tiny.ipynb"
-    with pytest.raises(UserError, match=r"tiny failed in its cell \[3\]: AssertionError: too many shots"):
-        book.run_notebook("tiny", {"n_shot": 9}, path, source_dir=tiny)
-    assert not path.exists()
-    assert "Traceback" in (tmp_path / "tiny.failed.ipynb").read_text()
-    book.run_notebook("tiny", {}, path, source_dir=tiny)
-    assert path.exists() and not (tmp_path / "tiny.failed.ipynb").exists()
-
 
 # ---------------------------------------------------------------- the notebooks
 
@@ -141,8 +35,8 @@ def _is_injected(cell):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_source_starts_with_one_title_and_plain_parameters(source):
-    notebook = jupytext.read(source)
-    assert book.notebook_parameters(source.stem)
+    notebook = jupytext.read(source, fmt="py:percent")
+    assert notebook_parameters(source.stem)
     first_code = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert "parameters" in first_code.metadata.get("tags", [])
     titles = [
@@ -164,8 +58,8 @@ def test_published_notebook_is_small_clean_and_as_its_source(path):
     assert not [output for output in outputs if output.output_type == "error"]
     shown = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs]
     assert not re.search(r"(?<![\w~.)])/(home|root|Users|tmp|usr|opt|mnt|var)/", "\n".join(shown))
-    assert not any(str(book.REPOSITORY) in text for text in shown)
-    source = jupytext.read(book.NOTEBOOKS / f"{path.stem}.py")
+    assert not any(str(REPOSITORY) in text for text in shown)
+    source = jupytext.read(NOTEBOOKS / f"{path.stem}.py", fmt="py:percent")
     cells = [cell for cell in notebook.cells if not _is_injected(cell)]
     assert [cell.source for cell in cells] == [cell.source for cell in source.cells], "run the notebook again"
 
@@ -198,7 +92,7 @@ def html(tmp_path_factory):
 
 
 def _chapters():
-    toc = yaml.safe_load((book.REPOSITORY / "book" / "_toc.yml").read_text())
+    toc = yaml.safe_load((REPOSITORY / "book" / "_toc.yml").read_text())
     return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
 
 

@@ -1,107 +1,127 @@
-"""Every notebook runs with small parameters, and shows the numbers of the store."""
+"""Notebooks as text: parameters as typed, and runs that leave no trace of the machine."""
 
-import json
-import re
+import sys
+from pathlib import Path
 
-import mrcfile
-import numpy as np
 import pytest
 
+pytest.importorskip("jupytext", reason="the book's packages are not installed")
+pytest.importorskip("papermill", reason="the book's packages are not installed")
+
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.book import BOOK_NOTEBOOKS
-from cryo_fewshot.reproduction.cells import table_1, table_2, table_3
-from cryo_fewshot.reproduction.notebooks import notebook_parameters, run_notebook
-from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction import notebooks
+
+TINY = """
+# %% [markdown]
+# # Tiny
+
+# %% tags=["parameters"]
+profile = "quick"  # a word
+snrs = "0.1,0.05"  # comma-separated
+n_shot = 5         # per class
+rate = 0.1         # learning rate
+fast = False
+
+# %%
+import pathlib, sys
+print(profile, snrs, n_shot, rate, fast)
+print(pathlib.Path.home() / "notes", sys.executable, f"{pathlib.Path.cwd()}.")
+assert n_shot < 9, "too many shots"
+"""
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A results folder with the smoke profile's trainings and evaluations in it."""
-    folder = tmp_path_factory.mktemp("results")
-    runner = Runner(Store(folder / "smoke"))
-    smoke = profile_named("smoke")
-    for table in (table_1, table_2, table_3):
-        runner.run_cells(table(smoke))
+@pytest.fixture
+def tiny(tmp_path):
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    (folder / "tiny.py").write_text(TINY)
     return folder
 
 
-SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
-    "claims": {"splits": 2, "seeds": 1},
-    "ceiling": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
-    "ladder": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
-    "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
-    "own_data": {"classes": "1OEL,3KUY", "outsiders": "4NMN", "n_particles": 10, "n_averaged": 8},
-    "bad_input": {"words": "NaN"},
-    "geometry": {"seeds": 2},
-    "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
-    "open_world": {
+# ---------------------------------------------------------------- parameters
+
+
+def test_parameters_are_read_as_typed():
+    text = """ snrs='0.1' n_shot=3  rate=1e-3 fast=True profile=smoke shots=5,1 title="a b" sizes=[1, 2] """
+    assert notebooks.parse_parameters(text) == {
         "snrs": "0.1",
-        "many_shots": "1,5",
-        "stand_in_shots": "5",
-        "samples": "12",
-        "n_per_class": 2,
-        "complexes": "2CG9",
-        "angles": "30",
-        "conformation_snrs": "0.1",
-        "seeds": 2,
-    },
-}
+        "n_shot": 3,
+        "rate": 1e-3,
+        "fast": True,
+        "profile": "smoke",
+        "shots": (5, 1),
+        "title": "a b",
+        "sizes": [1, 2],
+    }
+    assert notebooks.parse_parameters("  ") == {}
 
 
-def executed(name, parameters, results, tmp_path, monkeypatch) -> list[dict]:
-    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(results))
-    if "profile" in notebook_parameters(name):
-        parameters = {"profile": "smoke", **parameters}
-    return json.loads(run_notebook(name, parameters, tmp_path / "out.ipynb").read_text())["cells"]
+UNREADABLE = ("n_shot", "n_shot = 3", "n_shot=", "snrs='0.1", "a=1 a=2", "a=[1,b]", "3=a", "a=f(1)")
 
 
-def printed(cells) -> str:
-    """What the cell prints that nbval checks."""
-    checked = [cell for cell in cells if "nbval-check-output" in cell["metadata"].get("tags", [])]
-    return "".join("".join(output.get("text", "")) for cell in checked for output in cell["outputs"])
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_unreadable_parameters_are_refused(text):
+    with pytest.raises(UserError):
+        notebooks.parse_parameters(text)
 
 
-@pytest.mark.parametrize("name", BOOK_NOTEBOOKS)
-def test_a_notebook_runs(name, results, tmp_path, monkeypatch):
-    cells = executed(name, SMALLER.get(name, {}), results, tmp_path, monkeypatch)
-    shown = [output for cell in cells for output in cell.get("outputs", [])]
-    assert shown and not any(output["output_type"] == "error" for output in shown)
+def test_defaults_are_those_of_the_tagged_cell(tiny):
+    defaults = notebooks.notebook_parameters("tiny", source_dir=tiny)
+    assert defaults == {"profile": "quick", "snrs": "0.1,0.05", "n_shot": 5, "rate": 0.1, "fast": False}
 
 
-@pytest.mark.parametrize("name, table", [("table1", table_1), ("table2", table_2), ("table3", table_3)])
-def test_a_table_shows_the_numbers_of_the_store(name, table, results, tmp_path, monkeypatch):
-    lines = printed(executed(name, {}, results, tmp_path, monkeypatch)).splitlines()
-    cells = table(profile_named("smoke"))
-    entries = Runner(Store(results / "smoke")).run_cells(cells)
-    assert len(lines) == len({cell.method for cell in cells})
-    for line in lines:
-        of_method = [e["result"] for c, e in zip(cells, entries, strict=True) if line.startswith(f"{c.method} 0")]
-        wanted = [f"{result[key]:.3f}" for result in of_method for key in ("accuracy_100", "accuracy")]
-        assert re.findall(r"\d\.\d{3}", line) == wanted
+def test_derived_parameters_are_refused(tiny):
+    (tiny / "derived.py").write_text(TINY.replace("n_shot = 5 ", "n_shot = 2 * 3 "))
+    with pytest.raises(UserError, match="n_shot is not a plain literal"):
+        notebooks.notebook_parameters("derived", source_dir=tiny)
 
 
-def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
-    cells = executed("table1", {"snrs": "0.1", "n_shot": 3, "methods": "ProtoNet3D"}, results, tmp_path, monkeypatch)
-    assert len(re.findall(r"\d\.\d{3}", printed(cells))) == 2
-    assert "3-shot" in json.dumps(cells)
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("tinny", {}, "known: tiny"),
+        ("tiny", {"n_shots": 3}, "it knows: profile, snrs, n_shot"),
+        ("tiny", {"n_shot": "three"}, "n_shot of notebook tiny is of type int"),
+        ("tiny", {"n_shot": True}, "n_shot of notebook tiny is of type int"),
+        ("tiny", {"fast": 1}, "fast of notebook tiny is of type bool"),
+    ],
+)
+def test_unknown_names_and_wrong_types_are_refused(tiny, tmp_path, name, parameters, message):
+    with pytest.raises(UserError, match=message):
+        notebooks.run_notebook(name, parameters, tmp_path / "out.ipynb", source_dir=tiny)
+    assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    for name in "abcdef":
-        (tmp_path / "guo" / name).mkdir(parents=True)
-        for number in range(9):
-            volume = rng.normal(size=(22, 22, 22)).astype(np.float32)
-            mrcfile.write(tmp_path / "guo" / name / f"{number}.mrc", volume, voxel_size=25.0)
-    parameters = {"guo_path": str(tmp_path / "guo"), "n_shot": "1"}
-    lines = printed(executed("table4", parameters, results, tmp_path, monkeypatch)).splitlines()
-    assert [line.split(" 0.")[0] for line in lines] == [
-        f"{name} {method}" for name in ("noble stand-in", "guo") for method in ("baseline", "ProtoNet3D", "ProtoNet-CE")
-    ]
+# ---------------------------------------------------------------- running
 
 
-def test_a_missing_folder_is_one_line(results, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="no such file or folder"):
-        executed("table4", {"guo_path": str(tmp_path / "nowhere")}, results, tmp_path, monkeypatch)
+def test_run_replaces_parameters_and_leaves_no_trace_of_the_machine(tiny, tmp_path):
+    parameters = {"snrs": 0.1, "n_shot": 3, "rate": 1}
+    path = notebooks.run_notebook("tiny", parameters, tmp_path / "a" / "tiny.ipynb", source_dir=tiny)
+    text = path.read_text()
+    assert "quick 0.1 3 1.0 False" in text
+    for place in (sys.prefix, str(notebooks.REPOSITORY), str(Path.home() / "notes"), str(tmp_path), "papermill"):
+        assert place not in text
+    again = notebooks.run_notebook("tiny", parameters, tmp_path / "b.ipynb", source_dir=tiny)
+    assert again.read_text() == text
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.ipynb"]
+
+
+def test_failing_cell_is_named_and_kept_for_reading(tiny, tmp_path):
+    path = tmp_path / "tiny.ipynb"
+    with pytest.raises(UserError, match=r"tiny failed in its cell \[3\]: AssertionError: too many shots"):
+        notebooks.run_notebook("tiny", {"n_shot": 9}, path, source_dir=tiny)
+    assert not path.exists()
+    assert "Traceback" in (tmp_path / "tiny.failed.ipynb").read_text()
+    notebooks.run_notebook("tiny", {}, path, source_dir=tiny)
+    assert path.exists() and not (tmp_path / "tiny.failed.ipynb").exists()
+
+
+def test_tables_are_written_only_where_a_folder_is_given(tiny, tmp_path):
+    code = "\nimport pandas as pd\nfrom cryo_fewshot.reproduction.tables import keep_table\n"
+    with (tiny / "tiny.py").open("a") as file:
+        file.write(f'\n# %%{code}keep_table(pd.DataFrame({{"n_shot": [n_shot]}}), "shots")\n')
+    notebooks.run_notebook("tiny", {}, tmp_path / "a.ipynb", source_dir=tiny)
+    assert not list(tmp_path.rglob("*.csv"))
+    notebooks.run_notebook("tiny", {"n_shot": 3}, tmp_path / "a.ipynb", source_dir=tiny, tables=tmp_path / "tables")
+    assert (tmp_path / "tables" / "shots.csv").read_text() == "n_shot\n3\n"

@@ -15,7 +15,7 @@ from sklearn.metrics import precision_score
 
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
 from cryo_fewshot.reproduction.display import findings, show_profiles
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.reproduction.tables import claims_frame, class_frame, precision_frame, stored_cells, tidy_frame
@@ -177,20 +177,3 @@ def test_bad_input_is_one_line_and_exit_code_2(words, complaint, tmp_path):
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_parameters_that_are_no_numbers_are_refused():
-    from cryo_fewshot.errors import UserError
-
-    assert numbers("snrs", "0.1,0.05", float) == [0.1, 0.05]
-    assert numbers("n_shot", 3, int) == [3]
-    with pytest.raises(UserError, match=r"snrs='high': give numbers"):
-        numbers("snrs", "high", float)
-    with pytest.raises(UserError, match="method 'magic' is unknown"):
-        table_1(profile_named("smoke"), methods=["magic"])
-
-
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, cryo_fewshot, cryo_fewshot.cli; print([m for m in ('torch', 'numpy') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]"

@@ -1,0 +1,141 @@
+"""Evaluations as frozen data: which head on which encoder, on which episodes of classes never trained on."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..adaptation import Adaptation, weighted_logits
+from ..baseline import baseline_logits
+from ..episodes import Episodes, sample_episodes
+from ..errors import UserError
+from ..evaluation import Head, confusion, correct_counts, mean_and_interval, predict
+from ..protonet import prototype_logits
+from ..randomness import seed_from
+from ..subtomograms import DataSource
+from .trainings import ADAPTED_HEADS, AdaptationRun, EncoderRun, selection_accuracy
+
+PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": baseline_logits}
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""Weights of d* that 'weighted' chooses from, on validation episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One cell of a table: a head on an encoder, on episodes of novel classes at one SNR.
+
+    head : 'finetuned' (the baseline's linear layer), 'prototype', 'adapted' (d* alone), 'combined' (d + d*), or one of
+    Remark 1's other combinations, 'product', 'weighted' and 'z-scored'.
+    The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
+    """
+
+    encoder: EncoderRun
+    adaptation: AdaptationRun | None = None
+    head: str
+    snr: float
+    n_way: int = 5
+    n_shot: int = 5
+    n_query: int = 15
+    n_episodes: int = 1000
+    episode_seed: int = 0
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What the result depends on besides the fields: the values of the head's own parameters."""
+        return {"weights": WEIGHTS} if self.head == "weighted" else keyword_defaults(PLAIN_HEADS.get(self.head))
+
+    @property
+    def novel_data(self) -> DataSource:
+        """Where the test subtomograms come from."""
+        return self.encoder.data
+
+    @property
+    def novel_classes(self) -> tuple[str, ...]:
+        """The classes that episodes are drawn from."""
+        return self.encoder.split.novel
+
+    def episodes(self) -> Episodes:
+        """The test episodes: seeded by the test's own size alone, so the same ones for every method and SNR."""
+        data, names = self.novel_data, self.novel_classes
+        return sample_episodes(
+            np.repeat(np.arange(len(names)), [data.count_of(name, data.n_per_class) for name in names]),
+            range(len(names)),
+            n_way=self.n_way,
+            n_shot=self.n_shot,
+            n_query=self.n_query,
+            n_episodes=self.n_episodes,
+            seed=seed_from("novel", self.episode_seed),
+            class_names=names,
+        )
+
+    def embeddings(self, runner, encoder: EncoderRun | None = None) -> torch.Tensor:
+        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class.
+
+        By the encoder of the evaluation, or by another one.
+        """
+        data = self.novel_data
+        return runner.embedded(encoder or self.encoder, data, self.novel_classes, ((self.snr, data.n_per_class),))
+
+    def predictions(self, runner) -> np.ndarray:
+        """Predicted way of each query, `(n_episodes, n_way, n_query)`."""
+        head, embeddings = self._head(runner, self.embeddings(runner))
+        return predict(embeddings, self.episodes(), head)
+
+    def run(self, runner) -> dict:
+        """Accuracy and interval, over all episodes and over the first 100; correct counts per episode; confusion."""
+        episodes, predictions, names = self.episodes(), self.predictions(runner), self.novel_classes
+        n_queries = int(episodes.query[0].size)
+        correct = correct_counts(predictions)
+        accuracy, interval = mean_and_interval(correct / n_queries)
+        accuracy_100, interval_100 = mean_and_interval(correct[:100] / n_queries)
+        return {
+            "accuracy": accuracy,
+            "ci95": interval,
+            "accuracy_100": accuracy_100,
+            "ci95_100": interval_100,
+            "n_queries": n_queries,
+            "n_correct": correct.tolist(),
+            "episodes": episodes.digest,
+            "classes": list(names),
+            "confusion": confusion(predictions, episodes, len(names)).tolist(),
+        }
+
+    def _head(self, runner, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
+        """The head, and the embeddings in the form that it takes."""
+        if self.head in PLAIN_HEADS:
+            return PLAIN_HEADS[self.head], embeddings
+        if self.head not in ADAPTED_HEADS:
+            known = ", ".join([*PLAIN_HEADS, *ADAPTED_HEADS])
+            raise UserError(f"head '{self.head}' is unknown: use one of {known}")
+        if self.adaptation is None:
+            raise UserError(f"head '{self.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
+        model = runner.adaptation(self.adaptation)
+        head = partial(ADAPTED_HEADS[self.head], model)
+        if self.head == "weighted":
+            head = partial(head, weight=self._best_weight(runner, model))
+        with torch.no_grad():
+            return head, model.project(embeddings)
+
+    def _best_weight(self, runner, model: Adaptation) -> float:
+        """The weight of d* with the best accuracy on validation episodes; the smallest of equals."""
+        run = self.encoder
+        checked = run.validation_episodes(runner.volumes(run, run.selection_role))
+        with torch.no_grad():
+            projected = model.project(runner.embeddings(run, run.selection_role))
+        scores = [
+            selection_accuracy(projected, checked, partial(weighted_logits, model, weight=weight)) for weight in WEIGHTS
+        ]
+        return WEIGHTS[int(np.argmax(scores))]
+
+
+def keyword_defaults(function: Callable | None) -> dict[str, object]:
+    """Keyword-only parameters of a function with their defaults: settings that a result depends on."""
+    parameters = inspect.signature(function).parameters.values() if function else ()
+    return {
+        part.name: part.default
+        for part in parameters
+        if part.kind is part.KEYWORD_ONLY and part.default is not part.empty
+    }

@@ -1,0 +1,124 @@
+"""What a reader sees: the numbers of the tables, the paper's beside them, and sentences that follow from both."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import (
+    class_text,
+    findings,
+    mixing,
+    protocol_line,
+    provenance_line,
+    show_accuracies,
+    show_differences,
+    show_real_data,
+    sum_of_distances,
+)
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
+
+
+def accuracies(**methods) -> pd.DataFrame:
+    """A row per method, shots and SNR 0.1, 0.03; `methods` gives four accuracies each: 5-shot, then 1-shot."""
+    rows = [
+        {"method": method, "n_shot": n_shot, "snr": snr, "n_way": 5, "n_episodes": 100, "accuracy": value, "ci95": 0.01}
+        for method, values in methods.items()
+        for (n_shot, snr), value in zip([(5, 0.1), (5, 0.03), (1, 0.1), (1, 0.03)], values, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+FRAME = accuracies(baseline=[0.8, 0.7, 0.4, 0.3], ProtoNet3D=[0.9, 0.6, 0.5, 0.35])
+
+
+def test_the_best_of_a_column_is_bold_and_the_papers_numbers_stand_below():
+    table = show_accuracies(FRAME, TABLE_1_CLAIMS).data
+    bold = table.loc[["baseline", "ProtoNet3D"]].map(lambda cell: "<strong>" in cell)
+    assert bold.to_numpy().tolist() == [[False, True, False, False], [True, False, True, True]]
+    assert table.loc["paper, each row"].eq("not quoted").all()
+    assert table.loc["paper, best row"].tolist() == ["≥ 0.86", "not quoted", "0.7644", "not quoted"]
+    assert table.loc["difference, best"].tolist()[0].startswith("+0.040")
+    assert table.loc["difference, best"].tolist()[2].startswith("-0.264")
+    assert show_accuracies(FRAME).data.loc["paper"].eq("not quoted").all()
+
+
+def test_only_all_episodes_are_shown():
+    first = FRAME.assign(n_episodes=50, accuracy=0.11)
+    assert "0.110" not in show_accuracies(pd.concat([first, FRAME], ignore_index=True)).to_html()
+
+
+def test_a_difference_is_bold_where_its_interval_leaves_zero_out():
+    frame = pd.DataFrame(
+        {
+            "method": ["A", "B"],
+            "against": "C",
+            "n_shot": 5,
+            "snr": 0.1,
+            "difference": [0.02, -0.02],
+            "ci95": [0.03, 0.01],
+        }
+    )
+    assert show_differences(frame).data.iloc[:, 0].str.contains("<strong>").tolist() == [False, True]
+
+
+def test_real_data_show_the_difference_to_what_is_quoted():
+    row = {"method": "ProtoNet3D", "class_set": "guo", "n_shot": 5, "n_episodes": 9, "accuracy": 0.9, "ci95": 0.01}
+    frame = pd.DataFrame([{**row, "paper": 0.9227}, {**row, "n_shot": 1, "paper": np.nan}])
+    table = show_real_data(frame).data
+    assert table.loc[("ProtoNet3D", "paper")].tolist() == ["0.9227", "not quoted"]
+    assert table.loc[("ProtoNet3D", "difference")].tolist()[0].startswith("-0.023")
+    assert table.loc[("ProtoNet3D", "difference")].tolist()[1] == "–"
+
+
+def test_findings_count_columns_and_verdicts():
+    claims = pd.DataFrame({"verdict": ["holds", "agrees", "cannot be told", "below"]})
+    text = findings(FRAME, claims, profile_named("cpu"))
+    assert "ProtoNet3D is above the finetuned baseline in 3 of 4 columns" in text
+    assert "90% of the subtomograms at SNR 0.1" in text
+    assert "Of 4 numbers" in text and "2 hold or agree here, 1 cannot be told" in text and "1 come out" in text
+
+
+def test_the_sum_of_distances_is_judged_over_the_columns():
+    frame = accuracies(**{"d": [0.5, 0.5, 0.5, 0.5], "d*": [0.4, 0.6, 0.4, 0.4], "d + d*": [0.6, 0.55, 0.6, 0.6]})
+    text = sum_of_distances(frame)
+    assert "in 3 of 4 columns" in text and "holds in this run" in text
+    assert "not all run" in sum_of_distances(frame[frame["method"] != "d"])
+
+
+def test_mixing_and_classes_name_the_extremes():
+    differences = pd.DataFrame(
+        {"method": "Mix34", "snr": [0.1, 0.03], "n_shot": 5, "difference": [0.001, 0.05], "ci95": [0.01, 0.01]}
+    )
+    assert "clearly above Single in 1 of 2 columns, and in the heaviest noise by +0.050" in mixing(differences)
+    classes = pd.DataFrame({"n_shot": 5, "class": ["a", "b"], "accuracy": [0.9, 0.4]})
+    assert class_text(classes) == "5-shot: easiest is a (0.90), hardest b (0.40)."
+
+
+def test_protocol_and_provenance_name_what_was_run():
+    profile = profile_named("paper")
+    line = protocol_line(table_1(profile, snrs=[0.1], shots=[5]), profile)
+    for part in ("5-way, 5-shot, 15 queries", "boxes of 40^3 at 1 nm", "split 10/5/8", "Profile paper"):
+        assert part in line
+    provenance = {
+        "date": "2026-01-02",
+        "processor": "P",
+        "cores": 2,
+        "gpu": "none",
+        "torch": "2",
+        "library": "ab",
+        "commit": "c1",
+    }
+    entries = [
+        {"provenance": provenance},
+        {"provenance": {**provenance, "date": "2026-01-01", "processor": "Q", "commit": "c2"}},
+    ]
+    line = provenance_line(entries)
+    assert line.startswith("Run between 2026-01-01 and 2026-01-02 on P, Q, 2 cores") and "commit c1, c2." in line
+
+
+@pytest.mark.parametrize("claim", TABLE_1_CLAIMS, ids=lambda claim: f"{claim.words}, {claim.n_shot}-shot")
+def test_every_quoted_number_is_one_of_the_papers(claim):
+    assert claim.paper in (0.86, 0.7644, 0.0936, 0.1614, 0.0427, 0.0504, 0.01)
+    assert claim.n_shot in (5, 1)

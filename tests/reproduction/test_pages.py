@@ -1,0 +1,107 @@
+"""Every notebook runs with small parameters, and shows the numbers of the store."""
+
+import json
+import re
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.reproduction.book import BOOK_NOTEBOOKS
+from cryo_fewshot.reproduction.cells import table_1, table_2, table_3
+from cryo_fewshot.reproduction.notebooks import notebook_parameters, run_notebook
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results folder with the smoke profile's trainings and evaluations in it."""
+    folder = tmp_path_factory.mktemp("results")
+    runner = Runner(Store(folder / "smoke"))
+    smoke = profile_named("smoke")
+    for table in (table_1, table_2, table_3):
+        runner.run_cells(table(smoke))
+    return folder
+
+
+SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
+    "claims": {"splits": 2, "seeds": 1},
+    "ceiling": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
+    "ladder": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
+    "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
+    "own_data": {"classes": "1OEL,3KUY", "outsiders": "4NMN", "n_particles": 10, "n_averaged": 8},
+    "bad_input": {"words": "NaN"},
+    "geometry": {"seeds": 2},
+    "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
+    "open_world": {
+        "snrs": "0.1",
+        "many_shots": "1,5",
+        "stand_in_shots": "5",
+        "samples": "12",
+        "n_per_class": 2,
+        "complexes": "2CG9",
+        "angles": "30",
+        "conformation_snrs": "0.1",
+        "seeds": 2,
+    },
+}
+
+
+def executed(name, parameters, results, tmp_path, monkeypatch) -> list[dict]:
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(results))
+    if "profile" in notebook_parameters(name):
+        parameters = {"profile": "smoke", **parameters}
+    return json.loads(run_notebook(name, parameters, tmp_path / "out.ipynb").read_text())["cells"]
+
+
+def printed(cells) -> str:
+    """What the cell prints that nbval checks."""
+    checked = [cell for cell in cells if "nbval-check-output" in cell["metadata"].get("tags", [])]
+    return "".join("".join(output.get("text", "")) for cell in checked for output in cell["outputs"])
+
+
+@pytest.mark.parametrize("name", BOOK_NOTEBOOKS)
+def test_a_notebook_runs(name, results, tmp_path, monkeypatch):
+    cells = executed(name, SMALLER.get(name, {}), results, tmp_path, monkeypatch)
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    assert shown and not any(output["output_type"] == "error" for output in shown)
+
+
+@pytest.mark.parametrize("name, table", [("table1", table_1), ("table2", table_2), ("table3", table_3)])
+def test_a_table_shows_the_numbers_of_the_store(name, table, results, tmp_path, monkeypatch):
+    lines = printed(executed(name, {}, results, tmp_path, monkeypatch)).splitlines()
+    cells = table(profile_named("smoke"))
+    entries = Runner(Store(results / "smoke")).run_cells(cells)
+    assert len(lines) == len({cell.method for cell in cells})
+    for line in lines:
+        of_method = [e["result"] for c, e in zip(cells, entries, strict=True) if line.startswith(f"{c.method} 0")]
+        wanted = [f"{result[key]:.3f}" for result in of_method for key in ("accuracy_100", "accuracy")]
+        assert re.findall(r"\d\.\d{3}", line) == wanted
+
+
+def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
+    cells = executed("table1", {"snrs": "0.1", "n_shot": 3, "methods": "ProtoNet3D"}, results, tmp_path, monkeypatch)
+    assert len(re.findall(r"\d\.\d{3}", printed(cells))) == 2
+    assert "3-shot" in json.dumps(cells)
+
+
+def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        (tmp_path / "guo" / name).mkdir(parents=True)
+        for number in range(9):
+            volume = rng.normal(size=(22, 22, 22)).astype(np.float32)
+            mrcfile.write(tmp_path / "guo" / name / f"{number}.mrc", volume, voxel_size=25.0)
+    parameters = {"guo_path": str(tmp_path / "guo"), "n_shot": "1"}
+    lines = printed(executed("table4", parameters, results, tmp_path, monkeypatch)).splitlines()
+    assert [line.split(" 0.")[0] for line in lines] == [
+        f"{name} {method}" for name in ("noble stand-in", "guo") for method in ("baseline", "ProtoNet3D", "ProtoNet-CE")
+    ]
+
+
+def test_a_missing_folder_is_one_line(results, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no such file or folder"):
+        executed("table4", {"guo_path": str(tmp_path / "nowhere")}, results, tmp_path, monkeypatch)
