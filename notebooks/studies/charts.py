@@ -1,4 +1,4 @@
-"""Figures of the studies beyond the paper, in the style of `plots`."""
+"""Figures of the studies beyond the paper, in the style of `figures.style`."""
 
 from collections.abc import Sequence
 
@@ -11,28 +11,6 @@ from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
 _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
 _MARKERS = "osD^vPX*"
-
-
-def transfer_figure(frame: pd.DataFrame, words: str) -> Figure:
-    """Accuracy of every training against every test condition, as a table in colours.
-
-    frame : columns trained_on, tested_on, accuracy, in the order to show; words : what the conditions are
-    """
-    order = frame["trained_on"].unique()
-    table = frame.pivot(index="trained_on", columns="tested_on", values="accuracy").loc[order, order].to_numpy()
-    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 1.4 + 0.5 * len(order)))
-    picture = ax.imshow(table, cmap="viridis", aspect="auto")
-    middle = (table.min() + table.max()) / 2
-    for row, column in np.ndindex(*table.shape):
-        ink = "black" if table[row, column] > middle else "white"
-        ax.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center", color=ink)
-    ax.set_xticks(range(len(order)), order)
-    ax.set_yticks(range(len(order)), order)
-    ax.set(xlabel=f"tested on: {words}", ylabel="trained on")
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    figure.colorbar(picture, label="Accuracy", fraction=0.05)
-    return figure
 
 
 def curves_figure(
@@ -124,7 +102,7 @@ def reliability_figure(frame: pd.DataFrame) -> Figure:
 def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[float]) -> Figure:
     """A row per claim: every run as a dot (a colour per class split), the mean with its interval, the paper's number.
 
-    values, claims : of `repeats.claim_values` and `repeats.judged`; quoted : the paper's number of each row of claims
+    values, claims : of `claims.claim_values` and `claims.judged`; quoted : the paper's number of each row of claims
     """
     numbers = sorted(values["number"].unique())
     figure, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.42 * len(numbers)))
@@ -166,7 +144,7 @@ def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[f
 def ablation_figure(frame: pd.DataFrame) -> Figure:
     """Accuracy of each step from top to bottom, a colour per SNR, a panel per shots; a dot per class split.
 
-    frame : of `ladder.ablation_frame`
+    frame : of `ablation.ablation_frame`
     """
     steps, snrs = list(frame["step"].unique()), sorted(frame["snr"].unique(), reverse=True)
     shots = sorted(frame["n_shot"].unique(), reverse=True)

@@ -71,21 +71,13 @@ def verdict(claim: Claim, low: float, high: float) -> str:
     return "above" if low > claim.paper else "below"
 
 
-def claim_sentences(frame: pd.DataFrame) -> str:
-    """One sentence of Markdown per claim; every number is read off the runs."""
-    words = {
-        "holds": "holds",
-        "does not hold": "does not hold here",
-        "cannot be told": "cannot be told at this size",
-        "agrees": "agrees with this work",
-        "above": "is exceeded here",
-        "below": "is not reached here",
-    }
-    return "\n".join(
-        f"* {row.claim}, {row.n_shot}-shot, paper {row.paper}: **{words[row.verdict]}** "
-        f"({row.mean:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f})."
-        for row in frame.itertuples()
-    )
+def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The paper's sentences, each with the claims that were read out of it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for claim in claims:
+        found.setdefault(claim.quote, {}).setdefault(claim.words, []).append(f"{claim.n_shot}-shot")
+    told = ["; ".join(f"{words}, {' and '.join(shots)}" for words, shots in of.items()) for of in found.values()]
+    return pd.DataFrame({"the paper's sentence": [f"“{quote}”" for quote in found], "claims read out of it": told})
 
 
 def seed_and_split_spread(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:

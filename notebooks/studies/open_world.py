@@ -7,7 +7,7 @@ probabilities are those that `cryo-fewshot classify` writes.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
