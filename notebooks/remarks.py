@@ -15,13 +15,10 @@ ways = "5,8,10"  # classes per training episode
 seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown
-from studies.speed import speed_frame
 from studies.transfer import study_protocol, training_ways, variations_frame
 
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers
-from cryo_fewshot.reproduction.store import results_folder
 from cryo_fewshot.reproduction.tables import by_task, keep_table, mean_over_seeds
 
 page = Page(profile)
@@ -43,18 +40,8 @@ plain_style(by_task(shown, "trained_on", "shown"))
 #
 # ## Remark 3: time per subtomogram
 #
-# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` has more than this:
-
-# %% tags=["hide-input"]
-found = sorted(results_folder("bench").glob("*.json"))
-speed = speed_frame(found[0]).set_index("path") if found else None
-Markdown(
-    "Embedding one subtomogram at a time, on two cores in bf16, takes "
-    f"{speed.loc['embedding one at a time, bf16', 'package_ms']:.1f} ms here, and the decision in an episode of "
-    f"ProtoNet-CE {speed.loc['evaluation, ProtoNet-CE', 'package_ms']:.2f} ms for all its queries."
-    if found
-    else "**Not measured.** `make bench` writes what this section shows."
-)
+# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` has what this package
+# takes.
 
 # %% tags=["hide-input"]
 page.provenance(entries)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from types import MappingProxyType
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -17,26 +16,19 @@ from cryo_fewshot.simulation.conformations import Conformations
 from cryo_fewshot.simulation.datasets import SimulatedData
 
 SEEDS = (0, 1, 2)
-TRAINING_WAYS = (5, 8, 10)
-TILT_RANGES = MappingProxyType(
-    {
-        "±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
-        "±50°": {"tilt_min": -50.0, "tilt_max": 50.0},
-        "±60°": {},
-        "±70°": {"tilt_min": -70.0, "tilt_max": 70.0},
-        "−50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
-    }
-)
-TILT_INCREMENTS = MappingProxyType(
-    {
-        "1°": {"tilt_increment": 1.0},
-        "3°": {},
-        "5°": {"tilt_increment": 5.0},
-        "10°": {"tilt_increment": 10.0},
-    }
-)
-CONFORMERS = ("2CG9", "1QVR", "6QZP")
-ANGLES = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+TILT_RANGES = {
+    "±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
+    "±50°": {"tilt_min": -50.0, "tilt_max": 50.0},
+    "±60°": {},
+    "±70°": {"tilt_min": -70.0, "tilt_max": 70.0},
+    "−50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
+}
+TILT_INCREMENTS = {
+    "1°": {"tilt_increment": 1.0},
+    "3°": {},
+    "5°": {"tilt_increment": 5.0},
+    "10°": {"tilt_increment": 10.0},
+}
 
 
 class OwnClasses:
@@ -76,7 +68,7 @@ class Variation:
 def training_ways(
     profile: Profile,
     *,
-    ways: Sequence[int] = TRAINING_WAYS,
+    ways: Sequence[int],
     snrs: Sequence[float] = (0.1,),
     shots: Sequence[int] = (5, 1),
     seeds: Sequence[int] = SEEDS,
@@ -116,9 +108,9 @@ def tilt_geometries(
 def conformations(
     profile: Profile,
     *,
-    complexes: Sequence[str] = CONFORMERS,
-    angles: Sequence[float] = ANGLES,
-    snrs: Sequence[float] = (0.1, 0.03),
+    complexes: Sequence[str],
+    angles: Sequence[float],
+    snrs: Sequence[float],
     n_shot: int = 5,
     seeds: Sequence[int] = SEEDS,
 ) -> list[Variation]:
@@ -149,20 +141,10 @@ def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -
     for variation, entry in zip(variations, entries, strict=True):
         evaluation = variation.evaluation
         accuracy, interval = accuracy_of(entry)
-        rows.append(
-            {
-                "trained_on": variation.trained_on,
-                "tested_on": variation.tested_on,
-                "snr": evaluation.snr,
-                "n_way": evaluation.n_way,
-                "n_shot": evaluation.n_shot,
-                "n_episodes": evaluation.n_episodes,
-                "accuracy": accuracy,
-                "ci95": interval,
-                "split_seed": evaluation.encoder.split_seed,
-                "train_seed": evaluation.encoder.seed,
-            }
-        )
+        tasks = {name: getattr(evaluation, name) for name in ("snr", "n_way", "n_shot", "n_episodes")}
+        seeds = {"split_seed": evaluation.encoder.split_seed, "train_seed": evaluation.encoder.seed}
+        words = {"trained_on": variation.trained_on, "tested_on": variation.tested_on}
+        rows.append({**words, **tasks, "accuracy": accuracy, "ci95": interval, **seeds})
     return pd.DataFrame(rows)
 
 
