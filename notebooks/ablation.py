@@ -15,7 +15,7 @@ n_shot = "5,1"  # labelled subtomograms per class
 # %% tags=["hide-input"]
 from studies.ablation import SHOWN, ablation, ablation_frame, costs_table, leave_one_out_frame, steps_table
 from studies.charts import ablation_figure
-from studies.head_comparison import INDUCTIVE, TRANSDUCTIVE, heads_frame
+from studies.head_comparison import LOGITS, heads_frame
 
 from cryo_fewshot.recognition.pretraining import pretrained_spec
 from cryo_fewshot.reproduction.cells import table_1
@@ -75,8 +75,8 @@ plain_style(steps_table(left_out, "gain"))
 # %% [markdown]
 # ## What a training takes
 #
-# On the two cores that the line of provenance names. PLDA costs nothing beside an embedding; four rotations cost four
-# embeddings.
+# Volumes, training classes, and minutes on the machine named below, for the first split. PLDA costs nothing beside an
+# embedding; four rotations cost four embeddings.
 
 # %% tags=["hide-input"]
 plain_style(costs_table(page.runner, page.settings))
@@ -91,7 +91,7 @@ plain_style(costs_table(page.runner, page.settings))
 # %% tags=["hide-input"]
 training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
 tasks = [cell.evaluation for cell in cells]
-heads, head_entries = heads_frame(page.runner, training, tasks, INDUCTIVE + TRANSDUCTIVE)
+heads, head_entries = heads_frame(page.runner, training, tasks, list(LOGITS))
 keep_table(heads, "heads")
 equal_shares = by_task(heads[heads["balanced"]].replace(SHOWN), "head", "accuracy")
 plain_style(equal_shares).format(precision=3)

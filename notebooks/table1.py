@@ -25,15 +25,9 @@ from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
 
 page = Page(profile)
-cells = table_1(
-    page.settings,
-    snrs=numbers("snrs", snrs, float),
-    shots=numbers("n_shot", n_shot, int),
-    methods=methods.split(","),
-    n_way=n_way,
-    split_seed=split_seed,
-    train_seed=train_seed,
-)
+grid = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
+cells = table_1(page.settings, methods=methods.split(","), **grid, **training)
 page.protocol(cells)
 
 # %% tags=["hide-input"]

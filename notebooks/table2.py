@@ -23,15 +23,9 @@ from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
 page = Page(profile)
-cells = table_2(
-    page.settings,
-    snrs=numbers("snrs", snrs, float),
-    shots=numbers("n_shot", n_shot, int),
-    heads=heads.split(","),
-    n_way=n_way,
-    split_seed=split_seed,
-    train_seed=train_seed,
-)
+grid = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
+cells = table_2(page.settings, heads=heads.split(","), **grid, **training)
 page.protocol(cells)
 
 # %% tags=["hide-input"]

@@ -25,19 +25,24 @@ from cryo_fewshot.reproduction.tables import accuracies
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
-from .heads import (
-    alpha_tim_logits,
-    bd_cspn_logits,
-    laplacian_shot_logits,
-    logistic_logits,
-    normalised,
-    ridge_logits,
-    scaled_prototype_logits,
-    tim_logits,
-)
+from . import heads
 
-INDUCTIVE = ("nearest mean", "unit length", "centred", "logistic regression", "ridge regression", "two covariances")
-TRANSDUCTIVE = ("BD-CSPN", "LaplacianShot", "TIM", "alpha-TIM", "two covariances, EM")
+INDUCTIVE: dict[str, Callable] = {
+    "nearest mean": prototype_logits,
+    "unit length": heads.scaled_prototype_logits,
+    "centred": heads.scaled_prototype_logits,
+    "logistic regression": heads.logistic_logits,
+    "ridge regression": heads.ridge_logits,
+    "two covariances": plda_logits,
+}
+TRANSDUCTIVE: dict[str, Callable] = {
+    "BD-CSPN": heads.bd_cspn_logits,
+    "LaplacianShot": heads.laplacian_shot_logits,
+    "TIM": heads.tim_logits,
+    "alpha-TIM": heads.alpha_tim_logits,
+    "two covariances, EM": plda_em_logits,
+}
+LOGITS = INDUCTIVE | TRANSDUCTIVE
 SHOWN_HEADS = {"two covariances": "PLDA", "two covariances, EM": "PLDA, EM"}
 """What the stored names of heads are called on the page."""
 BACKGROUND_PER_CLASS = 30
@@ -90,7 +95,7 @@ class HeadEvaluation:
 
 
 def heads_frame(
-    runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], heads: Sequence[str]
+    runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], names: Sequence[str]
 ) -> tuple[pd.DataFrame, list[dict]]:
     """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'; and the entries.
 
@@ -100,7 +105,7 @@ def heads_frame(
     specs = [
         HeadEvaluation(training=training, tasks=evaluation, head=head, balanced=balanced)
         for balanced in (True, False)
-        for head in dict.fromkeys(["unit length", *heads])
+        for head in dict.fromkeys(["unit length", *names])
         for evaluation in tasks
         if balanced or head == "unit length" or head in TRANSDUCTIVE
     ]
@@ -192,26 +197,14 @@ def _background(runner: Runner, training: Pretraining, n_turns: int) -> Backgrou
 # ---------------------------------------------------------------- heads
 
 
-LOGITS: dict[str, Callable] = {
-    "nearest mean": prototype_logits,
-    "unit length": scaled_prototype_logits,
-    "centred": scaled_prototype_logits,
-    "logistic regression": logistic_logits,
-    "ridge regression": ridge_logits,
-    "two covariances": plda_logits,
-    "BD-CSPN": bd_cspn_logits,
-    "LaplacianShot": laplacian_shot_logits,
-    "TIM": tim_logits,
-    "alpha-TIM": alpha_tim_logits,
-    "two covariances, EM": plda_em_logits,
-}
-
-
 def prepared_head(name: str, background: Background) -> tuple[Callable, Callable]:
     """What a head does to embeddings `(n, dim)` first, and its logits."""
-    prepare = {"nearest mean": lambda embeddings: embeddings, "centred": partial(normalised, centre=background.centre)}
+    prepare = {
+        "nearest mean": lambda embeddings: embeddings,
+        "centred": partial(heads.normalised, centre=background.centre),
+    }
     scatter = {"model": background.scatter} if name.startswith("two covariances") else {}
-    return prepare.get(name, normalised), partial(LOGITS[name], **scatter)
+    return prepare.get(name, heads.normalised), partial(LOGITS[name], **scatter)
 
 
 def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) -> tuple[np.ndarray, np.ndarray]:

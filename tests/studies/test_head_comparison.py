@@ -7,8 +7,7 @@ import pytest
 import torch
 from studies.ablation import trainings
 from studies.head_comparison import (
-    INDUCTIVE,
-    TRANSDUCTIVE,
+    LOGITS,
     Background,
     HeadEvaluation,
     drawn_queries,
@@ -31,7 +30,7 @@ def tasks(profile, shots):
     return cells[0].evaluation
 
 
-@pytest.mark.parametrize("name", INDUCTIVE + TRANSDUCTIVE)
+@pytest.mark.parametrize("name", LOGITS)
 def test_every_head_finds_separate_classes(name):
     torch.manual_seed(0)
     centres = F.normalize(torch.randn(9, 12), dim=-1)
