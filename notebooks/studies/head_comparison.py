@@ -127,7 +127,7 @@ def heads_frame(
 # ---------------------------------------------------------------- training and embedding
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def trained_encoder(runner: Runner, training: Pretraining) -> AnyEncoder:
     """The encoder of a training, in evaluation mode: the pretrained one where it is that one, or from the store."""
     pretrained, card = load_encoder()
@@ -166,7 +166,7 @@ def _embedded(encoder: AnyEncoder, volumes: torch.Tensor, n_turns: int) -> torch
     return sum(F.normalize(embed(encoder, wedge_rotations(volumes, turn)), dim=-1) for turn in turns) / n_turns
 
 
-@lru_cache(maxsize=8)  # heads and shots share them
+@lru_cache(maxsize=64)  # heads and shots share them
 def _test_embeddings(
     runner: Runner, training: Pretraining, data, names: tuple[str, ...], snr: float, n_turns: int
 ) -> torch.Tensor:
@@ -182,7 +182,7 @@ class Background:
     scatter: PLDA
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _background(runner: Runner, training: Pretraining, n_turns: int) -> Background:
     rng = np.random.default_rng(seed_from("background", training.seed))
     n_per_class = min(BACKGROUND_PER_CLASS, training.n_selection_samples)
