@@ -71,7 +71,7 @@ plain_style(beside).hide(axis="index")
 # - {doc}`../methods` explains the method and its eight equations.
 # - {doc}`../microscope` explains how a subtomogram is simulated, and what SNR means here.
 # - {doc}`table1` is the paper's main table, regenerated, with every interval; {doc}`claims` judges it over several
-#   splits of the classes, and {doc}`ceiling` says how hard the data are.
+#   splits of the classes, and {doc}`bounds` says how hard the data are.
 # - {doc}`ablation` goes past the paper step by step, {doc}`open_world` asks what users ask, {doc}`reality` what happens
 #   to real particles.
 # - {doc}`../deviations` lists where the paper's text and its released code differ, and what this book does.

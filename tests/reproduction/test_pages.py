@@ -29,8 +29,8 @@ def results(tmp_path_factory):
 
 SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
     "claims": {"splits": 2, "seeds": 1},
-    "ceiling": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
-    "ladder": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
+    "bounds": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
+    "ablation": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
     "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
     "own_data": {"classes": "1OEL,3KUY", "outsiders": "4NMN", "n_particles": 10, "n_averaged": 8},
     "bad_input": {"words": "NaN"},
@@ -39,13 +39,9 @@ SMALLER = {  # the studies repeat trainings: once is enough to see that their no
     "open_world": {
         "snrs": "0.1",
         "many_shots": "1,5",
-        "stand_in_shots": "5",
+        "surrogate_shots": "5",
         "samples": "12",
         "n_per_class": 2,
-        "complexes": "2CG9",
-        "angles": "30",
-        "conformation_snrs": "0.1",
-        "seeds": 2,
     },
 }
 
