@@ -76,7 +76,8 @@ plain_style(measured).format(precision=3).hide(axis="index")
 # %% tags=["hide-input"]
 Markdown(
     f"False-positive rates (FPR) from {RATES[0]:.0%} to {RATES[-1]:.0%} can be promised. The promise is for classes "
-    f"like the {calibration.n_classes} held-out ones, and holds for each SNR by itself, so at most SNRs fewer are accepted. "
+    f"like the {calibration.n_classes} held-out ones, and holds for each SNR by itself, so at most SNRs fewer are "
+    "accepted. "
     "Recall (TPR) is low where an unknown class looks much like a known one: the price of the promise."
 )
 
