@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from ..simulation.structures import registry
 from ..simulation.surrogates import Surrogate
 from ..subtomograms import split_classes
 from .cells import Cell, table_1
@@ -315,3 +316,9 @@ def _training_name(spec: dict) -> str:
     snrs = [f"{snr:g}" for snr, _ in spec["snr_counts"]]
     words = "baseline encoder" if spec["objective"] == "classes" else f"ProtoNet3D, {spec['n_shot']}-shot"
     return f"{words}, {'SNR ' + snrs[0] if len(snrs) == 1 else 'mixed SNR'}"
+
+
+def complex_name(key: str) -> str:
+    """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
+    names = registry()["name"]
+    return f"{names[key].split(':')[0]} ({key})" if key in names else key
