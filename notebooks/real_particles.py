@@ -69,6 +69,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 figures.particles_figure(study);
+
 # %% [markdown]
 # Five particles of each kind, the mean of the three middle slices, protein dark; each picture is one box wide. The
 # simulated ones are ribosomes at the SNR of the protocol.
@@ -80,11 +81,13 @@ figures.particles_figure(study);
 # image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for that.
 
 # %% tags=["hide-input"]
-average = result["average"]
-slices_figure([unpacked(average["density"])], [f"average,\n{average['resolution_nm']} nm"], voxel_size_nm=2.0);
+average = result["average"] or {"likeness": {}}  # a file without angles has none
+if average["likeness"]:
+    slices_figure([unpacked(average["density"])], [f"average,\n{average['resolution_nm']} nm"], voxel_size_nm=2.0)
+
 # %% tags=["hide-input"]
 scores = pd.DataFrame(average["likeness"], index=["Score", "Score, mirrored"]).T.rename_axis("Complex").reset_index()
-scores.insert(1, "Family", scores["Complex"].isin(result["family"]).map({True: "ribosome", False: "other"}))
+scores.insert(1, "Family", scores["Complex"].isin(result["family"]).map({True: spec["family"], False: "other"}))
 plain_style(scores.assign(Complex=scores["Complex"].map(complex_name))).format(precision=2).hide(axis="index")
 
 # %% [markdown]
