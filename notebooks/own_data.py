@@ -93,14 +93,15 @@ plain_style(pd.DataFrame(result["counts"])).format(precision=2).hide(axis="index
 
 # %% tags=["hide-input"]
 foreseen, low, high = result["leave_one_out"]
-precision = "" if result["accuracy_accepted"] is None else f", and of these **{result['accuracy_accepted']:.0%}** are right"
+right = result["accuracy_accepted"]
+precision = "" if right is None else f", and of these **{right:.0%}** are right"
 Markdown(
     f"Of the particles of a labelled class, **{result['accuracy']:.0%}** get the right one (chance "
     f"{1 / len(spec.classes):.0%}); {result['kept']:.0%} are accepted (recall){precision}. Of the particles of unknown "
-    f"classes **{result['false_accepts']:.1%}** are accepted; at most {false_accept_rate:.0%} is the aim. The expected "
-    f"calibration error of the probabilities is **{result['calibration_error']:.3f}**. From the labelled particles alone, "
-    f"leaving out each in turn, the command foresees {foreseen:.0%} ({low:.0%} to {high:.0%}). This is one run with one "
-    "draw; the encoder's card has averages."
+    f"classes **{result['false_accepts']:.1%}** are accepted; at most {false_accept_rate:.0%} is the aim. The "
+    f"expected calibration error of the probabilities is **{result['calibration_error']:.3f}**. From the labelled "
+    f"particles alone, leaving out each in turn, the command foresees {foreseen:.0%} ({low:.0%} to {high:.0%}). This is "
+    "one run with one draw; the encoder's card has averages."
 )
 
 # %% [markdown]
@@ -125,8 +126,8 @@ if averages:
 # Slices and surfaces of the averages of accepted particles, poses unknown, with the resolution at which the two halves
 # agree (0.143).
 #
-# All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and not
-# a measure of accuracy.
+# All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
+# not a measure of accuracy.
 #
 # ## Scale, and options
 #
@@ -143,8 +144,8 @@ if averages:
 #   many rotations that keep the missing wedge. The probabilities were calibrated without either; transductive ones are
 #   overconfident.
 # - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
-# - `cryo-fewshot train --labelled all.star --out mine.safetensors` finetunes the network on your labelled particles. With
-#   fewer than hundreds it does not help; the result is used only if it is better on held-out ones.
+# - `cryo-fewshot train --labelled all.star --out mine.safetensors` finetunes the network on your labelled particles.
+#   With fewer than hundreds it does not help; the result is used only if it is better on held-out ones.
 #
 # The same from Python:
 #

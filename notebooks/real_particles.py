@@ -114,10 +114,10 @@ best = max(found, key=lambda name: found[name]["first"])
 chosen = found["CTF undone"]["chosen"]
 mistaken = max(chosen, key=chosen.get)
 Markdown(
-    f"With the CTF undone, {chosen[mistaken]:.0%} of the ribosomes are mistaken for {complex_name(mistaken)}. A class of "
-    f"the family is the likeliest for at most {found[best]['first']:.0%} ({best}); chance is "
-    f"{len(result['family']) / len(result['classes']):.0%}. That is the best of {len(result['tried'])} corrections that "
-    f"were run, {len(found)} of them shown, on one class and few particles: expect less on others."
+    f"With the CTF undone, {chosen[mistaken]:.0%} of the ribosomes are mistaken for {complex_name(mistaken)}. A class "
+    f"of the family is the likeliest for at most {found[best]['first']:.0%} ({best}); chance is "
+    f"{len(result['family']) / len(result['classes']):.0%}. That is the best of {len(result['tried'])} corrections "
+    f"that were run, {len(found)} of them shown, on one class and few particles: expect less on others."
 )
 
 # %% [markdown]

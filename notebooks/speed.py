@@ -52,11 +52,11 @@ if found:
 # - **Embedding once.** Episodes are drawn from stored embeddings, and the attention's distances come from scalar
 #   products that are computed for all queries together.
 #
-# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `benchmarks/engines.py`), is faster on batches
-# and slower on single volumes. On batches it saves about an eighth in bfloat16 and rounds less, and is fastest when the
-# second block, which holds most of the arithmetic, multiplies integers of eight bits (`EightBitEncoder`). One volume at
-# a time takes 8.2 ms against 5.2 ms of PyTorch on the machine of the published table. Stored results are always those of
-# PyTorch.
+# OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `benchmarks/engines.py`), is faster on
+# batches and slower on single volumes. On batches it saves about an eighth in bfloat16 and rounds less. It is fastest
+# when the second block, which holds most of the arithmetic, multiplies integers of eight bits (`EightBitEncoder`). One
+# volume at a time takes 8.2 ms against 5.2 ms of PyTorch on the machine of the published table. Stored results are
+# always those of PyTorch.
 #
 # ## What rounding changes
 

@@ -114,7 +114,8 @@ class ClassAverage:
         truth, rotation = true_density(data, self.target)
         truth = truth.to(runner.device)
         if self.selection == "single":
-            return result | _singles(volumes, draw_acquisition(torch.cat(seeds), microscope), truth, rotation, microscope)
+            drawn_poses = draw_acquisition(torch.cat(seeds), microscope)
+            return result | _singles(volumes, drawn_poses, truth, rotation, microscope)
         refined = refine(torch.cat(volumes), microscope, self.seed, self.search, self.n_iterations, self.n_starts)
         laid, _ = laid_onto(truth, refined.average.density, microscope, self.search)
         halves = {"fsc_halves": refined.fsc.round(4).tolist()}
@@ -251,4 +252,4 @@ def _resolution(result: dict, curve: str, threshold: float) -> float:
         return float("nan")
     frequencies = np.array(result["frequencies_per_nm"])
     found = resolution(np.array(result[curve]), frequencies, threshold)
-    return 1 / frequencies[-1] if np.isnan(found) else found  # never below the threshold: the finest that the box can show
+    return 1 / frequencies[-1] if np.isnan(found) else found  # never below: as fine as the box can show

@@ -175,10 +175,12 @@ def averaging_findings(table: pd.DataFrame) -> str:
     wide = table.pivot(index="data_set", columns="selection")
     truth, halves = wide["truth_nm"], wide["halves_nm"]
     n = int(truth[["single", "mixture", "assigned"]].notna().all(axis=1).sum())
+    if n == 0:
+        return "No data set has enough particles for an average before and after classification."
     return (
         f"The average after classification agrees with the simulated density to a finer resolution than the average "
         f"before in {int((truth['assigned'] < truth['mixture']).sum())} of {n} data sets, and finer than one particle "
         f"in {int((truth['assigned'] < truth['single']).sum())}. The paper reports an improvement in all of its three. "
-        f"In {int((halves['mixture'] < 0.8 * truth['mixture']).sum())} of {n} the half maps of the average before agree "
-        "to a much finer resolution than it shares with the class: half maps alone would mislead."
+        f"In {int((halves['mixture'] < 0.8 * truth['mixture']).sum())} of {n} the half maps of the average before "
+        "agree to a much finer resolution than it shares with the class: half maps alone would mislead."
     )

@@ -149,7 +149,8 @@ def test_the_table_leaves_out_what_the_study_no_longer_holds_and_keeps_the_best(
 
 def test_decoys_are_listed_with_the_real_particles_first():
     right = {"right": 0.8, "low": 0.731, "high": 0.871}
-    frame = figures.decoy_frame({"result": {"twins": {"6QZP, SNR 0.1": right, "empty, SNR 0.1": right, "real, x": right}}})
+    kinds = ("6QZP, SNR 0.1", "empty, SNR 0.1", "real, x")
+    frame = figures.decoy_frame({"result": {"twins": dict.fromkeys(kinds, right)}})
     assert frame["Particles"].tolist() == ["real, x", "6QZP, SNR 0.1", "noise alone, SNR 0.1"]
     assert frame.iloc[0, 1:].tolist() == ["80%", "73% to 87%"]
 
