@@ -32,8 +32,8 @@ entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, q
 view = entry["result"]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}: "
-    f"{', '.join(map(complex_name, view['classes']))}. Query {query} is of {view['classes'][view['right']]}. Encoder and "
-    f"attention were trained 5-way 5-shot; profile {profile}."
+    f"{', '.join(map(complex_name, view['classes']))}. Query {query} is of {view['classes'][view['right']]}. Encoder "
+    f"and attention were trained 5-way 5-shot; profile {profile}."
 )
 
 # %% tags=["hide-input"]

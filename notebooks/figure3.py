@@ -71,5 +71,5 @@ if (box, n_blocks, width) == (40, 4, 64):
     print(f"the paper's encoder has 334,272 parameters and takes about 1,120 million multiply-adds: {verdict}")
 
 # %% [markdown]
-# **To conclude.** The encoder does nearly all of the work, most of it in one layer. The attention has three times as many
-# weights but costs almost nothing: it sees a handful of vectors, and can be trained on embeddings computed once.
+# **To conclude.** The encoder does nearly all of the work, most of it in one layer. The attention has three times as
+# many weights but costs almost nothing: it sees a handful of vectors, and can be trained on embeddings computed once.

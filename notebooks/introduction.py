@@ -41,10 +41,10 @@ show_claims(claims)
 # %% [markdown]
 # ## Past the paper
 #
-# The paper trains on a hundred fixed volumes of each of ten classes. The pretrained encoder of this package is trained on
-# samples simulated on the fly, of every complex of the library outside the homologous families of the test classes, with
-# global average pooling, and for longer. That changes more than any variant of the paper's; {doc}`ablation` separates
-# the parts.
+# The paper trains on a hundred fixed volumes of each of ten classes. The pretrained encoder of this package is trained
+# for longer, on samples simulated on the fly of all complexes outside the homologous families of the test
+# classes, with global average pooling. That changes more than any variant of the paper's; {doc}`ablation` takes it
+# apart.
 
 # %% tags=["hide-input"]
 expected = {(row["snr"], row["n_shot"]): row for row in load_encoder()[1]["expected_accuracy"]}

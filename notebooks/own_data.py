@@ -100,7 +100,7 @@ Markdown(
     f"{1 / len(spec.classes):.0%}); {result['kept']:.0%} are accepted (recall){precision}. Of the particles of unknown "
     f"classes **{result['false_accepts']:.1%}** are accepted; at most {false_accept_rate:.0%} is the aim. The "
     f"expected calibration error of the probabilities is **{result['calibration_error']:.3f}**. From the labelled "
-    f"particles alone, leaving out each in turn, the command foresees {foreseen:.0%} ({low:.0%} to {high:.0%}). This is "
+    f"particles alone, each left out in turn, the command foresees {foreseen:.0%} ({low:.0%} to {high:.0%}). This is "
     "one run with one draw; the encoder's card has averages."
 )
 
