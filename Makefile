@@ -8,6 +8,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PUBLISHED := cpu
 JOBS ?= 2
+N ?= 200
+SEED ?= 0
 export PYTHONPATH := $(CURDIR)/notebooks   # the studies of the notebooks
 
 .PHONY: help
@@ -41,6 +43,12 @@ test: setup  ## all tests, and the published notebooks against their outputs
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile -p no:warnings --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg book/notebooks/*.ipynb
 	@$(VENV)/bin/ruff check --quiet .
+	@said=$$($(VENV)/bin/lint-imports 2>&1) || { echo "$$said"; exit 1; }
+
+.PHONY: mutants
+mutants: setup  ## do the tests notice wrong code? N=200 random changes, each against its file's tests; about an hour
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[mutants]'
+	@OMP_NUM_THREADS=1 $(RUN) scripts/mutants.py --sample $(N) --seed $(SEED)
 
 .PHONY: publish
 publish: setup  ## run the notebooks on results/$(PUBLISHED) into book/notebooks, the published pages

@@ -1,7 +1,7 @@
 """A million particles through `classify`, from a synthetic source: particles per second and peak memory.
 
 The source hands out the same few volumes again and again and the encoder is a stub, so what is measured is everything
-but them: chunks on disk, recognition, tables. `--encoder shipped` takes the real network instead.
+but them: chunks on disk, recognition, tables. `--encoder pretrained` takes the real network instead.
 
     python benchmarks/scale.py 100000
     python benchmarks/scale.py 1000000
@@ -72,7 +72,7 @@ def particles(n: int, recipe: SimulatedData, labelled: bool) -> Particles:
 
 
 def stub_encoder(path: Path) -> Path:
-    """The shipped encoder's card with weights of the smallest network that fits it."""
+    """The pretrained encoder's card with weights of the smallest network that fits it."""
     from cryo_fewshot.encoder import PooledEncoder3D
 
     encoder, card = load_encoder()
@@ -85,7 +85,7 @@ def stub_encoder(path: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("n", type=int)
-    parser.add_argument("--encoder", choices=("stub", "shipped"), default="stub")
+    parser.add_argument("--encoder", choices=("stub", "pretrained"), default="stub")
     parser.add_argument("--workers", type=int, default=0)
     given = parser.parse_args()
     query = particles(given.n, RECIPE, labelled=False)

@@ -16,9 +16,9 @@ query = 0  # which of its queries, counted class by class
 from dataclasses import replace
 
 from IPython.display import Markdown
+from studies.episode_figure import episode_figure
 from studies.views import EpisodeView, sample_volume
 
-from cryo_fewshot.figures.charts import episode_figure
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import complex_name, provenance_line

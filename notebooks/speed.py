@@ -10,9 +10,8 @@ machine = ""  # part of a file's name in results/bench; empty for the first
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.speed import agreement_frame, show_agreement, show_speed, speed_frame, speed_text
+from studies.speed import agreement_frame, show_agreement, show_speed, speed_figure, speed_frame, speed_text
 
-from cryo_fewshot.figures.charts import speed_figure
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.store import results_folder
 

@@ -90,7 +90,7 @@ def align(
 ) -> Poses:
     """Pose of each particle against one reference, by exhaustive then local search.
 
-    score = Re sum_k conj(P) R / sqrt(sum |P|^2 sum |R|^2), P the particle and R the turned reference times the weight
+    score = Re sum_k conj(P) R / sqrt(sum |P|^2 sum |R|^2), P the particle and R the rotated reference times the weight
     of the tilt series, both whitened by the noise. As R is zero where the reference is unknown, the product and the
     energy of R run over the overlap. The energy of P runs over all that its tilt series sampled: with P over the
     overlap as well, as is usual, noise scores higher the smaller the overlap, and wedges are pushed apart. Against a
@@ -109,11 +109,11 @@ def align(
     search = search or Search()
     check_particles(volumes, reference)
     return align_particles(
-        Particles(volumes, tilt_series, search), reference, search, rotation_grid(search.grid_degrees)
+        ParticleSpectra(volumes, tilt_series, search), reference, search, rotation_grid(search.grid_degrees)
     )
 
 
-class Particles:
+class ParticleSpectra:
     """Whitened Fourier coefficients of particles at the sampled frequencies, in order of distance from zero.
 
     A Fourier coefficient is a weighted mean over the slices that meet there, so the variance of its noise is
@@ -147,19 +147,19 @@ class Particles:
 class Template:
     """A reference whose coefficients are read, rotated, at the particles' frequencies, as a particle shows them."""
 
-    def __init__(self, reference: torch.Tensor, particles: Particles, search: Search):
+    def __init__(self, reference: torch.Tensor, particles: ParticleSpectra, search: Search):
         self.particles = particles
         self.spectrum = padded_spectrum(reference * soft_mask(reference, particles.width, search.mask_radius_nm))
 
     def rotated(self, quaternions: np.ndarray, n: int) -> torch.Tensor:
-        """Coefficients at the first n frequencies, turned by each of m quaternions: `(m, n, 2)`, norm 1."""
+        """Coefficients at the first n frequencies, rotated by each of m quaternions: `(m, n, 2)`, norm 1."""
         k = self.particles.k[:n] @ matrices_zyx(quaternions).to(self.particles.k)
         values = read_spectrum(self.spectrum, k) * (self.particles.weight * self.particles.whitening)[:n]
         return (values / values.square().sum((0, 2), keepdim=True).sqrt().clamp(min=1e-20)).movedim(0, -1)
 
 
 def align_particles(
-    particles: Particles, reference: torch.Tensor, search: Search, grid: np.ndarray, local: bool = True
+    particles: ParticleSpectra, reference: torch.Tensor, search: Search, grid: np.ndarray, local: bool = True
 ) -> Poses:
     """`align` of prepared particles over a given grid of rotations; `local` False leaves out the local search."""
     template = Template(reference, particles, search)
@@ -192,19 +192,19 @@ def _search_grid(particles, template, search, grid):
 def _search_around(particles, template, candidates, shifts, angle, step_nm):
     """The best of 27 rotations times 27 shifts around each candidate; the better half of the candidates, best first."""
     c, n = candidates.shape[1], len(particles.k)
-    turns = Rotation.from_rotvec(_NEIGHBOURS.numpy() * angle, degrees=True)
+    rotations = Rotation.from_rotvec(_NEIGHBOURS.numpy() * angle, degrees=True)
     offsets = _NEIGHBOURS.to(particles.k.device) * step_nm
     offset_phases = particles.phases(offsets, n)
     found = []
     for spectrum, norm, quaternions, shift in zip(particles.spectra, particles.norms, candidates, shifts, strict=True):
-        around = np.stack([(turns * Rotation.from_quat(q)).as_quat() for q in quaternions])  # (c, 27, 4)
+        around = np.stack([(rotations * Rotation.from_quat(q)).as_quat() for q in quaternions])  # (c, 27, 4)
         rotated = template.rotated(around.reshape(-1, 4), n).reshape(c, 27, -1)
         moved = torch.view_as_real((spectrum * particles.phases(shift, n))[:, None] * offset_phases).flatten(2)
         scores, index = (rotated @ moved.mT / norm.clamp(min=1e-20)).flatten(1).max(1)
         scores, kept = scores.topk(max(1, c // 2))
         index = index[kept]
-        turn = (index // 27).cpu().numpy()
-        found.append((around[kept.cpu().numpy(), turn], shift[kept] + offsets[index % 27], scores))
+        rotation = (index // 27).cpu().numpy()
+        found.append((around[kept.cpu().numpy(), rotation], shift[kept] + offsets[index % 27], scores))
     quaternions, shifts, scores = zip(*found, strict=True)
     return np.stack(quaternions), torch.stack(shifts), torch.stack(scores)
 

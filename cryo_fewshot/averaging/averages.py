@@ -12,9 +12,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from ..fourier import cropped, distances, half_space, padded_spectrum, places, read_spectrum, slice_weights, soft_mask
+from ..fourier import cropped, half_space, padded_spectrum, places, read_spectrum, slice_weights, soft_mask
 from .alignment import (
-    Particles,
+    ParticleSpectra,
     Poses,
     Search,
     TiltSeries,
@@ -23,6 +23,7 @@ from .alignment import (
     matrices_zyx,
     rotation_grid,
 )
+from .fsc import resolution, shell_correlation, wiener_filtered
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def average(
 ) -> Average:
     """Mean of the particles, each moved back by its pose, at every frequency over those that sampled it.
 
-    A(q) = sum_i w_i(q) P_i(q) / (sum_i w_i(q)^2 + 0.1), with P_i the transform of particle i turned back and w_i the
+    A(q) = sum_i w_i(q) P_i(q) / (sum_i w_i(q)^2 + 0.1), with P_i the transform of particle i moved back and w_i the
     weight of its tilt series there: the least-squares density, its floor a tenth of one particle.
 
     Parameters
@@ -88,9 +89,9 @@ def average(
     for volume, matrix, shift in zip(volumes, matrices, shifts, strict=True):
         angle = full_k @ shift * (2 * math.pi / width)
         centred = torch.fft.irfftn(torch.fft.rfftn(volume) * torch.polar(torch.ones_like(angle), angle), s=(box,) * 3)
-        turned = k @ matrix.T  # where the particle holds the frequency k of the density
-        values = read_spectrum(padded_spectrum(centred * mask), turned[None])[:, 0]
-        weight = slice_weights(turned[:, 0], turned[:, 2], tilt_series.tilt_angles)[0].clamp(max=1)
+        rotated = k @ matrix.T  # where the particle holds the frequency k of the density
+        values = read_spectrum(padded_spectrum(centred * mask), rotated[None])[:, 0]
+        weight = slice_weights(rotated[:, 0], rotated[:, 2], tilt_series.tilt_angles)[0].clamp(max=1)
         total += torch.complex(*values) * weight
         weights += weight.square()
     spectrum = torch.zeros(box**3, dtype=torch.complex64, device=device)
@@ -140,19 +141,19 @@ def refine(
     width, grid = tilt_series.width_nm, rotation_grid(search.grid_degrees)
     members = [torch.as_tensor(np.flatnonzero(halves == side)) for side in (0, 1)]
     sides = [small[indices] for indices in members]
-    particles = [Particles(side, tilt_series, search) for side in sides]
+    particles = [ParticleSpectra(side, tilt_series, search) for side in sides]
     references = [_start(side, p, tilt_series, search, n_starts, rng) for side, p in zip(sides, particles, strict=True)]
-    fsc, turn = _compared(references, tilt_series, search)
+    fsc, pose = _compared(references, tilt_series, search)
     history = []
     for iteration in range(n_iterations):
-        filtered = [_filtered(reference, fsc[1]) for reference in references]
+        filtered = [wiener_filtered(reference, fsc[1]) for reference in references]
         poses = [align_particles(p, r, search, grid) for p, r in zip(particles, filtered, strict=True)]
         references = [average(v, p, tilt_series).density for v, p in zip(sides, poses, strict=True)]
-        fsc, turn = _compared(references, tilt_series, search)
+        fsc, pose = _compared(references, tilt_series, search)
         score = float(np.concatenate([p.scores for p in poses]).mean())
         history.append({"iteration": iteration + 1, "score": score, "resolution_nm": resolution(fsc[1], fsc[0])})
         progress(history[-1])
-    poses[1] = _composed(poses[1], turn)
+    poses[1] = _composed(poses[1], pose)
     both = _merged(poses, halves)
     maps = tuple(average(volumes[members[side]], poses[side], tilt_series) for side in (0, 1))
     frequencies, fsc = shell_correlation(maps[0].density, maps[1].density, width / volumes.shape[-1])
@@ -162,47 +163,14 @@ def refine(
 def laid_onto(
     reference: torch.Tensor, density: torch.Tensor, tilt_series: TiltSeries, search: Search | None = None
 ) -> tuple[torch.Tensor, Poses]:
-    """A density turned and shifted onto a reference, both `(b, b, b)` of the tilt series' width; and its pose there."""
+    """A density rotated and shifted onto a reference, both `(b, b, b)` of that width; and its pose there."""
     search = search or Search()
     check_particles(density[None], reference)
     complete = TiltSeries(np.arange(-90.0, 91.0), tilt_series.width_nm)
     masked = density * soft_mask(density, tilt_series.width_nm, search.mask_radius_nm)
-    moving = Particles(masked[None], complete, search, whiten=False)
+    moving = ParticleSpectra(masked[None], complete, search, whiten=False)
     pose = align_particles(moving, reference, search, rotation_grid(search.grid_degrees))
     return average(density[None], pose, complete).density, pose
-
-
-def shell_correlation(
-    a: torch.Tensor, b: torch.Tensor, voxel_size_nm: float, mask_radius_nm: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies per nm and Fourier shell correlation `(box // 2 + 1,)` of two densities under a soft sphere.
-
-    The correlation is that of torch-fourier-shell-correlation; shell 0 is 1 by definition. `mask_radius_nm` None for
-    0.4 of the box.
-    """
-    from torch_fourier_shell_correlation import fourier_shell_correlation
-
-    check_particles(a[None], b)
-    box = len(a)
-    mask = soft_mask(a, box * voxel_size_nm, mask_radius_nm)
-    fsc = fourier_shell_correlation(a * mask, b * mask)
-    return np.arange(len(fsc)) / (box * voxel_size_nm), fsc.double().cpu().numpy()
-
-
-def resolution(fsc: np.ndarray, frequencies_per_nm: np.ndarray, threshold: float = 0.143) -> float:
-    """Resolution in nm where the FSC first falls below the threshold, between shells by linear interpolation.
-
-    inf where it is below from the first shell on; NaN where it never falls below: finer than the box can tell.
-    0.143 is the criterion for half maps (Rosenthal and Henderson 2003).
-    """
-    below = np.flatnonzero(np.asarray(fsc)[1:] < threshold) + 1
-    if len(below) == 0:
-        return math.nan
-    i = below[0]
-    if i == 1:
-        return math.inf
-    share = (fsc[i - 1] - threshold) / (fsc[i - 1] - fsc[i])
-    return float(1 / (frequencies_per_nm[i - 1] + share * (frequencies_per_nm[i] - frequencies_per_nm[i - 1])))
 
 
 def _start(volumes, particles, tilt_series, search, n_starts, rng) -> torch.Tensor:
@@ -235,24 +203,15 @@ def _compared(
     return shell_correlation(first, laid, tilt_series.width_nm / len(first)), pose
 
 
-def _composed(poses: Poses, turn: Poses) -> Poses:
-    """Poses in the frame in which the old reference itself has the single pose `turn`."""
+def _composed(poses: Poses, reference_pose: Poses) -> Poses:
+    """Poses in the frame in which the old reference itself has the single pose `reference_pose`."""
     rotations = Rotation.from_quat(poses.quaternions)
-    shifts_nm = poses.shifts_nm + rotations.apply(turn.shifts_nm[0, ::-1])[:, ::-1]
-    return Poses((rotations * Rotation.from_quat(turn.quaternions[0])).as_quat(), shifts_nm, poses.scores)
+    shifts_nm = poses.shifts_nm + rotations.apply(reference_pose.shifts_nm[0, ::-1])[:, ::-1]
+    return Poses((rotations * Rotation.from_quat(reference_pose.quaternions[0])).as_quat(), shifts_nm, poses.scores)
 
 
 def _merged(poses: list[Poses], halves: np.ndarray) -> Poses:
+    """Poses of all particles, in their order, from those of the two halves."""
     order = np.argsort(np.argsort(halves, kind="stable"))
-    return Poses(*(np.concatenate(parts)[order] for parts in zip(*map(_parts, poses), strict=True)))
-
-
-def _parts(poses: Poses) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return poses.quaternions, poses.shifts_nm, poses.scores
-
-
-def _filtered(density: torch.Tensor, shells: np.ndarray) -> torch.Tensor:
-    """The density with each Fourier shell times the FSC there (its Wiener filter), at least 0.05."""
-    weights = torch.as_tensor(shells.clip(0.05, 1), dtype=torch.float32, device=density.device)
-    shell = torch.fft.ifftshift(distances(len(density))).round().long().clamp(max=len(shells) - 1).to(density.device)
-    return torch.fft.ifftn(torch.fft.fftn(density) * weights[shell]).real
+    parts = [[one.quaternions, one.shifts_nm, one.scores] for one in poses]
+    return Poses(*(np.concatenate(part)[order] for part in zip(*parts, strict=True)))

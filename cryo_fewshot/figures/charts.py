@@ -1,14 +1,17 @@
-"""Figures of the book: one style, one colour per method. Needs the extra [book]; the core never imports this module."""
+"""Charts that several pages show: accuracies, confusion, training. Needs the extra [book]."""
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from ..errors import UserError
 from .style import METHOD_COLOURS, OTHER_COLOURS, WIDTH, _method_rank, _styles
+
+_CHANCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 0}
 
 
 def accuracy_by_snr(table: pd.DataFrame) -> Figure:
@@ -44,7 +47,7 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
                 markeredgewidth=1.6 if marker == "x" else 0,
                 elinewidth=1.3,
             )
-        ax.axhline(1 / n_way, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        ax.axhline(1 / n_way, **_CHANCE)
         ax.annotate(
             f"chance: 1 in {n_way}",
             (0.02, 1 / n_way),
@@ -81,9 +84,7 @@ def accuracy_by_class(frame: pd.DataFrame) -> Figure:
         ax.errorbar(
             part["accuracy"], rows, xerr=np.abs(spread), fmt="os^D"[number], color=colour, label=f"{n_shot}-shot"
         )
-    ax.axvline(
-        1 / frame["n_way"].iloc[0], color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0, label="chance"
-    )
+    ax.axvline(1 / frame["n_way"].iloc[0], label="chance", **_CHANCE)
     ax.set_yticks(range(len(order)), order)
     ax.set(xlim=(0, 1.02), xlabel="Accuracy")
     figure.legend(loc="outside lower center", ncols=4)
@@ -105,21 +106,23 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     totals = counts.sum(axis=1, keepdims=True)
     percent = np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     figure, ax = plt.subplots(figsize=(WIDTH, min(WIDTH, 1.6 + 0.47 * n_classes)))
-    colours = plt.get_cmap("Blues").with_extremes(bad="#d0d0d0")
-    picture = ax.imshow(percent, cmap=colours, vmin=0, vmax=100)
-    if n_classes <= 12:
-        for row, column in np.argwhere(np.isfinite(percent)):
-            value = percent[row, column]
-            ink = "white" if value > 55 else "black"
-            ax.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink)
-    ax.set_xticks(range(n_classes), class_names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(n_classes), class_names)
+    seaborn.heatmap(
+        percent,
+        ax=ax,
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        square=True,
+        annot=n_classes <= 12,
+        fmt=".0f",
+        xticklabels=class_names,
+        yticklabels=class_names,
+        cbar_kws={"shrink": 0.7, "label": "Percent of the true class"},
+    )
+    ax.set(facecolor="#d0d0d0", xlabel="Predicted class", ylabel="True class")
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel("Predicted class")
-    ax.set_ylabel("True class")
-    bar = figure.colorbar(picture, ax=ax, shrink=0.7, label="Percent of the true class")
-    bar.outline.set_visible(False)
+    ax.tick_params(axis="y", rotation=0)
+    plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     return figure
 
 
@@ -149,81 +152,4 @@ def training_figure(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     if histories:
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2 if len(names) > 1 else 1)
-    return figure
-
-
-def episode_figure(view: dict, supports: Sequence[Sequence[np.ndarray]], query: np.ndarray) -> Figure:
-    """Figure 1: one episode from its subtomograms to the decision.
-
-    Parameters
-    ----------
-    view : what `studies.view_episode` returns as its result
-    supports : per class and shot, a volume `(b, b, b)`; query : `(b, b, b)`
-    """
-    names, colours = view["classes"], _way_colours(len(view["classes"]))
-    n_way, n_shot = len(names), len(supports[0])
-    figure = plt.figure(figsize=(WIDTH, 7.6), layout="constrained")
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.15, 1.25, 0.9])
-
-    axes = top.subplots(n_way, n_shot + 1, squeeze=False)
-    low, high = np.percentile([*np.ravel(supports), *query.ravel()], [1, 99])
-    for way, row in enumerate(axes):
-        for shot, ax in enumerate(row):
-            volume = query if shot == n_shot else supports[way][shot]
-            if shot < n_shot or way == 0:
-                ax.imshow(volume[len(volume) // 2], cmap="gray", vmin=low, vmax=high, origin="lower")
-            ax.set(xticks=[], yticks=[])
-            colour = "#000000" if shot == n_shot else colours[way]
-            for spine in ax.spines.values():
-                spine.set(visible=shot < n_shot or way == 0, color=colour, linewidth=2)
-        row[0].set_ylabel(names[way], color=colours[way], fontweight="bold")
-    axes[0, 0].set_title("support", loc="left")
-    axes[0, n_shot].set_title("query")
-
-    panels = middle.subplots(1, 2)
-    for ax, space, title in zip(panels, ("plain", "adapted"), ("encoder's space", "adapted to this task"), strict=True):
-        places = view[space]
-        for way in range(n_way):
-            if space == "plain":
-                ax.scatter(*np.transpose(places["support"][way]), s=22, color=colours[way], alpha=0.6)
-            ax.scatter(*places["prototypes"][way], marker="*", s=170, color=colours[way], edgecolor="white", zorder=3)
-            ends = np.transpose([places["query"], places["prototypes"][way]])
-            ax.plot(*ends, color=colours[way], linewidth=1, linestyle=(0, (3, 2)), zorder=1)
-        ax.scatter(*places["query"], marker="D", s=42, color="#000000", zorder=4)
-        ax.set(title=title, xlabel="first direction of spread", xticks=[], yticks=[])
-    panels[0].set_ylabel("second direction")
-
-    panels = bottom.subplots(1, 3)
-    plain, adapted = (np.array(view[space]["distances"]) for space in ("plain", "adapted"))
-    for ax, distances, title in zip(panels, (plain, adapted, plain + adapted), ("d", "d*", "d + d*"), strict=True):
-        bars = ax.barh(range(n_way), distances, color=colours)
-        bars[int(distances.argmin())].set(edgecolor="#000000", linewidth=1.8)
-        ax.set(yticks=range(n_way), yticklabels=names if ax is panels[0] else [], xlabel=f"{title} (squared)")
-        ax.invert_yaxis()
-        ax.locator_params(axis="x", nbins=4)
-    return figure
-
-
-def _way_colours(n_way: int) -> list[str]:
-    colours = [METHOD_COLOURS["ProtoNet3D"], METHOD_COLOURS["ProtoNet-CE"], *OTHER_COLOURS]
-    return [colours[way % len(colours)] for way in range(n_way)]
-
-
-def speed_figure(frame: pd.DataFrame) -> Figure:
-    """Time of the package beside the reference's, on a logarithmic scale; a row per path that has a reference.
-
-    frame : columns path, unit, reference_ms, package_ms, ratio
-    """
-    rows = frame[frame["ratio"].notna()].iloc[::-1]
-    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(rows)))
-    places = np.arange(len(rows))
-    ax.hlines(places, rows["package_ms"], rows["reference_ms"], color="#bbbbbb", linewidth=2, zorder=1)
-    ax.scatter(rows["reference_ms"], places, color="#000000", marker="x", label="plain reference", zorder=2)
-    ax.scatter(rows["package_ms"], places, color=METHOD_COLOURS["ProtoNet3D"], label="this package", zorder=2)
-    for place, row in zip(places, rows.itertuples(), strict=True):
-        middle = (row.package_ms * row.reference_ms) ** 0.5
-        ax.annotate(f"{row.ratio:.1f}×", (middle, place), xytext=(0, 3), textcoords="offset points", ha="center")
-    ax.set_xscale("log")
-    ax.set(yticks=places, yticklabels=rows["path"], xlabel="Milliseconds per unit (further left is faster)")
-    figure.legend(loc="outside lower center", ncols=2)
     return figure

@@ -1,7 +1,9 @@
 """Figure 3: the networks, drawn from what their modules do in a forward pass. Needs the extra [book]."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,10 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from ..adaptation import Adaptation
 from ..encoder import Encoder3D
 from .style import WIDTH
+
+_OUTLINE = {"edgecolor": "#444444", "linewidth": 0.8}
 
 
 @dataclass(frozen=True)
@@ -34,85 +40,69 @@ class Stage:
 
 @torch.no_grad()
 def trace_encoder(encoder: Encoder3D) -> list[Stage]:
-    """Stages of one forward pass of an empty volume, from 'input' to 'embedding', read off by hooks."""
+    """Stages of one forward pass of an empty volume, from 'input' to 'embedding'."""
     volumes = torch.zeros(1, *(encoder.box,) * 3)
-    first = encoder.blocks[0][0].in_channels
-    stages, embedding = _traced(encoder, lambda: encoder(volumes))
-    return [
-        Stage("input", "subtomogram", (first, *volumes.shape[1:])),
-        *stages,
-        Stage("embedding", "Flatten", tuple(embedding.shape[1:])),
-    ]
+    with _recorded(encoder) as record:
+        record("input", "subtomogram", volumes[:, None])
+        record("embedding", "Flatten", encoder(volumes))
+    return record.stages
 
 
 @torch.no_grad()
-def trace_adaptation(adaptation: Adaptation, n_way: int, n_query: int = 1) -> list[Stage]:
-    """Stages of the attention over `n_way` prototypes and `n_query` queries, from 'tokens' to 'adapted'.
+def trace_adaptation(adaptation: Adaptation, n_way: int) -> list[Stage]:
+    """Stages of the attention over `n_way` prototypes and one query, from 'tokens' to 'adapted'.
 
     The layers are run one by one as in Equations 4 to 6, as a reader expects them; training merges some of them.
     """
-    tokens = torch.zeros(1, n_way + n_query, adaptation.dim)
-    products = []
-
-    def forward() -> torch.Tensor:
+    with _recorded(adaptation) as record:
+        tokens = record("tokens", "prototypes and query", torch.zeros(1, n_way + 1, adaptation.dim))
         asked, keys, values = (layer(tokens) for layer in (adaptation.to_query, adaptation.to_key, adaptation.to_value))
-        weights = torch.softmax(asked @ keys.mT / adaptation.dim**0.5, dim=-1)
-        mixed = weights @ values
-        n_weights = weights.numel()
-        products.append(Stage("weights", "softmax", tuple(weights.shape[1:]), 0, n_weights * keys.shape[-1]))
-        products.append(Stage("mixed", "weighted sum", tuple(mixed.shape[1:]), 0, n_weights * values.shape[-1]))
-        adapted = tokens + adaptation.output(mixed)
-        return adaptation.norm(adapted) if adaptation.norm else adapted
-
-    layers, adapted = _traced(adaptation, forward)
-    projections = [stage for stage in layers if stage.name.startswith("to_")]
-    return [
-        Stage("tokens", "prototypes and query", tuple(tokens.shape[1:])),
-        *projections,
-        *products,
-        *(stage for stage in layers if stage not in projections),
-        Stage("adapted", "residual sum", tuple(adapted.shape[1:])),
-    ]
+        weights = record("weights", "softmax", torch.softmax(asked @ keys.mT / adaptation.dim**0.5, dim=-1))
+        adapted = tokens + adaptation.output(record("mixed", "weighted sum", weights @ values))
+        record("adapted", "residual sum", adaptation.norm(adapted) if adaptation.norm else adapted)
+    return record.stages
 
 
-def _traced(network: nn.Module, forward) -> tuple[list[Stage], torch.Tensor]:
-    stages, handles = [], []
+class _Recorder:
+    """Notes the stages of a network in the order in which they are computed."""
 
-    def record(name: str):
-        def hook(module, inputs, output):
-            parameters = sum(p.numel() for p in module.parameters())
-            work = _multiply_adds(module, output)
-            stages.append(Stage(name, _kind(module), tuple(output.shape[1:]), parameters, work))
+    def __init__(self):
+        self.stages: list[Stage] = []
+        self.flops = FlopCounterMode(display=False)
 
-        return hook
+    def __call__(self, name: str, kind: str, output: torch.Tensor, parameters: int = 0) -> torch.Tensor:
+        """Note a stage that has just been computed, and pass its output on."""
+        # Torch counts a multiply-add as two operations. Those since the last stage are this one's.
+        work = self.flops.get_total_flops() // 2 - sum(stage.multiply_adds for stage in self.stages)
+        self.stages.append(Stage(name, kind, tuple(output.shape[1:]), parameters, work))
+        return output
 
-    for name, module in network.named_modules():
-        if not list(module.children()):
-            handles.append(module.register_forward_hook(record(name)))
+    def watch(self, name: str, layer: nn.Module) -> RemovableHandle:
+        """Note the layer whenever it runs."""
+        parameters = sum(p.numel() for p in layer.parameters())
+        return layer.register_forward_hook(lambda _, inputs, output: self(name, _kind(layer), output, parameters))
+
+
+@contextmanager
+def _recorded(network: nn.Module) -> Iterator[_Recorder]:
+    record = _Recorder()
+    layers = [(name, module) for name, module in network.named_modules() if not list(module.children())]
+    handles = [record.watch(name, layer) for name, layer in layers]
     was_training = network.training
     network.eval()  # batch norm keeps its statistics
     try:
-        output = forward()
+        with record.flops:
+            yield record
     finally:
         network.train(was_training)
         for handle in handles:
             handle.remove()
-    return stages, output
 
 
 def _kind(module: nn.Module) -> str:
     size = getattr(module, "kernel_size", None)
     size = " " + ("×".join(map(str, size)) if isinstance(size, tuple) else str(size)) if size else ""
     return type(module).__name__ + size
-
-
-def _multiply_adds(module: nn.Module, output: torch.Tensor) -> int:
-    """Each weight of a convolution or matrix is used once per output position."""
-    if isinstance(module, nn.Conv3d):
-        return module.weight.numel() * output[0, 0].numel()
-    if isinstance(module, nn.Linear):
-        return module.weight.numel() * (output[0].numel() // output.shape[-1])
-    return 0
 
 
 def stages_table(stages: Sequence[Stage]) -> pd.DataFrame:
@@ -134,10 +124,6 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def _millions(number: int) -> str:
     return f"{number / 1e6:,.1f}" if number >= 1e5 else f"{number / 1e6:.4f}" if number else ""
-
-
-def _short_millions(number: int) -> str:
-    return f"{number / 1e6:,.0f} M" if number >= 2e6 else f"{number / 1e6:.2g} M"
 
 
 def architecture_figure(encoder_stages: Sequence[Stage], adaptation_stages: Sequence[Stage], n_way: int) -> Figure:
@@ -163,51 +149,49 @@ def architecture_figure(encoder_stages: Sequence[Stage], adaptation_stages: Sequ
 
 
 def _draw_encoder(ax: Axes, start: Stage, blocks: list[list[Stage]], end: Stage, column: float) -> None:
+    """A column per volume and one for the embedding: layers above, shape, parameters and multiply-adds below."""
     floor, top = 4.15, 6.43
-    volumes = [start, *(block[-1] for block in blocks)]
     ax.text(0.1, top, "Encoder: one volume in, one vector out", fontsize=10.5, fontweight="bold", va="top")
+    titles = ["Input", *(f"Block {number}" for number, _ in enumerate(blocks, 1)), "Embedding"]
+    layers = [[], *blocks, [end]]
+    volumes = [start, *(block[-1] for block in blocks)]
+    numbers = ["parameters:\nmult.-adds:", *map(_work_text, blocks), _work_text([*chain(*blocks)])]
     edges = [0.66 * (stage.shape[-1] / start.shape[-1]) ** 0.5 for stage in volumes]
-    for i, (stage, edge) in enumerate(zip(volumes, edges, strict=True)):
-        x = (i + 0.5) * column
-        thick = 0.05 + 0.03 * np.log2(stage.shape[0])
-        _cuboid(ax, x - (edge + thick) / 2, floor + 0.42 - edge / 2, edge, thick, "#d9d9d9" if i == 0 else "#a9d3ec")
-        ax.text(x, floor - 0.15, shape_text(stage.shape), ha="center", va="top", fontweight="bold")
-        if i:
-            words = "\n".join(part.kind for part in blocks[i - 1])
-            ax.text(x, top - 0.38, f"Block {i}", ha="center", va="top", fontweight="bold", color="#004c77")
-            ax.text(x, top - 0.56, words, ha="center", va="top", linespacing=1.25)
-            parameters = sum(part.parameters for part in blocks[i - 1])
-            work = sum(part.multiply_adds for part in blocks[i - 1])
-            numbers = f"{parameters:,}\n{_short_millions(work)}"
-            ax.text(x, floor - 0.34, numbers, ha="center", va="top", color="#555555", linespacing=1.25)
-            gap = ((edges[i - 1] + 0.23) / 2, (edge + 0.23) / 2)
-            _arrow(ax, (x - column + gap[0] + 0.03, floor + 0.42), (x - gap[1] - 0.03, floor + 0.42))
-    ax.text(0.5 * column, top - 0.38, "Input", ha="center", va="top", fontweight="bold", color="#555555")
-    ax.text(
-        0.5 * column, floor - 0.34, "parameters:\nmult.-adds:", ha="center", va="top", color="#555555", linespacing=1.25
-    )
-    x = (len(volumes) + 0.5) * column
-    bar = _rectangle(x - 0.06, floor, 0.12, 0.84)
-    ax.add_patch(Polygon(bar, facecolor="#a9d3ec", edgecolor="#444444", linewidth=0.8))
-    _arrow(ax, (x - column + (edges[-1] + 0.23) / 2 + 0.03, floor + 0.42), (x - 0.1, floor + 0.42))
-    ax.text(x, top - 0.38, "Embedding", ha="center", va="top", fontweight="bold", color="#004c77")
-    ax.text(x, top - 0.56, end.kind, ha="center", va="top")
-    ax.text(x, floor - 0.15, shape_text(end.shape), ha="center", va="top", fontweight="bold")
-    inside = [part for block in blocks for part in block]
-    total = f"{sum(s.parameters for s in inside):,}\n{_short_millions(sum(s.multiply_adds for s in inside))}"
-    ax.text(x, floor - 0.34, total, ha="center", va="top", color="#555555", fontweight="bold", linespacing=1.25)
+    margins = [*((edge + 0.23) / 2 + 0.03 for edge in edges), 0.1]
+    for i, title in enumerate(titles):
+        x, is_input, is_embedding = (i + 0.5) * column, i == 0, i == len(volumes)
+        _label(ax, x, top - 0.38, title, fontweight="bold", color="#555555" if is_input else "#004c77")
+        _label(ax, x, top - 0.56, "\n".join(layer.kind for layer in layers[i]))
+        _label(ax, x, floor - 0.15, shape_text([*volumes, end][i].shape), fontweight="bold")
+        _label(ax, x, floor - 0.34, numbers[i], color="#555555", fontweight="bold" if is_embedding else "normal")
+        if is_embedding:
+            bar = _rectangle(x - 0.06, floor, 0.12, 0.84)
+            ax.add_patch(Polygon(bar, facecolor="#a9d3ec", **_OUTLINE))
+        else:
+            edge, thick = edges[i], 0.05 + 0.03 * np.log2(volumes[i].shape[0])
+            corner = (x - (edge + thick) / 2, floor + 0.42 - edge / 2)
+            _cuboid(ax, *corner, edge, thick, "#d9d9d9" if is_input else "#a9d3ec")
+        if not is_input:
+            _arrow(ax, (x - column + margins[i - 1], floor + 0.42), (x - margins[i], floor + 0.42))
+
+
+def _work_text(stages: Sequence[Stage]) -> str:
+    parameters, work = sum(stage.parameters for stage in stages), sum(stage.multiply_adds for stage in stages)
+    return f"{parameters:,}\n{work / 1e6:,.0f} M" if work >= 2e6 else f"{parameters:,}\n{work / 1e6:.2g} M"
+
+
+def _label(ax: Axes, x: float, y: float, words: str, **style) -> None:
+    ax.text(x, y, words, ha="center", va="top", linespacing=1.25, **style)
 
 
 def _draw_attention(ax: Axes, stages: dict[str, Stage], n_way: int, left: float) -> None:
     tokens, weights, mixed = stages["tokens"], stages["weights"], stages["mixed"]
-    n_query = tokens.shape[0] - n_way
     attention, plain, distance = "#fbd9bd", "#e9e9e9", "#cdebdf"
     ax.plot([0.1, ax.get_xlim()[1] - 0.1], [3.42, 3.42], color="#cccccc", linewidth=0.8)
     ax.text(0.1, 3.32, "Attention, and the two distances", fontsize=10.5, fontweight="bold", va="top")
     columns = [left + x for x in (0.8, 2.4, 4.08, 5.68)]
 
-    queries = "1 query f(x)" if n_query == 1 else f"{n_query} queries f(x)"
-    _box(ax, columns[0], 2.35, 1.3, 0.75, f"{n_way} prototypes c\n{queries}\n{shape_text(tokens.shape)}", plain)
+    _box(ax, columns[0], 2.35, 1.3, 0.75, f"{n_way} prototypes c\n1 query f(x)\n{shape_text(tokens.shape)}", plain)
     for name, letter, y in (("to_query", "Q", 2.85), ("to_key", "K", 2.35), ("to_value", "V", 1.85)):
         stage = stages[name]
         _box(ax, columns[1], y, 1.15, 0.4, f"{letter}: {stage.kind}\n{stage.parameters:,}", attention)
@@ -247,17 +231,8 @@ def _draw_attention(ax: Axes, stages: dict[str, Stage], n_way: int, left: float)
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, words: str, colour: str, bold=False) -> None:
-    ax.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y - height / 2),
-            width,
-            height,
-            boxstyle="round,pad=0,rounding_size=0.06",
-            facecolor=colour,
-            edgecolor="#444444",
-            linewidth=0.8,
-        )
-    )
+    corner, style = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.06"
+    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, **_OUTLINE))
     ax.text(x, y, words, ha="center", va="center", fontweight="bold" if bold else "normal", linespacing=1.25)
 
 
@@ -277,4 +252,4 @@ def _cuboid(ax: Axes, x: float, y: float, edge: float, thick: float, colour: str
     faces = ((a, b, c, d), 1.0), ((d, c, c + corner, d + corner), 0.9), ((b, c, c + corner, b + corner), 0.75)
     for face, shade in faces:
         tint = tuple(shade * part for part in plt.matplotlib.colors.to_rgb(colour))
-        ax.add_patch(Polygon(face, facecolor=tint, edgecolor="#444444", linewidth=0.8))
+        ax.add_patch(Polygon(face, facecolor=tint, **_OUTLINE))

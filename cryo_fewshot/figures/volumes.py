@@ -15,7 +15,12 @@ from .style import WIDTH
 
 
 def isosurface_picture(
-    density: np.ndarray, level: float, voxel_size_nm: float, title: str = "", ax: Axes | None = None
+    density: np.ndarray,
+    level: float,
+    voxel_size_nm: float,
+    title: str = "",
+    ax: Axes | None = None,
+    scale_bar: bool = True,
 ) -> Figure:
     """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
 
@@ -23,7 +28,8 @@ def isosurface_picture(
     ----------
     density : `(d, h, w)` zyx; what is above the level is solid
     level : in the unit of the density
-    voxel_size_nm : edge of a voxel, for the scale bar of 5 or 10 nm
+    voxel_size_nm : edge of a voxel
+    scale_bar : of 5 or 10 nm
     ax : where to draw; default a new figure
     """
     if ax is None:
@@ -34,7 +40,8 @@ def isosurface_picture(
         _shaded(density, level), origin="lower", interpolation="antialiased", interpolation_stage="rgba", extent=extent
     )
     _bare(ax)
-    _scale_bar(ax, height, width, voxel_size_nm)
+    if scale_bar:
+        _scale_bar(ax, height, width, voxel_size_nm)
     if title:
         ax.set_title(title)
     return ax.figure
@@ -81,8 +88,7 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: s
         lightposition={"x": -2000, "y": 3000, "z": 5000},
     )
     axis = {"showbackground": False, "gridcolor": "#dddddd", "zeroline": False, "nticks": 6}
-    figure = go.Figure(mesh)
-    figure.update_layout(
+    layout = go.Layout(
         title={"text": title, "x": 0.5},
         height=420,
         margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
@@ -93,7 +99,7 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: s
             "camera": {"eye": {"x": 1.1, "y": 1.1, "z": 1.7}, "up": {"x": 0, "y": 1, "z": 0}},
         },
     )
-    return figure
+    return go.Figure(mesh, layout)
 
 
 def turnable_html(figure, name: str) -> str:
@@ -135,9 +141,7 @@ def slices_figure(
         for ax, index in zip(row, chosen, strict=True):
             ax.imshow(volume[index], cmap="gray", vmin=low, vmax=high, **placed)
             _bare(ax)
-        row[0].text(
-            -0.1, 0.5, title, transform=row[0].transAxes, rotation=90, ha="center", va="center", linespacing=1.3
-        )
+        row[0].set_ylabel(title, color="black", linespacing=1.3)
     for ax, index in zip(axes[0], chosen, strict=True):
         ax.set_title(f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0"))
     _scale_bar(axes[0, -1], height, width, voxel_size_nm)
@@ -166,11 +170,8 @@ def gallery_figure(
     for ax in axes.flat:
         ax.set_axis_off()
     for i, (ax, volume, level, title) in enumerate(zip(axes.flat, densities, levels, titles, strict=False)):
-        isosurface_picture(volume, level, voxel_size_nm, ax=ax)
+        isosurface_picture(volume, level, voxel_size_nm, ax=ax, scale_bar=i == len(densities) - 1)
         ax.set_title(title, fontsize=9, color=title_colours[i] if title_colours else "black")
-        if i < len(densities) - 1:
-            for artist in [*ax.lines, *ax.texts]:  # one scale bar is enough
-                artist.remove()
     return figure
 
 

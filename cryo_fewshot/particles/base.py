@@ -36,7 +36,7 @@ class Particles:
     table : every column of the input's table as text, in order; None for folders and npz
     blocks, block_name : the input's other STAR blocks, and which of them `table` is
     dark_protein : whether protein is dark in the files, as given or as detected; None where neither
-    mirror : whether z is turned, which changes handedness
+    mirror : whether z is reversed, which changes handedness
     notes : what was found and assumed, one line each, to be told to the user
     """
 
@@ -96,15 +96,16 @@ class Particles:
         return replace(self, table=None, blocks={})
 
 
-def class_indices(particles: Particles, path: object = "support") -> dict[str, list[int]]:
-    """Indices of each class by name, numbers in their order; raises UserError for no labels or one class only."""
+def class_indices(particles: Particles, path: object = "support", at_least: int = 2) -> dict[str, list[int]]:
+    """Indices of each class by name, numbers in their order; raises UserError for no labels or too few classes."""
     if particles.labels is None:
-        remedy = "give label_column (--label-column), or a folder with one sub-folder per class"
+        column = "" if particles.table is None else f", one of {', '.join(particles.table)}"
+        remedy = f"give label_column (--label-column){column}, or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(set(particles.labels), key=in_number_order)}
     for i, label in enumerate(particles.labels):
         classes[label].append(i)
-    if len(classes) < 2:
+    if len(classes) < at_least:
         only = f"one class only ({next(iter(classes))}, {len(particles)} particles)"
         raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
     return classes

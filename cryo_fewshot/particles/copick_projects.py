@@ -2,10 +2,16 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from ..errors import UserError
+from .mrc import first_line
+from .tomograms import Tomogram, tomogram_at
 
 
-def copick_table(path: Path, tomogram: str | None, file_voxel_size_nm: float | None):
+def copick_table(
+    path: Path, tomogram: str | None, file_voxel_size_nm: float | None
+) -> tuple[pd.DataFrame, list[Tomogram]]:
     """Every pick of a project, and the tomogram of each.
 
     Parameters
@@ -18,10 +24,6 @@ def copick_table(path: Path, tomogram: str | None, file_voxel_size_nm: float | N
     A DataFrame of texts with copickRun, copickObject, copickUser, copickSession, x_nm, y_nm, z_nm; and a list with the
     `tomograms.Tomogram` of each row. Raises UserError.
     """
-    import pandas as pd
-
-    from .tomograms import tomogram_at
-
     try:
         import copick
     except ImportError:
@@ -52,8 +54,7 @@ def copick_table(path: Path, tomogram: str | None, file_voxel_size_nm: float | N
     except UserError:
         raise
     except Exception as error:  # a damaged project raises anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a copick project ({reason}); correct it") from error
+        raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
     if not rows:
         raise UserError(f"{path}: the project has no picks; add some")
     columns = ["copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm"]

@@ -9,6 +9,7 @@ from .base import Particles, Source
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .star import numbers, read_star_blocks, table_with, texts
+from .tilt_stacks import open_tilt_stacks
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")
 
@@ -53,8 +54,6 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     files = ParticleFiles(names, path, groups, stated_nm, file_voxel_size_nm, root)
     known = {"labels": column_labels(table, path, label_column), "table": table, "blocks": blocks, "block_name": name}
     if _lists_images(blocks):
-        from .tilt_stacks import open_tilt_stacks
-
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(stacks.files, stacks, notes, **known)
     return of_files(files, **known)

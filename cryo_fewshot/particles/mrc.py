@@ -35,8 +35,7 @@ def open_mrc(path: Path) -> MrcData:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a whole MRC file ({reason}); {WRITE_AGAIN}") from error
+        raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
     if data.dtype.kind == "c":
         raise UserError(f"{path}: complex numbers (mode 4), a Fourier transform; {WRITE_AGAIN}")
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
@@ -46,12 +45,6 @@ def open_mrc(path: Path) -> MrcData:
     if np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
     return MrcData(data, float(sizes[0]), is_images)
-
-
-def read_mrc(path: Path) -> tuple[np.ndarray, float | None]:
-    """One volume `(n, n, n)` float64 and its header's voxel size in nm, None where the header states none."""
-    file = open_mrc(path)
-    return checked_volume(file.data, path, file.is_images), file.voxel_size_nm
 
 
 def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> np.ndarray:
@@ -78,6 +71,11 @@ def checked_values(data: np.ndarray, name: object, remedy: str = "remove the fil
 def is_mrc(path: Path) -> bool:
     """Whether a name is an MRC file's; macOS leaves ._name.mrc beside name.mrc on foreign disks."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def first_line(error: Exception) -> str:
+    """What the error of a library says, on one line: its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_mrc(path: Path, volume: np.ndarray, voxel_size_nm: float) -> None:

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc
@@ -50,14 +51,12 @@ class ParticleFiles:
             if not mapped or mapped[0][0] != path:
                 mapped[:] = [(path, open_mrc(path))]
             file = mapped[0][1]
-            return self._volume(file, index, path), self.agreed_voxel_size(i, path, file.voxel_size_nm)
-
-        def checked(i: int) -> tuple[np.ndarray, float]:
-            volume, nm = volume_of(i)
+            volume = self._volume(file, index, path)
+            nm = self.agreed_voxel_size(i, path, file.voxel_size_nm)
             self.check_against_group(i, len(volume), nm)
             return volume, nm
 
-        return checked
+        return volume_of
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
         """Index and identity, file on disk and number of the volume in it; absent files are left out."""
@@ -89,7 +88,7 @@ class ParticleFiles:
                 known[path.parent] = found.parent
                 return found, int(number) if number else None
             where = f"named in {self.listed_in} but neither beside it nor in a folder above"
-            raise UserError(f"{path}: {where}; give root, the folder it is relative to, or correct the name")
+            raise UserError(f"{path}: {where}; give root (--root), the folder it is relative to, or correct the name")
 
         return find
 
@@ -105,19 +104,20 @@ class ParticleFiles:
             raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
         return stated_nm or header_nm
 
-    def surveyed(self, volume_shape: Callable[[int], tuple[int, float]] | None = None) -> "ParticleFiles":
+    def surveyed(self, read: Callable[[int], tuple[np.ndarray, float]] | None = None) -> "ParticleFiles":
         """With box and voxel size of each group: what most of a few files of it, from all over, have.
 
-        Raises UserError, that of the first file, where no group has a file that can be read.
+        `read` as what `opened` returns, which it is by default. Raises UserError, that of the first file, where no
+        group has a file that can be read.
         """
-        volume_shape = volume_shape or self._shape_reader()
+        read = read or self.opened()
         found, first_error = [], None
         for group in range(len(self.stated_nm)):
             seen: Counter = Counter()
             for i in _spread(np.flatnonzero(self.groups == group)):
                 try:
-                    box, nm = volume_shape(i)
-                    seen[box, round(nm, 6)] += 1
+                    volume, nm = read(i)
+                    seen[volume.shape[-1], round(nm, 6)] += 1
                 except UserError as error:
                     first_error = first_error or error
                 if sum(seen.values()) == SURVEYED:
@@ -133,16 +133,6 @@ class ParticleFiles:
         counts = np.bincount(self.groups, minlength=len(self.boxes))
         return max((g for g, box in enumerate(self.boxes) if box is not None), key=lambda g: counts[g])
 
-    def _shape_reader(self):
-        find = self.finder()
-
-        def shape_of(i: int) -> tuple[int, float]:
-            path, index = find(i)
-            file = open_mrc(path)
-            return len(self._volume(file, index, path)), self.agreed_voxel_size(i, path, file.voxel_size_nm)
-
-        return shape_of
-
     def _volume(self, file: MrcData, index: int | None, path: Path) -> np.ndarray:
         if file.data.ndim == 4:
             if index is None and len(file.data) > 1:
@@ -155,6 +145,7 @@ class ParticleFiles:
         return checked_volume(file.data, path, file.is_images)
 
     def check_against_group(self, i: int, box: int, nm: float) -> None:
+        """UserError where a particle's box or voxel size is not its group's; nothing before the survey."""
         group = self.groups[i]
         if not self.boxes or self.boxes[group] is None:
             return
@@ -168,8 +159,6 @@ class ParticleFiles:
 
 def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None) -> tuple[np.ndarray, tuple]:
     """Group of each of n particles, `(n,)`, by stated voxel size in nm and optics group; and each group's size."""
-    import pandas as pd
-
     sizes = np.full(n, np.nan) if stated_nm is None else np.where(stated_nm > 0, stated_nm, np.nan)
     optics = "" if optics_groups is None else pd.Series(optics_groups, dtype=str).fillna("").to_numpy()
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()

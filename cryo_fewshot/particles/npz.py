@@ -1,4 +1,8 @@
-"""Particles in a numpy archive, without unpickling anything."""
+"""Particles in a numpy archive, without unpickling anything.
+
+numpy maps an .npy file but no member of an archive. What savez writes lies in it uncompressed and is mapped here, so
+that memory stays flat; what savez_compressed writes has to be unpacked whole, and is refused above a size.
+"""
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from .base import Particles
-from .mrc import checked_values
+from .mrc import checked_values, first_line
 
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
 
@@ -30,20 +34,19 @@ class ArchivedVolumes:
     voxel_size_nm: float
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         try:
             if self.offset is None:
                 volumes = _unpacked(self.path, self.path.stat().st_mtime_ns)
             else:
                 volumes = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         except Exception as error:  # as in open_npz
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{self.path}: can no longer be read ({reason}); write it again") from error
+            raise UserError(f"{self.path}: can no longer be read ({first_line(error)}); write it again") from error
         remedy = "remove it or cut it anew"
         return lambda i: (checked_values(volumes[i], f"{self.path}[{i}]", remedy), self.voxel_size_nm)
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         path = str(self.path.resolve())
         return ((i, (path, i)) for i in indices)
 
@@ -60,8 +63,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what zipfile, zlib and numpy raise for a damaged archive has no common class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a whole npz of plain arrays ({reason}); {again}") from error
+        raise UserError(f"{path}: not a whole npz of plain arrays ({first_line(error)}); {again}") from error
     if len(shape) != 4 or len(set(shape[1:])) != 1 or not all(shape):
         raise UserError(f"{path}: volumes of shape {shape}; {again}, volumes of shape (n, box, box, box)")
     if dtype.kind not in "iuf":
@@ -86,30 +88,18 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
 
 def _layout(path: Path) -> tuple[tuple[int, ...], np.dtype, str, int | None]:
     """Shape, type and order of the array `volumes`, and where its bytes start; KeyError where there is none."""
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo("volumes.npy")
-        with archive.open(member) as stream:
-            shape, fortran, dtype = _npy_header(stream)
+    with zipfile.ZipFile(path) as archive, archive.open("volumes.npy") as stream:
+        start = archive.fp.tell()  # zipfile has read the headers of the file and stands before its bytes
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+        shape, fortran, dtype = read_header(stream)
+        member, length = archive.getinfo("volumes.npy"), stream.tell()
     if dtype.hasobject:
         raise ValueError("volumes are Python objects, which would have to be unpickled")
-    offset = None
-    if member.compress_type == zipfile.ZIP_STORED:
-        with open(path, "rb") as file:
-            file.seek(member.header_offset + 26)
-            lengths = np.frombuffer(file.read(4), "<u2")  # of the name and the extra field that lie before the data
-            file.seek(member.header_offset + 30 + int(lengths.sum()))
-            _npy_header(file)
-            offset = file.tell()
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if offset + size > path.stat().st_size or size > member.file_size:
-                raise ValueError(f"{size} bytes of volumes expected, the file ends before")
-    return shape, dtype, "F" if fortran else "C", offset
-
-
-def _npy_header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
+    expected = length + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if member.file_size < expected:
+        raise ValueError(f"{expected} bytes of volumes expected, the file ends before")
+    return shape, dtype, "F" if fortran else "C", start + length if member.compress_type == zipfile.ZIP_STORED else None
 
 
 @lru_cache(maxsize=1)

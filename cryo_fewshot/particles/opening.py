@@ -7,10 +7,16 @@ import numpy as np
 
 from ..errors import UserError
 from .base import Particles
+from .coordinates import open_coordinates
+from .listings import open_folder, open_stack, open_star
 from .mrc import SUFFIXES
+from .npz import open_npz
 from .resampling import checked_sizes, looks_dark
 
-KINDS = "a STAR file, a folder of .mrc files, an .npz archive, or a tomogram with coordinates"
+KINDS = (
+    "a STAR file, a folder of .mrc files, an .npz archive, "
+    "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
+)
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
 
 
@@ -38,12 +44,12 @@ def open_particles(
         OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`) or the json of a copick project
     tomogram : of the coordinates: a file, or a folder with one for each rlnTomoName; of a copick project: its type and
         voxel size in angstrom, as in wbp@10.0
-    coordinates : STAR or csv, see `tomograms.read_coordinates`
+    coordinates : STAR or csv, see `coordinates.read_coordinates`
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
     file_voxel_size_nm : nm, of the files, whatever headers and STAR file say
     dark_protein : whether protein is dark in the files; detected by default, see `notes`
-    mirror : turn z, for tomograms of the other handedness
+    mirror : reverse z, for tomograms of the other handedness
     root : folder that the names in a STAR file are relative to, where that is not the STAR file's or one above it
     tomograms_star : tilt geometry of 2D stacks; by default tomograms.star beside the particles or above
     box_nm : nm, edge of the boxes that are cut from a tomogram
@@ -55,19 +61,17 @@ def open_particles(
     UserError
         The input as a whole cannot be read, or contradicts itself.
     """
-    from .listings import open_folder, open_stack, open_star
-
     sizes_nm = {"file_voxel_size_nm": file_voxel_size_nm, "coordinate_voxel_size_nm": coordinate_voxel_size_nm}
     checked_sizes(4, box_nm=box_nm, **sizes_nm)
     path, root = Path(path), Path(root) if root is not None else None
     if root is not None and not root.is_dir():
-        raise UserError(f"root={root}: no such folder; give the one that the names in {path.name} are relative to")
+        raise UserError(
+            f"root={root} (--root): no such folder; give the one that the names in {path.name} are relative to"
+        )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
     if path.suffix == ".json" or coordinates is not None or tomogram is not None:
-        from .tomograms import open_tomogram
-
-        particles = open_tomogram(
+        particles = open_coordinates(
             path,
             tomogram=tomogram,
             coordinates=coordinates,
@@ -80,8 +84,6 @@ def open_particles(
     elif path.suffix.lower() == ".star":
         particles = open_star(path, label_column, file_voxel_size_nm, root, tomograms_star)
     elif path.suffix.lower() == ".npz":
-        from .npz import open_npz
-
         particles = open_npz(path, file_voxel_size_nm)
     elif path.is_dir() and path.suffix.lower() != ".zarr":
         particles = open_folder(path, file_voxel_size_nm)

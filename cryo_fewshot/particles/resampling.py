@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..fourier import distances
 from .mrc import SAME_VOXEL
 
 
@@ -18,7 +19,7 @@ def resampling_matrix(
     A Fourier crop or padding to the new voxel size, then a crop or padding about the centre, in one step: the
     trigonometric interpolation of the samples (Whittaker and Shannon on a periodic axis) without the frequencies
     that the new voxels cannot hold, read at the new positions, and zero beyond the old box. So the ratio of the voxel
-    sizes need not be one of whole numbers. `mirror` turns the axis about the centre. The tensor is shared: copy it
+    sizes need not be one of whole numbers. `mirror` reverses the axis about the centre. The tensor is shared: copy it
     before changing it.
     """
     step = new_voxel_size_nm / voxel_size_nm
@@ -38,7 +39,7 @@ def resample(
 ) -> torch.Tensor:
     """One volume `(n, n, n)` as `(box, box, box)` float32 of another voxel size, with mean 0 and variance 1.
 
-    Where the old box shows less than the new, the rest is its mean. `mirror` turns z, which changes handedness.
+    Where the old box shows less than the new, the rest is its mean. `mirror` reverses z, which changes handedness.
     Raises UserError, with `name` in front, where nothing of the volume is left.
     """
     matrix = resampling_matrix(len(volume), voxel_size_nm, box, new_voxel_size_nm)
@@ -56,7 +57,7 @@ def band_limited(volumes: torch.Tensor) -> torch.Tensor:
     """Volumes `(n, b, b, b)` without what lies at or beyond Nyquist's sphere, each with mean 0 and variance 1.
 
     A box holds twice as many frequencies as that sphere, and in its corners there is only noise; `imaging` makes none
-    there, so no encoder has met it. A volume of zeros stays so.
+    there, so no encoder was trained on it. A volume of zeros stays so.
     """
     box = volumes.shape[-1]
     axis, half = torch.fft.fftfreq(box) * box, torch.fft.rfftfreq(box) * box
@@ -66,19 +67,19 @@ def band_limited(volumes: torch.Tensor) -> torch.Tensor:
     return volumes / volumes.flatten(1).std(dim=1, correction=0).clamp(min=1e-12)[:, None, None, None]
 
 
-def wedge_rotations(volumes: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn volumes `(n, b, b, b)` by 180 degrees about axes that keep the missing wedge; turns `(n,)` 0 to 3.
+def wedge_rotations(volumes: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
+    """Rotate volumes `(n, b, b, b)` by 180 degrees about axes that keep the missing wedge; rotations `(n,)` 0 to 3.
 
-    0 leaves a volume as it is; 1 turns about y, the tilt axis, which keeps every wedge; 2 about z, the beam, and 3
-    about x keep the wedge of a symmetric tilt range. No turn changes handedness, as a mirror would.
+    0 leaves a volume as it is; 1 rotates about y, the tilt axis, which keeps every wedge; 2 about z, the beam, and 3
+    about x keep the wedge of a symmetric tilt range. No rotation changes handedness, as a mirror would.
     """
-    turned = volumes.clone()
-    for turn, axes in {1: (1, 3), 2: (2, 3), 3: (1, 2)}.items():
-        chosen = turns == turn
+    rotated = volumes.clone()
+    for number, axes in {1: (1, 3), 2: (2, 3), 3: (1, 2)}.items():
+        chosen = rotations == number
         # The centre, index b // 2, stays; in an even box the plane at index 0 has no other side and stays as well.
         shift = [1 - volumes.shape[-1] % 2] * 2
-        turned[chosen] = volumes[chosen].flip(axes).roll(shift, axes)
-    return turned
+        rotated[chosen] = volumes[chosen].flip(axes).roll(shift, axes)
+    return rotated
 
 
 def checked_sizes(box: int, **sizes_nm: float | None) -> None:
@@ -87,7 +88,8 @@ def checked_sizes(box: int, **sizes_nm: float | None) -> None:
         raise UserError(f"box={box}: give at least 4 voxels")
     for name, value in sizes_nm.items():
         if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"{name}={value}: give a positive length in nm")
+            option = " (--voxel-size-nm)" if name == "file_voxel_size_nm" else ""
+            raise UserError(f"{name}={value}{option}: give a positive length in nm")
 
 
 def looks_dark(volumes: torch.Tensor) -> bool | None:
@@ -100,8 +102,7 @@ def looks_dark(volumes: torch.Tensor) -> bool | None:
     if len(volumes) < 3:
         return None
     box = volumes.shape[-1]
-    axis = torch.arange(box, dtype=torch.float32) - box // 2
-    near = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt() < 0.25 * box
+    near = distances(box) < 0.25 * box
     full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
     squared = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
     spectrum = torch.fft.rfftn(volumes, dim=(1, 2, 3)) * torch.exp(-2 * (torch.pi * 0.075 * box) ** 2 * squared)

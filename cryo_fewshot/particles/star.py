@@ -1,10 +1,12 @@
 """STAR files, with every value as the text it is: what is read is written back unchanged."""
 
+import linecache
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
@@ -15,8 +17,6 @@ def read_star_blocks(path: Path) -> dict:
 
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
-    import linecache
-
     import starfile
 
     try:
@@ -37,8 +37,6 @@ def read_star_blocks(path: Path) -> dict:
 
 def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:
     """Name of the first block with one of the columns and a row at least; a block of single values becomes a table."""
-    import pandas as pd
-
     for name, block in blocks.items():
         if any(column in block for column in columns):
             if isinstance(block, dict):
@@ -63,8 +61,6 @@ def texts(blocks: dict, name: str, column: str) -> list | None:
 
 def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
     """As `texts`, `(n,)` float64 with NaN for what is not a number."""
-    import pandas as pd
-
     found = texts(blocks, name, column)
     return None if found is None else pd.to_numeric(pd.Series(found, dtype=object), errors="coerce").to_numpy(float)
 
@@ -74,7 +70,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 
     Parameters
     ----------
-    particles : a `particles.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
+    particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
         holds their names, and an optics table with box and voxel size
     columns : DataFrame with a value per particle written; a column that the input has already is replaced in place.
         Numbers are written as the shortest text that reads back as the same number
@@ -85,7 +81,6 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     UserError
         The columns do not fit the rows, or the file cannot be written.
     """
-    import pandas as pd
     import starfile
 
     path = Path(path)
@@ -108,8 +103,6 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 
 
 def _optics(particles):
-    import pandas as pd
-
     row = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnImageDimensionality": 3}
     row |= {"rlnImageSize": particles.box, "rlnImagePixelSize": repr(round(10 * particles.voxel_size_nm, 6))}
     return pd.DataFrame([row], dtype=str)

@@ -3,10 +3,6 @@
 A row of tomograms.star maps tomogram xyz to image xyz: image x is rlnTomoProjX . (x, y, z), and so on. By the
 slice theorem an image's transform lies in the plane that the inverse, the transpose, of that rotation makes of
 (kx, ky, 0).
-
-RELION 5 and WarpTools write images that they have multiplied by their CTF, fit for averaging with a Wiener filter. A
-particle's low frequencies, most of what there is to see at a few nm, are then all but gone, and nothing that reads
-unprocessed particles would know it again. The defocus is in tomograms.star, so the product is undone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
+from .ctf import DEFOCUS, OPTICS, Ctf, divided_by_ctf, read_ctf
 from .mrc import WRITE_AGAIN, checked_values, open_mrc
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
@@ -24,22 +22,7 @@ from .star import read_star_blocks, texts
 
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
-DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
-OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 EXPORT = "export particles and tomograms.star again"
-LEAST_CTF = 0.05
-"""A CTF nearer to zero counts as this: what it was multiplied to zero by does not come back, only rounding errors."""
-
-
-@dataclass(frozen=True)
-class Ctf:
-    """Contrast transfer functions of one tilt series; plain data.
-
-    defocus : `(n_tilts, 3)` rlnDefocusU and V in angstrom, rlnDefocusAngle in degrees; optics : kV, mm, and a share
-    """
-
-    defocus: np.ndarray
-    optics: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class TiltStacks:
     ctfs: tuple[Ctf, ...] | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `particles.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
+        """As in `base.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
         find = self.files.finder()
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
@@ -87,18 +70,13 @@ class TiltStacks:
         return volume_of
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `particles.Source`."""
+        """As in `base.Source`."""
         return self.files.identities(indices)
 
     def surveyed(self) -> "TiltStacks":
         """With box and voxel size of each group, as in `ParticleFiles.surveyed`."""
         find = self.files.finder()
-
-        def shape_of(i: int) -> tuple[int, float]:
-            images, nm, _ = self._images(i, find)
-            return images.shape[-1], nm
-
-        return replace(self, files=self.files.surveyed(shape_of))
+        return replace(self, files=self.files.surveyed(lambda i: self._images(i, find)[:2]))
 
     def _images(self, i: int, find) -> tuple[np.ndarray, float, Path]:
         path, index = find(i)
@@ -122,31 +100,6 @@ def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:
     return backproject_2d_to_3d(torch.from_numpy(images).float(), matrices)
 
 
-def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctf: Ctf) -> np.ndarray:
-    """Tilt images `(n, b, b)` as they were before each was multiplied by its CTF, positive at low frequency.
-
-    Exposure weights stay. The defocus is that of the tomogram's centre: a particle 100 nm above it is 0.1 um off.
-    """
-    from torch_ctf import calculate_total_phase_shift
-
-    b = images.shape[-1]
-    ky, kx = torch.meshgrid(torch.fft.fftfreq(b), torch.fft.rfftfreq(b), indexing="ij")
-    u, v, degrees = (torch.from_numpy(column)[:, None, None] for column in ctf.defocus.T)
-    turn = torch.atan2(ky, kx) - torch.deg2rad(degrees)
-    kilovolts, aberration_mm, contrast = (torch.tensor(value) for value in ctf.optics)
-    phase = calculate_total_phase_shift(
-        defocus_um=((u + v) / 2 + (u - v) / 2 * torch.cos(2 * turn)) / 1e4,
-        voltage_kv=kilovolts,
-        spherical_aberration_mm=aberration_mm,
-        phase_shift_degrees=torch.tensor(0.0),
-        amplitude_contrast_fraction=contrast,
-        fftfreq_grid_angstrom_squared=(ky**2 + kx**2) / (10 * pixel_size_nm) ** 2,
-    )
-    values = -torch.sin(phase)
-    values = torch.where(values < 0, -1.0, 1.0) * values.abs().clamp(min=LEAST_CTF)
-    return torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(images)) / values, s=(b, b)).numpy()
-
-
 def open_tilt_stacks(
     files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
 ) -> tuple[TiltStacks, tuple[str, ...]]:
@@ -168,7 +121,9 @@ def open_tilt_stacks(
         said = f"multiplied by their CTF already, which is not undone for want of {', '.join((*DEFOCUS, *OPTICS))}"
         if None not in optics and all(set(DEFOCUS) <= set(block) for block, _ in series):
             said = "multiplied by their CTF, which is undone"
-            ctfs = tuple(_ctf(*one, [column[i] for column in optics]) for i, one in zip(first, series, strict=True))
+            ctfs = tuple(
+                read_ctf(*one, [column[i] for column in optics], EXPORT) for i, one in zip(first, series, strict=True)
+            )
     note = f"{files.listed_in}: tilt images, {said}, back-projected with the geometry of {path}"
     return TiltStacks(files, tomograms, rotations, visible, ctfs).surveyed(), (note,)
 
@@ -212,8 +167,6 @@ def _read_series(path: Path, names: list[str], files: ParticleFiles) -> list[tup
 
 
 def _rotations(block, where: str) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
     try:
         if set(PROJECTION) <= set(block):
             rows = [[[float(x) for x in text.strip("[]").split(",")[:3]] for text in block[c]] for c in PROJECTION]
@@ -230,17 +183,6 @@ def _rotations(block, where: str) -> np.ndarray:
     if not np.abs(product - np.eye(3)).max() < 0.01:
         raise UserError(f"{where}: a projection that is no rotation; {EXPORT}")
     return rotations
-
-
-def _ctf(block, where: str, optics: list) -> Ctf:
-    try:
-        defocus = np.stack([block[column].astype(float) for column in DEFOCUS], axis=1)
-        kilovolts, aberration_mm, contrast = map(float, optics)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: a defocus or an optics value that is no number ({error}); {EXPORT}") from error
-    if not (np.isfinite(defocus).all() and kilovolts > 0 and 0 <= contrast < 1):
-        raise UserError(f"{where}: a defocus, voltage or amplitude contrast out of range; {EXPORT}")
-    return Ctf(defocus, (kilovolts, aberration_mm, contrast))
 
 
 def _flags(text: str, path: Path) -> np.ndarray:

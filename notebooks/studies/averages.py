@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.adaptation import combined_logits
 from cryo_fewshot.averaging.alignment import Poses, Search
-from cryo_fewshot.averaging.averages import average, laid_onto, refine, resolution, shell_correlation
+from cryo_fewshot.averaging.averages import average, laid_onto, refine
+from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile

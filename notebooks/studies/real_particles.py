@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional as F
 
 from cryo_fewshot.averaging.alignment import Poses, Search
-from cryo_fewshot.averaging.averages import average, laid_onto, resolution, shell_correlation
+from cryo_fewshot.averaging.averages import average, laid_onto
+from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.device import default_device
 from cryo_fewshot.encoder import embed
 from cryo_fewshot.episodes import sample_episodes

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch_ctf import calculate_total_phase_shift
 
 from cryo_fewshot.fourier import soft_sphere
 from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.particles.ctf import ctf_values
 from cryo_fewshot.particles.resampling import band_limited
 from cryo_fewshot.particles.tilt_stacks import TiltStacks
 from cryo_fewshot.simulation.datasets import SimulatedData
@@ -79,15 +79,10 @@ def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Te
     m, box = microscope, volumes.shape[-1]
     full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
     squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * m.final_voxel_size_nm) ** 2
-    phase = calculate_total_phase_shift(
-        defocus_um=torch.tensor((m.defocus_min_um + m.defocus_max_um) / 2),
-        voltage_kv=torch.tensor(m.voltage_kv),
-        spherical_aberration_mm=torch.tensor(m.spherical_aberration_mm),
-        phase_shift_degrees=torch.tensor(0.0),
-        amplitude_contrast_fraction=torch.tensor(m.amplitude_contrast),
-        fftfreq_grid_angstrom_squared=squared,
+    defocus_um = (m.defocus_min_um + m.defocus_max_um) / 2
+    return _filtered(
+        volumes, ctf_values(squared, defocus_um, (m.voltage_kv, m.spherical_aberration_mm, m.amplitude_contrast))
     )
-    return _filtered(volumes, -torch.sin(phase))
 
 
 def noise_free(class_names: Sequence[str], n_per_class: int, microscope: Microscope, seed: int) -> torch.Tensor:

@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
+from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
 from cryo_fewshot.reproduction.display import plain_style
 
 PATHS = (
@@ -112,3 +116,23 @@ def show_agreement(frame: pd.DataFrame) -> Styler:
     formats = ["{}", "{}", "{:,}", "{:.2%}", "{:.2%}", "{:.2%}", "{:.0e}"]
     shown = frame.set_axis(names, axis=1)
     return plain_style(shown).format(dict(zip(names, formats, strict=True)), na_rep="–").hide(axis="index")
+
+
+def speed_figure(frame: pd.DataFrame) -> Figure:
+    """Time of the package beside the reference's, on a logarithmic scale; a row per path that has a reference.
+
+    frame : columns path, unit, reference_ms, package_ms, ratio
+    """
+    rows = frame[frame["ratio"].notna()].iloc[::-1]
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.42 * len(rows)))
+    places = np.arange(len(rows))
+    ax.hlines(places, rows["package_ms"], rows["reference_ms"], color="#bbbbbb", linewidth=2, zorder=1)
+    ax.scatter(rows["reference_ms"], places, color="#000000", marker="x", label="plain reference", zorder=2)
+    ax.scatter(rows["package_ms"], places, color=METHOD_COLOURS["ProtoNet3D"], label="this package", zorder=2)
+    for place, row in zip(places, rows.itertuples(), strict=True):
+        middle = (row.package_ms * row.reference_ms) ** 0.5
+        ax.annotate(f"{row.ratio:.1f}×", (middle, place), xytext=(0, 3), textcoords="offset points", ha="center")
+    ax.set_xscale("log")
+    ax.set(yticks=places, yticklabels=rows["path"], xlabel="Milliseconds per unit (further left is faster)")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

@@ -15,7 +15,9 @@ from cryo_fewshot.protonet import prototype_logits
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
+import bench  # noqa: E402
 import reference  # noqa: E402
+from studies.speed import PATHS  # noqa: E402
 
 
 @pytest.fixture
@@ -36,6 +38,19 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
     assert set(written["results"]) == {"start_help", "start_torch"}
     assert all(result["seconds"] > 0 and result["peak_gb"] > 0 for result in written["results"].values())
     assert written["machine"]["cores"] >= 1
+
+
+def test_what_the_page_shows_and_what_is_stored_can_be_measured_again():
+    names = bench.all_names()
+    assert len(set(names)) == len(names)
+    shown = {name for _, _, *pair in PATHS for name in pair if name}
+    stored = [json.loads(path.read_bytes())["results"] for path in (BENCHMARKS.parent / "results/bench").glob("*.json")]
+    assert stored and shown.union(*stored) <= set(names)
+
+
+def test_an_unknown_measurement_is_named():
+    with pytest.raises(SystemExit, match=r"'embed_int4' is no measurement: use one of .*embed_bf16"):
+        bench.measure("embed_int4")
 
 
 def test_the_reference_embeds_as_the_package_does(pair):

@@ -1,0 +1,146 @@
+"""Averages of particles, and their refinement from nothing, where the true poses are known."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from cryo_fewshot.averaging.alignment import Poses, Search, TiltSeries
+from cryo_fewshot.averaging.averages import _compared, _composed, _merged, average, laid_onto, refine
+from cryo_fewshot.averaging.fsc import resolution, shell_correlation
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.simulation.density import bead_spectra
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+
+
+def test_particles_without_noise_average_to_the_density(ribosome, known):
+    microscope = Microscope(dark_protein=False)
+    volumes, drawn = known.particles(ribosome, 16, None, microscope)
+    result = average(volumes, Poses(drawn.quaternions, drawn.shifts_nm), microscope)
+    density = torch.fft.irfftn(bead_spectra([ribosome], known.UPRIGHT, microscope).view(40, 40, 21), s=(40, 40, 40))
+    frequencies, fsc = shell_correlation(result.density, density, 1.0)
+    assert fsc[frequencies <= 1 / 4].min() > 0.9
+    assert resolution(fsc, frequencies, 0.5) < 4
+
+
+def test_refinement_from_nothing_finds_poses_up_to_one_frame(ribosome, known):
+    records = []
+    volumes, drawn = known.particles(ribosome, 24, 0.1)
+    result = refine(volumes, known.BINNED, seed=1, n_iterations=2, progress=records.append)
+    true, found = Rotation.from_quat(drawn.quaternions), Rotation.from_quat(result.poses.quaternions)
+    frame = (true.inv() * found).mean()
+    assert np.median(np.degrees((true * frame * found.inv()).magnitude())) <= 6
+    offsets = true.inv().apply((result.poses.shifts_nm - drawn.shifts_nm)[:, ::-1])
+    misses = np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1)
+    assert np.median(misses) <= 1.0  # half a binned voxel
+    # Where the beams lie is what was drawn, so no direction of the average is better covered than it should be.
+    drawn_moments = known.beam_moments((true * frame).as_quat())
+    assert np.abs(known.beam_moments(result.poses.quaternions) - drawn_moments).max() < 0.05
+    assert sorted(np.bincount(result.halves)) == [12, 12]
+    assert result.fsc[1:6].min() > 0.5
+    # The axis is that of the box of 40 nm, so that half maps which agree to 6 shells tell of 40 / 6 nm.
+    np.testing.assert_allclose(result.frequencies_per_nm, np.arange(11) / 40)
+    fsc = shell_correlation(*(half.density for half in result.half_maps), 2.0)[1]
+    np.testing.assert_array_equal(result.fsc, fsc)
+    assert [record["iteration"] for record in records] == [1, 2] and all(0.3 < r["score"] < 1 for r in records)
+    assert result.history == tuple(records)
+
+
+def test_resolution_of_noisy_particles_lies_between_nyquist_and_the_box(ribosome, known):
+    volumes, _ = known.particles(ribosome, 8, 0.01)
+    quick = Search(grid_degrees=40.0, finest_degrees=10.0)
+    result = refine(volumes, known.BINNED, seed=3, search=quick, n_iterations=1, n_starts=1)
+    for threshold, found in result.resolutions_nm.items():
+        assert found == resolution(result.fsc, np.arange(11) / 40, threshold)
+    assert 4 < result.resolutions_nm[0.143] < result.resolutions_nm[0.5] < 40
+    # Of the references, which lack the frequencies that no wedge holds, it is about the same.
+    assert 4 < result.history[-1]["resolution_nm"] < 20
+
+
+def test_the_same_seed_gives_the_same_bits(ribosome, known):
+    volumes, _ = known.particles(ribosome, 8, 0.1)
+    quick = {"search": Search(grid_degrees=40.0, finest_degrees=10.0), "n_iterations": 1, "n_starts": 1}
+    one, two, other = (refine(volumes, known.BINNED, seed=seed, **quick) for seed in (3, 3, 4))
+    assert torch.equal(one.average.density, two.average.density)
+    assert np.array_equal(one.poses.quaternions, two.poses.quaternions)
+    assert not np.array_equal(one.halves, other.halves)
+
+
+def test_a_rotated_density_is_laid_back(ribosome, known):
+    complete, seed = known.without_wedge(known.BINNED), torch.tensor([0])
+    density = simulate([ribosome], seed, None, complete, acquisition=known.UPRIGHT)[0]
+    drawn = draw_acquisition(seed, known.BINNED)
+    rotated = simulate(
+        [ribosome], seed, None, complete, acquisition=replace(drawn, defocus_um=known.UPRIGHT.defocus_um)
+    )[0]
+    laid, pose = laid_onto(density, rotated, known.BINNED)
+    assert known.angles(pose.quaternions, drawn.quaternions) < 2
+    assert shell_correlation(density, rotated, 2.0)[1][1:6].mean() < 0.5
+    assert shell_correlation(density, laid, 2.0)[1][1:6].min() > 0.95
+
+
+def test_coverage_is_the_wedge_of_an_unrotated_particle(known):
+    noise = simulate([None], torch.tensor([5]), 0.1, known.BINNED)
+    coverage = average(noise, Poses(known.UPRIGHT.quaternions, known.UPRIGHT.shifts_nm), known.BINNED).coverage
+    assert coverage.shape == (20, 20, 20)
+    assert coverage[16, 10, 10] == 0 and coverage[10, 10, 16] > 0.9  # along the beam, and across it
+
+
+@pytest.mark.parametrize(
+    "volumes, words",
+    [
+        (torch.zeros(7, 20, 20, 20), "7 particles"),
+        (torch.zeros(9, 20, 20, 18), "shape"),
+        (torch.zeros(20, 20, 20), "shape"),
+        (torch.full((9, 20, 20, 20), math.nan), "NaN"),
+    ],
+)
+def test_unfit_particles_are_refused_in_one_line(volumes, words, known):
+    with pytest.raises(UserError, match=words) as error:
+        refine(volumes, known.BINNED, seed=0)
+    assert "\n" not in str(error.value)
+
+
+def test_unfit_numbers_of_rounds_are_refused(known):
+    volumes = torch.randn(8, 20, 20, 20, generator=torch.Generator().manual_seed(0))
+    for settings in ({"n_iterations": 0}, {"n_starts": 0}):
+        with pytest.raises(UserError, match=f"{next(iter(settings))}=0"):
+            refine(volumes, known.BINNED, seed=0, **settings)
+
+
+def test_references_are_compared_on_the_axis_of_their_box():
+    """Of references that were cropped in Fourier space too: fewer voxels, the same width, the same frequencies."""
+    density = torch.randn(12, 12, 12, generator=torch.Generator().manual_seed(0))
+    quick = Search(grid_degrees=60.0, finest_degrees=60.0, max_shift_nm=1.0)
+    (frequencies, _), _ = _compared([density, density], TiltSeries(np.arange(-60, 61, 3.0), 40.0), quick)
+    np.testing.assert_allclose(frequencies, np.arange(7) / 40)
+
+
+def test_poses_of_both_halves_come_back_in_their_order():
+    halves = np.array([1, 0, 0, 1, 0])
+    every = [np.arange(5)[:, None] * np.ones((5, width)) for width in (4, 3)]
+    parts = [Poses(*(part[halves == side] for part in every), np.arange(5)[halves == side]) for side in (0, 1)]
+    merged = _merged(parts, halves)
+    assert (
+        merged.quaternions[:, 0].tolist()
+        == merged.shifts_nm[:, 0].tolist()
+        == merged.scores.tolist()
+        == [0, 1, 2, 3, 4]
+    )
+
+
+def test_poses_in_the_frame_of_another_reference_move_particles_alike():
+    """x = R_i (R y + t) + t_i: what the reference's pose does first, the particle's does then."""
+    rng = np.random.default_rng(0)
+    rotations, reference = Rotation.random(3, rng=rng), Rotation.random(1, rng=rng)
+    shifts, shift = rng.normal(size=(3, 3)), rng.normal(size=(1, 3))  # zyx
+    composed = _composed(Poses(rotations.as_quat(), shifts, None), Poses(reference.as_quat(), shift))
+    point = np.array([1.0, -2.0, 3.0])  # xyz
+    for i in range(3):
+        there = rotations[i].apply(reference.apply(point)[0] + shift[0, ::-1]) + shifts[i, ::-1]
+        here = Rotation.from_quat(composed.quaternions[i]).apply(point) + composed.shifts_nm[i, ::-1]
+        np.testing.assert_allclose(here, there)

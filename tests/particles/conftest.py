@@ -1,0 +1,117 @@
+"""Files of the user, made up: what several tests of this folder write and read."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.errors import UserError
+
+BOX = 12
+
+
+def noise(seed=0, box=BOX):
+    return np.random.default_rng(seed).normal(size=(box,) * 3).astype(np.float32)
+
+
+def write(path, volume=None, voxel_size_nm=1.0, seed=0, box=BOX):
+    """An MRC file; noise where no volume is given."""
+    mrcfile = pytest.importorskip("mrcfile")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume = noise(seed, box) if volume is None else np.asarray(volume)
+    volume = volume.astype(np.float32) if volume.dtype == np.float64 else volume
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # mrcfile's statistics of NaN voxels
+        mrcfile.write(path, volume, voxel_size=10 * voxel_size_nm, overwrite=True)
+    return path
+
+
+def table(block, columns, rows):
+    """A loop of a STAR file."""
+    header = "".join(f"_{name} #{i}\n" for i, name in enumerate(columns, 1))
+    return f"data_{block}\n\nloop_\n{header}" + "".join(" ".join(map(str, row)) + "\n" for row in rows) + "\n\n"
+
+
+def optics_table(*rows, columns=("rlnOpticsGroup", "rlnImagePixelSize", "rlnImageDimensionality")):
+    return table("optics", columns, rows)
+
+
+def star_of(path, columns, rows, optics="", general=""):
+    path.write_text(general + optics + table("particles", columns, rows), encoding="utf-8")
+    return path
+
+
+def one_line(call, *words):
+    """The call ends in a UserError of one line that holds the words."""
+    with pytest.raises(UserError) as error:
+        call()
+    text = str(error.value)
+    assert "\n" not in text
+    assert all(word in text for word in words), text
+
+
+SHAPE = (30, 44, 52)  # of the tomogram, zyx
+CENTRES = np.array([[14, 20, 25], [12, 30, 16], [2, 20, 25]])  # zyx; the box of the last reaches out
+
+
+def csv_of(path, names="x,y,z", rows=CENTRES[:, ::-1], labels="aab"):
+    """A csv table of coordinates."""
+    lines = [",".join(map(str, [*row, label])) for row, label in zip(rows, labels, strict=True)]
+    path.write_text(f"{names},kind\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def standardised(array, centre, box=12):
+    """The box of an array about a centre, with mean 0 and variance 1."""
+    piece = array[tuple(slice(c - box // 2, c + box // 2) for c in centre)].astype(np.float64)
+    return torch.from_numpy((piece - piece.mean()) / piece.std()).float()
+
+
+def assert_cut(particles, array):
+    """Boxes about CENTRES, of which the last is rejected."""
+    volumes, rejected = particles.read(range(3), 12, 1.0)
+    for volume, centre in zip(volumes[:2], CENTRES[:2], strict=True):
+        torch.testing.assert_close(volume, standardised(array, centre), atol=1e-4, rtol=0)
+    assert list(rejected) == [2] and "reaches out of the tomogram" in rejected[2] and "pad_edges" in rejected[2]
+
+
+@pytest.fixture
+def files():
+    """Functions that write files, and some that assert what is read from them."""
+    functions = (noise, write, table, optics_table, star_of, csv_of, one_line, standardised, assert_cut)
+    return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+@pytest.fixture
+def tomogram(tmp_path, array):
+    return write(tmp_path / "TS_1_10.00Apx.mrc", array)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Six subtomograms in a project folder with a name that is not ASCII, and their STAR file."""
+    pytest.importorskip("starfile")
+    root = tmp_path / "projét"
+    names = [f"Extract/job001/p{i}.mrc" for i in range(6)]
+    for i, name in enumerate(names):
+        write(root / name, seed=i)
+    rows = [(f"00{i % 2}", name, 1, f"{1 + i % 2}", "1.50", f'"a b {i}"') for i, name in enumerate(names)]
+    columns = ("rlnTomoName", "rlnImageName", "rlnOpticsGroup", "rlnClassNumber", "rlnCoordinateX", "myNote")
+    general = "# version 50001\n\ndata_general\n\n_rlnTomoSubTomosAre2DStacks   0\n\n"
+    return star_of(root / "Extract" / "job001" / "particles.star", columns, rows, optics_table((1, "10.0", 3)), general)
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """A folder of two classes, of three and two files."""
+    for name, count in {"b ribosome": 3, "a protéasome": 2}.items():
+        for i in range(count):
+            write(tmp_path / "set" / name / f"{i}.mrc", seed=i + 10 * len(name))
+    return tmp_path / "set"

@@ -1,0 +1,75 @@
+"""Particles read in pieces: in any order, by workers, mirrored, inverted; classes and duplicates."""
+
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.particles.base import class_indices, duplicates
+from cryo_fewshot.particles.opening import open_particles
+
+pytest.importorskip("mrcfile")
+pytest.importorskip("starfile")
+
+
+def test_a_star_file_is_read_in_any_order_and_piece(project):
+    particles = open_particles(project)
+    assert len(particles) == 6 and particles.box == 12 and particles.voxel_size_nm == 1.0
+    assert particles.names[2] == "Extract/job001/p2.mrc" and particles.labels == ["1", "2"] * 3
+    volumes, rejected = particles.read(range(6), box=10, voxel_size_nm=1.0)
+    assert volumes.shape == (6, 10, 10, 10) and volumes.dtype == torch.float32 and not rejected
+    assert volumes.mean(dim=(1, 2, 3)).abs().max() < 1e-6
+    assert (volumes.var(dim=(1, 2, 3), correction=0) - 1).abs().max() < 1e-5
+    again, _ = particles.read([4, 1], box=10, voxel_size_nm=1.0)
+    assert torch.equal(again, volumes[[4, 1]])
+
+
+def test_a_worker_reads_the_same_from_a_small_pickle(project):
+    particles = open_particles(project)
+    travelled = copy.deepcopy(particles.without_table())
+    assert travelled.table is None and len(pickle.dumps(travelled)) < 3000
+    assert torch.equal(travelled.read(range(6))[0], particles.read(range(6))[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc to count open files in")
+def test_no_file_stays_open(project):
+    before = len(os.listdir("/proc/self/fd"))
+    particles = open_particles(project)
+    particles.read(range(6))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_mirroring_turns_z_about_the_centre(tmp_path, files):
+    volume = np.zeros((12,) * 3, np.float32)
+    volume[6 + 2, 6 + 1, 6 - 3] = 1
+    files.write(tmp_path / "0.mrc", volume)
+    (plain,), _ = open_particles(tmp_path).read([0], 12, 1.0)
+    (mirrored,), _ = open_particles(tmp_path, mirror=True).read([0], 12, 1.0)
+    assert np.unravel_index(int(plain.argmax()), plain.shape) == (8, 7, 3)
+    assert np.unravel_index(int(mirrored.argmax()), plain.shape) == (4, 7, 3)
+
+
+def test_support_needs_two_classes(project, tmp_path, files):
+    assert class_indices(open_particles(project)) == {"1": [0, 2, 4], "2": [1, 3, 5]}
+    files.one_line(
+        lambda: class_indices(open_particles(project, label_column="rlnOpticsGroup"), project), "one class only (1"
+    )
+    files.write(tmp_path / "flat" / "0.mrc")
+    files.one_line(lambda: class_indices(open_particles(tmp_path / "flat"), "flat"), "flat", "label_column")
+
+
+def test_duplicates_are_found_through_links_and_numbers(project, tmp_path, files):
+    query = open_particles(project)
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "b").mkdir()
+    (tmp_path / "set" / "a" / "p4.mrc").symlink_to(project.parent / "p4.mrc")
+    files.write(tmp_path / "set" / "b" / "p1.mrc", seed=1)  # the same content, another file
+    assert duplicates(open_particles(tmp_path / "set"), query) == [(0, 4)]
+    files.write(tmp_path / "stack.mrcs", np.stack([files.noise(i) for i in range(4)]))
+    rows = [("2@stack.mrcs",), ("0004@stack.mrcs",)]
+    star = files.star_of(tmp_path / "s.star", ["rlnImageName"], rows)
+    assert duplicates(open_particles(star), open_particles(tmp_path / "stack.mrcs")) == [(0, 1), (1, 3)]

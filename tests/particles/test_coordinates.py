@@ -1,0 +1,130 @@
+"""Coordinates of every convention: where the boxes about them lie."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.particles.base import duplicates
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.star import write_star
+
+pytest.importorskip("mrcfile")
+pytest.importorskip("starfile")
+
+
+def star(files, path, columns, rows, tomogram="TS_1"):
+    return files.star_of(path, ["rlnTomoName", *columns], [[tomogram, *row] for row in rows])
+
+
+def test_a_csv_in_voxels_or_nm(tomogram, tmp_path, array, files):
+    particles = open_particles(files.csv_of(tmp_path / "é.csv"), tomogram=tomogram, box_nm=12, label_column="kind")
+    files.assert_cut(particles, array)
+    assert particles.labels == list("aab") and particles.box == 12 and particles.voxel_size_nm == 1.0
+    other_way = open_particles(tomogram, coordinates=tmp_path / "é.csv", box_nm=12)
+    files.assert_cut(copy.deepcopy(other_way.without_table()), array)
+    files.assert_cut(
+        open_particles(files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm"), tomogram=tomogram, box_nm=12), array
+    )
+    assert duplicates(particles, other_way) == [(i, i) for i in range(3)]
+    shuffled = open_particles(
+        files.csv_of(tmp_path / "b.csv", rows=files.CENTRES[[2, 0], ::-1], labels="ab"), tomogram=tomogram
+    )
+    assert duplicates(particles, shuffled) == [(2, 0), (0, 1)]
+
+
+def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
+    xyz = files.CENTRES[:, ::-1]
+    plain = star(files, tmp_path / "a.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz)
+    files.assert_cut(open_particles(plain, tomogram=tomogram, box_nm=12), array)
+    unbinned = star(files, tmp_path / "b.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz * 8)
+    files.one_line(
+        lambda: open_particles(unbinned, tomogram=tomogram), "no coordinate lies in", "coordinate_voxel_size_nm"
+    )
+    files.assert_cut(open_particles(unbinned, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.125), array)
+    centred = (xyz - np.array(files.SHAPE)[::-1] // 2) * 10.0
+    relion5 = star(files, tmp_path / "c.star", [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"], centred)
+    files.assert_cut(open_particles(relion5, tomogram=tomogram, box_nm=12), array)
+    columns = [f"rlnCoordinate{c}" for c in "XYZ"] + [f"rlnOrigin{c}Angst" for c in "XYZ"]
+    origins = np.hstack([xyz + np.array([1, -2, 3]), np.full((3, 3), [10.0, -20.0, 30.0])])
+    shifted = star(files, tmp_path / "d.star", columns, origins)
+    files.assert_cut(open_particles(shifted, tomogram=tomogram, box_nm=12), array)
+    write_star(tmp_path / "out.star", open_particles(shifted, tomogram=tomogram))
+    files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
+
+
+def test_words_of_a_table_stay_the_words_they_are(tomogram, tmp_path, files):
+    path = files.csv_of(tmp_path / "a.csv", labels=["NA", "007", ""])
+    particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
+    assert particles.labels == ["NA", "007", ""]
+
+
+def test_a_centre_is_rounded_to_the_nearest_voxel(tomogram, tmp_path, array, files):
+    for shift in (-0.4, 0.4):
+        path = files.csv_of(tmp_path / "a.csv", rows=files.CENTRES[:, ::-1] + shift)
+        files.assert_cut(open_particles(path, tomogram=tomogram, box_nm=12), array)
+    for box_nm, edge in ((12, 12), (11.1, 12), (12.1, 14), (1, 4)):
+        particles = open_particles(tmp_path / "a.csv", tomogram=tomogram, box_nm=box_nm)
+        assert particles.box == edge, "even, at least as wide as asked"
+
+
+def test_coordinates_in_a_coarser_tomogram(tmp_path, array, files):
+    """The same nm and angstrom are other voxels where the tomogram has other voxels."""
+    tomogram = files.write(tmp_path / "coarse.mrc", array, voxel_size_nm=2.0)
+    nm = files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm", rows=files.CENTRES[:, ::-1] * 2.0)
+    centred = (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1] * 20.0
+    columns = [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"] + [f"rlnOrigin{c}Angst" for c in "XYZ"]
+    rows = np.hstack([centred + np.array([20, 40, -20]), np.full((3, 3), [20.0, 40.0, -20.0])])
+    for path in (nm, star(files, tmp_path / "a.star", columns, rows)):
+        particles = open_particles(path, tomogram=tomogram, box_nm=24)
+        volumes, _ = particles.read(range(2), 12, 2.0)
+        assert particles.box == 12 and particles.voxel_size_nm == 2.0
+        torch.testing.assert_close(volumes[1], files.standardised(array, files.CENTRES[1]), atol=1e-4, rtol=0)
+
+
+def test_a_folder_of_tomograms(tomogram, tmp_path, array, files):
+    files.write(tmp_path / "TS_10_10.00Apx.mrc", -array)
+    columns = [f"rlnCoordinate{c}" for c in "XYZ"]
+    path = star(files, tmp_path / "a.star", columns, files.CENTRES[:, ::-1])
+    path.write_text(path.read_text().replace("TS_1 16", "TS_10.tomostar 16"))
+    volumes, _ = open_particles(path, tomogram=tmp_path, box_nm=12).read(range(2), 12, 1.0)
+    torch.testing.assert_close(volumes[0], files.standardised(array, files.CENTRES[0]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(volumes[1], files.standardised(-array, files.CENTRES[1]), atol=1e-4, rtol=0)
+    files.one_line(lambda: open_particles(path, tomogram=tomogram), "2 tomograms", "a folder")
+    absent = star(files, tmp_path / "b.star", columns, files.CENTRES[:, ::-1], "TS_2")
+    files.one_line(lambda: open_particles(absent, tomogram=tmp_path), "none there begins with TS_2")
+
+
+def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array, files):
+    good = files.csv_of(tmp_path / "a.csv")
+    files.one_line(lambda: open_particles(good, tomogram=tmp_path / "absent.mrc"), "absent.mrc", "no such tomogram")
+    files.one_line(
+        lambda: open_particles(tomogram, coordinates=tmp_path / "absent.csv"), "absent.csv", "cannot be read"
+    )
+    files.one_line(lambda: open_particles(good, tomogram=good), "a.csv", "not a tomogram")
+    files.write(tmp_path / "no_size.mrc", array, voxel_size_nm=0)
+    files.one_line(
+        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "voxel size 0", "file_voxel_size_nm"
+    )
+    files.assert_cut(open_particles(good, tomogram=tmp_path / "no_size.mrc", file_voxel_size_nm=1.0, box_nm=12), array)
+    files.one_line(
+        lambda: open_particles(files.csv_of(tmp_path / "b.csv", "a,b,c"), tomogram=tomogram), "x, y, z in voxels"
+    )
+    (tmp_path / "c.csv").write_text("x,y,z\n")
+    files.one_line(lambda: open_particles(tmp_path / "c.csv", tomogram=tomogram), "c.csv", "lists no particles")
+    (tmp_path / "c.csv").write_bytes(b"\xff\xfe\x00x,y\n1")
+    files.one_line(lambda: open_particles(tmp_path / "c.csv", tomogram=tomogram), "c.csv", "not a csv in UTF-8")
+    rows = [[25, 20, 14], ["far", 20, 14], [25, 900, 14]]
+    _, rejected = open_particles(files.csv_of(tmp_path / "d.csv", rows=rows), tomogram=tomogram, box_nm=12).read(
+        range(3)
+    )
+    assert sorted(rejected) == [1, 2]
+    assert "d.csv:2" in rejected[1] and "not a number" in rejected[1] and "lie outside TS_1" in rejected[2]
+    constant = array.copy()
+    constant[:, :, :40] = 3
+    files.write(tomogram, constant)
+    _, rejected = open_particles(good, tomogram=tomogram, box_nm=12).read([0])
+    assert "every voxel is 3" in rejected[0]
+    (tmp_path / "p.json").write_text("{}")
+    files.one_line(lambda: open_particles(tmp_path / "p.json", tomogram="wbp"), "p", "copick")

@@ -1,0 +1,42 @@
+"""Picks of a copick project as particles."""
+
+import json
+
+import pytest
+import torch
+
+from cryo_fewshot.particles.opening import open_particles
+
+pytest.importorskip("mrcfile")
+
+
+def test_a_project_that_copick_wrote(tmp_path, array, files):
+    copick = pytest.importorskip("copick")
+    from copick.models import CopickPoint
+
+    folder = tmp_path / "projèct"
+    objects = [
+        {"name": name, "is_particle": True, "label": label, "radius": 60.0}
+        for label, name in enumerate(("ribosome", "proteasome"), 1)
+    ]
+    config = {"config_type": "filesystem", "name": "p", "description": "p", "version": "1.0.0", "user_id": "me",
+              "session_id": "0", "pickable_objects": objects, "overlay_root": f"local://{folder}",
+              "overlay_fs_args": {"auto_mkdir": True}}  # fmt: skip
+    path = tmp_path / "project.json"
+    path.write_text(json.dumps(config))
+    run = copick.from_file(str(path)).new_run("TS_1")
+    for name, centres in (("ribosome", files.CENTRES[:2]), ("proteasome", files.CENTRES[2:])):
+        picks = run.new_picks(name, session_id="1", user_id="me")
+        # Angstrom, of the middle of voxels of 1 nm counted from 0, as copick has it
+        picks.points = [CopickPoint(location=dict(zip("xyz", map(float, c[::-1] * 10), strict=True))) for c in centres]
+        picks.store()
+    files.one_line(lambda: open_particles(path, tomogram="wbp@10.0"), "TS_1", "has no tomogram wbp@10.0")
+    run.new_voxel_spacing(10.0).new_tomogram("wbp").from_numpy(array)
+    particles = open_particles(path, tomogram="wbp@10.0", box_nm=12, label_column="copickObject")
+    assert sorted(particles.labels) == ["proteasome", "ribosome", "ribosome"]
+    order = sorted(range(3), key=lambda i: particles.labels[i] == "proteasome")
+    volumes, rejected = particles.read(order, 12, 1.0)
+    for volume, centre in zip(volumes[:2], files.CENTRES[:2], strict=True):
+        torch.testing.assert_close(volume, files.standardised(array, centre), atol=1e-4, rtol=0)
+    assert list(rejected) == [order[2]]
+    files.one_line(lambda: open_particles(path, tomogram="wbp"), "as in wbp@10.0")

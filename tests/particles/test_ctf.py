@@ -1,0 +1,68 @@
+"""The contrast transfer function against one written out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryo_fewshot.particles.ctf import DEFOCUS, LEAST_CTF, Ctf, ctf_values, divided_by_ctf, read_ctf
+
+N, VOLTAGE, ABERRATION_MM, CONTRAST = 24, 300.0, 2.7, 0.1
+ENERGY_EV = VOLTAGE * 1e3
+# Of electrons at 300 kV, with the relativistic correction: 0.0197 angstrom.
+WAVELENGTH_A = 12.2642597 / np.sqrt(ENERGY_EV * (1 + ENERGY_EV / (2 * 510998.95)))
+
+
+def by_hand(u, v, degrees, pixel_a=10.0, n=N):
+    """CTF `(n, n)`, u and v in angstrom, the axis of u at an angle from x towards y."""
+    k = np.fft.fftfreq(n, pixel_a)
+    ky, kx = k[:, None], k
+    angle = np.arctan2(ky, kx) - np.deg2rad(degrees)
+    defocus, squared = (u + v) / 2 + (u - v) / 2 * np.cos(2 * angle), kx**2 + ky**2
+    spherical = np.pi / 2 * ABERRATION_MM * 1e7 * WAVELENGTH_A**3 * squared**2
+    return np.sin(np.pi * WAVELENGTH_A * defocus * squared - spherical + np.arcsin(CONTRAST))
+
+
+# Either may be the larger: torch_ctf's function of whole images is NaN where it is v.
+@pytest.mark.parametrize(("u", "v", "degrees"), [(20000, 18000, 30), (15000, 19000, 30), (40000, 40000, 0)])
+@pytest.mark.parametrize("pixel_a", [10.0, 4.0])
+def test_images_are_divided_by_the_ctf(u, v, degrees, pixel_a):
+    ctf = by_hand(u, v, degrees, pixel_a)
+    spectra = np.fft.fft2(np.random.default_rng(0).normal(size=(2, N, N)))
+    known = np.abs(ctf) > LEAST_CTF
+    images = np.fft.ifft2(spectra * ctf).real
+    values = Ctf(np.tile([float(u), float(v), float(degrees)], (2, 1)), (VOLTAGE, ABERRATION_MM, CONTRAST))
+    found = np.fft.fft2(divided_by_ctf(images, pixel_a / 10, values))
+    # Half a frequency, at Nyquist, has no sign of its own; the rest comes back.
+    known[N // 2] = known[:, N // 2] = False
+    np.testing.assert_allclose(found[:, known], spectra[:, known], rtol=2e-3, atol=2e-2)
+    lost = ~known
+    lost[N // 2] = lost[:, N // 2] = False
+    expected = (spectra * ctf / np.where(ctf < 0, -LEAST_CTF, LEAST_CTF))[:, lost]
+    np.testing.assert_allclose(found[:, lost], expected, atol=0.2)
+
+
+def test_each_image_has_its_own_defocus():
+    images = np.random.default_rng(0).normal(size=(2, N, N))
+    rows = np.array([[20000.0, 18000.0, 30.0], [40000.0, 39000.0, -50.0]])
+    both = divided_by_ctf(images, 1.0, Ctf(rows, (VOLTAGE, ABERRATION_MM, CONTRAST)))
+    for i in range(2):
+        one = divided_by_ctf(images[i : i + 1], 1.0, Ctf(rows[i : i + 1], (VOLTAGE, ABERRATION_MM, CONTRAST)))
+        np.testing.assert_allclose(both[i], one[0], atol=1e-12)
+
+
+def test_values_on_any_grid():
+    k = np.fft.fftfreq(N, 10.0)
+    squared = torch.from_numpy(k[:, None] ** 2 + k**2)
+    values = ctf_values(squared, 2.0, (VOLTAGE, ABERRATION_MM, CONTRAST))
+    np.testing.assert_allclose(values, by_hand(20000, 20000, 0), atol=1e-5)
+    assert values[0, 0] == pytest.approx(CONTRAST), "positive at low frequency"
+
+
+@pytest.mark.parametrize(
+    "optics", [["0", "2.7", "0.1"], ["300", "2.7", "1"], ["300", "2.7", "-0.1"], ["300", "2.7", "nan"]]
+)
+def test_optics_out_of_range_are_one_line(optics, files):
+    block = pd.DataFrame({column: ["20000"] for column in DEFOCUS})
+    assert read_ctf(block, "TS_1", ["300", "2.7", "0"], "export again").optics == (300, 2.7, 0)
+    files.one_line(lambda: read_ctf(block, "TS_1", optics, "export again"), "TS_1", "out of range", "export again")

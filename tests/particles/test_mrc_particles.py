@@ -1,0 +1,163 @@
+"""Particles in MRC files: where files are looked for, and that a bad particle costs itself alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.simulation.structures import load_complex
+
+pytest.importorskip("mrcfile")
+pytest.importorskip("starfile")
+
+
+def test_volumes_of_a_stack(tmp_path, files):
+    stack = np.stack([files.noise(i) for i in range(4)])
+    files.write(tmp_path / "stack.mrcs", stack)
+    for i in range(4):
+        files.write(tmp_path / "single" / f"{i}.mrc", stack[i])
+    expected, _ = open_particles(tmp_path / "single").read(range(4))
+    assert torch.equal(open_particles(tmp_path / "stack.mrcs").read(range(4))[0], expected)
+    rows = [("000003@stack.mrcs",), ("1@stack.mrcs",), ("9@stack.mrcs",), ("stack.mrcs",), ("2@single/1.mrc",)]
+    volumes, rejected = open_particles(files.star_of(tmp_path / "s.star", ["rlnImageName"], rows)).read(range(5))
+    assert torch.equal(volumes[:2], expected[[2, 0]])
+    assert "the stack has 4 volumes" in rejected[2] and "name one as 1@stack.mrcs" in rejected[3]
+    assert "not a stack" in rejected[4]
+
+
+def test_optics_groups_of_two_pixel_sizes_come_out_alike(tmp_path, files):
+    entry = load_complex("1PMA")
+    beads, seeds = [(entry.positions_nm, entry.masses_kda)], torch.arange(1)
+    for i, (box, nm) in enumerate([(28, 1.43), (40, 1.0)]):
+        files.write(
+            tmp_path / f"{i}.mrc", simulate(beads, seeds, None, Microscope(box=box, voxel_size_nm=nm))[0].numpy(), nm
+        )
+    optics = files.optics_table((1, 14.3, 3), (2, 10.0, 3))
+    columns = ("rlnImageName", "rlnOpticsGroup")
+    particles = open_particles(files.star_of(tmp_path / "p.star", columns, [("0.mrc", 1), ("1.mrc", 2)], optics))
+    volumes, rejected = particles.read([0, 1])
+    assert not rejected and "2 kinds of box or voxel size" in " ".join(particles.notes)
+    assert (volumes[0] * volumes[1]).mean() > 0.98
+
+
+def test_a_moved_project_is_found_again(project, tmp_path, files):
+    moved = tmp_path / "elsewhere" / "p.star"
+    moved.parent.mkdir()
+    moved.write_bytes(project.read_bytes())
+    files.one_line(lambda: open_particles(moved), "Extract/job001/p", "p.star", "give root")
+    root = project.parents[2]
+    assert not open_particles(moved, root=root).read(range(6))[1]
+    rows = [(f"/old/server/data/Extract/job001/p{i}.mrc",) for i in range(6)]
+    absolute = files.star_of(moved, ["rlnImageName"], rows)
+    files.one_line(lambda: open_particles(absolute), "/old/server/data/Extract/job001/p", "give root")
+    assert not open_particles(absolute, root=root).read(range(6))[1]
+    inside = files.star_of(root / "p.star", ["rlnImageName"], rows)
+    assert not open_particles(inside).read(range(6))[1]
+    files.one_line(lambda: open_particles(moved, root=tmp_path / "absent"), "root=", "no such folder")
+
+
+def test_the_same_name_in_another_folder_is_not_taken(tmp_path, files):
+    files.write(tmp_path / "p0.mrc")
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("/old/TS_01/p0.mrc",)])
+    files.one_line(lambda: open_particles(star), "/old/TS_01/p0.mrc", "give root")
+
+
+def with_value(volume, index, value):
+    volume = volume.copy()
+    volume[index] = value
+    return volume
+
+
+def unknown_mode(path, files):
+    content = bytearray(files.write(path).read_bytes())
+    content[12:16] = (101).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), ("not a whole MRC file", "file size", "again")),
+        (lambda path, _: path.write_bytes(b""), ("not a whole MRC file", "write it again")),
+        (lambda path, _: path.write_bytes(b"\x80\x02 pickled" * 500), ("not a whole MRC file", "write it again")),
+        (unknown_mode, ("mode '101'", "mode 2 (float32)")),
+        (lambda path, files: files.write(path, files.noise().astype(np.complex64)), ("mode 4", "mode 2 (float32)")),
+        (lambda path, files: files.write(path, with_value(files.noise(), (1, 2, 3), np.nan)), ("1 voxels are NaN",)),
+        (
+            lambda path, files: files.write(path, with_value(files.noise(), 4, np.inf)),
+            ("144 voxels are NaN or infinite",),
+        ),
+        (lambda path, files: files.write(path, np.full((12, 12, 12), 7.0)), ("every voxel is 7", "remove")),
+        (lambda path, files: files.write(path, files.noise()[1:]), ("11 x 12 x 12", "cubic box")),
+        (lambda path, files: files.write(path, np.eye(12)), ("12 x 12 voxels", "cubic box")),
+        (lambda path, files: files.write(path, box=14), ("box of 14 voxels", "have 12", "one box")),
+        (
+            lambda path, files: files.write(path, voxel_size_nm=1.2),
+            ("1.2 nm in its header but 1 nm in", "file_voxel_size_nm (--voxel-size-nm)"),
+        ),
+        (lambda path, _: path.unlink(), ("named in", "particles.star", "correct the name")),
+        (lambda path, _: path.unlink() or path.mkdir(), ("cannot be read",)),
+    ],
+)
+def test_a_bad_particle_is_rejected_and_the_rest_is_read(project, spoil, words, files):
+    clean, _ = open_particles(project).read(range(6))
+    spoil(project.parent / "p3.mrc", files)
+    particles = open_particles(project)
+    volumes, rejected = particles.read(range(6))
+    assert list(rejected) == [3] and not volumes[3].any()
+    assert "p3.mrc" in rejected[3] and "\n" not in rejected[3] and all(word in rejected[3] for word in words), rejected
+    others = [0, 1, 2, 4, 5]
+    assert torch.equal(volumes[others], clean[others])
+
+
+def test_a_file_of_another_voxel_size_is_told_from_the_headers_of_the_others(classes, files):
+    files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.2)
+    files.write(classes / "b ribosome" / "2.mrc", voxel_size_nm=0)
+    particles = open_particles(classes)
+    rejected = particles.read(range(5))[1]
+    assert sorted(rejected) == [3, 4]
+    assert "1.2 nm but most of" in rejected[3] and "have 1 nm" in rejected[3] and "--voxel-size-nm" in rejected[3]
+    assert "voxel size 0" in rejected[4] and "--voxel-size-nm" in rejected[4]
+    assert not open_particles(classes, file_voxel_size_nm=1.4).read(range(5))[1]
+    # Within a thousandth two sizes are one; within a hundredth a header and a STAR file are.
+    files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.0005)
+    assert sorted(open_particles(classes).read(range(5))[1]) == [4]
+
+
+def test_a_row_without_a_name_is_rejected(tmp_path, files):
+    files.write(tmp_path / "p.mrc")
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnClassNumber"], [("p.mrc", 1), ('""', 2), ("nan", 2)])
+    _, rejected = open_particles(star).read(range(3))
+    assert "row 2 names no file" in rejected[1] and 2 in rejected
+
+
+def test_contradictory_voxel_sizes_of_all_files_stop_at_once(project, files):
+    project.write_text(project.read_text().replace(" 10.0 ", " 15.0 "))
+    files.one_line(lambda: open_particles(project), "1 nm in its header but 1.5 nm in the STAR", "file_voxel_size_nm")
+    assert open_particles(project, file_voxel_size_nm=1.5).voxel_size_nm == 1.5
+
+
+def test_a_path_may_hold_an_at(tmp_path, files):
+    files.write(tmp_path / "me@home" / "p.mrc")
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("me@home/p.mrc",), ("0@me@home/p.mrc",)])
+    rejected = open_particles(star).read(range(2))[1]
+    assert list(rejected) == [1] and "0@me@home/p.mrc" in rejected[1], "volumes are counted from 1"
+
+
+def test_the_largest_group_tells_the_box(tmp_path, files):
+    """Box and voxel size are those of the group with most particles, not of the first or the one with most files."""
+    for i in range(5):
+        files.write(tmp_path / f"{i}.mrc", box=12 if i < 2 else 16, voxel_size_nm=1.0 if i < 2 else 1.5, seed=i)
+    optics = files.optics_table((1, 10.0, 3), (2, 15.0, 3), (3, 20.0, 3))
+    rows = [(f"{i}.mrc", 1 if i < 2 else 2) for i in range(5)] + [("absent.mrc", 3)] * 6
+    particles = open_particles(files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics))
+    assert particles.box == 16 and particles.voxel_size_nm == 1.5
+    assert "2 kinds of box or voxel size" in " ".join(particles.notes)
+
+
+def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
+    files.write(tmp_path / "mount" / "old" / "p0.mrc")
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("/old/p0.mrc",)])
+    assert not open_particles(star, root=tmp_path / "mount").read([0])[1]

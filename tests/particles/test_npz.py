@@ -1,0 +1,100 @@
+"""Archives: what is mapped, what is unpacked, and the line that each bad one prints."""
+
+import io
+import os
+import pickle
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from cryo_fewshot.particles import npz
+from cryo_fewshot.particles.opening import open_particles
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_archives(tmp_path, save, order, files):
+    volumes = np.stack([files.noise(i) for i in range(5)])
+    volumes[3, 0, 0, 0] = np.nan
+    path = tmp_path / "vólumes.npz"
+    save(path, labels=np.array(list("aabbb")), volumes=np.asarray(volumes, order=order), voxel_size_nm=1.5)
+    particles = open_particles(path)
+    assert (
+        particles.labels == list("aabbb") and particles.voxel_size_nm == 1.5 and particles.names[1] == f"{path.name}[1]"
+    )
+    read, rejected = particles.read([4, 3, 0], 12, 1.5)
+    assert list(rejected) == [3] and "[3]: 1 voxels are NaN" in rejected[3]
+    expected = (volumes[4] - volumes[4].mean()) / volumes[4].std()
+    np.testing.assert_allclose(read[0], expected, atol=1e-5)
+    assert len(pickle.dumps(particles.without_table())) < 2000
+
+
+def test_bad_archives_are_one_line(tmp_path, files):
+    path, good = tmp_path / "x.npz", np.stack([files.noise(0), files.noise(1)])
+
+    def attempt(*words, **arrays):
+        np.savez(path, **arrays)
+        files.one_line(lambda: open_particles(path), "x.npz", *words)
+
+    attempt("no array volumes", a=good)
+    attempt("volumes of shape (12, 12, 12)", volumes=good[0], voxel_size_nm=1.0)
+    attempt("not real numbers", volumes=good.astype(complex), voxel_size_nm=1.0)
+    attempt("states no voxel_size_nm", "file_voxel_size_nm", volumes=good)
+    attempt("voxel_size_nm -1", volumes=good, voxel_size_nm=-1.0)
+    attempt("labels of shape (1,) for 2", volumes=good, voxel_size_nm=1.0, labels=np.array(["a"]))
+    attempt("unpickled", volumes=np.array([[[[{}]]]], dtype=object), voxel_size_nm=1.0)
+    attempt("not a whole npz", volumes=good, voxel_size_nm=1.0, labels=np.array(["a", {}], dtype=object))
+    np.savez(path, volumes=good, voxel_size_nm=1.0)
+    path.write_bytes(path.read_bytes()[:5000])
+    files.one_line(lambda: open_particles(path), "x.npz", "not a whole npz", "numpy.savez")
+
+
+def test_what_savez_wrote_is_mapped_and_stays_on_disk(tmp_path):
+    """200 MB of holes and one particle: opened and read within a few MB."""
+    path, shape = tmp_path / "large.npz", (6_000, 20, 20, 20)
+    volume = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("volumes.npy", "w") as member:
+            member.write(header.getvalue())
+            for i in range(shape[0]):
+                member.write(volume.tobytes() if i % 100 == 0 else bytes(volume.nbytes))
+        voxel_size = io.BytesIO()
+        np.save(voxel_size, 1.0)
+        archive.writestr("voxel_size_nm.npy", voxel_size.getvalue())
+    tracemalloc.start()
+    particles = open_particles(path)
+    read, rejected = particles.read([5_900, 7], 20, 1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(rejected) == [7] and peak < 20e6
+    np.testing.assert_allclose(read[0], (volume - volume.mean()) / volume.std(), atol=1e-5)
+
+
+def test_what_savez_compressed_wrote_is_refused_above_a_size(tmp_path, files, monkeypatch):
+    path, volumes = tmp_path / "x.npz", np.stack([files.noise(0), files.noise(1)])
+    monkeypatch.setattr(npz, "LARGEST_COMPRESSED", volumes.nbytes - 1)
+    np.savez_compressed(path, volumes=volumes, voxel_size_nm=1.0)
+    files.one_line(lambda: open_particles(path), "x.npz", "0.0 GB compressed", "write it with numpy.savez")
+    monkeypatch.setattr(npz, "LARGEST_COMPRESSED", volumes.nbytes)
+    assert len(open_particles(path)) == 2
+    monkeypatch.setattr(npz, "LARGEST_COMPRESSED", 0)
+    np.savez(path, volumes=volumes, voxel_size_nm=1.0)
+    assert len(open_particles(path)) == 2, "only what has to be unpacked"
+
+
+def test_an_archive_that_was_written_again_is_read_again(tmp_path, files):
+    path = tmp_path / "x.npz"
+    for seed in (0, 5):
+        np.savez_compressed(path, volumes=np.stack([files.noise(seed), files.noise(seed + 1)]), voxel_size_nm=1.0)
+        os.utime(path, ns=(seed, seed))
+        particles = open_particles(path, dark_protein=True)
+        (read,), _ = particles.read([1], 12, 1.0)
+        volume = files.noise(seed + 1)
+        np.testing.assert_allclose(read, (volume - volume.mean()) / volume.std(), atol=1e-5)
+    assert list(particles.source.identities([1])) == [(1, (str(path.resolve()), 1))]
+    path.unlink()
+    files.one_line(lambda: particles.read([0]), "x.npz", "can no longer be read")
