@@ -121,21 +121,6 @@ def _truncated(folder: Path) -> None:
     _particle(folder).write_bytes(_particle(folder).read_bytes()[:5000])
 
 
-def _two_voxel_sizes(folder: Path) -> None:
-    """Half of the particles in an optics group of their own, of 25 angstrom; files and table agree."""
-    star = folder / PARTICLES
-    text = star.read_text()
-    group = next(line for line in text.splitlines() if "opticsGroup1" in line)
-    other = group.replace("1", "2", 1).replace("opticsGroup1", "opticsGroup2").replace("20.0", "25.0")
-    text = text.replace(group, f"{group}\n{other}")
-    for number in range(1, 5):
-        name = _particle(folder, number).name
-        text = text.replace(f"{name}\t1\t", f"{name}\t2\t")
-        with mrcfile.open(_particle(folder, number), "r+") as file:
-            file.voxel_size = 25.0
-    star.write_text(text)
-
-
 def _renamed(folder: Path) -> dict:
     (folder / "all").rename(folder / "Präparat 3 – 粒子")
     return {"--query": folder / "Präparat 3 – 粒子" / "particles.star"}
@@ -174,7 +159,6 @@ CASES = (
     Case("every voxel the same", _volume(np.ones_like), "cannot be used"),
     Case("file named in the STAR file is missing", lambda folder: _particle(folder).unlink(), "cannot be used"),
     Case("one box smaller than the others", _volume(lambda v: v[2:-2, 2:-2, 2:-2].copy()), "cannot be used"),
-    Case("two voxel sizes, in two optics groups", _two_voxel_sizes, "kinds of box or voxel size"),
     Case("one header contradicts the STAR file", _volume(np.copy, voxel_size=25.0), "cannot be used"),
     Case("all headers contradict the STAR file", _edited(PARTICLES, "\t20.00\t", "\t10.00\t"), "voxel size"),
     Case("labelled particles of one class only", _edited(LABELLED, *CLASSES), "one class"),
