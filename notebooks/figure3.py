@@ -56,18 +56,13 @@ HTML(stages_table(adaptation_stages).to_html(index=False, border=0))
 # Multiply-adds are for one volume or one episode with one query; only convolutions and matrix products are counted.
 
 # %% tags=["hide-input"]
-encoder_parameters = sum(stage.parameters for stage in encoder_stages)
-encoder_work = sum(stage.multiply_adds for stage in encoder_stages)
+parameters = sum(stage.parameters for stage in encoder_stages)
+work = sum(stage.multiply_adds for stage in encoder_stages)
 heaviest = max(encoder_stages, key=lambda stage: stage.multiply_adds)
-adaptation_parameters = sum(stage.parameters for stage in adaptation_stages)
-adaptation_work = sum(stage.multiply_adds for stage in adaptation_stages)
-assert encoder_parameters == sum(parameter.numel() for parameter in encoder.parameters())
-print(f"encoder:   {encoder_parameters:>9,} parameters, {encoder_work / 1e6:>9,.1f} million multiply-adds")
-print(f"attention: {adaptation_parameters:>9,} parameters, {adaptation_work / 1e6:>9,.1f} million multiply-adds")
-print(f"{heaviest.name} alone takes {heaviest.multiply_adds / encoder_work:.0%} of the encoder's work")
+assert parameters == sum(parameter.numel() for parameter in encoder.parameters())
+print(f"{heaviest.name} alone takes {heaviest.multiply_adds / work:.0%} of the encoder's work")
 if (box, n_blocks, width) == (40, 4, 64):
-    agrees = encoder_parameters == 334_272 and round(encoder_work / 1e9, 2) == 1.12
-    verdict = "the same" if agrees else "NOT the same"
+    verdict = "the same" if parameters == 334_272 and round(work / 1e9, 2) == 1.12 else "NOT the same"
     print(f"the paper's encoder has 334,272 parameters and takes about 1,120 million multiply-adds: {verdict}")
 
 # %% [markdown]

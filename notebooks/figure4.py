@@ -12,7 +12,7 @@ profile = "quick"  # smoke, quick, cpu or paper
 snrs = "0.1,0.05,0.03"  # of the simulated data, ratios of variances
 n_shot = 5  # labelled subtomograms per class
 n_particles = 0  # at most so many in each average; 0 takes the profile's
-turnable = "noble stand-in"  # average after classification that can be turned: as the rows are named
+turnable = "noble surrogate"  # average after classification that can be turned: as the rows are named
 
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
@@ -35,7 +35,7 @@ cells = {
     for snr in numbers("snrs", snrs, float)
 }
 for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
-    cells[recipe.class_set] = table_4(settings, recipe, shots=[n_shot], methods=["ProtoNet-CE"])[0]
+    cells[recipe.class_set.replace("stand-in", "surrogate")] = table_4(settings, recipe, shots=[n_shot], methods=["ProtoNet-CE"])[0]
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}

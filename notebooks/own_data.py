@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 classes = "3KUY,1OEL,3M6A,1QVR,3UWX"  # with labelled particles, keys of the library
-outsiders = "1HTQ,4NMN,1E0T"  # unknown classes: among the particles, but not labelled
+unknown_classes = "1HTQ,4NMN,1E0T"  # among the particles, but not labelled
 snr = 0.1  # ratio of variances, signal to noise
 n_labelled = 5  # per class
 n_particles = 60  # per class
@@ -49,7 +49,7 @@ encoder, card = load_encoder()
 spec = Demonstration(
     encoder=digest_of(*encoder.state_dict().values()),
     classes=tuple(classes.split(",")),
-    outsiders=tuple(outsiders.split(",")),
+    outsiders=tuple(unknown_classes.split(",")),
     snr=snr,
     n_labelled=n_labelled,
     n_particles=n_particles,

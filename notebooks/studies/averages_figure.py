@@ -104,7 +104,7 @@ def _grid(sets: Mapping[str, Mapping[str, np.ndarray]], selections: Sequence[str
                 draw(ax, name, selection)
             else:
                 ax.text(0.5, 0.5, "too few\nparticles", ha="center", va="center", transform=ax.transAxes)
-        row[0].set_ylabel(name.replace(" stand-in", "\nstand-in"))
+        row[0].set_ylabel(name.replace(" surrogate", "\nsurrogate"))
     for ax, selection in zip(axes[0], selections, strict=True):
         ax.set_title(NAMES[selection])
     return figure
@@ -135,7 +135,7 @@ def fsc_figure(entries: Mapping[str, Sequence[dict]]) -> Figure:
                         ha="right", color="#555555")  # fmt: skip
             ax.set(xlim=(0, 1 / _TICKS_NM[-1]), ylim=(-0.1, 1.05), yticks=(0, 0.5, 1))
             ax.set_xticks([1 / length for length in _TICKS_NM], [f"{length}" for length in _TICKS_NM])
-        row[0].set_ylabel(name.replace(" stand-in", "\nstand-in"))
+        row[0].set_ylabel(name.replace(" surrogate", "\nsurrogate"))
     axes[0, 0].set_title("two half maps")
     axes[0, 1].set_title("average and simulated density")
     for ax in axes[-1]:
