@@ -35,7 +35,8 @@ cells = {
     for snr in numbers("snrs", snrs, float)
 }
 for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
-    cells[recipe.class_set.replace("stand-in", "surrogate")] = table_4(settings, recipe, shots=[n_shot], methods=["ProtoNet-CE"])[0]
+    name = recipe.class_set.replace("stand-in", "surrogate")
+    cells[name] = table_4(settings, recipe, shots=[n_shot], methods=["ProtoNet-CE"])[0]
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
