@@ -165,7 +165,7 @@ Markdown(classes_text(classes_frame(found)))
 #   brings.
 # - **Size.** The box is 40 nm; larger complexes are cut ({doc}`open_world` has one, the double-capped 26S proteasome).
 # - **Relatives.** Complexes of one shape may share a place. Give labelled particles of both.
-# - **Real noise.** Nothing but simulation was ever learnt from: {doc}`reality`.
+# - **Real noise.** Nothing but simulation was ever learnt from: {doc}`real_particles`.
 # - **What was never simulated.** Membranes, neighbours in a crowded cell, gold, carbon edges, filtered or denoised
 #   tomograms, CTF-corrected ones: none was in the training. Put them into the support as `--junk`.
 # - **One contrast, one hand.** A wrong contrast is detected in most cases, a wrong hand is not.

@@ -29,7 +29,7 @@ BOOK_NOTEBOOKS = (
     "remarks",
     "geometry",
     "conformations",
-    "reality",
+    "real_particles",
     "open_world",
     "own_data",
     "bad_input",

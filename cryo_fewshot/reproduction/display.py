@@ -7,6 +7,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from ..figures.style import use_style
+from ..simulation.structures import registry
 from ..simulation.surrogates import Surrogate
 from ..subtomograms import split_classes
 from .cells import Cell, table_1
@@ -337,3 +338,9 @@ class Page:
         from IPython.display import Markdown
 
         return Markdown(f"**Provenance.** {provenance_line(entries)} {after}")
+
+
+def complex_name(key: str) -> str:
+    """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
+    names = registry()["name"]
+    return f"{names[key].split(':')[0]} ({key})" if key in names else key

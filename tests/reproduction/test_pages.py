@@ -32,7 +32,7 @@ SMALLER = {  # the studies repeat trainings: once is enough to see that their no
     "bounds": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
     "ablation": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
     "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
-    "own_data": {"classes": "1OEL,3KUY", "outsiders": "4NMN", "n_particles": 10, "n_averaged": 8},
+    "own_data": {"classes": "1OEL,3KUY", "unknown_classes": "4NMN", "n_particles": 10, "n_averaged": 8},
     "bad_input": {"words": "NaN"},
     "geometry": {"seeds": 2},
     "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
