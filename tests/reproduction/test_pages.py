@@ -84,7 +84,7 @@ def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
     assert "3-shot" in json.dumps(cells)
 
 
-def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, monkeypatch):
+def test_a_folder_of_the_user_takes_the_place_of_a_surrogate(results, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name in "abcdef":
         (tmp_path / "guo" / name).mkdir(parents=True)
