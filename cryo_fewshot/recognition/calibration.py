@@ -63,7 +63,8 @@ class Calibration:
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
-        return {**asdict(self), "space": self.space.to_json()}
+        plain = asdict(self)
+        return {**plain, "space": {name: values.tolist() for name, values in plain["space"].items()}}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
@@ -71,7 +72,7 @@ class Calibration:
         try:
             tuples = {name: tuple(content[name]) for name in ("temperature_terms", "shots", "measured")}
             thresholds = tuple(map(tuple, content["thresholds"]))
-            space = PLDA.from_json(content["space"])
+            space = PLDA(**content["space"])
             return cls(space=space, thresholds=thresholds, n_classes=int(content["n_classes"]), **tuples)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

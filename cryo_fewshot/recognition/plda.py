@@ -5,8 +5,7 @@ is a prototype classifier that knows how uncertain a prototype is: with few shot
 weighted, and an unknown class has a likelihood too, against which every particle is tested.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -47,15 +46,6 @@ class PLDA:
             )
         mean, axes = (torch.from_numpy(part).to(embeddings.device) for part in (self.mean, self.axes))
         return (embeddings - mean) @ axes
-
-    def to_json(self) -> dict:
-        """Plain lists, for metadata."""
-        return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, content: Mapping) -> "PLDA":
-        """What `to_json` gave."""
-        return cls(**content)
 
 
 def fit_plda(embeddings: torch.Tensor, labels: np.ndarray, *, n_axes: int = 16, shrinkage: float = 0.1) -> PLDA:

@@ -4,7 +4,7 @@ No encoder and no files here: embeddings come computed, the encoder's `Calibrati
 a few numbers per class, so a million particles need no more memory than a thousand.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,9 +43,6 @@ class Recognition:
     score: np.ndarray
     accepted: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.label)
-
     def to_frame(self) -> pd.DataFrame:
         """One row per particle, classes by name; an empty name where the embedding was not finite."""
         names = np.array([*self.class_names, ""], dtype=object)  # INVALID is -1: the last
@@ -73,11 +70,6 @@ class Recogniser:
         """Recognise embeddings `(n, dim)`, so many at a time; nothing larger than `(chunk, n_way)` arises."""
         parts = [self._recognise(part) for part in torch.as_tensor(embeddings).split(chunk)]
         return Recognition(self.class_names, *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-
-    def recognise_stream(self, batches: Iterable[torch.Tensor]) -> Iterator[Recognition]:
-        """Recognise batches `(n, dim)` one after the other, in constant memory."""
-        for batch in batches:
-            yield self.recognise(batch)
 
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()

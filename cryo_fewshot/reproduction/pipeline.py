@@ -25,7 +25,7 @@ def default_profile() -> str:
 def reproduce(profile_name: str, with_book: bool = True, minutes: float | None = None) -> Path:
     """Run a profile, or what is missing of it, and return the rendered book (or the folder of results).
 
-    With `minutes`, trainings and evaluations stop cleanly once that time is over, by `laboratory.DeadlineReached`.
+    With `minutes`, trainings and evaluations stop cleanly once that time is over, by `training.DeadlineReached`.
 
     Killed at any moment, it goes on where it was: finished results are read from the store, a training from its last
     epoch, with the same numbers in the end.
