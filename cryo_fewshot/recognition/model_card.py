@@ -40,7 +40,6 @@ def expected_accuracy(
     n_query: int = 15,
     n_episodes: int = 1000,
     n_per_class: int = 100,
-    precision: str = "fp32",
 ) -> list[dict[str, float]]:
     """Accuracy of nearest prototypes among unit embeddings of classes that the training held out.
 
@@ -52,7 +51,7 @@ def expected_accuracy(
     rows = []
     for snr in snrs:
         subtomograms = simulate_set(recipe, {snr: n_per_class}, classes, device)
-        embeddings = unit_embeddings(encoder, subtomograms.volumes, precision)
+        embeddings = unit_embeddings(encoder, subtomograms.volumes)
         for n_shot in shots:
             episodes = sample_episodes(
                 subtomograms.labels,
