@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .book import BOOK_NOTEBOOKS, STUDIES, build_book
+from .book import STUDIES, book_notebooks, build_book
 from .cells import SURROGATES, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
 from .evaluations import Evaluation
 from .notebooks import notebook_parameters, run_notebook
@@ -103,9 +103,9 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     profile = profile_named(profile_name)
     folder = results_folder(profile.name)
     notebooks = publish_in or folder / "notebooks"
-    started = time.perf_counter()
-    for number, name in enumerate(BOOK_NOTEBOOKS, 1):
-        print(f"Notebook {number}/{len(BOOK_NOTEBOOKS)}: {name}", flush=True)
+    started, names = time.perf_counter(), book_notebooks()
+    for number, name in enumerate(names, 1):
+        print(f"Notebook {number}/{len(names)}: {name}", flush=True)
         tables = _study_tables(name) if publish_in else None
         run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
     if publish_in:
