@@ -7,6 +7,7 @@ each make a share of the chunks; the result is the same, bit for bit, as that of
 import hashlib
 import json
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -51,11 +52,8 @@ class Embedded:
 
     def all(self) -> tuple[torch.Tensor, dict[int, str]]:
         """All embeddings in memory, for a support set."""
-        parts, rejected = [], {}
-        for _, embeddings, reasons in self.chunks():
-            parts.append(embeddings)
-            rejected |= reasons
-        return torch.cat(parts), rejected
+        _, embeddings, rejected = zip(*self.chunks(), strict=True)
+        return torch.cat(embeddings), dict(ChainMap(*rejected))
 
 
 def _chunks(n: int) -> list[range]:

@@ -112,11 +112,7 @@ def gaussian_log_likelihoods(queries: torch.Tensor, means: torch.Tensor, varianc
 
 def plda_logits(support: torch.Tensor, queries: torch.Tensor, *, model: PLDA) -> torch.Tensor:
     """log p(q | support of class k), inductive; a head as in `heads`, from embeddings as the encoder gives them."""
-    support, queries = model.project(support), model.project(queries)
-    between = torch.from_numpy(model.between).to(queries.device)
-    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
-    means, variances = class_posteriors(support.sum(2), counts, between)
-    return gaussian_log_likelihoods(queries, means, variances + 1)
+    return plda_em_logits(support, queries, model=model, n_steps=0)
 
 
 def plda_em_logits(

@@ -126,8 +126,6 @@ def _read_text(name: str, source_dir: Path | None) -> Any:
         raise UserError(f"no notebook {name!r} in {source_dir}; known: {known}")
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = _METADATA
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
     return notebook
 
 
@@ -210,7 +208,7 @@ def _clean(path: Path, name: str) -> None:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = _METADATA
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{name}-{number}"
+        cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         for output in cell.get("outputs", []):
