@@ -160,12 +160,6 @@ def write_results_page(
         n_particles=len(query),
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
-        support={
-            "accuracy": check.accuracy,
-            "low": check.low,
-            "high": check.high,
-            "n_tested": int(check.tested.sum()),
-            "warnings": check.warnings,
-        },
+        support=check,
         settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
     )

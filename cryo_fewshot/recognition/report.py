@@ -16,6 +16,7 @@ import pandas as pd
 from ..averaging.averages import Refined
 from ..errors import UserError
 from ..files import write_atomically
+from .support_check import SupportCheck
 
 TILE = 24
 """Pixels along the edge of a slice on the map: 3,000 of them are some 1.2 MB."""
@@ -35,7 +36,7 @@ def write_report(
     n_particles: int,
     averages: Mapping[str, Refined],
     average_voxel_nm: float,
-    support: Mapping,
+    support: SupportCheck,
     settings: Mapping,
     n_uncertain: int = 24,
 ) -> None:
@@ -48,7 +49,7 @@ def write_report(
     particles : a row for each that is shown, columns name, class, runner_up, probability and accepted
     embeddings, slices : `(n, dim)` and central xy slices `(n, h, w)` of these; n_particles : of which they are a sample
     averages : by class name, protein dark; average_voxel_nm : nm, edge of their voxels
-    support : accuracy, low, high (0 to 1), n_tested, warnings: of leave-one-out over the labelled particles
+    support : leave-one-out over the labelled particles
     settings : shown as they are
     n_uncertain : number of least probable particles that are shown
     """
