@@ -77,7 +77,9 @@ class Recogniser:
         projected = self.calibration.space.project(torch.where(finite[:, None], embeddings, 0.0))
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
-        distances = self._distances(projected).gather(1, order)
+        # Per axis, in standard deviations within a class.
+        distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
+        distances = distances.gather(1, order)
         score = self.model.scores(projected, of_class)
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
@@ -85,10 +87,6 @@ class Recogniser:
         probability, distance, margin, score = (torch.where(finite, part, torch.nan).numpy() for part in numbers)
         label, runner_up = order.T.numpy()
         return label, probability, runner_up, distance, margin, score, accepted.numpy()
-
-    def _distances(self, projected: torch.Tensor) -> torch.Tensor:
-        """Distance to each centre per axis, in standard deviations within a class: `(m, n_way)`."""
-        return torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor, n_steps: int = 10, weight: float = 2.0) -> "Recogniser":

@@ -97,16 +97,10 @@ def _bold(text: str, is_bold: bool) -> str:
 
 def show_claims(frame: pd.DataFrame) -> Styler:
     """The quoted numbers for reading: paper, this work with its interval, difference, verdict."""
-    shown = pd.DataFrame(
-        {
-            "What the paper quotes": frame["claim"],
-            "Shots": frame["n_shot"],
-            "Paper": frame["paper"],
-            "This work": [f"{v:.3f} ±\u00a0{c:.3f}" for v, c in zip(frame["this_work"], frame["ci95"], strict=True)],
-            "Difference": [f"{d:+.3f}" for d in frame["difference"]],
-            "Verdict": frame["verdict"],
-        }
-    )
+    numbers = [f"{row.this_work:.3f} ±\u00a0{row.ci95:.3f}" for row in frame.itertuples()]
+    shown = frame.assign(this_work=numbers, difference=frame["difference"].map("{:+.3f}".format))
+    shown = shown.drop(columns="ci95").rename(columns=lambda name: name.replace("_", " ").capitalize())
+    shown = shown.rename(columns={"Claim": "What the paper quotes", "N shot": "Shots"})
     return plain_style(shown).hide(axis="index")
 
 
