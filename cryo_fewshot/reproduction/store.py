@@ -120,7 +120,7 @@ class Store:
         changed = []
         for kind in self.kinds():
             path, texts = self.root / f"{kind}.parquet", self._texts(kind)
-            if path.exists() and _read_published(path, path.stat().st_mtime_ns) == texts:
+            if _published_texts(path) == texts:
                 continue
             # Compression by pyarrow itself, which pandas asks for a file in memory.
             write_atomically(path, _table(texts).to_parquet(index=False, compression="zstd"))
