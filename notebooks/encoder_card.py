@@ -52,7 +52,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 expected = pd.DataFrame(card["expected_accuracy"])
-expected["shown"] = [f"{row.accuracy:.3f} ± {row.ci95:.3f}" for row in expected.itertuples()]
+expected["shown"] = [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in expected.itertuples()]
 table = expected.pivot(index="n_shot", columns="snr", values="shown").iloc[::-1, ::-1]
 table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
 plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
@@ -76,7 +76,8 @@ plain_style(measured).format(precision=3).hide(axis="index")
 # %% tags=["hide-input"]
 Markdown(
     f"False-positive rates (FPR) from {RATES[0]:.0%} to {RATES[-1]:.0%} can be promised. The promise is for classes "
-    f"like the {calibration.n_classes} held-out ones, and holds for each SNR by itself, so at most SNRs fewer are accepted. "
+    f"like the {calibration.n_classes} held-out ones, and holds for each SNR by itself, so at most SNRs fewer are "
+    "accepted. "
     "Recall (TPR) is low where an unknown class looks much like a known one: the price of the promise."
 )
 
@@ -164,7 +165,7 @@ Markdown(classes_text(classes_frame(found)))
 #   brings.
 # - **Size.** The box is 40 nm; larger complexes are cut ({doc}`open_world` has one, the double-capped 26S proteasome).
 # - **Relatives.** Complexes of one shape may share a place. Give labelled particles of both.
-# - **Real noise.** Nothing but simulation was ever learnt from: {doc}`reality`.
+# - **Real noise.** Nothing but simulation was ever learnt from: {doc}`real_particles`.
 # - **What was never simulated.** Membranes, neighbours in a crowded cell, gold, carbon edges, filtered or denoised
 #   tomograms, CTF-corrected ones: none was in the training. Put them into the support as `--junk`.
 # - **One contrast, one hand.** A wrong contrast is detected in most cases, a wrong hand is not.

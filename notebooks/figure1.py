@@ -2,7 +2,7 @@
 # # Figure 1: one task, from subtomograms to the decision
 #
 # The paper's Figure 1 is a drawing of the method. This is the method at work: one task with three classes that the
-# network has never seen, three labelled subtomograms of each, and one query.
+# network was not trained on, three labelled subtomograms of each, and one query.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -21,7 +21,7 @@ from studies.views import EpisodeView, sample_volume
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import provenance_line
+from cryo_fewshot.reproduction.display import complex_name, provenance_line
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 
@@ -31,8 +31,9 @@ evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
 entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, query=query))
 view = entry["result"]
 Markdown(
-    f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}, query {query}, which is a "
-    f"{view['classes'][view['right']]}. Encoder and attention were trained 5-way 5-shot; profile {profile}."
+    f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}: "
+    f"{', '.join(map(complex_name, view['classes']))}. Query {query} is of {view['classes'][view['right']]}. Encoder "
+    f"and attention were trained 5-way 5-shot; profile {profile}."
 )
 
 # %% tags=["hide-input"]
@@ -46,13 +47,12 @@ episode_figure(view, supports, sample_volume(evaluation, view["classes"][view["r
 # **Top.** The middle slice of each labelled subtomogram, a row per class, and of the query. **Middle.** Their
 # embeddings, seen along the two directions in which they spread most: dots are labelled subtomograms, stars the
 # prototypes (their means), the diamond is the query. On the right the attention has adapted prototypes and query to
-# this very task. The drawing flattens hundreds of dimensions into two; the true distances stand below. **Bottom.** The
-# squared distance of the query to each prototype in both spaces, and their sum. The shortest bar, outlined, is the
-# answer.
+# this task. **Bottom.** The squared distance of the query to each prototype in both spaces, and their sum, in all
+# dimensions. The shortest bar, outlined, is the prediction.
 
 # %% tags=["hide-input"]
 plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
 total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
 distances = {"d": plain, "d*": adapted, "d + d*": total}
-said = ", ".join(f"{name} says {view['classes'][values.index(min(values))]}" for name, values in distances.items())
-Markdown(f"The query is a {view['classes'][view['right']]}: {said}. {provenance_line([entry])}")
+nearest = ", ".join(f"{view['classes'][values.index(min(values))]} by {name}" for name, values in distances.items())
+Markdown(f"The query is of {view['classes'][view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")

@@ -2,7 +2,7 @@
 # # Figure 2: a molecule, and what the microscope leaves of it
 #
 # The paper's Figure 2 shows the structure of ferritin and slices of one simulated subtomogram of it at each noise
-# level. Here the same is made anew: from beads of apoferritin to the volumes that the networks are trained on.
+# level. This is the same, from beads of apoferritin to the volumes that the networks are trained on.
 
 # %% tags=["parameters"]
 class_name = "4V1W"  # key of a complex; 4V1W (horse apoferritin) stands for 1LB3
@@ -40,11 +40,9 @@ Markdown(
 # %% [markdown]
 # ## The molecule
 #
-# Ferritin, shown unless another class is asked for, stores iron in a hollow shell of 24 protein chains about 12 nm
-# across; apoferritin is the shell without the iron. The surface below encloses the volume that so much protein
-# takes up. It is seen along the electron beam, in the orientation of the sample shown further down; on the right
-# the near half is cut away. Colour is the distance from the centre, blue near and yellow far. No microscope is
-# involved yet.
+# Ferritin stores iron in a hollow shell of 24 protein chains about 12 nm across; apoferritin is the shell without the
+# iron. The surface encloses the volume of its mass, seen along the electron beam in the orientation of the sample
+# below; on the right the near half is cut away. Colour is the distance from the centre. No microscope is involved yet.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Shaded surface of the complex, whole and cut open"}}
 voxel_nm = 0.5
@@ -72,11 +70,11 @@ HTML(turnable_html(isosurface(density, level, voxel_nm), f"figure2-{class_name}"
 # %% [markdown]
 # ## What the network gets
 #
-# A microscope tilts the frozen specimen and takes one noisy picture per angle; the volume computed from these
-# pictures is cut into small cubes, the subtomograms. Each row below is one such cube, as slices across the beam at
-# five heights. The first row has no noise but everything else the microscope does: protein is dark, the contrast
-# transfer function draws bright and dark rings around it, and as the specimen cannot be tilted beyond 60 degrees,
-# the particle is smeared out along the beam into slices above and below it.
+# A microscope tilts the frozen specimen and takes one noisy picture per angle; the volume computed from these is cut
+# into small cubes, the subtomograms. Each row below is one subtomogram, as slices across the beam at five heights. The
+# first row has no noise but everything else that the microscope does: protein is dark, the contrast transfer function
+# draws bright and dark rings around it, and as the specimen cannot be tilted beyond 60 degrees, the particle is smeared
+# out along the beam.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Slices of one simulated subtomogram, without noise and at each SNR"}}
 beads = [(particle.positions_nm, particle.masses_kda)]
@@ -85,13 +83,11 @@ titles = ["(b) no noise", *(f"SNR {snr:g}" for snr in levels)]
 slices_figure(volumes, titles, microscope.voxel_size_nm);
 
 # %% [markdown]
-# All rows hold the same particle in the same pose and the same noise, which only grows louder downwards: an SNR of
-# 0.1 means that noise has ten times the variance of the signal over the cube, 0.03 that it has thirty-three times
-# ({doc}`../microscope` defines it). Heights *z* are measured from the centre of the cube. The particle lies off
-# centre, as it does when a program picks particles, so not every slice meets it. The grey scale is the same in all
-# rows, and every cube has mean 0 and variance 1; without noise all of that variance falls on the particle, so the
-# first row is clipped.
+# All rows hold the same particle in the same pose and the same noise, scaled up downwards: at an SNR of 0.1 the noise
+# has ten times the variance of the signal over the cube, at 0.03 thirty-three times ({doc}`../microscope` defines it).
+# Heights *z* are measured from the centre of the cube; the particle lies off centre, as picked particles do. The grey
+# scale is the same in all rows, and every cube has mean 0 and variance 1, so without noise the first row is clipped.
 #
-# **To conclude.** At SNR 0.1 the shell can be made out by eye if one knows where to look; at 0.03 hardly. The
-# network is told neither where the particle is nor how it lies, and has to name its class from one such cube after
-# seeing five labelled cubes of each class, or one.
+# **To conclude.** At SNR 0.1 the shell can be made out by eye if one knows where to look; at 0.03 hardly. The network
+# knows neither position nor pose, and has to name the class from one such cube and five labelled cubes of each class,
+# or one.

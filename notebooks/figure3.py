@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Figure 3: the network
 #
-# The paper's Figure 3 is a drawing of ProtoNet-CE. This one is not drawn from the description but read off the
-# modules that the package trains: a volume is sent through them, and every shape and number below is what came by.
+# The paper's Figure 3 is a drawing of ProtoNet-CE. This one is read off the modules that the package trains: a volume
+# is sent through them, and every shape and number below was measured on the way.
 
 # %% tags=["parameters"]
 box = 40  # edge of the cubic input, voxels
@@ -31,21 +31,17 @@ Markdown(
 architecture_figure(encoder_stages, adaptation_stages, n_way);
 
 # %% [markdown]
-# **Above,** the encoder. A volume (grey) passes blocks of a convolution, which looks for small 3D patterns, a
-# normalisation, a pooling, which keeps the strongest response of each 2×2×2 neighbourhood, and ReLU, which sets
-# negative responses to zero. The cubes are the outputs: *64 × 20³* is 64 maps of 20×20×20 voxels. (A front edge is
-# drawn as the square root of the voxels along it, the depth as the logarithm of the number of maps.) The last
-# output, written out as one list of numbers, is the embedding. Below each block stand its trained weights and its
-# multiply-adds, a measure of the work; M is a million. The paper writes ReLU before the pooling; in this order the
-# result is exactly the same, and cheaper.
+# **Above,** the encoder. A volume (grey) passes blocks of 3D convolution, batch normalisation, max pooling over 2×2×2
+# voxels, and ReLU. The cubes are the outputs: *64 × 20³* is 64 maps of 20×20×20 voxels. (A front edge is drawn as the
+# square root of the voxels along it, the depth as the logarithm of the number of maps.) The last output, flattened, is
+# the embedding. Below each block stand its trained weights and its multiply-adds; M is a million. The paper writes ReLU
+# before the pooling; in this order the result is exactly the same, and cheaper.
 #
 # **Below,** an episode. The prototypes c (each the mean embedding of the labelled examples of a class) and the
-# embedding f(x) of a query are one more point than there are classes. The attention (orange) lets each point listen
-# to the others: it asks with Q, is found by K and passes on V. A fully connected layer (FC) follows, and what comes
-# out is added to the embeddings. Under the name of a layer stands the number of its trained weights, elsewhere the
-# shape of the output. The distances from the query to the prototypes are taken twice (green), before and after, and
-# added; the nearest class is the answer. Without the orange part this is ProtoNet3D. {doc}`../methods` has the
-# equations.
+# embedding f(x) of a query pass through self-attention (orange; query Q, key K, value V) and a fully connected layer
+# (FC); what comes out is added to them. Under the name of a layer stands the number of its trained weights, elsewhere
+# the shape of the output. The distances from the query to the prototypes are taken before and after (green), and added;
+# the nearest class is the prediction. Without the orange part this is ProtoNet3D. {doc}`../methods` has the equations.
 
 # %% [markdown]
 # ## Layer by layer
@@ -57,25 +53,18 @@ HTML(stages_table(encoder_stages).to_html(index=False, border=0))
 HTML(stages_table(adaptation_stages).to_html(index=False, border=0))
 
 # %% [markdown]
-# A multiply-add is one multiplication with one addition, for one volume or one set of points; only convolutions and
-# matrix products are counted.
+# Multiply-adds are for one volume or one episode with one query; only convolutions and matrix products are counted.
 
 # %% tags=["hide-input"]
-encoder_parameters = sum(stage.parameters for stage in encoder_stages)
-encoder_work = sum(stage.multiply_adds for stage in encoder_stages)
+parameters = sum(stage.parameters for stage in encoder_stages)
+work = sum(stage.multiply_adds for stage in encoder_stages)
 heaviest = max(encoder_stages, key=lambda stage: stage.multiply_adds)
-adaptation_parameters = sum(stage.parameters for stage in adaptation_stages)
-adaptation_work = sum(stage.multiply_adds for stage in adaptation_stages)
-assert encoder_parameters == sum(parameter.numel() for parameter in encoder.parameters())
-print(f"encoder:   {encoder_parameters:>9,} parameters, {encoder_work / 1e6:>9,.1f} million multiply-adds")
-print(f"attention: {adaptation_parameters:>9,} parameters, {adaptation_work / 1e6:>9,.1f} million multiply-adds")
-print(f"{heaviest.name} alone takes {heaviest.multiply_adds / encoder_work:.0%} of the encoder's work")
+assert parameters == sum(parameter.numel() for parameter in encoder.parameters())
+print(f"{heaviest.name} alone takes {heaviest.multiply_adds / work:.0%} of the encoder's work")
 if (box, n_blocks, width) == (40, 4, 64):
-    agrees = encoder_parameters == 334_272 and round(encoder_work / 1e9, 2) == 1.12
-    verdict = "the same" if agrees else "NOT the same"
+    verdict = "the same" if parameters == 334_272 and round(work / 1e9, 2) == 1.12 else "NOT the same"
     print(f"the paper's encoder has 334,272 parameters and takes about 1,120 million multiply-adds: {verdict}")
 
 # %% [markdown]
-# **To conclude.** The encoder does nearly all of the work, most of it in one layer. The attention has three times
-# as many weights but costs almost nothing, since it sees a handful of vectors instead of volumes. This is why it
-# can be trained on embeddings that were computed once.
+# **To conclude.** The encoder does nearly all of the work, most of it in one layer. The attention has three times as
+# many weights but costs almost nothing: it sees a handful of vectors, and can be trained on embeddings computed once.

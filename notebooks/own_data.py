@@ -1,31 +1,31 @@
 # %% [markdown]
 # # Your own data
 #
-# You have picked particles and, of each of a few structures, a handful that you are sure of. One command tells a class,
-# a probability and an abstention for every particle:
+# You have picked particles, and labelled a handful of each of a few structures. One command gives every particle a
+# class and a probability, or rejects it:
 #
 # ```bash
 # cryo-fewshot classify --support labelled.star --query particles.star --out run1/
 # ```
 #
 # **Support** is what you have labelled: a STAR file with a class column (`--label-column`), a folder with one folder of
-# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything to be told apart: STAR files of
+# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything to be classified: STAR files of
 # RELION 3, 4 and 5 with 3D subtomograms, 2D tilt stacks of RELION 5 or WarpTools (back-projected on reading), folders,
-# npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read, checked, and
-# said; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the one that comes with the package
-# ({doc}`encoder_card`); it has seen none of your particles and is not trained any further.
+# npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read, checked and
+# printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained one
+# ({doc}`encoder_card`); it is not trained on your particles.
 #
-# Below, the command runs on simulated particles that were written as a RELION project would hold them, so that the
-# answer is known. The classes were met in no training.
+# Below, the command runs on simulated particles in the files of a RELION project, so that the answer is known. The
+# encoder was trained on none of these classes.
 
 # %% tags=["parameters"]
 classes = "3KUY,1OEL,3M6A,1QVR,3UWX"  # with labelled particles, keys of the library
-outsiders = "1HTQ,4NMN,1E0T"  # among the particles, but not labelled
+unknown_classes = "1HTQ,4NMN,1E0T"  # among the particles, but not labelled
 snr = 0.1  # ratio of variances, signal to noise
 n_labelled = 5  # per class
 n_particles = 60  # per class
 n_averaged = 40  # particles per class average
-false_accept_rate = 0.05  # promised share of outsiders among those accepted as one of the classes
+false_accept_rate = 0.05  # at most this share of the particles of unknown classes is to be accepted
 store = "extended"  # folder of results
 
 # %% tags=["hide-input"]
@@ -38,7 +38,7 @@ from studies.real_particles import digest_of
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
-from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
@@ -49,7 +49,7 @@ encoder, card = load_encoder()
 spec = Demonstration(
     encoder=digest_of(*encoder.state_dict().values()),
     classes=tuple(classes.split(",")),
-    outsiders=tuple(outsiders.split(",")),
+    outsiders=tuple(unknown_classes.split(",")),
     snr=snr,
     n_labelled=n_labelled,
     n_particles=n_particles,
@@ -59,20 +59,19 @@ spec = Demonstration(
 entry = open_runner(store)(spec)
 result = entry["result"]
 Markdown(
-    f"**Protocol.** {len(spec.classes)} classes with {n_labelled} labelled particles each, {n_particles} particles of "
-    f"each and of {len(spec.outsiders)} further classes, SNR {snr:g}, 40³ voxels of 1 nm."
+    f"**Protocol.** Labelled: {n_labelled} particles each of {', '.join(map(complex_name, spec.classes))}. Query: "
+    f"{n_particles} particles of each, and of the unknown classes {', '.join(map(complex_name, spec.outsiders))}; SNR "
+    f"{snr:g}, 40³ voxels of 1 nm."
 )
 
 # %% [markdown]
-# ## What goes in, what is said, what comes out
+# ## What goes in, what is printed, what comes out
 
 # %% tags=["hide-input"]
 print("\n".join(result["star"]))
 
 # %% tags=["hide-input"]
-print("\n".join(result["printed"]))
-print("\nwrites\n")
-print("\n".join(result["files"]))
+print("\n".join([*result["printed"], "\nwrites\n", *result["files"]]))
 
 # %% [markdown]
 # `particles.star` is the input with seven columns more; `classes/*.star` hold the accepted particles of each class, as
@@ -84,8 +83,8 @@ plain_style(pd.DataFrame(result["rows"])).format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # *Distance* is to the centre of the class in standard deviations within a class, *margin* how much farther the
-# runner-up is, *score* how much likelier (in nats) a labelled class is than one never seen; below the threshold of the
-# promised false-accept rate a particle is not accepted. *Truth* is known here only.
+# runner-up is, *score* how much likelier (in nats) a labelled class is than an unknown one. A particle whose score is
+# below the threshold of the false-accept rate is rejected. *Truth* is known here only.
 #
 # ## How right it is
 
@@ -93,15 +92,16 @@ plain_style(pd.DataFrame(result["rows"])).format(precision=2).hide(axis="index")
 plain_style(pd.DataFrame(result["counts"])).format(precision=2).hide(axis="index")
 
 # %% tags=["hide-input"]
-loo = result["leave_one_out"]
+foreseen, low, high = result["leave_one_out"]
+right = result["accuracy_accepted"]
+precision = "" if right is None else f", and of these **{right:.0%}** are right"
 Markdown(
-    f"Of the particles that have a labelled class, **{result['accuracy']:.0%}** get the right one (chance "
-    f"{1 / len(spec.classes):.0%}); {result['kept']:.0%} are accepted, and of these "
-    + (f"**{result['accuracy_accepted']:.0%}** are right. " if result["accuracy_accepted"] is not None else "none. ")
-    + f"Of the outsiders **{result['false_accepts']:.1%}** are accepted, where at most {false_accept_rate:.0%} were "
-    f"promised. The probabilities are off by **{result['calibration_error']:.3f}** on average (expected calibration "
-    f"error). From the labelled particles alone, each left out in turn, the command foresees {loo[0]:.0%} "
-    f"({loo[1]:.0%} to {loo[2]:.0%}). One run with one draw: the card has the averages."
+    f"Of the particles of a labelled class, **{result['accuracy']:.0%}** get the right one (chance "
+    f"{1 / len(spec.classes):.0%}); {result['kept']:.0%} are accepted (recall){precision}. Of the particles of unknown "
+    f"classes **{result['false_accepts']:.1%}** are accepted; at most {false_accept_rate:.0%} is the aim. The "
+    f"expected calibration error of the probabilities is **{result['calibration_error']:.3f}**. From the labelled "
+    f"particles alone, each left out in turn, the command foresees {foreseen:.0%} ({low:.0%} to {high:.0%}). This is "
+    "one run with one draw; the encoder's card has averages."
 )
 
 # %% [markdown]
@@ -110,60 +110,49 @@ Markdown(
 # %% tags=["hide-input"]
 averages = result["averages"]
 volumes = {name: unpacked(average["density"]) for name, average in averages.items()}
-nm = next(iter(averages.values()))["voxel_size_nm"] if averages else 1.0
+nm = spec.microscope.final_voxel_size_nm
 if averages:
-    slices_figure(
-        list(volumes.values()),
-        [f"{name}\n{average['n_particles']} particles" for name, average in averages.items()],
-        nm,
-    );
+    titles = [f"{name}\n{average['n_particles']} particles" for name, average in averages.items()]
+    slices_figure(list(volumes.values()), titles, nm)
 
 # %% tags=["hide-input"]
 if averages:
-    gallery_figure(
-        list(volumes.values()),
-        [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in volumes.items()],
-        [
-            f"{name}, {average['resolution_nm']:.1f} nm" if average["resolution_nm"] else f"{name}, no resolution"
-            for name, average in averages.items()
-        ],
-        nm,
-    );
+    levels = [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in volumes.items()]
+    finest = {name: average["resolution_nm"] for name, average in averages.items()}
+    titles = [f"{name}, " + (f"{length:.1f} nm" if length else "no resolution") for name, length in finest.items()]
+    gallery_figure(list(volumes.values()), levels, titles, nm)
 
 # %% [markdown]
 # Slices and surfaces of the averages of accepted particles, poses unknown, with the resolution at which the two halves
 # agree (0.143).
 #
-# ## Real particles
+# All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
+# not a measure of accuracy.
 #
-# All of the above is simulated. What the network makes of 20 real ribosomes, and a run of this command on them, is told
-# in {doc}`reality`: one class, and not a measure of accuracy.
-#
-# ## Scale, and when something goes wrong
+# ## Scale, and options
 #
 # - Embeddings are computed once, 1,024 particles per file, and kept in `OUT/embeddings` (or `--cache`). A run that was
-#   killed goes on there, and another support or another false-accept rate costs seconds.
+#   killed resumes there, and another support or another false-accept rate costs seconds.
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
 #   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
 #   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
 #   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
-# - `--transductive` lets the unlabelled particles take part. It helps most with single labelled particles, and its
-#   probabilities are then too sure: they were calibrated without it.
-# - `--turns 2`, or `--turns 4` where the tilt series reached equally far to both sides, embeds every particle in as
-#   many positions that keep its wedge and takes the mean: steadier, at that cost, most of all with single labelled
-#   particles. The probabilities were calibrated without it.
+# - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
+#   `--turns 2`, or `--turns 4` where the tilt range is symmetric, is test-time augmentation: the mean embedding of as
+#   many rotations that keep the missing wedge. The probabilities were calibrated without either; transductive ones are
+#   overconfident.
 # - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
-# - `cryo-fewshot train --labelled all.star --out mine.safetensors` fits the network to your own labelled particles.
-#   With fewer than hundreds it does not help; it is kept only where it is better on some that were held out.
+# - `cryo-fewshot train --labelled all.star --out mine.safetensors` finetunes the network on your labelled particles.
+#   With fewer than hundreds it does not help; the result is used only if it is better on held-out ones.
 #
 # The same from Python:
 #
 # ```python
 # from pathlib import Path
-# from cryo_fewshot.recognition.classify import Settings, classify
 # from cryo_fewshot.particles.opening import open_particles
+# from cryo_fewshot.recognition.classify import Settings, classify
 #
 # outcome = classify(open_particles("labelled.star"), open_particles("particles.star"), Path("run1"),
 #                    settings=Settings(false_accept_rate=0.01), say=print)

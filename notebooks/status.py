@@ -1,8 +1,12 @@
 # %% [markdown]
 # # Status: what was run, where and when
 #
-# Every number of this book is read from a store of results. An entry names its settings, the machine and the time it
-# took; the store checks it by a checksum before showing it.
+# Almost every number of this book is read from a store of results. An entry names its settings, the machine and the
+# time it took; the store checks it by a checksum before showing it.
+#
+# Some are not in the store: fifteen trainings that were repeated with the faster first block, and the two rates of
+# `classify` on a million particles (with and without other programs running), were written by hand into
+# `benchmarks/NOTES.md`. No stored entry stands behind them.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -11,14 +15,12 @@ profile = "quick"  # smoke, quick, cpu or paper
 from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import training_figure
-from cryo_fewshot.figures.style import use_style
-from cryo_fewshot.reproduction.display import show_evaluations, show_profiles, show_trainings, training_histories
-from cryo_fewshot.reproduction.profiles import PROFILES
-from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.display import Page, show_evaluations, show_profiles, show_trainings, training_histories
+from cryo_fewshot.reproduction.store import results_folder
 
-use_style()
-store = Store(results_folder(profile))
-Markdown(f"This book shows the profile **{profile}**: {PROFILES[profile].note}.")
+page = Page(profile)
+store = page.runner.store
+Markdown(f"This book shows the profile **{profile}**: {page.settings.note}.")
 
 # %% tags=["hide-input"]
 show_profiles(results_folder)

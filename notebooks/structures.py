@@ -34,19 +34,16 @@ densities = [
     mass_density(positions, entry.masses_kda, box=box, voxel_size_nm=voxel_nm)
     for positions, entry in zip(turned, complexes, strict=True)
 ]
-levels = [
-    protein_level(density, entry.mass_kda, voxel_nm)
-    for density, entry in zip(densities, complexes, strict=True)
-]
+levels = [protein_level(density, entry.mass_kda, voxel_nm) for density, entry in zip(densities, complexes, strict=True)]
 titles = [f"{entry.key}, {entry.mass_kda:.0f} kDa\n{entry.fidelity}" for entry in complexes]
 inks = {"exact": "#00664b", "homologue": "#00568a", "substitute": "#9a4300"}
 colours = [inks.get(entry.fidelity, "black") for entry in complexes]
 gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
 
 # %% [markdown]
-# All complexes on one scale, largest mass first, each with its longest axis upright and tipped towards the reader.
-# The surface encloses the volume that so much protein takes up; colour is the distance from the centre. The word
-# under the name says how the complex relates to the class of the paper that it stands for.
+# All complexes on one scale, largest mass first, each with its longest axis upright and tipped towards the reader. The
+# surface encloses the volume of its mass; colour is the distance from the centre. The word under the name says how the
+# complex relates to the class of the paper that it stands for.
 
 # %% tags=["hide-input"]
 shown = table.reset_index()[["name", "key", "stands_for", "fidelity", "mass_kda", "max_diameter_nm"]]
@@ -66,12 +63,10 @@ for family, members in paired.groupby("family"):
     print(f"{family}: {', '.join(words)}")
 
 # %% [markdown]
-# **The hard pair.** Complexes of one family are listed above. 1PMA and 3IPM are both proteasomes, which cut up
-# proteins in the cell: the same barrel of four rings, and in 3IPM a cap on either end. The entries that they stand
-# for are such a pair too. A method that tells them apart has seen the caps.
+# **The hard pair.** Complexes of one homologous family are listed above. The proteasomes 1PMA and 3IPM share the barrel
+# of four rings; 3IPM has a cap on either end. The entries that they stand for are such a pair too.
 #
-# **To conclude.** Few of the classes are the paper's own, so accuracies here and there can be compared as a whole
-# but not class by class. Masses span a wide range; the smallest complex fills a few dozen voxels of 1 nm, the
-# largest more than a thousand. A small one is not fainter for it, since SNR is a ratio over the whole box: its
-# signal is packed into fewer voxels. Rings and barrels recur, and what tells two of them apart is often a few
-# nanometres in size, near the resolution limit of 4 nm.
+# **To conclude.** Few of the classes are the paper's own, so accuracies can be compared as a whole but not class by
+# class. The smallest complex fills a few dozen voxels of 1 nm, the largest more than a thousand. A small one is not
+# fainter, since SNR is a ratio over the whole box: its signal falls on fewer voxels. Rings and barrels recur, and
+# differ in details of a few nanometres, near the resolution limit of 4 nm.

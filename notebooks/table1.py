@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Table 1: accuracy on the simulated data
 #
-# Five classes that the network has never seen; five labelled subtomograms of each, or one; 75 more to recognise. The
-# table gives the share recognised rightly, over many such tasks. Guessing gives 0.2.
+# The share of subtomograms recognised correctly, over many tasks. A task has five classes held out from training, five
+# labelled subtomograms of each, or one, and 75 more to recognise. Guessing gives 0.2.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -17,37 +17,21 @@ train_seed = 0  # initial weights and training episodes
 from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import (
-    protocol_line,
-    provenance_line,
-    show_accuracies,
-    show_claims,
-    training_seconds,
-)
+from cryo_fewshot.reproduction.display import Page, show_accuracies, show_claims, training_seconds
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
 
-use_style()
-settings = profile_named(profile)
-cells = table_1(
-    settings,
-    snrs=numbers("snrs", snrs, float),
-    shots=numbers("n_shot", n_shot, int),
-    methods=methods.split(","),
-    n_way=n_way,
-    split_seed=split_seed,
-    train_seed=train_seed,
-)
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+page = Page(profile)
+grid = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
+cells = table_1(page.settings, methods=methods.split(","), **grid, **training)
+page.protocol(cells)
 
 # %% tags=["hide-input"]
-runner = open_runner(profile)
-entries = runner.run_cells(cells)
+entries = page.runner.run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table, TABLE_1_CLAIMS)
 
@@ -89,11 +73,11 @@ full_size, full_entries = stored_cells(Store(results_folder("paper")), table_1(p
 show_accuracies(tidy_frame(full_size, full_entries), TABLE_1_CLAIMS) if full_size else Markdown("**Not run.**")
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(full_entries)}" if full_size else "")
+page.provenance(full_entries) if full_size else Markdown("")
 
 # %% tags=["hide-input"]
-minutes = training_seconds(runner.store, cells) / 60
-Markdown(f"**Provenance.** {provenance_line(entries)} Training took {minutes:.1f} minutes in all.")
+minutes = training_seconds(page.runner.store, cells) / 60
+page.provenance(entries, after=f"Training took {minutes:.1f} minutes in all.")
 
 # %% tags=["nbval-check-output", "hide-cell"]
 for method, part in table.groupby("method", sort=False):

@@ -18,31 +18,18 @@ train_seed = 0  # initial weights and training episodes
 from IPython.display import Markdown
 
 from cryo_fewshot.reproduction.cells import table_2
-from cryo_fewshot.reproduction.display import (
-    protocol_line,
-    provenance_line,
-    show_accuracies,
-    show_differences,
-    sum_of_distances,
-)
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, show_accuracies, show_differences, sum_of_distances
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
-settings = profile_named(profile)
-cells = table_2(
-    settings,
-    snrs=numbers("snrs", snrs, float),
-    shots=numbers("n_shot", n_shot, int),
-    heads=heads.split(","),
-    n_way=n_way,
-    split_seed=split_seed,
-    train_seed=train_seed,
-)
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+page = Page(profile)
+grid = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
+cells = table_2(page.settings, heads=heads.split(","), **grid, **training)
+page.protocol(cells)
 
 # %% tags=["hide-input"]
-entries = open_runner(profile).run_cells(cells)
+entries = page.runner.run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table)
 
@@ -61,7 +48,7 @@ show_differences(differences)
 Markdown(sum_of_distances(table))
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(entries)}")
+page.provenance(entries)
 
 # %% tags=["nbval-check-output", "hide-cell"]
 for method, part in table.groupby("method", sort=False):

@@ -18,28 +18,19 @@ train_seed = 0  # initial weights and training episodes
 from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_3
-from cryo_fewshot.reproduction.display import mixing, protocol_line, provenance_line, show_accuracies, show_differences
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, mixing, show_accuracies, show_differences
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
-use_style()
-settings = profile_named(profile)
-cells = table_3(
-    settings,
-    snrs=numbers("snrs", snrs, float),
-    shots=numbers("n_shot", n_shot, int),
-    mixes=mixes.split(","),
-    n_way=n_way,
-    split_seed=split_seed,
-    train_seed=train_seed,
-)
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+page = Page(profile)
+grid = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
+cells = table_3(page.settings, mixes=mixes.split(","), **grid, **training)
+page.protocol(cells)
 
 # %% tags=["hide-input"]
-entries = open_runner(profile).run_cells(cells)
+entries = page.runner.run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table)
 
@@ -59,7 +50,7 @@ Markdown(mixing(differences))
 accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(entries)}")
+page.provenance(entries)
 
 # %% tags=["nbval-check-output", "hide-cell"]
 for method, part in table.groupby("method", sort=False):

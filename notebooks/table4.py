@@ -4,12 +4,12 @@
 # The paper also tests on two measured sets: single particles imaged by tomography by Noble et al. {cite}`noble2018`,
 # and rat neurons by Guo et al. {cite}`guo2018`. Three classes that the network has not seen, one or five labelled
 # subtomograms of each. Neither set of subtomograms can be downloaded, so **unless a folder is given below, the numbers
-# on this page are from stand-ins**: simulated sets with the SNR, tilt range and voxel size of the real ones and the
-# closest structures of the library. A stand-in says nothing about the real set; it shows that the path works.
+# on this page are from surrogates**: simulated sets with the SNR, tilt range and voxel size of the real ones and the
+# closest structures of the library. A surrogate says nothing about the real set; it shows that the code path works.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
-noble_path = ""  # folder with a sub-folder of MRC files per class, or a STAR file; empty for the stand-in
+noble_path = ""  # folder with a sub-folder of MRC files per class, or a STAR file; empty for the surrogate
 guo_path = ""  # the same for the set of Guo et al.
 file_voxel_size_nm = 0.0  # nm; 0 takes what the files' headers say
 dark_protein = True  # False where protein is bright in the files
@@ -23,13 +23,13 @@ from IPython.display import Markdown
 
 from cryo_fewshot.particles.labelled import measured_data
 from cryo_fewshot.reproduction.cells import surrogate, table_4
-from cryo_fewshot.reproduction.display import protocol_line, provenance_line, show_real_data, show_surrogates
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
+from cryo_fewshot.reproduction.display import Page, protocol_line, show_real_data, show_surrogates
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.quoted import quoted_real
-from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.tables import tidy_frame
 
-settings = profile_named(profile)
+page = Page(profile)
+settings = page.settings
 paths = {"noble": noble_path, "guo": guo_path}
 data = {name: surrogate(name, settings) for name in paths}
 for name, path in paths.items():
@@ -53,28 +53,27 @@ protocols = [f"**Protocol, {data[name].class_set}.** {protocol_line(cells[name],
 Markdown("\n\n".join(protocols))
 
 # %% tags=["hide-input"]
-runner = open_runner(profile)
-entries = {name: runner.run_cells(cells[name]) for name in cells}
+entries = {name: page.runner.run_cells(cells[name]) for name in cells}
 table = pd.concat([tidy_frame(cells[name], entries[name]) for name in cells], ignore_index=True)
 show_real_data(table)
 
 # %% [markdown]
-# The difference to the paper's number is printed because the table would be incomplete without it. For a stand-in it
-# compares two different data sets.
+# For a surrogate, the difference to the paper's number compares two different data sets. It is printed for
+# completeness.
 #
 # ## What 100 % on Noble means
 #
 # In the set of Noble et al. every class comes from its own grid, session and pixel size. A network can then tell the
 # classes apart by their noise alone, without looking at a molecule, and the paper's 100 % cannot be told from that. In
-# the stand-in all classes share one microscope, so it has no such help.
+# the surrogate all classes share one microscope, so noise tells nothing.
 #
-# ## What stands for what
+# ## Which structure stands for which class
 
 # %% tags=["hide-input"]
 show_surrogates({name: surrogate(name, settings) for name in paths}, split_seed)
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line([entry for part in entries.values() for entry in part])}")
+page.provenance([entry for part in entries.values() for entry in part])
 
 # %% tags=["nbval-check-output", "hide-cell"]
 for (name, method), part in table.groupby(["class_set", "method"], sort=False):

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Table A: precision, and which classes are hard
 #
-# Accuracy asks how many queries of a class are found; precision asks how many of those called by its name belong to it.
-# The paper's supplement reports the macro-average precision. Here it is taken over the predictions of all tasks
+# Accuracy asks how many queries of a class are found; precision asks how many of those assigned to it belong to it. The
+# paper's supplement reports the macro-average precision. Here it is taken over the predictions of all tasks
 # together: the precision of each novel class, then the plain mean over the classes.
 
 # %% tags=["parameters"]
@@ -18,23 +18,20 @@ import numpy as np
 from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import accuracy_by_class, confusion_figure
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import class_text, protocol_line, provenance_line, show_precision
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, class_text, show_precision
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import class_frame, precision_frame
 
-use_style()
-settings = profile_named(profile)
+page = Page(profile)
 shots = numbers("n_shot", n_shot, int)
 cells = table_1(
-    settings, snrs=numbers("snrs", snrs, float), shots=shots, split_seed=split_seed, train_seed=train_seed
+    page.settings, snrs=numbers("snrs", snrs, float), shots=shots, split_seed=split_seed, train_seed=train_seed
 )
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+page.protocol(cells)
 
 # %% tags=["hide-input"]
-entries = open_runner(profile).run_cells(cells)
+entries = page.runner.run_cells(cells)
 table = precision_frame(cells, entries)
 show_precision(table)
 
@@ -52,7 +49,7 @@ accuracy_by_class(shown);
 Markdown(class_text(shown))
 
 # %% [markdown]
-# ## Who is taken for whom
+# ## Which classes are confused
 #
 # Rows are the true classes, columns the predicted ones, each row in shares of its queries.
 
@@ -65,7 +62,7 @@ chosen = next(
 confusion_figure(np.array(chosen["confusion"]), chosen["classes"]);
 
 # %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(entries)}")
+page.provenance(entries)
 
 # %% tags=["nbval-check-output", "hide-cell"]
 for method, part in table.groupby("method", sort=False):

@@ -10,7 +10,17 @@ from ..errors import UserError
 from ..files import REPOSITORY
 from .notebooks import book_extra
 
-STUDIES = ("claims", "ceiling", "ladder", "remarks", "geometry", "conformations", "reality", "open_world", "own_data")
+STUDIES = (
+    "claims",
+    "bounds",
+    "ablation",
+    "remarks",
+    "geometry",
+    "conformations",
+    "real_particles",
+    "open_world",
+    "own_data",
+)
 """Notebooks beyond the paper, which show the profile `extended`."""
 
 

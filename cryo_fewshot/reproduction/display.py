@@ -6,11 +6,14 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from ..figures.style import use_style
+from ..simulation.structures import registry
 from ..simulation.surrogates import Surrogate
 from ..subtomograms import split_classes
 from .cells import Cell, table_1
 from .profiles import PROFILES, Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
+from .runner import open_runner
 from .store import Store
 from .tables import by_task, paper_text, stored_cells
 
@@ -303,3 +306,29 @@ def _training_name(spec: dict) -> str:
     snrs = [f"{snr:g}" for snr, _ in spec["snr_counts"]]
     words = "baseline encoder" if spec["objective"] == "classes" else f"ProtoNet3D, {spec['n_shot']}-shot"
     return f"{words}, {'SNR ' + snrs[0] if len(snrs) == 1 else 'mixed SNR'}"
+
+
+class Page:
+    """How a notebook begins and ends: the settings and the runner of a profile; protocol and provenance of its runs."""
+
+    def __init__(self, profile: str):
+        use_style()
+        self.settings, self.runner = profile_named(profile), open_runner(profile)
+
+    def protocol(self, cells: Sequence[Cell], *, before: str = "", after: str = ""):
+        """The protocol line in Markdown, between sentences of the page's own."""
+        from IPython.display import Markdown
+
+        return Markdown(" ".join(["**Protocol.**", before, protocol_line(cells, self.settings), after]))
+
+    def provenance(self, entries: Sequence[dict], after: str = ""):
+        """The provenance line in Markdown."""
+        from IPython.display import Markdown
+
+        return Markdown(f"**Provenance.** {provenance_line(entries)} {after}")
+
+
+def complex_name(key: str) -> str:
+    """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
+    names = registry()["name"]
+    return f"{names[key].split(':')[0]} ({key})" if key in names else key

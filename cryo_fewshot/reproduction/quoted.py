@@ -14,7 +14,8 @@ class Claim:
     """One quoted number about the simulated data, and how to read it off Table 1.
 
     A claim is the accuracy of `first` (method, snr), minus that of `second` where there is one; `first` without a
-    method stands for the best of all. `at_least` marks a number quoted as a lower bound.
+    method stands for the best of all. `at_least` marks a number quoted as a lower bound; `quote` is the paper's
+    sentence.
     """
 
     words: str
@@ -23,34 +24,63 @@ class Claim:
     first: tuple[str | None, float]
     second: tuple[str, float] | None = None
     at_least: bool = False
+    quote: str = ""
+
+
+_GRID = [(n_shot, snr) for n_shot in (5, 1) for snr in (0.1, 0.05, 0.03)]
+_BEST = (
+    "… we can make inference on new structures given only five labeled samples for each class with a competitive "
+    "accuracy (> 0.86 on the simulated dataset with SNR = 0.1), or even one sample with an accuracy of 0.7644."
+)
+_GAPS = (
+    "… the difference between the accuracy of the test sets with SNR = 0.05 and 0.03 is reduced (0.0936 to 0.0427 in "
+    "5-way 5-shot, and 0.1614 to 0.0504 in 5-way 1-shot) …"
+)
+_CE = (
+    "… our ProtoNet-CE model also outperforms the simple ProtoNet3D model with at least one percentage mean accuracy "
+    "on all datasets …"
+)
+_BASELINE = (
+    "Compared to the baseline method, our model (either the ProtoNet3D or the ProtoNet-CE) demonstrates superior "
+    "classification performance."
+)
+_MIX_GENERAL = (
+    "We also propose a mixture training strategy to attenuate the effect of noise in cryo-ET data, which performs well "
+    "on simulated datasets."
+)
+_MIX_AT_003 = (
+    "… the results shown in Table 1 exhibit a shift in the classification accuracy with SNR of 0.03 when trained on "
+    "the mixed dataset …"
+)
+_MIX_QUOTES = {
+    (5, 0.05): "And there is also a slight increase in the 5-way 5-shot case for the dataset with SNR of 0.05.",
+    (5, 0.03): _MIX_AT_003,
+    (1, 0.03): _MIX_AT_003,
+}
+"""The only two sentences on where mix training pays; at the other SNRs and shots there is the general one alone."""
 
 
 def _gaps(method: str, words: str, five_shot: float, one_shot: float) -> list[Claim]:
     return [
-        Claim(f"{words}: accuracy at SNR 0.05 minus at 0.03", n_shot, value, (method, 0.05), (method, 0.03))
-        for n_shot, value in ((5, five_shot), (1, one_shot))
+        Claim(f"{words}: accuracy at SNR 0.05 minus at 0.03", shots, value, (method, 0.05), (method, 0.03), quote=_GAPS)
+        for shots, value in ((5, five_shot), (1, one_shot))
     ]
 
 
-def _differences(first: str, second: str, paper: float) -> list[Claim]:
-    """That one method is above another by as much at least, at every SNR and number of shots."""
-    return [
-        Claim(f"{first} minus {second}, SNR {snr:g}", n_shot, paper, (first, snr), (second, snr), at_least=True)
-        for n_shot in (5, 1)
-        for snr in (0.1, 0.05, 0.03)
-    ]
+def _above(method: str, other: str, by: float, n_shot: int, snr: float, quote: str) -> Claim:
+    return Claim(f"{method} minus {other}, SNR {snr:g}", n_shot, by, (method, snr), (other, snr), True, quote)
 
 
 TABLE_1_CLAIMS = (
-    Claim("best method at SNR 0.1", 5, 0.86, (None, 0.1), at_least=True),
-    Claim("best method at SNR 0.1", 1, 0.7644, (None, 0.1)),
+    Claim("best method at SNR 0.1", 5, 0.86, (None, 0.1), at_least=True, quote=_BEST),
+    Claim("best method at SNR 0.1", 1, 0.7644, (None, 0.1), quote=_BEST),
     *_gaps("ProtoNet3D", "ProtoNet3D, one SNR", 0.0936, 0.1614),
     *_gaps("ProtoNet3D (mix)", "ProtoNet3D, mix training", 0.0427, 0.0504),
-    *_differences("ProtoNet-CE", "ProtoNet3D", 0.01),
+    *(_above("ProtoNet-CE", "ProtoNet3D", 0.01, *task, _CE) for task in _GRID),
 )
 CLAIMS_IN_WORDS = (
-    *_differences("ProtoNet3D", "baseline", 0.0),
-    *_differences("ProtoNet3D (mix)", "ProtoNet3D", 0.0),
+    *(_above("ProtoNet3D", "baseline", 0.0, *task, _BASELINE) for task in _GRID),
+    *(_above("ProtoNet3D (mix)", "ProtoNet3D", 0.0, *task, _MIX_QUOTES.get(task, _MIX_GENERAL)) for task in _GRID),
 )
 """What the paper says without a number, as differences above zero."""
 TABLE_4_QUOTED = {

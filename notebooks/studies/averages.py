@@ -1,7 +1,7 @@
-"""Subtomogram averages of one class before and after a few-shot classification, as specs in the store.
+"""Subtomogram averages of one class before and after a few-shot classification.
 
-One test task is answered whole: its support set gives the prototypes, and every other test subtomogram of its classes
-is assigned to one of them. What is averaged then is a mixture of them all, those assigned to the class, or its members.
+One test task is classified whole: its support gives the prototypes, and every other test subtomogram of its classes is
+assigned to one of them. Averaged are a mixture of all of these, those assigned to the class, or those of the class.
 """
 
 import base64
@@ -45,11 +45,11 @@ _REDUCED = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClassAverage:
-    """One average of subtomograms of the first test task that asks for a class.
+    """One average of subtomograms of the first test task that holds a class.
 
     Parameters
     ----------
-    evaluation : of ProtoNet-CE on simulated data; gives the test tasks, of which one is taken
+    evaluation : of ProtoNet-CE on simulated data; gives the test tasks
     target : the class
     selection : 'single' for one subtomogram of the class in its true pose, no average; 'mixture' for queries of all
         classes of the task, before classification; 'assigned' for what ProtoNet-CE assigned to the class, mistakes
@@ -88,38 +88,39 @@ class ClassAverage:
         over n_particles of them; `density`, see `unpacked`. With too few particles both FSCs and the density are None.
         """
         evaluation, data = self.evaluation, self.evaluation.novel_data
-        task = _answered(runner, evaluation, self.target)
-        is_member, is_assigned = (part == task.ways.index(self.target) for part in (task.true, task.predicted))
+        ways, queries = _classified(runner, evaluation, self.target)
+        is_member, is_assigned = (queries[column] == ways.index(self.target) for column in ("true", "predicted"))
         chosen = {"mixture": np.ones_like(is_member), "assigned": is_assigned}.get(self.selection, is_member)
         selected = np.flatnonzero(chosen)
         drawn = np.sort(np.random.default_rng(self.seed).permutation(selected)[: self.n_particles])
         result = {
-            "classes": list(task.ways),
-            "selected": np.bincount(task.true[selected], minlength=len(task.ways)).tolist(),
-            "averaged": np.bincount(task.true[drawn], minlength=len(task.ways)).tolist(),
+            "classes": ways,
+            "selected": np.bincount(queries["true"][selected], minlength=len(ways)).tolist(),
+            "averaged": np.bincount(queries["true"][drawn], minlength=len(ways)).tolist(),
             "n_members": int(is_member.sum()),
             "fsc_halves": None,
             "fsc_truth": None,
             "density": None,
         }
+        if len(drawn) < (1 if self.selection == "single" else FEWEST):
+            return result
         microscope = replace(data.microscope, binning=1)
-        if len(drawn) >= (1 if self.selection == "single" else FEWEST):
-            seeds = {name: data.sample_seeds(name, evaluation.snr) for name in task.ways}
-            samples = [(task.ways[task.true[i]], seeds[task.ways[task.true[i]]][task.numbers[i]]) for i in drawn]
-            volumes = torch.cat(
-                [
-                    simulate(data.beads_of(name, seed[None]), seed[None], evaluation.snr, microscope, runner.device)
-                    for name, seed in samples
-                ]
-            )
-            truth, turn = true_density(data, self.target)
-            truth = truth.to(runner.device)
-            if self.selection == "single":
-                poses = draw_acquisition(torch.stack([seed for _, seed in samples]), microscope)
-                result |= _singles(volumes, poses, truth, turn, microscope)
-            else:
-                result |= _averaged(self, volumes, truth, microscope)
-        return result
+        names = [ways[way] for way in queries["true"][drawn]]
+        numbers = queries["number"][drawn]
+        seeds = [data.sample_seeds(name, evaluation.snr)[n][None] for name, n in zip(names, numbers, strict=True)]
+        volumes = [
+            simulate(data.beads_of(name, seed), seed, evaluation.snr, microscope, runner.device)
+            for name, seed in zip(names, seeds, strict=True)
+        ]
+        truth, rotation = true_density(data, self.target)
+        truth = truth.to(runner.device)
+        if self.selection == "single":
+            drawn_poses = draw_acquisition(torch.cat(seeds), microscope)
+            return result | _singles(volumes, drawn_poses, truth, rotation, microscope)
+        refined = refine(torch.cat(volumes), microscope, self.seed, self.search, self.n_iterations, self.n_starts)
+        laid, _ = laid_onto(truth, refined.average.density, microscope, self.search)
+        halves = {"fsc_halves": refined.fsc.round(4).tolist()}
+        return result | halves | _compared([laid], truth, microscope)
 
 
 def planned(profile: Profile, evaluation: Evaluation, n_particles: int = 0) -> list[ClassAverage]:
@@ -138,25 +139,18 @@ def target_of(names: tuple[str, ...]) -> str:
     return next((name for name in PREFERRED if name in names), max(names, key=lambda name: masses.get(name, 0.0)))
 
 
-def _averaged(spec: ClassAverage, volumes: torch.Tensor, truth: torch.Tensor, microscope: Microscope) -> dict:
-    refined = refine(volumes, microscope, spec.seed, spec.search, spec.n_iterations, spec.n_starts)
-    laid, _ = laid_onto(truth, refined.average.density, microscope, spec.search)
-    frequencies, fsc = shell_correlation(truth, laid, microscope.voxel_size_nm)
-    return {
-        "voxel_size_nm": microscope.voxel_size_nm,
-        "frequencies_per_nm": frequencies.tolist(),
-        "fsc_halves": refined.fsc.round(4).tolist(),
-        "fsc_truth": fsc.round(4).tolist(),
-        "density": packed(laid),
-    }
-
-
 def _singles(
-    volumes: torch.Tensor, drawn: Acquisition, truth: torch.Tensor, turn: Rotation, microscope: Microscope
+    volumes: list[torch.Tensor], drawn: Acquisition, truth: torch.Tensor, rotation: Rotation, microscope: Microscope
 ) -> dict:
-    rotations = Rotation.from_quat(drawn.quaternions) * turn.inv()
+    """Single particles, each turned upright by its true pose."""
+    rotations = Rotation.from_quat(drawn.quaternions) * rotation.inv()
     poses = [Poses(*pose) for pose in zip(rotations.as_quat()[:, None], drawn.shifts_nm[:, None], strict=True)]
-    laid = [average(volume[None], pose, microscope).density for volume, pose in zip(volumes, poses, strict=True)]
+    laid = [average(volume, pose, microscope).density for volume, pose in zip(volumes, poses, strict=True)]
+    return _compared(laid, truth, microscope)
+
+
+def _compared(laid: list[torch.Tensor], truth: torch.Tensor, microscope: Microscope) -> dict:
+    """The median correlation of some densities with the true one, and the first of them."""
     curves = [shell_correlation(truth, density, microscope.voxel_size_nm) for density in laid]
     return {
         "voxel_size_nm": microscope.voxel_size_nm,
@@ -166,41 +160,32 @@ def _singles(
     }
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A test task with all that its classes hold beside the support: per query true and predicted way, and number."""
+def _classified(runner: Runner, evaluation: Evaluation, target: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The first test task that holds the target, its queries replaced by all that its classes hold.
 
-    ways: tuple[str, ...]
-    true: np.ndarray
-    predicted: np.ndarray
-    numbers: np.ndarray
-
-
-def _answered(runner: Runner, evaluation: Evaluation, target: str) -> _Task:
-    """The first test task that asks for the target, its queries replaced by all that its classes hold."""
+    Returns its classes; and per query the `true` and the `predicted` way, and its `number` within its class.
+    """
     data, names = evaluation.novel_data, evaluation.novel_classes
     if target not in names:
         raise UserError(f"class '{target}' is not among the test classes: use one of {', '.join(names)}")
     counts = [data.count_of(name, data.n_per_class) for name in names]
     labels, numbers = np.repeat(np.arange(len(names)), counts), np.concatenate([np.arange(count) for count in counts])
     episodes = evaluation.episodes()
-    asking = np.flatnonzero((episodes.classes == names.index(target)).any(axis=1))
-    if len(asking) == 0:
-        raise UserError(f"no test task asks for class '{target}': raise n_episodes={evaluation.n_episodes}")
-    classes, support = episodes.classes[asking[0]], episodes.support[asking[0]]
+    holding = np.flatnonzero((episodes.classes == names.index(target)).any(axis=1))
+    if len(holding) == 0:
+        raise UserError(f"no test task holds class '{target}': raise n_episodes={evaluation.n_episodes}")
+    classes, support = episodes.classes[holding[0]], episodes.support[holding[0]]
     queries = np.setdiff1d(np.flatnonzero(np.isin(labels, classes)), support)
     model = runner.adaptation(evaluation.adaptation)
     embeddings = evaluation.embeddings(runner)
     with torch.no_grad():  # not around the above, which may have to train first
         projected = model.project(embeddings)
         logits = combined_logits(model, projected[torch.from_numpy(support)][None], projected[queries][None])
-    way_of = {label: way for way, label in enumerate(classes)}
-    return _Task(
-        ways=tuple(names[label] for label in classes),
-        true=np.array([way_of[label] for label in labels[queries]]),
-        predicted=logits[0].argmax(-1).cpu().numpy(),
-        numbers=numbers[queries],
-    )
+    return [names[label] for label in classes], {
+        "true": np.argmax(labels[queries][:, None] == classes, axis=1),
+        "predicted": logits[0].argmax(-1).cpu().numpy(),
+        "number": numbers[queries],
+    }
 
 
 def true_density(data: SimulatedData, name: str) -> tuple[torch.Tensor, Rotation]:
@@ -244,23 +229,22 @@ def average_frame(entries: dict[str, list[dict]]) -> pd.DataFrame:
     where that with the true density falls below 0.5; NaN where there is no average.
     """
     rows = []
-    for data_set, of_set in entries.items():
-        for entry in of_set:
-            spec, result = entry["spec"], entry["result"]
-            way = result["classes"].index(spec["target"])
-            rows.append(
-                {
-                    "data_set": data_set,
-                    "target": spec["target"],
-                    "selection": spec["selection"],
-                    "n_particles": sum(result["averaged"]),
-                    "n_right": result["averaged"][way],
-                    "purity": result["selected"][way] / max(sum(result["selected"]), 1),
-                    "recall": result["selected"][way] / result["n_members"],
-                    "halves_nm": _resolution(result, "fsc_halves", 0.143),
-                    "truth_nm": _resolution(result, "fsc_truth", 0.5),
-                }
-            )
+    for data_set, entry in ((data_set, entry) for data_set, of_set in entries.items() for entry in of_set):
+        spec, result = entry["spec"], entry["result"]
+        way = result["classes"].index(spec["target"])
+        rows.append(
+            {
+                "data_set": data_set,
+                "target": spec["target"],
+                "selection": spec["selection"],
+                "n_particles": sum(result["averaged"]),
+                "n_right": result["averaged"][way],
+                "purity": result["selected"][way] / max(sum(result["selected"]), 1),
+                "recall": result["selected"][way] / result["n_members"],
+                "halves_nm": _resolution(result, "fsc_halves", 0.143),
+                "truth_nm": _resolution(result, "fsc_truth", 0.5),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -269,4 +253,4 @@ def _resolution(result: dict, curve: str, threshold: float) -> float:
         return float("nan")
     frequencies = np.array(result["frequencies_per_nm"])
     found = resolution(np.array(result[curve]), frequencies, threshold)
-    return 1 / frequencies[-1] if np.isnan(found) else found  # never below: as fine as the box can tell
+    return 1 / frequencies[-1] if np.isnan(found) else found  # never below: as fine as the box can show

@@ -1,8 +1,8 @@
-"""How hard the simulated data are: the best that could be done, and what a network does that has seen the classes.
+"""How hard the simulated data are: an ideal observer that lacks the pose, and a network trained on the test classes.
 
-The oracle is an ideal observer with one thing kept from it. It has the true density of every class, the defocus, the
-SNR and the spectrum of the noise, and lacks the pose: it searches all rotations and shifts for each class (a matched
-filter) and chooses by likelihood. The supervised network is trained on other samples of the very test classes.
+The oracle has the true density of every class, the defocus, the SNR and the spectrum of the noise. It searches all
+rotations and shifts for each class (a matched filter) and chooses by likelihood. The supervised network is trained on
+other samples of the very test classes, on the schedule of the few-shot networks: a reference, not an upper bound.
 """
 
 import math
@@ -152,10 +152,9 @@ class SupervisedEvaluation:
     evaluation: Evaluation
 
     def run(self, runner) -> dict:
-        """Accuracy of the supervised network in the tasks of an evaluation.
+        """A linear layer, fitted to all training embeddings, scores every class; those of a task compete.
 
-        A linear layer, fitted to all its training embeddings, scores every class; those of a task compete. Result:
-        `n_queries`, `n_correct`, `episodes`.
+        Result: `n_queries`, `n_correct`, `episodes`.
         """
         run, evaluation = self.encoder, self.evaluation
         n_classes = len(run.split.base)

@@ -1,38 +1,17 @@
-"""Figures of the studies beyond the paper, in the style of `plots`."""
+"""Figures of the studies beyond the paper, in the style of `figures.style`."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
 _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
 _MARKERS = "osD^vPX*"
-
-
-def transfer_figure(frame: pd.DataFrame, words: str) -> Figure:
-    """Accuracy of every training against every test condition, as a table in colours.
-
-    frame : columns trained_on, tested_on, accuracy, in the order to show; words : what the conditions are
-    """
-    order = frame["trained_on"].unique()
-    table = frame.pivot(index="trained_on", columns="tested_on", values="accuracy").loc[order, order].to_numpy()
-    figure, ax = plt.subplots(figsize=(WIDTH * 0.8, 1.4 + 0.5 * len(order)))
-    picture = ax.imshow(table, cmap="viridis", aspect="auto")
-    middle = (table.min() + table.max()) / 2
-    for row, column in np.ndindex(*table.shape):
-        ink = "black" if table[row, column] > middle else "white"
-        ax.text(column, row, f"{table[row, column]:.2f}", ha="center", va="center", color=ink)
-    ax.set_xticks(range(len(order)), order)
-    ax.set_yticks(range(len(order)), order)
-    ax.set(xlabel=f"tested on: {words}", ylabel="trained on")
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-    figure.colorbar(picture, label="Accuracy", fraction=0.05)
-    return figure
 
 
 def curves_figure(
@@ -124,68 +103,47 @@ def reliability_figure(frame: pd.DataFrame) -> Figure:
 def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[float]) -> Figure:
     """A row per claim: every run as a dot (a colour per class split), the mean with its interval, the paper's number.
 
-    values, claims : of `repeats.claim_values` and `repeats.judged`; quoted : the paper's number of each row of claims
+    values, claims : of `claims.claim_values` and `claims.judged`; quoted : the paper's number of each row of claims
     """
-    numbers = sorted(values["number"].unique())
-    figure, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.42 * len(numbers)))
-    splits = sorted(values["split_seed"].unique())
-    for row, (number, claim, paper) in enumerate(zip(numbers, claims.itertuples(), quoted, strict=True)):
-        part = values[values["number"] == number]
-        for place, split in enumerate(splits):
-            dots = part.loc[part["split_seed"] == split, "value"]
-            height = row + 0.24 - 0.1 * place
-            ax.plot(dots, [height] * len(dots), ".", color=_COLOURS[1 + place], markersize=4, zorder=1)
-        ax.errorbar(
-            claim.mean,
-            row - 0.32,
-            xerr=[[claim.mean - claim.low], [claim.high - claim.mean]],
-            fmt="o",
-            color="black",
-            markersize=4.5,
-            capsize=3,
-            zorder=3,
-        )
-        ax.plot([paper, paper], [row - 0.42, row + 0.34], color="#CC79A7", linewidth=2.4, zorder=2)
-    ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     labels = [f"{claim.claim}, {claim.n_shot}-shot".replace(": ", ":\n") for claim in claims.itertuples()]
-    ax.set_yticks(range(len(labels)), labels)
-    ax.set_ylim(len(labels) - 0.4, -0.6)
-    ax.set_xlabel("Accuracy, or difference in accuracy")
-    handles = [
-        plt.Line2D([], [], marker=".", linestyle="", color=_COLOURS[1 + place], label=f"split {split}")
-        for place, split in enumerate(splits)
-    ]
-    handles += [
-        plt.Line2D([], [], marker="o", color="black", markersize=4.5, label="mean, 95 %"),
-        plt.Line2D([], [], color="#CC79A7", linewidth=2.4, label="paper"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    dots = values.assign(label=values["number"].map(dict(zip(claims["number"], labels, strict=True))))
+    dots = dots.assign(split="split " + dots["split_seed"].astype(str))
+    figure, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.42 * len(labels)))
+    colours = list(_COLOURS[1 : 1 + dots["split"].nunique()])
+    seaborn.stripplot(dots, x="value", y="label", hue="split", order=labels, palette=colours, dodge=True, jitter=False,
+                      size=3, ax=ax)  # fmt: skip
+    rows = np.arange(len(labels))
+    reach = claims["high"] - claims["mean"]
+    ax.errorbar(claims["mean"], rows - 0.48, xerr=reach, fmt="ko", markersize=4, capsize=3, label="mean, 95 %")
+    ax.vlines(quoted, rows - 0.4, rows + 0.4, color="#CC79A7", linewidth=2.4, label="paper")
+    ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+    ax.set(xlabel="Difference in accuracy", ylabel="", ylim=(len(labels) - 0.4, -0.8))
+    handles = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    figure.legend(*handles, loc="outside lower center", ncols=4)
     return figure
 
 
 def ablation_figure(frame: pd.DataFrame) -> Figure:
     """Accuracy of each step from top to bottom, a colour per SNR, a panel per shots; a dot per class split.
 
-    frame : of `ladder.ablation_frame`
+    frame : of `ablation.ablation_frame`
     """
-    steps, snrs = list(frame["step"].unique()), sorted(frame["snr"].unique(), reverse=True)
-    shots = sorted(frame["n_shot"].unique(), reverse=True)
-    heights = {step: height for height, step in enumerate(steps)}
-    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 1.3 + 0.34 * len(steps)), sharey=True, squeeze=False)
+    frame, shots = frame.assign(SNR=frame["snr"].map("SNR {:g}".format)), frame["n_shot"].unique()
+    hues = list(frame["SNR"].unique())
+    colours = [_COLOURS[1:][2 * number % 7] for number in range(len(hues))]  # every other one: the nearest are alike
+    look = {"x": "accuracy", "y": "step", "hue": "SNR", "palette": colours}
+    height = 1.3 + 0.34 * frame["step"].nunique()
+    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, height), sharey=True, squeeze=False)
     for ax, n_shot in zip(axes[0], shots, strict=True):
-        for number, snr in enumerate(snrs):
-            part = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
-            mean = part.groupby("step", sort=False)["accuracy"].mean()
-            colour, marker = _COLOURS[1:][2 * number % 7], _MARKERS[number]  # every other one: the nearest are alike
-            ax.plot(mean, mean.index.map(heights), color=colour, marker=marker, markersize=5, label=f"SNR {snr:g}")
-            ax.plot(part["accuracy"], part["step"].map(heights), ".", color=colour, markersize=3, alpha=0.6)
-        ax.set_xlabel("Accuracy")
-        ax.set_title(f"{n_shot}-shot")
+        part = frame[frame["n_shot"] == n_shot]
+        seaborn.pointplot(part, **look, errorbar=None, markers=list(_MARKERS[: len(hues)]), linewidth=1.5, ax=ax)
+        handles = ax.get_legend_handles_labels()
+        seaborn.stripplot(part, **look, jitter=False, size=3, alpha=0.6, legend=False, ax=ax)
+        ax.get_legend().remove()
+        ax.set(xlabel="Accuracy", ylabel="", title=f"{n_shot}-shot")
         ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-        ax.set_axisbelow(True)
-    axes[0, 0].set_yticks(range(len(steps)), steps)
-    axes[0, 0].invert_yaxis()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(snrs))
+    figure.legend(*handles, loc="outside lower center", ncols=len(hues))
     return figure
 
 

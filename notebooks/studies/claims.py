@@ -8,7 +8,7 @@ from scipy.stats import t as student
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import Cell
 from cryo_fewshot.reproduction.quoted import Claim
-from cryo_fewshot.reproduction.tables import accuracies_by_cell, accuracy_of, measure, paper_text
+from cryo_fewshot.reproduction.tables import accuracies_by_cell, measure, paper_text, tidy_frame
 
 
 def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim]) -> pd.DataFrame:
@@ -71,43 +71,20 @@ def verdict(claim: Claim, low: float, high: float) -> str:
     return "above" if low > claim.paper else "below"
 
 
-def claim_sentences(frame: pd.DataFrame) -> str:
-    """One sentence of Markdown per claim; every number is read off the runs."""
-    words = {
-        "holds": "holds",
-        "does not hold": "does not hold here",
-        "cannot be told": "cannot be told at this size",
-        "agrees": "agrees with this work",
-        "above": "is exceeded here",
-        "below": "is not reached here",
-    }
-    return "\n".join(
-        f"* {row.claim}, {row.n_shot}-shot, paper {row.paper}: **{words[row.verdict]}** "
-        f"({row.mean:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f})."
-        for row in frame.itertuples()
-    )
+def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """The paper's sentences, each with the claims that were read out of it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for claim in claims:
+        found.setdefault(claim.quote, {}).setdefault(claim.words, []).append(f"{claim.n_shot}-shot")
+    told = ["; ".join(f"{words}, {' and '.join(shots)}" for words, shots in of.items()) for of in found.values()]
+    return pd.DataFrame({"the paper's sentence": [f"“{quote}”" for quote in found], "claims read out of it": told})
 
 
 def seed_and_split_spread(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """How far accuracy moves from seed to seed of one split, and from split to split: standard deviations."""
-    rows = [
-        {
-            "method": cell.method,
-            "snr": cell.evaluation.snr,
-            "n_shot": cell.evaluation.n_shot,
-            "split_seed": cell.evaluation.encoder.split_seed,
-            "accuracy": accuracy_of(entry)[0],
-        }
-        for cell, entry in zip(cells, entries, strict=True)
-    ]
-    frame = pd.DataFrame(rows)
-    by_split = frame.groupby(["method", "n_shot", "snr", "split_seed"], sort=False)["accuracy"]
-    summary = pd.DataFrame({"mean": by_split.mean(), "within": by_split.std(ddof=1)}).reset_index()
-    grouped = summary.groupby(["method", "n_shot", "snr"], sort=False)
-    return pd.DataFrame(
-        {
-            "accuracy": grouped["mean"].mean(),
-            "between_seeds": grouped["within"].apply(lambda deviations: (deviations**2).mean() ** 0.5),
-            "between_splits": grouped["mean"].std(ddof=1),
-        }
-    ).reset_index()
+    frame, tasks = tidy_frame(cells, entries), ["method", "n_shot", "snr"]
+    frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
+    by_split = frame.groupby([*tasks, "split_seed"], sort=False)["accuracy"].agg(["mean", "var"])
+    by_task = by_split.groupby(tasks, sort=False)
+    spread = {"between_seeds": by_task["var"].mean() ** 0.5, "between_splits": by_task["mean"].std(ddof=1)}
+    return pd.DataFrame({"accuracy": by_task["mean"].mean(), **spread}).reset_index()

@@ -1,4 +1,4 @@
-"""Simulated particles as the files that a processing project would hold, to try the tool where the answer is known."""
+"""The command on particles whose classes are known: simulated ones as the files of a RELION project, and real ones."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,8 @@ from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.recognition.classify import classify
+from cryo_fewshot.recognition.classify import Outcome, classify
+from cryo_fewshot.recognition.output import average_voxel_nm
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
@@ -36,7 +37,7 @@ def write_particles(
     with_labels: bool,
     shuffle_seed: int = 0,
 ) -> tuple[Path, list[str]]:
-    """Simulate particles and write them as RELION 4 lays them out; returns the STAR file and the true classes.
+    """Simulate particles and write them as RELION 4 does; returns the STAR file and the true classes.
 
     Parameters
     ----------
@@ -78,10 +79,10 @@ def write_particles(
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """A whole run of `cryo-fewshot classify` on simulated particles whose classes are known afterwards.
+    """A whole run of `cryo-fewshot classify` on simulated particles.
 
-    encoder : digest of its weights; classes : with labelled particles; outsiders : classes among the particles that
-    have none; n_labelled, n_particles : of each class; averaged : particles per class average
+    encoder : digest of its weights; classes : with labelled particles; outsiders : unknown classes among the particles
+    n_labelled, n_particles : of each class; n_averaged : particles per class average
     """
 
     encoder: str
@@ -96,31 +97,26 @@ class Demonstration:
     seed: int = 11
 
     def run(self, runner) -> dict:
-        """Write the particles, type the command, and see how well it did; the stored entry.
+        """Write the particles, run the command, and compare its answer with the truth.
 
         Result: `star`, the first lines of the particles' STAR file; `printed`, what the command said; `files`, what it
-        wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles with a labelled class, accepted or
-        not; `accuracy_accepted` of those accepted; `kept`, the share of them accepted; `false_accepts`, the share of
-        outsiders accepted; `calibration_error`; `averages`, by class, see `class_averages.packed`.
+        wrote; `rows`, the first rows of its table; `counts`; `accuracy` of particles of a labelled class, accepted or
+        not, and `accuracy_accepted` of those accepted; `kept`, the recall, the share of them that is accepted;
+        `false_accepts`, the share of particles of unknown classes that is accepted; `calibration_error`;
+        `leave_one_out`, the accuracy that the command foresees, with its interval; `averages`, by class.
         """
         recipe = SimulatedData(n_per_class=self.n_particles, microscope=self.microscope, seed=self.seed)
-        with tempfile.TemporaryDirectory() as folder:
-            folder = Path(folder)
-            labelled = replace(recipe, n_per_class=self.n_labelled, seed=self.seed + 1)
+        labelled = replace(recipe, n_per_class=self.n_labelled, seed=self.seed + 1)
+        settings = Settings(n_averaged=self.n_averaged, false_accept_rate=self.false_accept_rate, seed=self.seed)
+        everything = [*self.classes, *self.outsiders]
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
             write_particles(folder / "labelled", labelled, self.classes, {self.snr: self.n_labelled}, with_labels=True)
-            everything = [*self.classes, *self.outsiders]
-            star, truth = write_particles(
-                folder / "all", recipe, everything, {self.snr: self.n_particles}, with_labels=False
-            )
-            printed = []
-            outcome = classify(
-                open_particles(folder / "labelled" / "particles.star"),
-                open_particles(star),
-                folder / "run1",
-                settings=Settings(n_averaged=self.n_averaged, false_accept_rate=self.false_accept_rate, seed=self.seed),
-                say=printed.append,
-            )
-            written = sorted(
+            counts = {self.snr: self.n_particles}
+            star, truth = write_particles(folder / "all", recipe, everything, counts, with_labels=False)
+            support, query = open_particles(folder / "labelled" / "particles.star"), open_particles(star)
+            outcome, printed = _classified(support, query, folder, settings)
+            files = sorted(
                 path.relative_to(folder).as_posix() for path in (folder / "run1").rglob("*") if path.is_file()
             )
             head = star.read_text().splitlines()[:24]
@@ -129,8 +125,8 @@ class Demonstration:
         right, check = table["class"].to_numpy() == truth, outcome.recogniser.check
         return {
             "star": head,
-            "printed": [line.replace(f"{folder}/", "") for line in printed],
-            "files": [path for path in written if "/embeddings/" not in path],
+            "printed": printed,
+            "files": [path for path in files if "/embeddings/" not in path],
             "rows": table.drop(columns=["reason", "labelled"]).assign(truth=truth).head(8).round(3).to_dict("list"),
             "counts": outcome.counts.round(3).to_dict("list"),
             "accuracy": float(right[known].mean()),
@@ -141,12 +137,12 @@ class Demonstration:
             "leave_one_out": [check.accuracy, check.low, check.high],
             "averages": {
                 name: {
-                    "density": packed(torch.from_numpy(average.density)),
-                    "voxel_size_nm": average.voxel_size_nm,
-                    "resolution_nm": average.resolution_nm if np.isfinite(average.resolution_nm) else None,
-                    "n_particles": average.n_particles,
+                    "density": packed(-refined.average.density),
+                    "voxel_size_nm": average_voxel_nm(query, settings),
+                    "resolution_nm": resolution if np.isfinite(resolution := refined.resolutions_nm[0.143]) else None,
+                    "n_particles": len(refined.halves),
                 }
-                for name, average in outcome.averages.items()
+                for name, refined in outcome.averages.items()
             },
         }
 
@@ -155,9 +151,9 @@ class Demonstration:
 class RealDemonstration:
     """A run of `cryo-fewshot classify` on real particles of one kind among simulated ones in the same noise.
 
-    encoder, particles : digests of weights and volumes; name : of the real ones; classes : simulated beside them
-    measured : microscope of the real ones' files; n_labelled : of each class, the real one too; n_particles : of each
-    simulated class, to be told
+    encoder, particles : digests of weights and volumes; name : of the real class; classes : simulated beside it
+    measured : microscope of the real particles' files; n_labelled : of each class, the real one too
+    n_particles : of each simulated class, to be classified
     """
 
     encoder: str
@@ -171,18 +167,43 @@ class RealDemonstration:
     seed: int = 11
 
     def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
-        """See `demonstrate_real`."""
-        return _demonstrated_real(self, volumes, voxel_size_nm)
+        """Write real and simulated particles side by side, run the command, and count.
+
+        Result: `printed`, what the command said; `names`; `found`, a row per true class of counts per predicted class;
+        `accepted`, share of each true class; `accuracy` of all, accepted or not.
+        """
+        rng, per_class = np.random.default_rng(self.seed), self.n_labelled + self.n_particles
+        signals = noise_free(self.classes, per_class, self.measured, self.seed)
+        simulated = with_noise_of(signals, volumes, binned_snr(self.snr, self.measured), self.seed)
+        groups = [volumes[torch.from_numpy(rng.permutation(len(volumes)))], *simulated.split(per_class)]
+        names = [self.name, *self.classes]
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for name, group in zip(names, groups, strict=True):
+                for i, volume in enumerate(group[: self.n_labelled]):
+                    write_mrc(folder / "labelled" / name / f"{i:02d}.mrc", volume.numpy(), voxel_size_nm)
+            queries = torch.cat([group[self.n_labelled :] for group in groups])
+            order = rng.permutation(len(queries))
+            for i, row in enumerate(order):
+                write_mrc(folder / "all" / f"{i:04d}.mrc", queries[row].numpy(), voxel_size_nm)
+            support, query = (open_particles(folder / part, dark_protein=True) for part in ("labelled", "all"))
+            outcome, printed = _classified(support, query, folder, Settings(n_averaged=0, seed=self.seed))
+        truth = np.repeat(names, [len(group) - self.n_labelled for group in groups])[order]
+        table = outcome.table.assign(truth=truth)
+        of_class = {name: table[table["truth"] == name] for name in names}
+        return {
+            "printed": printed,
+            "names": names,
+            "found": {name: [int((of_class[name]["class"] == other).sum()) for other in names] for name in names},
+            "accepted": {name: round(float(of_class[name]["accepted"].mean()), 3) for name in names},
+            "accuracy": round(float((table["class"] == table["truth"]).mean()), 4),
+        }
 
 
 def demonstrate_real(
     runner: Runner, encoder: AnyEncoder, card: dict, particles: Particles, microscope: Microscope, **settings
 ) -> dict:
-    """Write real and simulated particles side by side, run the command, and count; the stored entry.
-
-    Result: `printed`, what the command said; `names`; `found`, a row per true class, counts per class told; `accepted`,
-    share of each true class that was; `accuracy` of all, accepted or not.
-    """
+    """The stored entry of a `RealDemonstration` on the particles of an input; settings : its fields."""
     volumes = volumes_of(particles, card)
     weights = digest_of(*encoder.state_dict().values())
     measured = microscope_of(particles, microscope)
@@ -190,36 +211,8 @@ def demonstrate_real(
     return runner(spec, volumes, card["voxel_size_nm"])
 
 
-def _demonstrated_real(spec: RealDemonstration, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
-    rng, per_class = np.random.default_rng(spec.seed), spec.n_labelled + spec.n_particles
-    signals = noise_free(spec.classes, per_class, spec.measured, spec.seed)
-    simulated = with_noise_of(signals, volumes, binned_snr(spec.snr, spec.measured), spec.seed)
-    groups = [volumes[torch.from_numpy(rng.permutation(len(volumes)))], *simulated.split(per_class)]
-    names, printed, truth = [spec.name, *spec.classes], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        for name, group in zip(names, groups, strict=True):
-            for i, volume in enumerate(group[: spec.n_labelled]):
-                write_mrc(folder / "labelled" / name / f"{i:02d}.mrc", volume.numpy(), voxel_size_nm)
-        asked = torch.cat([group[spec.n_labelled :] for group in groups])
-        true = np.repeat(names, [len(group) - spec.n_labelled for group in groups])
-        for i, row in enumerate(rng.permutation(len(asked))):
-            write_mrc(folder / "all" / f"{i:04d}.mrc", asked[row].numpy(), voxel_size_nm)
-            truth.append(true[row])
-        outcome = classify(
-            open_particles(folder / "labelled", dark_protein=True),
-            open_particles(folder / "all", dark_protein=True),
-            folder / "run1",
-            settings=Settings(n_averaged=0, seed=spec.seed),
-            say=printed.append,
-        )
-    table = outcome.table.assign(truth=truth)
-    of_class = table.groupby("truth")
-    result = {
-        "printed": [line.replace(f"{folder}/", "") for line in printed],
-        "names": names,
-        "found": {name: [int((of_class.get_group(name)["class"] == told).sum()) for told in names] for name in names},
-        "accepted": {name: round(float(of_class.get_group(name)["accepted"].mean()), 3) for name in names},
-        "accuracy": round(float((table["class"] == table["truth"]).mean()), 4),
-    }
-    return result
+def _classified(support: Particles, query: Particles, folder: Path, settings: Settings) -> tuple[Outcome, list[str]]:
+    """The command's outcome, written to `run1`, and the lines that it printed, without the folder's name."""
+    printed = []
+    outcome = classify(support, query, folder / "run1", settings=settings, say=printed.append)
+    return outcome, [line.replace(f"{folder}/", "") for line in printed]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,7 @@ from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.plda import (
-    PLDA,
-    fit_plda,
-    plda_em_logits,
-    plda_logits,
-)
+from cryo_fewshot.recognition.plda import PLDA, fit_plda, plda_em_logits, plda_logits
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
 from cryo_fewshot.reproduction.evaluations import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
@@ -30,19 +25,26 @@ from cryo_fewshot.reproduction.tables import accuracies
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
-from .heads import (
-    alpha_tim_logits,
-    bd_cspn_logits,
-    laplacian_shot_logits,
-    logistic_logits,
-    normalised,
-    ridge_logits,
-    scaled_prototype_logits,
-    tim_logits,
-)
+from . import heads
 
-INDUCTIVE = ("nearest mean", "unit length", "centred", "logistic regression", "ridge regression", "two covariances")
-TRANSDUCTIVE = ("BD-CSPN", "LaplacianShot", "TIM", "alpha-TIM", "two covariances, EM")
+INDUCTIVE: dict[str, Callable] = {
+    "nearest mean": prototype_logits,
+    "unit length": heads.scaled_prototype_logits,
+    "centred": heads.scaled_prototype_logits,
+    "logistic regression": heads.logistic_logits,
+    "ridge regression": heads.ridge_logits,
+    "two covariances": plda_logits,
+}
+TRANSDUCTIVE: dict[str, Callable] = {
+    "BD-CSPN": heads.bd_cspn_logits,
+    "LaplacianShot": heads.laplacian_shot_logits,
+    "TIM": heads.tim_logits,
+    "alpha-TIM": heads.alpha_tim_logits,
+    "two covariances, EM": plda_em_logits,
+}
+LOGITS = INDUCTIVE | TRANSDUCTIVE
+SHOWN_HEADS = {"two covariances": "PLDA", "two covariances, EM": "PLDA, EM"}
+"""What the stored names of heads are called on the page."""
 BACKGROUND_PER_CLASS = 30
 UNEVENNESS = 2.0
 
@@ -53,9 +55,9 @@ class HeadEvaluation:
 
     tasks : whose test subtomograms and episodes are used, not its network
     head : of INDUCTIVE or TRANSDUCTIVE
-    n_turns : positions that keep the missing wedge, 1 to 4; the mean of their embeddings stands for a subtomogram
-    balanced : as many queries of each class, or else as many in all, shared by Dirichlet's distribution with parameter
-        2 (Veilleux et al. 2021)
+    n_turns : rotations that keep the missing wedge, 1 to 4; a subtomogram is embedded as the mean over them
+    balanced : equally many queries of each class; otherwise the same total, in shares drawn from Dirichlet's
+        distribution with parameter 2 (Veilleux et al. 2021)
     """
 
     training: Pretraining
@@ -70,11 +72,13 @@ class HeadEvaluation:
         unevenness = {} if self.balanced else {"unevenness": UNEVENNESS}
         return {"background_per_class": BACKGROUND_PER_CLASS, **unevenness, **keyword_defaults(LOGITS[self.head])}
 
-    def run(self, runner: Runner, background_of: Callable, embeddings_of: Callable) -> dict:
-        """Result: `n_queries`, `n_correct` per episode, `episodes`; the inputs are those of `evaluate_heads`."""
+    def run(self, runner: Runner) -> dict:
+        """Result: `n_queries`, `n_correct` per episode, `episodes`."""
         tasks = self.tasks
-        embeddings = embeddings_of(self.training, tasks.novel_data, tasks.novel_classes, tasks.snr, self.n_turns)
-        prepare, head = prepared_head(self.head, background_of(self.training, self.n_turns))
+        embeddings = _test_embeddings(
+            runner, self.training, tasks.novel_data, tasks.novel_classes, tasks.snr, self.n_turns
+        )
+        prepare, head = prepared_head(self.head, _background(runner, self.training, self.n_turns))
         prepared, episodes = prepare(embeddings), tasks.episodes()
         query, truth = drawn_queries(tasks, episodes, self.balanced)
         found = np.concatenate(
@@ -91,21 +95,21 @@ class HeadEvaluation:
 
 
 def heads_frame(
-    runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], heads: Sequence[str]
+    runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], names: Sequence[str]
 ) -> tuple[pd.DataFrame, list[dict]]:
     """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'; and the entries.
 
-    Inductive heads score each query by itself, so only transductive ones are shown on unbalanced queries, and the one
-    that they are compared with.
+    Inductive heads score each query by itself, so the shares of the classes do not matter to them: on unbalanced
+    queries only transductive heads are run, and 'unit length' to compare them with.
     """
     specs = [
         HeadEvaluation(training=training, tasks=evaluation, head=head, balanced=balanced)
         for balanced in (True, False)
-        for head in dict.fromkeys(["unit length", *heads])
+        for head in dict.fromkeys(["unit length", *names])
         for evaluation in tasks
         if balanced or head == "unit length" or head in TRANSDUCTIVE
     ]
-    entries = evaluate_heads(runner, specs)
+    entries = [runner(spec) for spec in specs]
     plain = {
         (spec.balanced, spec.tasks): accuracies(entry)
         for spec, entry in zip(specs, entries, strict=True)
@@ -120,31 +124,15 @@ def heads_frame(
     return pd.DataFrame(rows, columns=columns), entries
 
 
-def heads_text(frame: pd.DataFrame) -> str:
-    """Which heads pay, on the mean over SNRs and shots; every number is read off the runs."""
-    gain = frame.groupby(["balanced", "head"])["gain"].mean()
-    inductive = gain[True][[name for name in INDUCTIVE if name in gain[True]]].drop("unit length", errors="ignore")
-    transductive = {
-        balanced: gain[balanced][[h for h in TRANSDUCTIVE if h in gain[balanced]]] for balanced in (True, False)
-    }
-    worst = transductive[False] - transductive[True]
-    return (
-        f"Over the plain nearest mean of unit embeddings, the best inductive head is *{inductive.idxmax()}* "
-        f"({inductive.max():+.3f} on average). With equal shares of the classes the best transductive one is "
-        f"*{transductive[True].idxmax()}* ({transductive[True].max():+.3f}), with random shares "
-        f"*{transductive[False].idxmax()}* ({transductive[False].max():+.3f}); *{worst.idxmin()}* loses most by them "
-        f"({transductive[True][worst.idxmin()]:+.3f} to {transductive[False][worst.idxmin()]:+.3f})."
-    )
-
-
 # ---------------------------------------------------------------- training and embedding
 
 
+@lru_cache(maxsize=8)
 def trained_encoder(runner: Runner, training: Pretraining) -> AnyEncoder:
-    """The encoder of a training, in evaluation mode: the one that ships where it is that one, or from the store."""
-    shipped, card = load_encoder()
+    """The encoder of a training, in evaluation mode: the pretrained one where it is that one, or from the store."""
+    pretrained, card = load_encoder()
     if spec_dict(spec_of(card)) == spec_dict(training):
-        return shipped.to(runner.device).eval()
+        return pretrained.to(runner.device).eval()
     entry = runner(training, run=_train, with_tensors=True)
     encoder = new_encoder(training)
     encoder.load_state_dict(entry["tensors"])
@@ -178,21 +166,30 @@ def _embedded(encoder: AnyEncoder, volumes: torch.Tensor, n_turns: int) -> torch
     return sum(F.normalize(embed(encoder, wedge_rotations(volumes, turn)), dim=-1) for turn in turns) / n_turns
 
 
+@lru_cache(maxsize=64)  # heads and shots share them
+def _test_embeddings(
+    runner: Runner, training: Pretraining, data, names: tuple[str, ...], snr: float, n_turns: int
+) -> torch.Tensor:
+    subtomograms = data.subtomograms({snr: data.n_per_class}, names, runner.device)
+    return _embedded(trained_encoder(runner, training), subtomograms.volumes, n_turns)
+
+
 @dataclass(frozen=True)
 class Background:
-    """What is known of embeddings from the training classes: their mean, and how classes and particles scatter."""
+    """What is known of embeddings from the training classes: their mean, and the scatter between and within classes."""
 
     centre: torch.Tensor
     scatter: PLDA
 
 
-def _background(encoder: AnyEncoder, training: Pretraining, n_turns: int, device: torch.device) -> Background:
+@lru_cache(maxsize=32)
+def _background(runner: Runner, training: Pretraining, n_turns: int) -> Background:
     rng = np.random.default_rng(seed_from("background", training.seed))
     n_per_class = min(BACKGROUND_PER_CLASS, training.n_selection_samples)
     labels = np.repeat(np.arange(len(training.classes)), n_per_class)
     names = [training.classes[label] for label in labels]
-    volumes = simulate_on_the_fly(names, training.acquisitions, rng, training.group_size, device)
-    embeddings = _embedded(encoder, volumes, n_turns)
+    volumes = simulate_on_the_fly(names, training.acquisitions, rng, training.group_size, runner.device)
+    embeddings = _embedded(trained_encoder(runner, training), volumes, n_turns)
     unit = F.normalize(embeddings, dim=-1)
     return Background(embeddings.mean(0), fit_plda(unit.cpu(), labels))
 
@@ -200,26 +197,14 @@ def _background(encoder: AnyEncoder, training: Pretraining, n_turns: int, device
 # ---------------------------------------------------------------- heads
 
 
-LOGITS: dict[str, Callable] = {
-    "nearest mean": prototype_logits,
-    "unit length": scaled_prototype_logits,
-    "centred": scaled_prototype_logits,
-    "logistic regression": logistic_logits,
-    "ridge regression": ridge_logits,
-    "two covariances": plda_logits,
-    "BD-CSPN": bd_cspn_logits,
-    "LaplacianShot": laplacian_shot_logits,
-    "TIM": tim_logits,
-    "alpha-TIM": alpha_tim_logits,
-    "two covariances, EM": plda_em_logits,
-}
-
-
 def prepared_head(name: str, background: Background) -> tuple[Callable, Callable]:
     """What a head does to embeddings `(n, dim)` first, and its logits."""
-    prepare = {"nearest mean": lambda embeddings: embeddings, "centred": partial(normalised, centre=background.centre)}
+    prepare = {
+        "nearest mean": lambda embeddings: embeddings,
+        "centred": partial(heads.normalised, centre=background.centre),
+    }
     scatter = {"model": background.scatter} if name.startswith("two covariances") else {}
-    return prepare.get(name, normalised), partial(LOGITS[name], **scatter)
+    return prepare.get(name, heads.normalised), partial(LOGITS[name], **scatter)
 
 
 def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -245,28 +230,3 @@ def drawn_queries(tasks: Evaluation, episodes: Episodes, balanced: bool = True) 
             chosen = truth[episode] == way
             query[episode, chosen] = rng.choice(free, chosen.sum(), replace=False)
     return query, truth
-
-
-def evaluate_heads(runner: Runner, specs: Sequence[HeadEvaluation]) -> list[dict]:
-    """The stored entries, in order. Result: `n_queries`, `n_correct` per episode, `episodes`.
-
-    What is missing is computed in that order; subtomograms are embedded once for all heads and shots.
-    """
-
-    @cache
-    def encoder_of(training: Pretraining) -> AnyEncoder:
-        return trained_encoder(runner, training)
-
-    @cache
-    def background_of(training: Pretraining, n_turns: int) -> Background:
-        return _background(encoder_of(training), training, n_turns, runner.device)
-
-    @cache
-    def embeddings_of(training: Pretraining, data, names: tuple[str, ...], snr: float, n_turns: int) -> torch.Tensor:
-        subtomograms = data.subtomograms({snr: data.n_per_class}, names, runner.device)
-        return _embedded(encoder_of(training), subtomograms.volumes, n_turns)
-
-    entries = []
-    for spec in specs:
-        entries.append(runner(spec, background_of, embeddings_of))
-    return entries

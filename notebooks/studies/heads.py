@@ -2,7 +2,7 @@
 
 Each takes support `(e, n_way, n_shot, dim)` and queries `(e, m, dim)`, any m, and returns logits `(e, m, n_way)`
 whose softmax are probabilities. Embeddings come prepared: as the encoder gives them, `normalised`, or by
-`TwoCovariance.project`. On unit vectors the squared distance is 2 - 2 cos. A `scale` multiplies squared distances, so
+`PLDA.project`. On unit vectors the squared distance is 2 - 2 cos. A `scale` multiplies squared distances, so
 it is an inverse temperature: 1/2 where within-class variance is one per axis, about 10 on unit vectors.
 
 Inductive heads score a query by the support alone; transductive ones use all queries of the episode together.

@@ -1,4 +1,4 @@
-"""The encoder that ships, asked as in practice: particles of no known class, more classes, more labels, other data.
+"""The pretrained encoder asked as in practice: unknown classes, more classes, more labels, other data.
 
 Its tasks are those of the paper's methods, episode by episode, so that differences are paired. Its scores and
 probabilities are those that `cryo-fewshot classify` writes.
@@ -7,8 +7,8 @@ probabilities are those that `cryo-fewshot classify` writes.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -32,21 +32,43 @@ from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
 from cryo_fewshot.weights import AnyEncoder
 
+from .transfer import OwnClasses
+
 HEADS = ("prototype", "two-covariance")
 N_BINS = 15
 PROMISED_RATE = 0.05
-"""Share of strangers that the tool promises to let in at most, by default."""
+"""False-positive rate on unknown classes that the tool promises not to exceed, by default."""
 _MADE_OF = {SINGLE_CAPPED: "4CR2", DOUBLE_CAPPED: "4CR2"}
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """The pretrained encoder and its card, of `weights.load_encoder`; asked for results by their digests."""
+
+    encoder: AnyEncoder
+    card: dict
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration of the card."""
+        return Calibration.from_json(self.card["calibration"])
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What names the weights and the calibration in a spec."""
+        text = json.dumps(self.card["calibration"], sort_keys=True)
+        calibration = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return {"encoder": digest_of(*self.encoder.state_dict().values()), "calibration": calibration}
 
 
 # ---------------------------------------------------------------- what is run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks:
-    """Few-shot tasks among simulated classes, as of `experiments.Evaluation`, for an encoder of any origin.
+class Tasks(OwnClasses):
+    """Few-shot tasks among simulated classes, those of `Evaluation`, for an encoder of any origin.
 
-    encoder : a training of the laboratory, or the digest of weights that come from elsewhere
+    encoder : a training of this project, or the digest of the pretrained encoder's weights
     calibration : digest of the calibration, None where it plays no part
     """
 
@@ -61,42 +83,84 @@ class Tasks:
     n_episodes: int = 600
     episode_seed: int = 0
 
-    @property
-    def novel_data(self) -> SimulatedData:
-        """Where the subtomograms come from."""
-        return self.data
-
-    @property
-    def novel_classes(self) -> tuple[str, ...]:
-        """The classes that tasks are drawn from."""
-        return self.classes
-
     episodes = Evaluation.episodes
+
+    def embeddings(self, runner: Runner, pretrained: Pretrained, more: tuple[str, ...] = ()) -> torch.Tensor:
+        """Embeddings of all subtomograms of the tasks' classes and of `more`, `(n, dim)`, class by class.
+
+        Those of the pretrained encoder have length 1.
+        """
+        classes = (*self.classes, *more)
+        if isinstance(self.encoder, EncoderRun):
+            return runner.embedded(self.encoder, self.data, classes, ((self.snr, self.data.n_per_class),)).cpu()
+        return _unit_embeddings(runner, pretrained, self.data, classes, self.snr)
+
+
+@lru_cache(maxsize=32)  # heads and shots share them
+def _unit_embeddings(
+    runner: Runner, pretrained: Pretrained, data: SimulatedData, classes: tuple[str, ...], snr: float
+) -> torch.Tensor:
+    subtomograms = data.subtomograms({snr: data.n_per_class}, classes, runner.device)
+    volumes = fitted(subtomograms.volumes, data.voxel_size_nm, pretrained.card).to(runner.device)
+    return unit_embeddings(pretrained.encoder.to(runner.device), volumes).cpu()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShippedEvaluation(Tasks):
-    """Accuracy of 'prototype' (the nearest one) or 'two-covariance' (the tool's classifier)."""
+    """Accuracy of the pretrained encoder: 'prototype' (the nearest one) or 'two-covariance' (the tool's PLDA)."""
 
     head: str
 
-    def run(self, runner: Runner, world: "OpenWorld") -> dict:
-        """See `OpenWorld.evaluate`."""
-        return world._evaluate(self)
+    def run(self, runner: Runner, pretrained: Pretrained) -> dict:
+        """Correct answers per episode and confusion, as of `Evaluation.run`."""
+        episodes = self.episodes()
+        tool = partial(tool_logits, calibration=pretrained.calibration)
+        head = {"prototype": prototype_logits, "two-covariance": tool}[self.head]
+        predictions = predict(self.embeddings(runner, pretrained), episodes, head)
+        return {
+            "n_queries": int(episodes.query[0].size),
+            "n_correct": correct_counts(predictions).tolist(),
+            "episodes": episodes.digest,
+            "classes": list(self.classes),
+            "confusion": confusion(predictions, episodes, len(self.classes)).tolist(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection(Tasks):
-    """How well members of a task's classes are told from strangers.
+    """How well particles of a task's classes are told from those of unknown classes.
 
-    strangers : classes whose particles are to be rejected; none for the classes that a task leaves out
+    strangers : the unknown classes; if none are named, the test classes that a task leaves out
     """
 
     strangers: tuple[str, ...] = ()
 
-    def run(self, runner: Runner, world: "OpenWorld") -> dict:
-        """See `OpenWorld.reject`."""
-        return world._reject(self)
+    def run(self, runner: Runner, pretrained: Pretrained) -> dict:
+        """One number per task: `distance`, the area under the ROC curve of the distance to the nearest prototype.
+
+        With a calibration also `likelihood ratio`, the area of the tool's score, and at its default threshold `kept`,
+        the recall (TPR) of known classes, and `let_in`, the FPR; and one number over all tasks, `could_keep`: the TPR
+        at the threshold whose FPR is just the promised one. `episodes` is the digest of the tasks.
+        """
+        episodes, names = self.episodes(), (*self.classes, *self.strangers)
+        labels = np.repeat(np.arange(len(names)), [self.data.count_of(name, self.data.n_per_class) for name in names])
+        unknown = range(len(self.classes), len(names)) if self.strangers else None
+        drawn = draw_unknown(episodes, labels, unknown, self.n_query)
+        embeddings = self.embeddings(runner, pretrained, more=self.strangers)
+        support = embeddings[episodes.support]
+        asked = embeddings[episodes.query].flatten(1, 2), embeddings[drawn]
+        distances = [prototype_logits(support, queries).amax(-1) for queries in asked]
+        result = {"episodes": episodes.digest, "distance": _areas(*distances)}
+        if self.calibration is not None:
+            calibration = pretrained.calibration
+            ratios = [likelihood_ratios(support, queries, calibration.space) for queries in asked]
+            least = calibration.threshold(self.n_shot, PROMISED_RATE)
+            recall, false_positives = ((ratio >= least).float().mean(1).tolist() for ratio in ratios)
+            result |= {"likelihood ratio": _areas(*ratios)}
+            result |= {"kept": _rounded(recall), "let_in": _rounded(false_positives)}
+            best = np.quantile(ratios[1].numpy(), 1 - PROMISED_RATE)
+            result["could_keep"] = round(float((ratios[0] > float(best)).float().mean()), 4)
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +169,14 @@ class Reliability(Tasks):
 
     n_resamples: int = 1000
 
-    def run(self, runner: Runner, world: "OpenWorld") -> dict:
-        """See `OpenWorld.reliability`."""
-        return world._reliability(self)
+    def run(self, runner: Runner, pretrained: Pretrained) -> dict:
+        """See `reliability_bins`."""
+        episodes, embeddings = self.episodes(), self.embeddings(runner, pretrained)
+        support, queries = embeddings[episodes.support], embeddings[episodes.query].flatten(1, 2)
+        probabilities = torch.softmax(tool_logits(support, queries, calibration=pretrained.calibration), dim=-1)
+        probability, found = (part.numpy() for part in probabilities.max(-1))
+        right = found == np.repeat(np.arange(self.n_way), self.n_query)
+        return reliability_bins(probability, right, self.n_resamples)
 
 
 def paper_like(profile: Profile, snr: float, n_shot: int, n_way: int = 5) -> Evaluation:
@@ -123,105 +192,13 @@ def same_tasks(evaluation: Evaluation) -> dict:
     return {"data": evaluation.novel_data, "classes": evaluation.novel_classes, **settings}
 
 
+def evaluated(runner: Runner, pretrained: Pretrained, head: str, **tasks) -> dict:
+    """The entry of a head of the pretrained encoder on some tasks; the nearest prototype needs no calibration."""
+    digests = pretrained.digests | ({"calibration": None} if head == "prototype" else {})
+    return runner(ShippedEvaluation(head=head, **digests, **tasks), pretrained)
+
+
 # ---------------------------------------------------------------- how it is run
-
-
-class OpenWorld:
-    """Runs the study of one encoder and keeps what came out in a laboratory's store.
-
-    Parameters
-    ----------
-    encoder, card : of `shipped.load_encoder`
-    """
-
-    def __init__(self, runner: Runner, encoder: AnyEncoder, card: dict):
-        self.runner, self.encoder, self.card = runner, encoder.to(runner.device), card
-        self.calibration = Calibration.from_json(card["calibration"])
-        self.weights = digest_of(*encoder.state_dict().values())
-        text = json.dumps(card["calibration"], sort_keys=True)
-        self.calibration_digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self._embeddings: dict[tuple, torch.Tensor] = {}
-
-    def embeddings(self, tasks: Tasks) -> torch.Tensor:
-        """Embeddings of all subtomograms of the tasks' classes, `(n, dim)`, class by class; of length 1 by our own."""
-        if isinstance(tasks.encoder, EncoderRun):
-            return self.runner.embedded(
-                tasks.encoder, tasks.data, tasks.classes, ((tasks.snr, tasks.data.n_per_class),)
-            ).cpu()
-        key = tasks.data, tasks.classes, tasks.snr
-        if key not in self._embeddings:
-            device = self.runner.device
-            subtomograms = tasks.data.subtomograms({tasks.snr: tasks.data.n_per_class}, tasks.classes, device)
-            volumes = fitted(subtomograms.volumes, tasks.data.voxel_size_nm, self.card).to(device)
-            self._embeddings[key] = unit_embeddings(self.encoder, volumes).cpu()
-        return self._embeddings[key]
-
-    def evaluate(self, head: str, **tasks) -> dict:
-        """Accuracy of a head on the shipped encoder; the stored entry, as of `Laboratory.evaluate`."""
-        calibration = None if head == "prototype" else self.calibration_digest
-        spec = ShippedEvaluation(encoder=self.weights, calibration=calibration, head=head, **tasks)
-        return self.runner(spec, self)
-
-    def _evaluate(self, spec: ShippedEvaluation) -> dict:
-        episodes = spec.episodes()
-        head = {"prototype": prototype_logits, "two-covariance": partial(tool_logits, calibration=self.calibration)}
-        predictions = predict(self.embeddings(spec), episodes, head[spec.head])
-        return {
-            "n_queries": int(episodes.query[0].size),
-            "n_correct": correct_counts(predictions).tolist(),
-            "episodes": episodes.digest,
-            "classes": list(spec.classes),
-            "confusion": confusion(predictions, episodes, len(spec.classes)).tolist(),
-        }
-
-    def reject(self, encoder: EncoderRun | None, strangers: tuple[str, ...], **tasks) -> dict:
-        """Members against strangers, by a laboratory's encoder or (None) the shipped one; the stored entry.
-
-        Result, one number per task: `distance`, the area under the ROC curve of the distance to the nearest prototype;
-        of the shipped encoder also `likelihood ratio`, the same of the tool's score, and at its default threshold
-        `kept`, the share of members that are accepted, and `let_in`, that of strangers; `episodes`. And one number,
-        `could_keep`: members accepted by the threshold that lets in just the promised share, over all tasks.
-        """
-        calibration = self.calibration_digest if encoder is None else None
-        spec = Rejection(encoder=encoder or self.weights, calibration=calibration, strangers=strangers, **tasks)
-        return self.runner(spec, self)
-
-    def _reject(self, spec: Rejection) -> dict:
-        episodes = spec.episodes()
-        everyone = replace(spec, classes=(*spec.classes, *spec.strangers))
-        counts = [spec.data.count_of(name, spec.data.n_per_class) for name in everyone.classes]
-        outside = range(len(spec.classes), len(everyone.classes)) if spec.strangers else None
-        drawn = draw_strangers(episodes, np.repeat(np.arange(len(counts)), counts), outside, spec.n_query)
-        embeddings = self.embeddings(everyone)
-        support, members, strangers = (embeddings[part] for part in (episodes.support, episodes.query, drawn))
-        members = members.flatten(1, 2)
-        distances = [prototype_logits(support, asked).amax(-1) for asked in (members, strangers)]
-        result = {"episodes": episodes.digest, "distance": _areas(*distances)}
-        if spec.calibration is not None:
-            ratios = [likelihood_ratios(support, asked, self.calibration.space) for asked in (members, strangers)]
-            least = self.calibration.threshold(spec.n_shot, PROMISED_RATE)
-            kept, let_in = ((ratio >= least).float().mean(1).tolist() for ratio in ratios)
-            result |= {"likelihood ratio": _areas(*ratios), "kept": _rounded(kept), "let_in": _rounded(let_in)}
-            best = np.quantile(ratios[1].numpy(), 1 - PROMISED_RATE)
-            result["could_keep"] = round(float((ratios[0] > float(best)).float().mean()), 4)
-        return result
-
-    def reliability(self, **tasks) -> dict:
-        """Probabilities of the tool against how often it is right; the stored entry.
-
-        Result: `ece` (expected calibration error) and `ece_ci95`; per bin of probability, empty ones left out,
-        `probability` (mean), `accuracy`, its 95 % interval `low` to `high`, and `count`.
-        """
-        spec = Reliability(encoder=self.weights, calibration=self.calibration_digest, **tasks)
-        return self.runner(spec, self)
-
-    def _reliability(self, spec: Reliability) -> dict:
-        episodes, embeddings = spec.episodes(), self.embeddings(spec)
-        support, queries = embeddings[episodes.support], embeddings[episodes.query].flatten(1, 2)
-        probabilities = torch.softmax(tool_logits(support, queries, calibration=self.calibration), dim=-1)
-        probability, found = (part.numpy() for part in probabilities.max(-1))
-        right = found == np.repeat(np.arange(spec.n_way), spec.n_query)
-        return reliability_bins(probability, right, spec.n_resamples)
 
 
 def fitted(volumes: torch.Tensor, voxel_size_nm: float, card: dict) -> torch.Tensor:
@@ -254,25 +231,25 @@ def likelihood_ratios(support: torch.Tensor, queries: torch.Tensor, space: PLDA)
     return model.scores(projected, model.log_likelihoods(projected))
 
 
-def draw_strangers(
-    episodes: Episodes, labels: np.ndarray, outside: Sequence[int] | None, n_query: int, seed: int = 0
+def draw_unknown(
+    episodes: Episodes, labels: np.ndarray, unknown: Sequence[int] | None, n_query: int, seed: int = 0
 ) -> np.ndarray:
-    """Indices of strangers to each episode, `n_query` of each class outside it: `(n_episodes, m)`.
+    """Indices of particles of unknown classes for each episode, `n_query` of each class: `(n_episodes, m)`.
 
-    labels : `(n,)`; outside : labels of the strangers; None for all that an episode leaves out
+    labels : `(n,)`; unknown : labels of the unknown classes; None for all that an episode leaves out
     """
     members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     rng = np.random.default_rng(seed_from("strangers", seed))
     drawn = []
     for classes in episodes.classes:
-        left_out = np.setdiff1d(np.arange(len(members)), classes) if outside is None else outside
+        left_out = np.setdiff1d(np.arange(len(members)), classes) if unknown is None else unknown
         drawn.append(np.concatenate([rng.choice(members[label], n_query, replace=False) for label in left_out]))
     return np.array(drawn)
 
 
-def _areas(members: torch.Tensor, strangers: torch.Tensor) -> list[float]:
-    """Area under the ROC curve in each episode, of scores `(e, m)` that are higher for members."""
-    return _rounded(area_under_roc(*pair) for pair in zip(members.numpy(), strangers.numpy(), strict=True))
+def _areas(known: torch.Tensor, unknown: torch.Tensor) -> list[float]:
+    """Area under the ROC curve in each episode, of scores `(e, m)` that are higher for known classes."""
+    return _rounded(area_under_roc(*pair) for pair in zip(known.numpy(), unknown.numpy(), strict=True))
 
 
 def _rounded(values) -> list[float]:
@@ -282,7 +259,9 @@ def _rounded(values) -> list[float]:
 def reliability_bins(probability: np.ndarray, right: np.ndarray, n_resamples: int, seed: int = 0) -> dict:
     """Reliability diagram and calibration error from `(n_episodes, m)` probabilities of the answers, right or not.
 
-    Intervals come from drawing the episodes again, with replacement: queries of one episode share their support.
+    Result: `ece` (expected calibration error) and `ece_ci95`; per bin of probability, empty ones left out,
+    `probability` (mean), `accuracy`, its 95 % interval `low` to `high`, and `count`. Intervals come from drawing the
+    episodes again, with replacement: queries of one episode share their support.
     """
     n_episodes = len(probability)
     bins = np.minimum((probability * N_BINS).astype(int), N_BINS - 1) + N_BINS * np.arange(n_episodes)[:, None]
@@ -311,14 +290,14 @@ def reliability_bins(probability: np.ndarray, right: np.ndarray, n_resamples: in
     }
 
 
-def met(name: str, card: dict) -> str:
-    """How a class, or a relative of it, took part in the making of an encoder."""
+def role(name: str, card: dict) -> str:
+    """How a class, or another of its homologous family, took part in the making of an encoder."""
     roles = {"trained on": card["training_classes"], "calibrated on": card["held_out_classes"]["selection"]}
     origin = _MADE_OF.get(name, name)
-    for role, names in roles.items():
+    for found, names in roles.items():
         if origin in names:
-            return role
-    for role, names in roles.items():
+            return found
+    for found, names in roles.items():
         if homologous_family(origin) in map(homologous_family, names):
-            return f"relative {role}"
-    return "never met"
+            return f"homologue {found}"
+    return "held out"

@@ -1,4 +1,4 @@
-"""What brings one kind of particles nearer to another, without labels: spectra, noise, masks; twins without shape."""
+"""Corrections that bring particles nearer to simulated ones without labels, and decoys that have no shape."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +17,12 @@ from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 
 
 def microscope_of(particles: Particles, like: Microscope) -> Microscope:
-    """Tilt series and defocus that tilt stacks' files name, box and all else as `like`; `like` for other files."""
+    """`like` with the tilt series and the defocus that the files of tilt stacks name; `like` itself for other files."""
     source = particles.source
     if not isinstance(source, TiltStacks) or source.ctfs is None:
         return like
     cosines = np.concatenate([rotations[:, 2, 2] for rotations in source.rotations]).clip(-1, 1)
-    # Tilts that few images have, or that the file hides, are no end.
+    # The 5th percentile: single images beyond the tilt range of most particles do not widen it.
     end = round(float(np.rad2deg(np.arccos(np.percentile(cosines, 5)))), 1)
     n_tilts = len(source.rotations[0])
     micrometres = np.concatenate([ctf.defocus[:, :2].mean(1) for ctf in source.ctfs]) / 1e4
@@ -43,13 +43,6 @@ def radii(box: int) -> torch.Tensor:
     return (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2).sqrt().round().long()
 
 
-def bins_by_tilt(box: int) -> torch.Tensor:
-    """As `radii`, and each shell in seven by the angle to x in the plane across the tilt axis: 15 degrees each."""
-    full, half = (torch.fft.fftfreq(box) * box).abs(), torch.fft.rfftfreq(box) * box
-    degrees = torch.rad2deg(torch.atan2(full[:, None, None], half)).expand(box, box, -1)
-    return 7 * radii(box) + (degrees / 15).long()
-
-
 def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     """Mean over volumes `(n, b, b, b)` and over the frequencies of each bin of the squared modulus, `(n_bins,)`."""
     power = torch.fft.rfftn(volumes, dim=(1, 2, 3)).abs().square().mean(0).flatten()
@@ -58,7 +51,7 @@ def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
 
 
 def matched(volumes: torch.Tensor, like: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
-    """Volumes whose mean power in each bin is that of others; one factor per bin for all of them, no label used."""
+    """Volumes scaled to the mean power of others in each bin, by one factor per bin for all of them."""
     own, wanted = mean_power(volumes, bins), mean_power(like, bins)
     factors = torch.where(own > 1e-6 * own.max(), (wanted / own.clamp(min=1e-12)).sqrt(), 1.0)
     return _filtered(volumes, factors[bins])
@@ -70,12 +63,12 @@ def masked(volumes: torch.Tensor) -> torch.Tensor:
 
 
 def mirrored(volumes: torch.Tensor) -> torch.Tensor:
-    """Volumes with z turned about the centre."""
+    """Volumes of the other hand: z is reversed about the centre."""
     return volumes.flip(1).roll(1 - volumes.shape[-1] % 2, 1)
 
 
 def phase_randomised(volumes: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Of each volume a twin with the same modulus at every frequency and random phases: its spectrum, but no shape."""
+    """A decoy of each volume: the same modulus at every frequency, random phases. Its spectrum, but no shape."""
     white = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(seed))
     phases = torch.fft.rfftn(white, dim=(1, 2, 3))
     return _filtered(volumes, phases / phases.abs().clamp(min=1e-9), keep_phase=False)
@@ -103,7 +96,7 @@ def noise_free(class_names: Sequence[str], n_per_class: int, microscope: Microsc
 
 
 def binned_snr(snr: float, microscope: Microscope) -> float:
-    """Ratio of variances in the finished volume of what has `snr` before binning, which drops noise."""
+    """The ratio of variances after binning, which drops noise, of a volume that had `snr` before it."""
     seeds, box = torch.arange(32), microscope.final_box
     powers = noise_powers(draw_acquisition(seeds, microscope), microscope)
     halves = volume_spectra(torch.zeros(1, box, box, box), microscope)[1]
@@ -113,7 +106,7 @@ def binned_snr(snr: float, microscope: Microscope) -> float:
 def with_noise_of(signals: torch.Tensor, measured: torch.Tensor, ratio: float, seed: int = 0) -> torch.Tensor:
     """Signals, each standardised, in Gaussian noise with the mean power that measured volumes have at each frequency.
 
-    ratio : of variances in the finished volume. What is measured holds signal too, so the noise is a little much.
+    ratio : of variances in the finished volume. Measured volumes hold signal too, so the noise is slightly too strong.
     """
     spectrum = torch.fft.rfftn(measured, dim=(1, 2, 3)).abs().square().mean(0).sqrt()
     noise = _filtered(torch.randn(signals.shape, generator=torch.Generator().manual_seed(seed)), spectrum)

@@ -1,4 +1,4 @@
-"""What the benchmark measured, as a table and in words."""
+"""What the benchmark measured, as tables."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
 from cryo_fewshot.reproduction.display import plain_style
@@ -44,33 +45,33 @@ _AGREEMENTS = {
     "openvino_bf16": "OpenVINO, bf16",
     "openvino_eight_bit": "OpenVINO, second block in 8 bits",
 }
-_WEIGHTS = {
-    "initial": "the paper's, untrained",
-    "trained": "the paper's",
-    "shipped": "the one that ships",
+_WEIGHTS = {"initial": "the paper's, untrained", "trained": "the paper's", "shipped": "pretrained"}
+_LIMITS = {
+    "limit_arithmetic_fp32": ("tflops", "TFLOP/s in fp32"),
+    "limit_arithmetic_bf16": ("tflops", "TFLOP/s in bf16"),
+    "limit_memory_copy": ("gb_per_second", "GB/s of memory copied"),
+    "gpu_limit_arithmetic_bf16": ("tflops", "TFLOP/s in bf16 on the GPU"),
 }
 
 
 def speed_frame(path: Path) -> pd.DataFrame:
     """A benchmark file as a table: path, unit, reference_ms, package_ms, ratio, peak_gb, relative_error."""
     results = json.loads(path.read_bytes())["results"]
-    rows = []
-    for name, unit, reference, package in PATHS:
-        if "seconds" in results.get(package, {}):
-            measured = results[package]
-            plain = results.get(reference, {}).get("seconds", float("nan")) * 1e3
-            rows.append(
-                {
-                    "path": name,
-                    "unit": unit,
-                    "reference_ms": plain,
-                    "package_ms": measured["seconds"] * 1e3,
-                    "ratio": plain / (measured["seconds"] * 1e3),
-                    "peak_gb": measured["peak_gb"],
-                    "relative_error": measured.get("relative_error", float("nan")),
-                }
-            )
-    return pd.DataFrame(rows)
+    rows = [
+        {
+            "path": name,
+            "unit": unit,
+            "reference_ms": results.get(reference, {}).get("seconds", float("nan")) * 1e3,
+            "package_ms": measured["seconds"] * 1e3,
+            "peak_gb": measured["peak_gb"],
+            "relative_error": measured.get("relative_error", float("nan")),
+        }
+        for name, unit, reference, package in PATHS
+        if "seconds" in (measured := results.get(package, {}))
+    ]
+    frame = pd.DataFrame(rows)
+    frame.insert(4, "ratio", frame["reference_ms"] / frame["package_ms"])
+    return frame
 
 
 def agreement_frame(path: Path) -> pd.DataFrame:
@@ -90,55 +91,31 @@ def speed_text(path: Path) -> str:
     """Machine, date and limits of a benchmark file, in one line of Markdown."""
     content = json.loads(path.read_bytes())
     about, results = content["machine"], content["results"]
-    words = f"**Machine.** {about['processor']}, {about['cores']} cores, GPU: {about['gpu']}; torch {about['torch']}"
-    words += f"; measured {about['date']}."
+    text = f"**Machine.** {about['processor']}, {about['cores']} cores, GPU: {about['gpu']}; torch {about['torch']}"
+    text += f"; measured {about['date']}."
     limits = [
-        f"{results[name][key]:.2f} {unit}"
-        for name, key, unit in (
-            ("limit_arithmetic_fp32", "tflops", "TFLOP/s in fp32"),
-            ("limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16"),
-            ("limit_memory_copy", "gb_per_second", "GB/s of memory copied"),
-            ("gpu_limit_arithmetic_bf16", "tflops", "TFLOP/s in bf16 on the GPU"),
-        )
-        if key in results.get(name, {})
+        f"{results[name][key]:.2f} {unit}" for name, (key, unit) in _LIMITS.items() if key in results.get(name, {})
     ]
-    words += f" Its limits, measured beside: {', '.join(limits)}." if limits else ""
+    text += f" Its limits, measured in the same run: {', '.join(limits)}." if limits else ""
     missing = sorted({result["not_run"] for result in results.values() if "not_run" in result})
-    words += f" Not measured in this run: {'; '.join(missing)}." if missing else ""
-    return words
+    return text + (f" Not measured in this run: {'; '.join(missing)}." if missing else "")
 
 
-def show_speed(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_speed(frame: pd.DataFrame) -> Styler:
     """The benchmark for reading."""
-    shown = pd.DataFrame(
-        {
-            "Path": frame["path"],
-            "per": frame["unit"],
-            "Reference (ms)": frame["reference_ms"],
-            "Package (ms)": frame["package_ms"],
-            "Times faster": frame["ratio"],
-            "Peak (GB)": frame["peak_gb"],
-            "Error": frame["relative_error"],
-        }
-    )
-    formats = {name: "{:.3g}" for name in shown.columns[2:4]} | {"Times faster": "{:.1f}", "Error": "{:.0e}"}
-    return plain_style(shown).format(formats | {"Peak (GB)": "{:.1f}"}, na_rep="–").hide(axis="index")
+    names = ["Path", "per", "Reference (ms)", "Package (ms)", "Times faster", "Peak (GB)", "Error"]
+    formats = ["{}", "{}", "{:.3g}", "{:.3g}", "{:.1f}", "{:.1f}", "{:.0e}"]
+    shown = frame.set_axis(names, axis=1)
+    return plain_style(shown).format(dict(zip(names, formats, strict=True)), na_rep="–").hide(axis="index")
 
 
-def show_agreement(frame: pd.DataFrame) -> "pd.io.formats.style.Styler":
+def show_agreement(frame: pd.DataFrame) -> Styler:
     """What rounding changes, for reading."""
-    names = {
-        "encoder": "Encoder",
-        "computed": "Computed in",
-        "queries": "Queries",
-        "equal": "Predicted as in plain fp32",
-        "accuracy": "Accuracy",
-        "accuracy_reference": "in fp32",
-        "relative_error": "Error of embeddings",
-    }
-    shares = dict.fromkeys(("Predicted as in plain fp32", "Accuracy", "in fp32"), "{:.2%}")
-    formats = shares | {"Queries": "{:,}", "Error of embeddings": "{:.0e}"}
-    return plain_style(frame.rename(columns=names)).format(formats, na_rep="–").hide(axis="index")
+    names = ["Encoder", "Computed in", "Queries", "Predicted as in plain fp32", "Accuracy", "in fp32"]
+    names += ["Error of embeddings"]
+    formats = ["{}", "{}", "{:,}", "{:.2%}", "{:.2%}", "{:.2%}", "{:.0e}"]
+    shown = frame.set_axis(names, axis=1)
+    return plain_style(shown).format(dict(zip(names, formats, strict=True)), na_rep="–").hide(axis="index")
 
 
 def speed_figure(frame: pd.DataFrame) -> Figure:

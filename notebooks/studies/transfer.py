@@ -1,45 +1,52 @@
-"""What goes beyond the paper's tables, as data: its remarks, the tilt geometry, conformations, and many splits."""
+"""Evaluations beyond the paper's tables: more classes in training, other tilt geometries, other conformations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from types import MappingProxyType
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from cryo_fewshot.reproduction.cells import Cell, encoder_run, evaluation_of
-from cryo_fewshot.reproduction.display import protocol_line
+from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.evaluations import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
-from cryo_fewshot.reproduction.tables import accuracy_of
+from cryo_fewshot.reproduction.tables import accuracy_of, mean_over_seeds
 from cryo_fewshot.simulation.conformations import Conformations
 from cryo_fewshot.simulation.datasets import SimulatedData
 
 SEEDS = (0, 1, 2)
-TRAINING_WAYS = (5, 8, 10)
-TILT_RANGES = MappingProxyType(
-    {
-        "±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
-        "±50°": {"tilt_min": -50.0, "tilt_max": 50.0},
-        "±60°": {},
-        "±70°": {"tilt_min": -70.0, "tilt_max": 70.0},
-        "−50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
-    }
-)
-TILT_INCREMENTS = MappingProxyType(
-    {
-        "1°": {"tilt_increment": 1.0},
-        "3°": {},
-        "5°": {"tilt_increment": 5.0},
-        "10°": {"tilt_increment": 10.0},
-    }
-)
-CONFORMERS = ("2CG9", "1QVR", "6QZP")
-ANGLES = (5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+TILT_RANGES = {
+    "±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
+    "±50°": {"tilt_min": -50.0, "tilt_max": 50.0},
+    "±60°": {},
+    "±70°": {"tilt_min": -70.0, "tilt_max": 70.0},
+    "−50..70°": {"tilt_min": -50.0, "tilt_max": 70.0},
+}
+TILT_INCREMENTS = {
+    "1°": {"tilt_increment": 1.0},
+    "3°": {},
+    "5°": {"tilt_increment": 5.0},
+    "10°": {"tilt_increment": 10.0},
+}
+
+
+class OwnClasses:
+    """A spec that names its test data and its test classes in fields of its own, `data` and `classes`."""
+
+    @property
+    def novel_data(self) -> SimulatedData:
+        """Where the test subtomograms come from."""
+        return self.data
+
+    @property
+    def novel_classes(self) -> tuple[str, ...]:
+        """The classes that episodes are drawn from."""
+        return self.classes
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransferEvaluation(Evaluation):
+class TransferEvaluation(OwnClasses, Evaluation):
     """An evaluation on data other than the encoder's own.
 
     data : recipe of the test subtomograms; classes : that episodes are drawn from.
@@ -47,14 +54,6 @@ class TransferEvaluation(Evaluation):
 
     data: SimulatedData
     classes: tuple[str, ...]
-
-    @property
-    def novel_data(self) -> SimulatedData:
-        return self.data
-
-    @property
-    def novel_classes(self) -> tuple[str, ...]:
-        return self.classes
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Variation:
 def training_ways(
     profile: Profile,
     *,
-    ways: Sequence[int] = TRAINING_WAYS,
+    ways: Sequence[int],
     snrs: Sequence[float] = (0.1,),
     shots: Sequence[int] = (5, 1),
     seeds: Sequence[int] = SEEDS,
@@ -109,9 +108,9 @@ def tilt_geometries(
 def conformations(
     profile: Profile,
     *,
-    complexes: Sequence[str] = CONFORMERS,
-    angles: Sequence[float] = ANGLES,
-    snrs: Sequence[float] = (0.1, 0.03),
+    complexes: Sequence[str],
+    angles: Sequence[float],
+    snrs: Sequence[float],
     n_shot: int = 5,
     seeds: Sequence[int] = SEEDS,
 ) -> list[Variation]:
@@ -142,41 +141,26 @@ def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -
     for variation, entry in zip(variations, entries, strict=True):
         evaluation = variation.evaluation
         accuracy, interval = accuracy_of(entry)
-        rows.append(
-            {
-                "trained_on": variation.trained_on,
-                "tested_on": variation.tested_on,
-                "snr": evaluation.snr,
-                "n_way": evaluation.n_way,
-                "n_shot": evaluation.n_shot,
-                "n_episodes": evaluation.n_episodes,
-                "accuracy": accuracy,
-                "ci95": interval,
-                "split_seed": evaluation.encoder.split_seed,
-                "train_seed": evaluation.encoder.seed,
-            }
-        )
+        tasks = {name: getattr(evaluation, name) for name in ("snr", "n_way", "n_shot", "n_episodes")}
+        seeds = {"split_seed": evaluation.encoder.split_seed, "train_seed": evaluation.encoder.seed}
+        words = {"trained_on": variation.trained_on, "tested_on": variation.tested_on}
+        rows.append({**words, **tasks, "accuracy": accuracy, "ci95": interval, **seeds})
     return pd.DataFrame(rows)
 
 
-def study_line(variations: Sequence[Variation], profile: Profile) -> str:
-    """The protocol of a study in one line: the first of its runs, and what is repeated."""
-    seeds = sorted({variation.evaluation.encoder.seed for variation in variations})
+def study_protocol(page: Page, variations: Sequence[Variation]):
+    """The protocol of a study: that of its first run, and how often it is repeated."""
+    n_seeds = len({variation.evaluation.encoder.seed for variation in variations})
     cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
-    return f"{len(seeds)} training seeds (from {seeds[0]}), each as in: {protocol_line(cells, profile)}"
+    return page.protocol(cells, before=f"{n_seeds} training seeds, each as in:")
 
 
-def transfer_text(frame: pd.DataFrame) -> str:
-    """What changes when training and test conditions differ, read off the runs."""
-    table = frame.set_index(["trained_on", "tested_on"])["accuracy"]
-    same = {name: table[name, name] for name in frame["trained_on"].unique()}
-    best, worst = max(same, key=same.get), min(same, key=same.get)
-    losses = {pair: table[pair] - same[pair[1]] for pair in table.index if pair[0] != pair[1]}
-    (trained_on, tested_on), loss = min(losses.items(), key=lambda item: item[1])
-    mean_loss, error = sum(losses.values()) / len(losses), frame["error"].max()
-    return (
-        f"Trained and tested on the same, accuracy goes from {same[worst]:.3f} ({worst}) to {same[best]:.3f} ({best}). "
-        f"Testing on a condition that training did not have changes accuracy by {mean_loss:+.3f} "
-        f"on average; most where {trained_on} was trained and {tested_on} tested ({loss:+.3f}). "
-        f"The standard error of an entry is at most {error:.3f}."
+def transfer_table(frame: pd.DataFrame) -> Styler:
+    """Accuracy of every training (rows) under every test condition (columns), in colours; a tidy table by seed."""
+    means = mean_over_seeds(frame, "trained_on", "tested_on")
+    order = means["trained_on"].unique()
+    table = means.pivot(index="trained_on", columns="tested_on", values="accuracy").loc[order, order]
+    table = table.rename_axis(index=None, columns=None).rename(
+        index="trained on {}".format, columns="tested on {}".format
     )
+    return plain_style(table).format(precision=3).background_gradient(cmap="viridis", axis=None)

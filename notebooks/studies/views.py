@@ -1,7 +1,4 @@
-"""Questions beside the tables, each a spec and the function that answers it, kept in the same store.
-
-Notebooks then need no weights to draw what a trained network did.
-"""
+"""One episode seen from inside, and where two methods disagree: stored, so that drawing them needs no weights."""
 
 from dataclasses import dataclass
 
@@ -15,7 +12,7 @@ from cryo_fewshot.simulation.imaging import simulate
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeView:
-    """One episode of an evaluation, seen from inside; `query` counts through all its queries, class by class."""
+    """One episode of an evaluation; `query` counts through all its queries, class by class."""
 
     evaluation: Evaluation
     number: int = 0

@@ -68,9 +68,9 @@ def test_published_notebook_is_small_clean_and_as_its_source(path):
 
 
 @pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory):
+def placeholders(tmp_path_factory):
     """Executed notebooks with a title each; figure2 has a plotly figure."""
-    folder = tmp_path_factory.mktemp("stand_ins")
+    folder = tmp_path_factory.mktemp("placeholders")
     for name in book.book_notebooks():
         title = nbformat.v4.new_markdown_cell(f"# Page {name}", id="title")
         notebook = nbformat.v4.new_notebook(cells=[title], metadata={"language_info": {"name": "python"}})
@@ -96,15 +96,15 @@ def _chapters():
     return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
 
 
-def test_book_needs_every_notebook(stand_ins, tmp_path):
+def test_book_needs_every_notebook(placeholders, tmp_path):
     with pytest.raises(UserError, match=r"lacks the executed introduction, figure1, structures"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
-        book.build_book(notebooks_dir=stand_ins, output_dir=tmp_path / "out", repository=tmp_path)
+        book.build_book(notebooks_dir=placeholders, output_dir=tmp_path / "out", repository=tmp_path)
 
 
-def test_scripts_are_local_and_plotly_is_loaded_where_used(stand_ins, tmp_path):
-    index = book.build_book(notebooks_dir=stand_ins, output_dir=tmp_path)
+def test_scripts_are_local_and_plotly_is_loaded_where_used(placeholders, tmp_path):
+    index = book.build_book(notebooks_dir=placeholders, output_dir=tmp_path)
     assert index.is_absolute() and index.name == "index.html"
     using = [page.stem for page in index.parent.rglob("*.html") if "plotly.min.js" in page.read_text()]
     assert using == ["figure2"]
@@ -113,8 +113,8 @@ def test_scripts_are_local_and_plotly_is_loaded_where_used(stand_ins, tmp_path):
     assert 'src="_static/mathjax/tex-svg.js' in (index.parent / "methods.html").read_text()
 
 
-def test_warning_stops_the_build(stand_ins, tmp_path, capsys):
-    broken = shutil.copytree(stand_ins, tmp_path / "notebooks")
+def test_warning_stops_the_build(placeholders, tmp_path, capsys):
+    broken = shutil.copytree(placeholders, tmp_path / "notebooks")
     text = (broken / "status.ipynb").read_text().replace("Page status", "Page {ref}`no-such-label`")
     (broken / "status.ipynb").write_text(text)
     with pytest.raises(UserError, match=r"WARNING.*no-such-label"):

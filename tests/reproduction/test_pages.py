@@ -29,23 +29,19 @@ def results(tmp_path_factory):
 
 SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
     "claims": {"splits": 2, "seeds": 1},
-    "ceiling": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
-    "ladder": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
+    "bounds": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
+    "ablation": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
     "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
-    "own_data": {"classes": "1OEL,3KUY", "outsiders": "4NMN", "n_particles": 10, "n_averaged": 8},
+    "own_data": {"classes": "1OEL,3KUY", "unknown_classes": "4NMN", "n_particles": 10, "n_averaged": 8},
     "bad_input": {"words": "NaN"},
     "geometry": {"seeds": 2},
     "conformations": {"complexes": "2CG9", "angles": "30", "snrs": "0.1", "seeds": 2, "n_per_class": 2},
     "open_world": {
         "snrs": "0.1",
         "many_shots": "1,5",
-        "stand_in_shots": "5",
+        "surrogate_shots": "5",
         "samples": "12",
         "n_per_class": 2,
-        "complexes": "2CG9",
-        "angles": "30",
-        "conformation_snrs": "0.1",
-        "seeds": 2,
     },
 }
 
@@ -88,7 +84,7 @@ def test_new_parameters_give_a_new_table(results, tmp_path, monkeypatch):
     assert "3-shot" in json.dumps(cells)
 
 
-def test_a_folder_of_the_user_takes_the_place_of_a_stand_in(results, tmp_path, monkeypatch):
+def test_a_folder_of_the_user_takes_the_place_of_a_surrogate(results, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name in "abcdef":
         (tmp_path / "guo" / name).mkdir(parents=True)

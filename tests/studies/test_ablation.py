@@ -1,33 +1,17 @@
-"""The ladder from the paper's method to the shipped encoder, and the comparison of heads."""
+"""The ablation from the paper's method to the pretrained encoder."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from studies.ablation import PUBLISHED, ablation, ablation_frame, leave_one_out, leave_one_out_frame, trainings
-from studies.head_comparison import (
-    INDUCTIVE,
-    TRANSDUCTIVE,
-    Background,
-    HeadEvaluation,
-    drawn_queries,
-    evaluate_heads,
-    heads_frame,
-    prepared_head,
-    trained_encoder,
-)
-from torch.nn import functional as F
+from studies.head_comparison import heads_frame
 
-from cryo_fewshot.recognition.plda import fit_plda
-from cryo_fewshot.recognition.pretraining import pretrained_spec
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.on_the_fly import homologous_family
-from cryo_fewshot.weights import load_encoder
 
 
 def tasks(profile="smoke", **choice):
@@ -36,7 +20,7 @@ def tasks(profile="smoke", **choice):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_each_step_changes_one_thing_and_meets_no_kin_of_its_tests(seed):
+def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_classes(seed):
     profile = profile_named("extended")
     (evaluation,) = tasks("extended", shots=[5], split_seed=seed)
     split = evaluation.encoder.split
@@ -59,36 +43,7 @@ def test_each_step_changes_one_thing_and_meets_no_kin_of_its_tests(seed):
         }
 
 
-@pytest.mark.parametrize("name", INDUCTIVE + TRANSDUCTIVE)
-def test_every_head_finds_separate_classes(name):
-    torch.manual_seed(0)
-    centres = F.normalize(torch.randn(9, 12), dim=-1)
-    labels = torch.arange(9).repeat_interleave(20)
-    embeddings = F.normalize(centres[labels] + 0.02 * torch.randn(180, 12), dim=-1)
-    background = Background(embeddings.mean(0), fit_plda(embeddings, labels.numpy()))
-    prepare, head = prepared_head(name, background)
-    by_class = prepare(embeddings).view(9, 20, -1)[:5]
-    found = head(by_class[None, :, :2], by_class[None, :, 2:].flatten(1, 2)).argmax(-1)[0]
-    assert torch.equal(found, torch.arange(5).repeat_interleave(18))
-
-
-def test_unbalanced_queries_are_of_the_tasks_classes_and_not_of_its_support():
-    (evaluation,) = tasks("extended", shots=[5])
-    episodes = replace(evaluation, n_episodes=40).episodes()
-    query, truth = drawn_queries(evaluation, episodes, balanced=False)
-    per_class = evaluation.novel_data.n_per_class
-    assert query.shape == truth.shape == (40, 75)
-    assert np.array_equal(query // per_class, np.take_along_axis(episodes.classes, truth, axis=1))
-    counts = np.array([np.bincount(row, minlength=5) for row in truth])
-    assert counts.std(axis=1).mean() > 5  # far from 15 of each
-    for row, support in zip(query, episodes.support, strict=True):
-        assert len(set(row)) == 75 and not set(row) & set(support.ravel())
-    query, truth = drawn_queries(evaluation, episodes)
-    assert np.array_equal(query.reshape(episodes.query.shape), episodes.query)
-    assert np.bincount(truth[0]).tolist() == [15] * 5
-
-
-def test_the_ladder_and_the_heads_are_stored_and_paired(tmp_path):
+def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     profile = profile_named("smoke")
     runner = Runner(Store(tmp_path))
     frame, entries = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
@@ -116,21 +71,3 @@ def test_the_ladder_and_the_heads_are_stored_and_paired(tmp_path):
     again, _ = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert again.equals(frame)
     assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_the_shipped_encoder_is_not_trained_again(tmp_path):
-    shipped = trained_encoder(Runner(Store(tmp_path)), pretrained_spec())
-    for one, other in zip(shipped.state_dict().values(), load_encoder()[0].state_dict().values(), strict=True):
-        assert torch.equal(one.cpu(), other)
-    assert not list(tmp_path.rglob("*"))
-
-
-def test_more_turns_and_heads_are_other_results(tmp_path):
-    (evaluation,) = tasks(shots=[1])
-    training = trainings(profile_named("smoke"))["fresh samples"]
-    specs = [
-        HeadEvaluation(training=training, tasks=evaluation, head="unit length", n_turns=n_turns) for n_turns in (1, 4)
-    ]
-    one, four = evaluate_heads(Runner(Store(tmp_path)), specs)
-    assert one["result"]["episodes"] == four["result"]["episodes"]
-    assert one["result"]["n_correct"] != four["result"]["n_correct"]

@@ -1,4 +1,4 @@
-"""Averages before and after classification: what is averaged, how it is stored, and what is said about it."""
+"""Averages before and after classification: what is averaged, how it is stored, what the page says about it."""
 
 from dataclasses import replace
 
@@ -167,15 +167,14 @@ def test_the_words_follow_the_numbers():
     said = figure4.averaging_findings(average_frame({"one": better, "two": worse}))
     assert "finer resolution than the average before in 1 of 2 data sets" in said
     assert "than one particle in 2" in said
-    assert "in 1 of 2 data sets its halves agree to 4.1 to 4.1 nm, while it shares only 13.3 to 13.3 nm" in said
-    assert f"one: {1 / 0.175 - 1 / 0.225:+.1f} nm" in said
+    assert "In 1 of 2 the half maps of the average before agree to a much finer resolution" in said
     assert "enough particles" in figure4.averaging_findings(average_frame({"none": made_up({}, {})}))
 
 
 def test_surfaces_keep_what_the_halves_agree_on():
     noise = torch.randn(20, 20, 20, generator=torch.Generator().manual_seed(0))
     of_set = made_up({"mixture": 10, "assigned": 4}, {}, density=packed(noise))
-    volumes = figure4.weighted_densities(of_set, np.zeros((20, 20, 20)))
+    volumes = figure4.densities(of_set, np.zeros((20, 20, 20)), weighted=True)
     plain = figure4.densities(of_set, np.zeros((20, 20, 20)))
     assert np.allclose(volumes["mixture"], plain["mixture"], atol=1e-5)
     shell = np.round(np.linalg.norm(np.fft.fftfreq(20, 1 / 20)[np.indices((20, 20, 20))], axis=0))
@@ -205,4 +204,5 @@ def test_pictures_have_a_row_per_set_and_say_where_particles_were_too_few():
     assert [len(ax.lines) for ax in curves.axes] == [2, 2, 1, 1]  # the threshold, and the curve there is
     table = figure4.show_averages(average_frame({"full": full})).to_html()
     assert "none" not in table and "–" in table
+    assert "75%" in table  # purity of what was assigned
     plt.close("all")

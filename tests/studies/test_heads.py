@@ -31,14 +31,14 @@ INDUCTIVE = {
     "prototypes": partial(scaled_prototype_logits, scale=0.5),
     "ridge": ridge_logits,
     "logistic": logistic_logits,
-    "two covariances": partial(plda_logits, model=UNIT),
+    "PLDA": partial(plda_logits, model=UNIT),
 }
 TRANSDUCTIVE = {
     "BD-CSPN": partial(bd_cspn_logits, scale=0.5),
     "LaplacianShot": partial(laplacian_shot_logits, scale=0.5),
     "TIM": partial(tim_logits, scale=0.5),
     "alpha-TIM": partial(alpha_tim_logits, scale=0.5),
-    "two covariances, EM": partial(plda_em_logits, model=UNIT),
+    "PLDA, EM": partial(plda_em_logits, model=UNIT),
 }
 HEADS = {**INDUCTIVE, **TRANSDUCTIVE}
 
@@ -83,7 +83,7 @@ def test_inductive_heads_score_each_query_alone(name):
     assert torch.allclose(HEADS[name](support, queries)[:, :1], HEADS[name](support, queries[:, :1]), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["BD-CSPN", "LaplacianShot", "TIM", "two covariances, EM"])
+@pytest.mark.parametrize("name", ["BD-CSPN", "LaplacianShot", "TIM", "PLDA, EM"])
 def test_all_queries_together_help_where_there_is_one_shot(name):
     episodes = mixture(n_episodes=30)
     assert accuracy(HEADS[name], *episodes) > accuracy(prototype_logits, *episodes) + 0.02
@@ -92,7 +92,7 @@ def test_all_queries_together_help_where_there_is_one_shot(name):
 def test_entropies_that_tolerate_imbalance_hold_where_shannons_do_not():
     unbalanced = mixture(n_episodes=20, n_shot=5, per_class=(60, 8, 4, 2, 1), apart=1.5)
     inductive = accuracy(prototype_logits, *unbalanced)
-    tim, alpha_tim, em = (accuracy(HEADS[name], *unbalanced) for name in ("TIM", "alpha-TIM", "two covariances, EM"))
+    tim, alpha_tim, em = (accuracy(HEADS[name], *unbalanced) for name in ("TIM", "alpha-TIM", "PLDA, EM"))
     assert tim < inductive - 0.2
     assert alpha_tim > inductive - 0.03
     assert em > inductive - 0.01
@@ -100,7 +100,7 @@ def test_entropies_that_tolerate_imbalance_hold_where_shannons_do_not():
 
 def test_a_class_may_be_absent_from_the_queries():
     absent = mixture(n_episodes=20, n_shot=5, per_class=(20, 20, 20, 20, 0), apart=2.0)
-    for name in ("alpha-TIM", "two covariances, EM"):
+    for name in ("alpha-TIM", "PLDA, EM"):
         assert accuracy(HEADS[name], *absent) > accuracy(prototype_logits, *absent) - 0.02, name
 
 
@@ -136,7 +136,7 @@ def test_logistic_regression_is_that_of_scikit_learn():
     assert np.allclose(found.numpy(), expected, atol=0.01)
 
 
-# ------------------------------------------------------------------ two covariances
+# ------------------------------------------------------------------ PLDA
 
 
 def many_classes(n_classes=200, n=20, dim=12, seed=0):

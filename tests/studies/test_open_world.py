@@ -1,4 +1,4 @@
-"""The shipped encoder in the open: strangers, paired tasks, reliability and what it has met, by construction."""
+"""The pretrained encoder in the open world: unknown classes, paired tasks, reliability, roles of classes."""
 
 from dataclasses import replace
 
@@ -7,14 +7,16 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from studies.open_world import (
-    OpenWorld,
+    Pretrained,
+    Rejection,
     _areas,
-    draw_strangers,
+    draw_unknown,
+    evaluated,
     fitted,
     likelihood_ratios,
-    met,
     paper_like,
     reliability_bins,
+    role,
     same_tasks,
     tool_logits,
 )
@@ -39,8 +41,13 @@ LABELS = np.repeat(np.arange(6), 9)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return OpenWorld(Runner(Store(tmp_path_factory.mktemp("results"))), *load_encoder())
+def pretrained():
+    return Pretrained(*load_encoder())
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return Runner(Store(tmp_path))
 
 
 def some_episodes(classes, n_way=3):
@@ -54,26 +61,26 @@ def test_areas_of_separable_and_of_equal_scores():
 
 def test_areas_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
-    members, strangers = rng.integers(0, 6, (3, 20)), rng.integers(-2, 4, (3, 11))
+    known, unknown = rng.integers(0, 6, (3, 20)), rng.integers(-2, 4, (3, 11))
     wanted = [
         roc_auc_score(np.r_[np.ones(20), np.zeros(11)], np.r_[one, other])
-        for one, other in zip(members, strangers, strict=True)
+        for one, other in zip(known, unknown, strict=True)
     ]
-    assert _areas(torch.from_numpy(members), torch.from_numpy(strangers)) == pytest.approx(wanted, abs=1e-4)
+    assert _areas(torch.from_numpy(known), torch.from_numpy(unknown)) == pytest.approx(wanted, abs=1e-4)
 
 
-def test_strangers_belong_to_no_class_of_their_task():
+def test_unknown_particles_belong_to_no_class_of_their_task():
     episodes = some_episodes(range(6))
-    drawn = draw_strangers(episodes, LABELS, None, n_query=4)
+    drawn = draw_unknown(episodes, LABELS, None, n_query=4)
     assert drawn.shape == (30, 3 * 4)
-    for classes, strangers in zip(episodes.classes, drawn, strict=True):
-        assert not set(classes) & set(LABELS[strangers])
-        assert len(set(strangers)) == 12
-    np.testing.assert_array_equal(drawn, draw_strangers(episodes, LABELS, None, n_query=4))
+    for classes, unknown in zip(episodes.classes, drawn, strict=True):
+        assert not set(classes) & set(LABELS[unknown])
+        assert len(set(unknown)) == 12
+    np.testing.assert_array_equal(drawn, draw_unknown(episodes, LABELS, None, n_query=4))
 
 
-def test_named_strangers_are_the_only_ones():
-    drawn = draw_strangers(some_episodes(range(5)), LABELS, [5], n_query=4)
+def test_named_unknown_classes_are_the_only_ones():
+    drawn = draw_unknown(some_episodes(range(5)), LABELS, [5], n_query=4)
     assert set(LABELS[drawn.ravel()]) == {5}
 
 
@@ -92,28 +99,29 @@ def test_scores_and_probabilities_are_those_that_the_tool_writes():
     np.testing.assert_allclose(ratios.numpy(), said.score, rtol=1e-3)
 
 
-def test_both_encoders_meet_the_same_tasks_and_a_seed_gives_the_same(world, tmp_path):
+def test_both_encoders_are_asked_the_same_tasks_and_a_seed_gives_the_same(runner, pretrained, tmp_path):
     evaluation = replace(paper_like(SMOKE, 0.1, 5), n_episodes=20)
     tasks = same_tasks(evaluation)
-    shipped = world.evaluate("prototype", **tasks)["result"]
-    assert shipped["episodes"] == evaluation.episodes().digest
-    assert len(shipped["n_correct"]) == 20 and shipped["classes"] == list(evaluation.novel_classes)
-    rejected = world.reject(None, (EMPTY,), **tasks)["result"]
-    assert rejected["episodes"] == shipped["episodes"]
+    found = evaluated(runner, pretrained, "prototype", **tasks)["result"]
+    assert found["episodes"] == evaluation.episodes().digest
+    assert len(found["n_correct"]) == 20 and found["classes"] == list(evaluation.novel_classes)
+    spec = Rejection(strangers=(EMPTY,), **pretrained.digests, **tasks)
+    rejected = runner(spec, pretrained)["result"]
+    assert rejected["episodes"] == found["episodes"]
     assert all(len(rejected[name]) == 20 for name in ("distance", "likelihood ratio", "kept", "let_in"))
-    again = OpenWorld(Runner(Store(tmp_path)), *load_encoder())
-    assert again.evaluate("prototype", **tasks)["result"] == shipped
-    assert again.reject(None, (EMPTY,), **tasks)["result"] == rejected
+    again, other = Runner(Store(tmp_path / "again")), Pretrained(*load_encoder())
+    assert evaluated(again, other, "prototype", **tasks)["result"] == found
+    assert again(spec, other)["result"] == rejected
 
 
-def test_its_accuracy_is_that_of_its_card(world):
+def test_its_accuracy_is_that_of_its_card(runner, pretrained):
     """On a few tasks, of the first of the subtomograms that the card was measured on."""
     evaluation = replace(paper_like(profile_named("extended"), 0.1, 5), n_episodes=40)
-    assert set(evaluation.novel_classes) == set(world.card["held_out_classes"]["test"])
+    assert set(evaluation.novel_classes) == set(pretrained.card["held_out_classes"]["test"])
     tasks = same_tasks(evaluation)
     tasks["data"] = replace(tasks["data"], n_per_class=25)
-    counts = np.array(world.evaluate("prototype", **tasks)["result"]["n_correct"]) / 75
-    expected = {(row["snr"], row["n_shot"]): row["accuracy"] for row in world.card["expected_accuracy"]}
+    counts = np.array(evaluated(runner, pretrained, "prototype", **tasks)["result"]["n_correct"]) / 75
+    expected = {(row["snr"], row["n_shot"]): row["accuracy"] for row in pretrained.card["expected_accuracy"]}
     assert counts.mean() == pytest.approx(expected[0.1, 5], abs=4 * counts.std() / 40**0.5)
 
 
@@ -142,17 +150,23 @@ def test_honest_probabilities_lie_on_the_diagonal_and_others_do_not():
     )
 
 
-def test_stand_ins_tell_which_classes_the_encoder_has_met(world):
+def test_a_class_has_the_role_that_the_card_gives_it_or_its_homologue():
     card = {"training_classes": ["6QZP", EMPTY], "held_out_classes": {"selection": ["1PMA"], "test": ["1OEL"]}}
-    roles = {"6QZP": "trained on", EMPTY: "trained on", "1PMA": "calibrated on", "4V7R": "relative trained on"}
-    roles |= dict.fromkeys([SINGLE_CAPPED, DOUBLE_CAPPED], "relative calibrated on")
-    roles |= dict.fromkeys([MEMBRANE, "4V94", "1OEL"], "never met")
-    assert {name: met(name, card) for name in roles} == roles
+    roles = {"6QZP": "trained on", EMPTY: "trained on", "1PMA": "calibrated on", "4V7R": "homologue trained on"}
+    roles |= dict.fromkeys([SINGLE_CAPPED, DOUBLE_CAPPED], "homologue calibrated on")
+    roles |= dict.fromkeys([MEMBRANE, "4V94", "1OEL"], "held out")
+    assert {name: role(name, card) for name in roles} == roles
 
+
+def test_surrogates_are_shown_by_class_with_their_roles(runner, pretrained):
     small = replace(SMOKE, data=replace(SMOKE.data, n_per_class=6), n_test_episodes=10)
-    overall, (classes, entries) = surrogate_frames(world, small, shots=[3])
+    overall, (classes, entries) = surrogate_frames(runner, pretrained, small, shots=[3])
     assert set(classes["class"]) == {name for recipe in SURROGATES.values() for name in recipe.class_names}
-    assert all(row.met == met(row._2, world.card) for row in classes.itertuples())
+    shown = classes.drop_duplicates("class").set_index("class")[["what", "role"]].to_dict("index")
+    assert shown["6QZP"] == {"what": "ribosome", "role": "trained on"}
+    assert shown["1PMA"] == {"what": "T20S proteasome", "role": "calibrated on"}
+    assert shown[SINGLE_CAPPED] == {"what": "single-capped 26S proteasome", "role": "homologue calibrated on"}
+    assert shown["4NMN"] == {"what": "DnaB helicase-loader", "role": "held out"}
     assert len(overall) == len(entries) == 4
     assert overall.set_index("set").loc["guo", "later"].unique() == [LATER_REAL["guo", 3][0]]
     mean = classes.groupby(["set", "method"])["accuracy"].mean()

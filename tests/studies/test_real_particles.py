@@ -1,16 +1,15 @@
-"""Particles of one known class among simulated ones of every other; and the demonstration of the tool."""
+"""Particles of one known class among simulated ones of every other; and runs of the command on known particles."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from studies import real_particles_tables as tables
+from studies import real_particles_figures as figures
 from studies.demonstration import Demonstration, demonstrate_real
 from studies.real_particles import real_particles
 from studies.spectra import (
     binned_snr,
-    bins_by_tilt,
     matched,
     mean_power,
     microscope_of,
@@ -43,7 +42,7 @@ SMALL = {
     "n_per_class": 20,
     "n_episodes": 5,
 }
-FEW = {"held_out_classes": {"test": ["1OEL", "3KUY"]}}  # classes that every step is tried on
+FEW = {"held_out_classes": {"test": ["1OEL", "3KUY"]}}  # classes of the control
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
 
 
@@ -51,18 +50,17 @@ def volumes(n=12, names=("6QZP",), snr=0.1):
     return simulate_set(SimulatedData(n_per_class=n, microscope=MICROSCOPE, seed=5), {snr: n}, names).volumes
 
 
-def test_twins_have_the_spectrum_and_not_the_shape():
+def test_decoys_have_the_spectrum_and_not_the_shape():
     particles = band_limited(volumes())
-    twins = phase_randomised(particles)
-    moduli = [torch.fft.rfftn(group, dim=(1, 2, 3)).abs() for group in (particles, twins)]
+    decoys = phase_randomised(particles)
+    moduli = [torch.fft.rfftn(group, dim=(1, 2, 3)).abs() for group in (particles, decoys)]
     assert torch.allclose(*moduli, atol=1e-2 * float(moduli[0].max()))
-    assert (particles * twins).mean((1, 2, 3)).abs().max() < 0.2
-    assert torch.equal(twins, phase_randomised(particles)) and not torch.equal(twins, phase_randomised(particles, 1))
+    assert (particles * decoys).mean((1, 2, 3)).abs().max() < 0.2
+    assert torch.equal(decoys, phase_randomised(particles)) and not torch.equal(decoys, phase_randomised(particles, 1))
 
 
-@pytest.mark.parametrize("bins", [radii(20), bins_by_tilt(20)])
-def test_matched_particles_have_the_others_mean_spectrum(bins):
-    particles, others = volumes(), volumes(names=("1S3X",), snr=0.03)
+def test_matched_particles_have_the_others_mean_spectrum():
+    bins, particles, others = radii(20), volumes(), volumes(names=("1S3X",), snr=0.03)
     power, wanted = mean_power(matched(particles, others, bins), bins), mean_power(others, bins)
     held = wanted > 1e-3 * wanted.max()
     # Each volume is standardised in the end, so powers agree up to a few per cent.
@@ -97,7 +95,7 @@ def test_a_second_ctf_takes_the_long_waves():
 
 
 def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
-    """Particles that the question is easy for, in the place of the real ones."""
+    """Simulated ribosomes in the place of the real ones: an easy case with a known answer."""
     encoder, card = load_encoder()
     card |= FEW
     np.savez(tmp_path / "ribosomes.npz", volumes=volumes().numpy(), voxel_size_nm=2.0)
@@ -111,25 +109,54 @@ def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
     assert result["twins"]["real, CTF undone"]["right"] > 0.9 > 0.7 > result["twins"]["empty, SNR 0.1"]["right"]
     assert result["average"] is None
     assert real_particles(Runner(store), encoder, card, particles, MICROSCOPE, **SMALL)["result"] == result
-    frame = tables.tried_frame(entry)
-    assert len(frame) == len(result["tried"])
-    assert frame.set_index("Step")["Likeliest"]["CTF undone"] == f"{result['tried']['CTF undone']['first']:.0%}"
-    assert f"{result['twins']['real, CTF undone']['right']:.0%}" in tables.twins_text(entry)
-    for write in (
-        tables.protocol_text,
-        tables.cause_text,
-        tables.tried_text,
-        tables.support_text,
-        tables.follow_text,
-    ):
-        assert write(entry)
-    run = demonstrate_real(Runner(store), encoder, card, particles, MICROSCOPE, classes=("1OEL", "1S3X"), n_particles=4)
-    assert run["result"]["accuracy"] > 0.5 and str(tmp_path) not in str(run["result"]["printed"])
-    assert tables.confusion_frame(run).shape == (3, 5) and "7 real" in tables.run_text(run).replace("of 7", "7")
+    frame = figures.correction_frame(entry).set_index("Correction")
+    assert frame.loc["CTF undone", "Likeliest"] == f"{result['tried']['CTF undone']['first']:.0%}"
+    for name, control in result["unharmed"].items():
+        assert frame.loc[name, "Control, SNR 0.1"] == f"{control['0.1'][0]:.3f}"
+    assert set(frame.index[frame["Control, SNR 0.1"] == "–"]) == set(result["tried"]) - set(result["unharmed"])
+
+
+def test_a_run_of_the_command_counts_every_particle_once(tmp_path):
+    encoder, card = load_encoder()
+    np.savez(tmp_path / "ribosomes.npz", volumes=volumes().numpy(), voxel_size_nm=2.0)
+    particles = open_particles(tmp_path / "ribosomes.npz", dark_protein=True)
+    runner = Runner(Store(tmp_path))
+    run = demonstrate_real(runner, encoder, card, particles, MICROSCOPE, classes=("1OEL", "1S3X"), n_particles=4)
+    frame = figures.confusion_frame(run).set_index("true class")
+    predicted = frame[[f"predicted {name}" for name in ("70S", "1OEL", "1S3X")]].to_numpy()
+    assert predicted.sum(axis=1).tolist() == [7, 4, 4]  # twelve ribosomes, five of them labelled
+    assert np.trace(predicted) / predicted.sum() == pytest.approx(run["result"]["accuracy"], abs=1e-4)
+    assert run["result"]["accuracy"] > 0.5 and "/tmp" not in str(run["result"]["printed"])
+
+
+def stored(corrections: dict[str, float], control: dict[str, dict]) -> dict:
+    """An entry with the share of each correction and its control."""
+    found = {"median_rank": 3.0, "rank_together": 2.0}
+    tried = {name: {**found, "first": first} for name, first in corrections.items()}
+    return {"spec": {"snrs": [0.1, 0.03]}, "result": {"tried": tried, "unharmed": control}}
+
+
+def test_the_table_leaves_out_what_the_study_no_longer_holds_and_keeps_the_best():
+    entry = stored(
+        {"CTF undone; embeddings centred": 0.9, "CTF undone": 0.1015, "CTF undone; masked": 0.278},
+        {"CTF undone; masked": {"0.03": [0.8984, 0.002]}},
+    )
+    frame = figures.correction_frame(entry)
+    assert frame["Correction"].tolist() == ["CTF undone", "CTF undone; masked"]
+    assert frame["Likeliest"].tolist() == ["10%", "28%"]
+    assert frame[["Control, SNR 0.1", "Control, SNR 0.03"]].to_numpy().tolist() == [["–", "–"], ["–", "0.898"]]
+
+
+def test_decoys_are_listed_with_the_real_particles_first():
+    right = {"right": 0.8, "low": 0.731, "high": 0.871}
+    kinds = ("6QZP, SNR 0.1", "empty, SNR 0.1", "real, x")
+    frame = figures.decoy_frame({"result": {"twins": dict.fromkeys(kinds, right)}})
+    assert frame["Particles"].tolist() == ["real, x", "6QZP, SNR 0.1", "noise alone, SNR 0.1"]
+    assert frame.iloc[0, 1:].tolist() == ["80%", "73% to 87%"]
 
 
 @needs_real
-def test_the_real_ribosomes_can_be_asked(tmp_path):
+def test_the_real_ribosomes_average_to_a_ribosome(tmp_path):
     encoder, card = load_encoder()
     card |= FEW
     particles = open_particles(REAL / "particles.star")
@@ -143,7 +170,7 @@ def test_the_real_ribosomes_can_be_asked(tmp_path):
     assert result["average"]["resolution_nm"] < 8
 
 
-def test_the_demonstration_tells_what_it_wrote_and_how_right_it_was(tmp_path):
+def test_the_demonstration_reports_what_it_wrote_and_its_accuracy(tmp_path):
     encoder, _ = load_encoder()
     spec = Demonstration(
         encoder=digest_of(*encoder.state_dict().values()),

@@ -1,0 +1,118 @@
+# %% [markdown]
+# # Ablation: from the paper's training to the pretrained encoder
+#
+# Training longer on samples simulated on the fly, with a cosine classifier and global average pooling, raises 5-shot
+# accuracy from between 0.6 and 0.75 to above 0.9. The paper trains on ten classes of a hundred fixed volumes each;
+# below, its training is changed one step at a time. Every step keeps the changes above it and is tested on the
+# subtomograms and tasks of {doc}`table1`, so gains are differences on the same tasks.
+
+# %% tags=["parameters"]
+profile = "extended"  # smoke or extended
+splits = "0,1,2"  # class splits
+snrs = "0.1,0.05,0.03"  # ratios of variances, signal to noise
+n_shot = "5,1"  # labelled subtomograms per class
+
+# %% tags=["hide-input"]
+from studies.ablation import SHOWN, ablation, ablation_frame, costs_table, leave_one_out_frame, steps_table
+from studies.charts import ablation_figure
+from studies.head_comparison import LOGITS, heads_frame
+
+from cryo_fewshot.recognition.pretraining import pretrained_spec
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.display import Page, plain_style
+from cryo_fewshot.reproduction.profiles import numbers
+from cryo_fewshot.reproduction.tables import by_task, keep_table
+
+page = Page(profile)
+chosen = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
+split_seeds = numbers("splits", splits, int)
+cells = table_1(page.settings, methods=["ProtoNet3D (mix)"], **chosen)
+page.protocol(
+    cells,
+    after=f"Means over {len(split_seeds)} class splits, one training each; every training but the longest takes "
+    f"{cells[0].evaluation.encoder.cost:,} volumes.",
+)
+
+# %% tags=["hide-input"]
+frame, entries = ablation_frame(page.runner, page.settings, splits=split_seeds, **chosen)
+keep_table(frame, "ablation")
+ablation_figure(frame.replace(SHOWN));
+
+# %% [markdown]
+# Small dots are class splits. The same as a table, mean accuracy over the splits:
+
+# %% tags=["hide-input"]
+plain_style(steps_table(frame, "accuracy")).format(precision=3)
+
+# %% [markdown]
+# What each step adds to the step before it, mean over the splits ± the standard error of that mean:
+
+# %% tags=["hide-input"]
+plain_style(steps_table(frame, "gain"))
+
+# %% [markdown]
+# The 1-shot gain of *simulated on the fly* compares two different trainings: that encoder is trained on 5-shot
+# episodes, ProtoNet3D (mix) above it on 1-shot episodes. How much of the gain is due to the samples was not measured;
+# in 5-shot, where both are trained alike, the step costs accuracy.
+#
+# What the steps change:
+
+# %% tags=["hide-input"]
+meanings = frame.replace(SHOWN).drop_duplicates("step")[["step", "words"]]
+plain_style(meanings.rename(columns={"words": "what it changes"})).hide(axis="index")
+
+# %% [markdown]
+# ## Leave-one-out ablation
+#
+# More classes and the cosine classifier pay only in a long training. Each row leaves one change out, of the training
+# with *global average pooling* or of the one *8 times as long*; a minus means that the change pays.
+
+# %% tags=["hide-input"]
+left_out, left_out_entries = leave_one_out_frame(page.runner, page.settings, splits=split_seeds, **chosen)
+keep_table(left_out, "ablation_leave_one_out")
+plain_style(steps_table(left_out, "gain"))
+
+# %% [markdown]
+# ## What a training takes
+#
+# Volumes, training classes, and minutes on the machine named below, for the first split. PLDA costs nothing beside an
+# embedding; four rotations cost four embeddings.
+
+# %% tags=["hide-input"]
+plain_style(costs_table(page.runner, page.settings))
+
+# %% [markdown]
+# ## Heads on one embedding
+#
+# PLDA is the best inductive head; the best transductive one is its EM variant. All heads answer the same tasks on the
+# embeddings of the pretrained encoder ({doc}`encoder_card`), whose training takes the steps above further, with more
+# volumes and many kinds of microscopes. The test classes of the first split are held out from it.
+
+# %% tags=["hide-input"]
+training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
+tasks = [cell.evaluation for cell in cells]
+heads, head_entries = heads_frame(page.runner, training, tasks, list(LOGITS))
+keep_table(heads, "heads")
+equal_shares = by_task(heads[heads["balanced"]].replace(SHOWN), "head", "accuracy")
+plain_style(equal_shares).format(precision=3)
+
+# %% [markdown]
+# A transductive head looks at all queries of a task together. Most of them assume equally many queries of each class,
+# which a tomogram does not offer. So they are asked again with the shares of the classes drawn at random; *TIM* then
+# loses most:
+
+# %% tags=["hide-input"]
+plain_style(by_task(heads[~heads["balanced"]].replace(SHOWN), "head", "accuracy")).format(precision=3)
+
+# %% [markdown]
+# *Unit length* is the nearest mean of embeddings scaled to length one; *centred* first subtracts the mean of the
+# training classes (SimpleShot). *PLDA* is a Gaussian model of the scatter between and within classes, estimated on the
+# training classes.
+#
+# The training recipe was chosen by looking at split 0; the other splits confirm it.
+
+# %% tags=["hide-input"]
+page.provenance([*entries, *left_out_entries, *head_entries])
+
+# %% tags=["nbval-check-output", "hide-cell"]
+print(steps_table(frame, "accuracy").round(3).to_csv(), equal_shares.round(3).to_csv())

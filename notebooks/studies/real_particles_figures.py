@@ -1,0 +1,92 @@
+"""Tables and figures of the page on real particles; every number is read off a stored run."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+
+from .real_particles import FILED, READ
+
+LEFT_OUT = ("embeddings centred", "by tilt", "per class", "CTF left in; shells matched")
+"""Parts of the names of stored corrections that no longer belong to the study."""
+_LINES = {
+    FILED: {"color": METHOD_COLOURS["ProtoNet-CE"], "linestyle": (0, (4, 2))},
+    READ: {"color": METHOD_COLOURS["ProtoNet3D"], "linestyle": "-"},
+    "simulated": {"color": "#000000", "linestyle": "-"},
+    "training": {"color": OTHER_COLOURS[2], "linestyle": (0, (1, 1.5))},
+}
+
+
+def corrections_of(entry: dict) -> dict[str, dict]:
+    """What was found with each correction that the page shows, by its name."""
+    found = entry["result"]["tried"]
+    return {name: found[name] for name in sorted(found) if not any(part in name for part in LEFT_OUT)}
+
+
+def correction_frame(entry: dict) -> pd.DataFrame:
+    """A row per correction: how the family fared, and the control on simulated classes where it applies to them."""
+    snrs, control = [f"{snr:g}" for snr in entry["spec"]["snrs"]], entry["result"]["unharmed"]
+    rows = []
+    for name, found in corrections_of(entry).items():
+        accuracies = control.get(name, {})
+        row = {
+            "Correction": name,
+            "Median rank": f"{found['median_rank']:.0f}",
+            "Likeliest": f"{found['first']:.0%}",
+            "Rank of all together": f"{found['rank_together']:.0f}",
+        }
+        rows.append(row | {f"Control, SNR {s}": f"{accuracies[s][0]:.3f}" if s in accuracies else "–" for s in snrs})
+    return pd.DataFrame(rows)
+
+
+def decoy_frame(entry: dict) -> pd.DataFrame:
+    """Shares of particles and decoys told apart: a row per kind of particle, the real ones first."""
+    found = entry["result"]["twins"]
+    kinds = sorted(found, key=lambda kind: (not kind.startswith("real"), kind))
+    return pd.DataFrame(
+        {
+            "Particles": [kind.replace("empty", "noise alone") for kind in kinds],
+            "Told apart": [f"{found[kind]['right']:.0%}" for kind in kinds],
+            "5 to 95 % of the draws": [f"{found[kind]['low']:.0%} to {found[kind]['high']:.0%}" for kind in kinds],
+        }
+    )
+
+
+def confusion_frame(entry: dict) -> pd.DataFrame:
+    """Counts of a run of the command: a row per true class, a column per predicted class, and the share accepted."""
+    result = entry["result"]
+    table = pd.DataFrame(result["found"], index=[f"predicted {name}" for name in result["names"]]).T
+    table["accepted"] = [f"{result['accepted'][name]:.0%}" for name in table.index]
+    return table.loc[result["names"]].rename_axis("true class").reset_index()
+
+
+def spectra_figure(entry: dict) -> Figure:
+    """Mean power per frequency against the wavelength, each kind relative to its own mean."""
+    power, width = entry["result"]["power"], entry["result"]["width_nm"]
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
+    shells = np.arange(1, 1 + len(power[READ]))
+    for kind, values in power.items():
+        ax.plot(shells / width, values, "o", markersize=4, label=kind, **_LINES[kind])
+    ax.set_yscale("log")
+    ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    ax.minorticks_off()
+    ax.set_xticks(shells / width, [f"{width / shell:.3g}" for shell in shells])
+    ax.set(xlabel="wavelength (nm)", ylabel="power, relative to the mean")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def particles_figure(entry: dict) -> Figure:
+    """Middles of some particles, a row per kind, each on its own grey scale."""
+    pictures = entry["result"]["pictures"]
+    n = len(pictures[READ])
+    figure, axes = plt.subplots(len(pictures), n, figsize=(WIDTH, 3.8), squeeze=False)
+    for row, (kind, slices) in zip(axes, pictures.items(), strict=True):
+        low, high = np.percentile(slices, [1, 99])
+        for ax, values in zip(row, slices, strict=True):
+            ax.imshow(values, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(kind.replace(", ", ",\n"))
+    return figure
