@@ -1,5 +1,6 @@
 """Coordinates in tomograms as particles: a STAR file, a csv table or a copick project, and the tomogram of each row."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def open_coordinates(
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
         tomograms = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
-    which, tomograms = _numbered(tomograms)
+    which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     centres = np.full((len(table), 3), np.nan)
     for k, one in enumerate(tomograms):
         rows = which == k
@@ -61,7 +62,7 @@ def open_coordinates(
     edge_note = "filled with their mean" if pad_edges else "rejected"
     return Particles(
         names=names,
-        source=Boxes(names, tomograms, which, centres, edges, pad_edges),
+        source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
         voxel_size_nm=tomograms[main].voxel_size_nm,
         box=edges[main],
         labels=column_labels(table, listed_in, label_column),
@@ -145,12 +146,7 @@ def _tomograms_of(table, path: Path, listed_in: Path, file_voxel_size_nm: float 
     return [known[str(name)] for name in names]
 
 
-def _numbered(tomograms: list[Tomogram]) -> tuple[np.ndarray, tuple[Tomogram, ...]]:
-    number = {tomogram: k for k, tomogram in enumerate(dict.fromkeys(tomograms))}
-    return np.array([number[tomogram] for tomogram in tomograms]), tuple(number)
-
-
-def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: tuple[Tomogram, ...]) -> bool:
+def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: Sequence[Tomogram]) -> bool:
     shapes = np.array([tomogram.shape for tomogram in tomograms])[which]
     return bool(((centres >= 0) & (centres < shapes)).all(axis=1).any())
 

@@ -93,7 +93,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     for name in () if columns is None else columns:
         if len(columns) != len(rows):
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
-        table[name] = [_text(value) for value in columns[name]]
+        table[name] = [str(value) for value in columns[name]]
     blocks[particles.block_name] = table
     blocks = {name: _quoted(block) for name, block in blocks.items()}
     # Quotes are ours, and a missing value is written as the word that reads back as one.
@@ -106,12 +106,6 @@ def _optics(particles):
     row = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnImageDimensionality": 3}
     row |= {"rlnImageSize": particles.box, "rlnImagePixelSize": repr(round(10 * particles.voxel_size_nm, 6))}
     return pd.DataFrame([row], dtype=str)
-
-
-def _text(value) -> str:
-    if isinstance(value, float | np.floating):
-        return "nan" if np.isnan(value) else str(value)
-    return str(value)
 
 
 def _quoted(block):
