@@ -67,6 +67,7 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, each brought to the one asked for",)
+    notes += files.header_notes()
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
     return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, notes=notes, **known)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc
+from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc, remark_lines
 
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SURVEYED = 5  # files of each group that are opened to learn its box and voxel size
@@ -127,6 +127,17 @@ class ParticleFiles:
             raise first_error or UserError(f"{self.listed_in}: lists no particles; export it again")
         boxes, sizes = zip(*found, strict=True)
         return replace(self, boxes=boxes, voxel_sizes_nm=sizes)
+
+    def header_notes(self) -> tuple[str, ...]:
+        """What a user should know of how headers were read, from some of the files, from all over."""
+        find, remarks = self.finder(), {}
+        for i in _spread(np.arange(len(self.names)))[: 4 * SURVEYED]:
+            try:
+                path, _ = find(i)
+                remarks[path] = remarks[path] if path in remarks else open_mrc(path).remarks
+            except UserError:
+                continue  # it is rejected when it is read
+        return remark_lines(remarks)
 
     def main_group(self) -> int:
         """The largest group of which something could be read."""

@@ -14,12 +14,17 @@ UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram on disk; shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group."""
+    """A tomogram on disk.
+
+    shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group; remarks : as in
+    `mrc.MrcData`
+    """
 
     path: Path
     shape: tuple[int, int, int]
     voxel_size_nm: float
     level: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def array(self):
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
@@ -105,7 +110,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
         raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
-    return Tomogram(path, tuple(map(int, file.data.shape)), nm)
+    return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=file.remarks)
 
 
 def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:

@@ -71,3 +71,18 @@ def test_ome_zarr(tmp_path, array, leading, unit, files):
     assert "cannot be read" in rejected[0] and "\n" not in rejected[0]
     group.attrs.put({})
     files.one_line(lambda: open_particles(tmp_path / "a.csv", tomogram=path), "not an OME-Zarr image", "write it again")
+
+
+def test_axes_and_bytes_of_a_tomogram_are_read_as_its_header_says(tmp_path, array, files):
+    """Unsigned bytes with x slowest, under IMOD's stamp: the boxes are those of the plain tomogram."""
+    scaled = np.clip(np.round(127.5 + 30 * array), 0, 255).astype("u1")
+    path = files.write(tmp_path / "a.mrc", np.ascontiguousarray(scaled.transpose(2, 1, 0)).view("i1"))
+    content = bytearray(path.read_bytes())
+    content[64:76] = np.array([3, 2, 1], "<i4").tobytes()
+    content[76:88] = np.array([0, 255, 127.5], "<f4").tobytes()
+    content[152:160] = np.array([1146047817, 0], "<i4").tobytes()
+    path.write_bytes(content)
+    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
+    files.assert_cut(particles, scaled)
+    said = "\n".join(particles.notes)
+    assert "a.mrc: bytes read as unsigned" in said and "a.mrc: axes turned" in said
