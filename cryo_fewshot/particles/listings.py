@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .base import Particles, Source
+from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .star import numbers, read_star_blocks, table_with, texts
@@ -72,16 +72,16 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
     return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, notes=notes, **known)
 
 
-def column_labels(table, path: Path, label_column: str | None) -> list[str] | None:
-    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several values."""
+def column_labels(table, path: Path, label_column: str | None) -> list[str | None] | None:
+    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several classes."""
     if label_column is not None and label_column not in table:
         remedy = f"give label_column (--label-column), one of {', '.join(table)}"
         raise UserError(f"{path}: no column {label_column}; {remedy}")
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
         return None
-    column = next((name for name in known if table[name].nunique() > 1), known[0])
-    return table[column].fillna("").tolist()
+    columns = [known_labels(table[column].fillna("")) for column in known]
+    return next((labels for labels in columns if len(set(labels) - {None}) > 1), columns[0])
 
 
 def _stated_nm(blocks: dict, name: str) -> np.ndarray | None:

@@ -100,9 +100,7 @@ def _zyx(data: np.ndarray, header, path: Path) -> tuple[np.ndarray, int, str]:
     if order in ((1, 2, 3), (0, 0, 0)):  # three zeros are how some programs leave it out
         return data, 2, ""
     if sorted(order) != [1, 2, 3]:
-        said = (
-            f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, which are not 1, 2 and 3 in any order"
-        )
+        said = f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, not 1, 2 and 3 in any order"
         raise UserError(f"{path}: {said}; {WRITE_AGAIN}")
     if data.ndim >= 3:
         before = tuple(range(data.ndim - 3))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .base import Particles
+from .base import Particles, known_labels
 from .mrc import checked_values, first_line
 
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
@@ -82,7 +82,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         source=source,
         voxel_size_nm=nm,
         box=shape[1],
-        labels=None if labels is None else [str(label) for label in labels],
+        labels=None if labels is None else known_labels(labels),
     )
 
 

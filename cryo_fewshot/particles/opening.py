@@ -92,8 +92,18 @@ def open_particles(
     else:
         raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
     sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
-    particles = replace(particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes))
+    particles = replace(
+        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_unlabelled(particles, path))
+    )
     return _with_contrast(particles, path, dark_protein)
+
+
+def _unlabelled(particles: Particles, path: Path) -> tuple[str, ...]:
+    """A line that counts particles without a label beside others that have one."""
+    without = (particles.labels or []).count(None)
+    if without in (0, len(particles)):
+        return ()
+    return (f"{path}: {without} of {len(particles)} particles have no label; as support they are left out",)
 
 
 def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:

@@ -29,6 +29,7 @@ from ..weights import AnyEncoder
 CHUNK = 1024
 """Particles per file. Part of what names the cache: a chunk's bits do not depend on how many there are."""
 _FILES_LOOKED_AT = 256
+_READING = 2  # one more whenever files of the same bytes are read as other volumes than before
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[st
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
+    reading = (_READING, card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())

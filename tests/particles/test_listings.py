@@ -63,6 +63,13 @@ def test_the_label_column_is_the_first_that_tells_classes_apart(project, files):
     assert open_particles(path, label_column="myClass").labels == ["m0", "m1", "m2", "m0", "m1"]
     words = ("no column rlnName", "label_column (--label-column)", "rlnGroupName")
     files.one_line(lambda: open_particles(path, label_column="rlnName"), *words)
+    names = [("p0.mrc", 1, "g"), ("p1.mrc", 2, "<NA>"), ("p2.mrc", 1, "g")]
+    assert open_particles(files.star_of(project, CLASS_COLUMNS[:3], names)).labels == ["1", "2", "1"]
+    assert open_particles(files.star_of(project, ["rlnImageName", "rlnGroupName"], [r[::2] for r in names])).labels == [
+        "g",
+        None,
+        "g",
+    ]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:2], [("p0.mrc", 7)])).labels == ["7"]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:1], [("p0.mrc",)])).labels is None
 
