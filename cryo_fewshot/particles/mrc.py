@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_atomically
 
-SUFFIXES = (".mrc", ".mrcs")
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
 IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
@@ -20,8 +20,8 @@ IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowe
 class MrcData(NamedTuple):
     """One MRC file.
 
-    data : the array zyx, memory-mapped; voxel_size_nm : nm, None where the header states none; is_images : a stack;
-    remarks : what a user should know of how the header was read
+    data : the array zyx, memory-mapped unless packed; voxel_size_nm : nm, None where the header states none;
+    is_images : a stack; remarks : what a user should know of how the header was read
     """
 
     data: np.ndarray
@@ -37,7 +37,8 @@ def open_mrc(path: Path) -> MrcData:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
-            with mrcfile.mmap(path, permissive=False) as file:
+            opener = mrcfile.open if path.suffix.lower() == ".gz" else mrcfile.mmap  # what is packed is read whole
+            with opener(path, permissive=False) as file:
                 data, sizes, is_images = file.data, file.voxel_size.item(), file.is_image_stack()
                 header = file.header.copy()
     except OSError as error:
@@ -132,7 +133,7 @@ def checked_values(data: np.ndarray, name: object, remedy: str = "remove the fil
 
 def is_mrc(path: Path) -> bool:
     """Whether a name is an MRC file's; macOS leaves ._name.mrc beside name.mrc on foreign disks."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def first_line(error: Exception) -> str:

@@ -9,12 +9,12 @@ from ..errors import UserError
 from .base import Particles
 from .coordinates import open_coordinates
 from .listings import open_folder, open_stack, open_star
-from .mrc import SUFFIXES
+from .mrc import is_mrc
 from .npz import open_npz
 from .resampling import checked_sizes, looks_dark
 
 KINDS = (
-    "a STAR file, a folder of .mrc files, an .npz archive, "
+    "a STAR file, a folder of MRC files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
@@ -87,7 +87,7 @@ def open_particles(
         particles = open_npz(path, file_voxel_size_nm)
     elif path.is_dir() and path.suffix.lower() != ".zarr":
         particles = open_folder(path, file_voxel_size_nm)
-    elif path.suffix.lower() in SUFFIXES:
+    elif is_mrc(path):
         particles = open_stack(path, file_voxel_size_nm)
     else:
         raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")

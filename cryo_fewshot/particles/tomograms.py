@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SUFFIXES, checked_values, first_line, open_mrc
+from .mrc import checked_values, first_line, is_mrc, open_mrc
 
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 
@@ -102,7 +102,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: no such tomogram; correct the name")
     if path.is_dir():
         return _zarr_tomogram(path, file_voxel_size_nm)
-    if path.suffix.lower() not in (*SUFFIXES, ".rec"):
+    if not is_mrc(path):
         raise UserError(f"{path}: not a tomogram; give an MRC file or an OME-Zarr folder")
     file = open_mrc(path)
     if file.data.ndim != 3:

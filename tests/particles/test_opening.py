@@ -39,7 +39,7 @@ def test_what_concerns_the_whole_input_is_one_line(project, tmp_path, files):
     (tmp_path / "x.txt").write_text("words")
     files.one_line(lambda: open_particles(tmp_path / "x.txt"), "x.txt", "not a kind of particles")
     (tmp_path / "empty").mkdir()
-    files.one_line(lambda: open_particles(tmp_path / "empty"), "empty", "no .mrc or .mrcs file")
+    files.one_line(lambda: open_particles(tmp_path / "empty"), "empty", "no MRC file (.mrc, .mrcs")
     files.one_line(
         lambda: open_particles(project, label_column="rlnName"), "no column rlnName", "label_column", "myNote"
     )

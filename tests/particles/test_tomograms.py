@@ -1,6 +1,7 @@
 """Tomograms and the boxes that are cut from them."""
 
 import copy
+import gzip
 import tracemalloc
 
 import numpy as np
@@ -86,3 +87,19 @@ def test_axes_and_bytes_of_a_tomogram_are_read_as_its_header_says(tmp_path, arra
     files.assert_cut(particles, scaled)
     said = "\n".join(particles.notes)
     assert "a.mrc: bytes read as unsigned" in said and "a.mrc: axes turned" in said
+
+
+@pytest.mark.parametrize("name", ["TS_1.mrc.gz", "TS_1.map", "TS_1.rec", "TS_1.rec.gz"])
+def test_tomograms_of_every_name(tomogram, tmp_path, array, files, name):
+    content = tomogram.read_bytes()
+    path = tmp_path / "all" / name
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
+    files.assert_cut(copy.deepcopy(particles), array)
+    rows = [["TS_1", *row] for row in files.CENTRES[:, ::-1]]
+    listed = files.star_of(tmp_path / "a.star", ["rlnTomoName", *(f"rlnCoordinate{c}" for c in "XYZ")], rows)
+    files.assert_cut(open_particles(listed, tomogram=path.parent, box_nm=12), array)
+    tilts = path.with_name("tilts.st")
+    tilts.write_bytes(content)
+    files.one_line(lambda: open_particles(tmp_path / "a.csv", tomogram=tilts), "tilts.st: not a tomogram")
