@@ -13,6 +13,8 @@ from ..files import write_atomically
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
+SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
+DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
 IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
 
@@ -57,6 +59,27 @@ def open_mrc(path: Path) -> MrcData:
     if np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
     return MrcData(data, float(sizes[0]), is_images, remarks)
+
+
+def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:
+    """A stated voxel size, or a UserError where it cannot be one or is the 1.000 A of a program that knew none.
+
+    Nothing in a file tells a true 1.000 A from that; its width can. Particles at a true 1.000 A come in boxes of some
+    300 voxels, so what is narrower than narrowest_nm over its `voxels` has to be confirmed.
+    """
+    if not within_range(nm):
+        said = f"voxel size {nm:.4g} nm ({10 * nm:.4g} A), not between {SMALLEST_NM:g} and {LARGEST_NM:g} nm"
+        raise UserError(f"{name}: {said}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+    if abs(nm / DEFAULT_NM - 1) < 1e-4 and voxels * nm < narrowest_nm:
+        said = f"voxel size 1.000 A, which is what programs write when they do not know; {voxels} voxels would be "
+        remedy = f"if it is right give file_voxel_size_nm (--voxel-size-nm) {DEFAULT_NM:g}, if not the right one in nm"
+        raise UserError(f"{name}: {said}{voxels * nm:.3g} nm; {remedy}")
+    return nm
+
+
+def within_range(nm: float) -> bool:
+    """Whether a length in nm can be the voxel size of a subtomogram or tomogram."""
+    return SMALLEST_NM * (1 - SAME_VOXEL) <= nm < LARGEST_NM
 
 
 def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc, remark_lines
+from .mrc import SAME_VOXEL, MrcData, checked_volume, checked_voxel_size, open_mrc, remark_lines
 
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SURVEYED = 5  # files of each group that are opened to learn its box and voxel size
@@ -52,7 +52,7 @@ class ParticleFiles:
                 mapped[:] = [(path, open_mrc(path))]
             file = mapped[0][1]
             volume = self._volume(file, index, path)
-            nm = self.agreed_voxel_size(i, path, file.voxel_size_nm)
+            nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
             self.check_against_group(i, len(volume), nm)
             return volume, nm
 
@@ -92,8 +92,11 @@ class ParticleFiles:
 
         return find
 
-    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None) -> float:
-        """nm; raises UserError where header and STAR file contradict each other or neither states one."""
+    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, voxels: int) -> float:
+        """nm; raises UserError where header and STAR file contradict each other or neither states a likely one.
+
+        voxels : edge of the box
+        """
         stated_nm = self.stated_nm[self.groups[i]]
         if self.file_voxel_size_nm:
             return self.file_voxel_size_nm
@@ -102,7 +105,7 @@ class ParticleFiles:
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
             raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
-        return stated_nm or header_nm
+        return checked_voxel_size(stated_nm or header_nm, voxels, path)
 
     def surveyed(self, read: Callable[[int], tuple[np.ndarray, float]] | None = None) -> "ParticleFiles":
         """With box and voxel size of each group: what most of a few files of it, from all over, have.

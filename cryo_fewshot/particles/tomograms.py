@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .mrc import checked_values, first_line, is_mrc, open_mrc
+from .mrc import checked_values, checked_voxel_size, first_line, is_mrc, open_mrc
 
+NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 
 
@@ -110,6 +111,8 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
         raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
+    if file_voxel_size_nm is None:
+        checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
     return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=file.remarks)
 
 
@@ -138,7 +141,7 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
             voxels = " x ".join(f"{size:.4g}" for size in sizes)
             raise UserError(f"{path}: voxels of {voxels} nm; resample it to cubic voxels")
-        nm = float(sizes[0])
+        nm = checked_voxel_size(float(sizes[0]), max(shape), path, NARROWEST_NM)
     return Tomogram(path, shape[-3:], nm, level["path"])
 
 

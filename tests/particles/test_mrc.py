@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryo_fewshot.particles.mrc import checked_volume, open_mrc, write_mrc
+from cryo_fewshot.particles.mrc import checked_volume, checked_voxel_size, open_mrc, write_mrc
 
 pytest.importorskip("mrcfile")
 
@@ -118,3 +118,9 @@ def test_sections_of_an_image_stack_along_another_axis_have_no_thickness(tmp_pat
         file.header.mapc, file.header.mapr, file.header.maps = 3, 2, 1
     file = open_mrc(tmp_path / "x.mrc")
     assert file.voxel_size_nm == pytest.approx(1.5) and np.array_equal(file.data, images.transpose(2, 1, 0))
+
+
+def test_a_true_angstrom_is_known_by_its_width(files):
+    assert checked_voxel_size(0.1, 300, "x.mrc") == 0.1
+    files.one_line(lambda: checked_voxel_size(0.1, 299, "x.mrc"), "x.mrc", "29.9 nm", "what programs write")
+    assert checked_voxel_size(0.1001, 40, "x.mrc") == 0.1001

@@ -103,3 +103,10 @@ def test_tomograms_of_every_name(tomogram, tmp_path, array, files, name):
     tilts = path.with_name("tilts.st")
     tilts.write_bytes(content)
     files.one_line(lambda: open_particles(tmp_path / "a.csv", tomogram=tilts), "tilts.st: not a tomogram")
+
+
+def test_a_tomogram_of_a_voxel_size_that_no_program_knew_is_refused(tmp_path, array, files):
+    path = files.write(tmp_path / "a.mrc", array, voxel_size_nm=0.1)
+    coordinates = files.csv_of(tmp_path / "a.csv")
+    files.one_line(lambda: open_particles(coordinates, tomogram=path), "a.mrc", "1.000 A", "52 voxels would be 5.2 nm")
+    files.assert_cut(open_particles(coordinates, tomogram=path, file_voxel_size_nm=1.0, box_nm=12), array)
