@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..files import write_atomically
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
+SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
 DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
@@ -75,6 +76,13 @@ def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float
         remedy = f"if it is right give file_voxel_size_nm (--voxel-size-nm) {DEFAULT_NM:g}, if not the right one in nm"
         raise UserError(f"{name}: {said}{voxels * nm:.3g} nm; {remedy}")
     return nm
+
+
+def overruled_remark(given_nm: float | None, known_nm: float | None) -> tuple[str, ...]:
+    """A remark where the voxel size that the user gave is not the one that the files state."""
+    if not given_nm or not known_nm or abs(given_nm / known_nm - 1) <= SAME_PIXEL:
+        return ()
+    return (f"voxel size {known_nm:.4g} nm, overruled by the {given_nm:.4g} nm that were given",)
 
 
 def within_range(nm: float) -> bool:

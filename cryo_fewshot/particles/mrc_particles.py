@@ -10,9 +10,17 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, MrcData, checked_volume, checked_voxel_size, open_mrc, remark_lines
+from .mrc import (
+    SAME_PIXEL,
+    SAME_VOXEL,
+    MrcData,
+    checked_volume,
+    checked_voxel_size,
+    open_mrc,
+    overruled_remark,
+    remark_lines,
+)
 
-SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SURVEYED = 5  # files of each group that are opened to learn its box and voxel size
 TRIED = 100  # files that are tried before a group is given up
 
@@ -137,7 +145,10 @@ class ParticleFiles:
         for i in _spread(np.arange(len(self.names)))[: 4 * SURVEYED]:
             try:
                 path, _ = find(i)
-                remarks[path] = remarks[path] if path in remarks else open_mrc(path).remarks
+                if path not in remarks:
+                    file = open_mrc(path)
+                    known_nm = self.stated_nm[self.groups[i]] or file.voxel_size_nm
+                    remarks[path] = file.remarks + overruled_remark(self.file_voxel_size_nm, known_nm)
             except UserError:
                 continue  # it is rejected when it is read
         return remark_lines(remarks)

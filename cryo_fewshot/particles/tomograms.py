@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .mrc import checked_values, checked_voxel_size, first_line, is_mrc, open_mrc
+from .mrc import checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
 
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
@@ -113,7 +113,8 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
     if file_voxel_size_nm is None:
         checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
-    return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=file.remarks)
+    remarks = file.remarks + overruled_remark(file_voxel_size_nm, file.voxel_size_nm)
+    return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=remarks)
 
 
 def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
