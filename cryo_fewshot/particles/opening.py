@@ -47,7 +47,7 @@ def open_particles(
     coordinates : STAR or csv, see `coordinates.read_coordinates`
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
-    file_voxel_size_nm : nm, of the files, whatever headers and STAR file say
+    file_voxel_size_nm : nm, of the files, whatever headers and STAR file say; 0.1 to 10
     dark_protein : whether protein is dark in the files; detected by default, see `notes`
     mirror : reverse z, for tomograms of the other handedness
     root : folder that the names in a STAR file are relative to, where that is not the STAR file's or one above it
