@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import UserError
 from .mrc import checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
 
-NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
+NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,8 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[st
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    reading = (_READING, card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
-    meaning = (particles.dark_protein, particles.mirror, list(particles.names))
+    reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
+    meaning = (_READING, particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
     looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
