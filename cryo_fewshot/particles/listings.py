@@ -45,7 +45,7 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     if labelled and files:
         raise UserError(f"{path / files[0]}: lies beside folders of classes; move it into one of them")
     if not labelled and not files:
-        only = f" but {notes[0].partition(': ')[2]}" if notes else ""
+        only = f" ({notes[0].partition(': ')[2]})" if notes else ""
         remedy = "give one with such files, or with a sub-folder of them per class"
         raise UserError(f"{path}: no {MRC_FILE} of a particle in it{only}; {remedy}")
     for name, members in classes.items() if labelled else ():
@@ -106,15 +106,21 @@ def column_labels(table, path: Path, label_column: str | None) -> list[str | Non
 
 
 def _is_particle(path: Path) -> bool:
-    """Whether a file's name is that of an MRC file, and not of one that goes with a particle."""
-    return is_mrc(path) and not NO_PARTICLE.search(path.name)
+    """Whether a file's name is that of an MRC file, not of one that goes with a particle or a copy of another."""
+    return is_mrc(path) and not NO_PARTICLE.search(path.name) and not _is_packed_copy(path)
+
+
+def _is_packed_copy(path: Path) -> bool:
+    return path.suffix.lower() == ".gz" and path.with_suffix("").exists()
 
 
 def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
-    """A line each for the volumes that are no particles and for the files of other kinds, with count and example."""
-    no_particles = [f.name for f in files if is_mrc(f) and not _is_particle(f)]
+    """A line for each kind of file that is no particle, with count and example."""
+    no_particles = [f.name for f in files if is_mrc(f) and NO_PARTICLE.search(f.name)]
+    copies = [f.name for f in files if is_mrc(f) and not NO_PARTICLE.search(f.name) and _is_packed_copy(f)]
     other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
-    said = {"CTF, weight, mask or half-map volumes by their names": no_particles, "files of other kinds": other}
+    said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
+    said |= {"packed copies of files beside them": copies, "files of other kinds": other}
     return tuple(f"{path}: {len(n)} {what} are left out, as {n[0]}" for what, n in said.items() if n)
 
 

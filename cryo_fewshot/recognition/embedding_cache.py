@@ -169,8 +169,9 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[st
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
-    meaning = (_READING, particles.dark_protein, particles.mirror, list(particles.names))
+    meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
+    digest.update(f"read as {_READING}".encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
     looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
     for _, (path, *_) in particles.source.identities(looked_at.tolist()):

@@ -64,6 +64,10 @@ def test_files_of_every_name_are_read_packed_or_not(tmp_path, files):
     mixed = open_particles(tmp_path / "mixed")
     assert len(mixed) == 4 and torch.equal(mixed.read(range(4))[0], expected)
     assert torch.equal(open_particles(tmp_path / "mixed" / "0.mrc.gz").read([0])[0], expected[:1])
+    (tmp_path / "plain" / "0.mrc.gz").write_bytes(b"")
+    plain = open_particles(tmp_path / "plain")
+    assert len(plain) == 4
+    assert f"{tmp_path / 'plain'}: 1 packed copies of files beside them are left out, as 0.mrc.gz" in plain.notes
     listed = files.star_of(tmp_path / "mixed" / "p.star", ["rlnImageName"], [("0.mrc.gz",), ("1.map",)])
     assert torch.equal(open_particles(listed).read(range(2))[0], expected[:2])
     whole = (tmp_path / "mixed" / "0.mrc.gz").read_bytes()
