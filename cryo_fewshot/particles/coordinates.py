@@ -10,7 +10,7 @@ from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels
-from .mrc import first_line, is_mrc
+from .mrc import first_line, is_mrc, remark_lines
 from .star import numbers, read_star_blocks, table_with
 from .tomograms import Boxes, Tomogram, tomogram_at
 
@@ -60,6 +60,7 @@ def open_coordinates(
         else f"voxels of {coordinate_voxel_size_nm:.4g} nm"
     )
     edge_note = "filled with their mean" if pad_edges else "rejected"
+    header_notes = remark_lines({one.path: one.remarks for one in tomograms})
     return Particles(
         names=names,
         source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
@@ -69,7 +70,10 @@ def open_coordinates(
         table=table,
         blocks=blocks,
         block_name=block_name,
-        notes=(f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}",),
+        notes=(
+            f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}",
+            *header_notes,
+        ),
     )
 
 
