@@ -146,9 +146,17 @@ def classify(
     support_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the support is a tomogram")] = "",
     query_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the query is a tomogram")] = "",
     root: Annotated[str, typer.Option(help="folder that the names in STAR files are relative to")] = "",
-    voxel_size_nm: Annotated[float | None, typer.Option(help="of the files, whatever their headers say")] = None,
+    support_root: Annotated[str, typer.Option(help="the same, of the support alone")] = "",
+    query_root: Annotated[str, typer.Option(help="the same, of the query alone")] = "",
+    voxel_size_nm: Annotated[float | None, typer.Option(help="of all files, whatever their headers say")] = None,
+    support_voxel_size_nm: Annotated[float | None, typer.Option(help="of the support's files alone")] = None,
+    query_voxel_size_nm: Annotated[float | None, typer.Option(help="of the query's files alone")] = None,
     contrast: ContrastOption = "detect",
+    support_contrast: Annotated[str, typer.Option(help="the same, of the support alone")] = "",
+    query_contrast: Annotated[str, typer.Option(help="the same, of the query alone")] = "",
     mirror: Annotated[bool, typer.Option(help="turn z: tomograms of the other handedness")] = False,
+    support_mirror: Annotated[bool, typer.Option(help="the same, of the support alone")] = False,
+    query_mirror: Annotated[bool, typer.Option(help="the same, of the query alone")] = False,
     false_accept: Annotated[
         float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
     ] = 0.05,
@@ -177,15 +185,10 @@ def classify(
     from .recognition.classify import classify, embed_shard
     from .recognition.settings import Settings
 
-    if contrast not in ("dark", "bright", "detect"):
-        raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
-    options = {
-        "root": root or None,
-        "file_voxel_size_nm": voxel_size_nm,
-        "dark_protein": {"dark": True, "bright": False, "detect": None}[contrast],
-        "mirror": mirror,
-    }
-    asked = open_particles(query, coordinates=query_coordinates or None, **options)
+    of_query = _reading(
+        query_root or root, query_voxel_size_nm or voxel_size_nm, query_contrast or contrast, query_mirror or mirror
+    )
+    asked = open_particles(query, coordinates=query_coordinates or None, **of_query)
     encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
     with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
         if shard:
@@ -195,8 +198,14 @@ def classify(
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
+        of_support = _reading(
+            support_root or root,
+            support_voxel_size_nm or voxel_size_nm,
+            support_contrast or contrast,
+            support_mirror or mirror,
+        )
         labelled = open_particles(
-            support, coordinates=support_coordinates or None, label_column=label_column or None, **options
+            support, coordinates=support_coordinates or None, label_column=label_column or None, **of_support
         )
         class_indices(labelled, support)  # refused here by its name
         outcome = classify(
@@ -225,6 +234,19 @@ def classify(
         f"({check.low:.2f} to {check.high:.2f} at 95 %, {check.n_tested} tested)"
     )
     print(f"Done: {Path(out) / 'report.html'}")
+
+
+def _reading(root: str, voxel_size_nm: float | None, contrast: str, mirror: bool) -> dict:
+    """How the files of one input are read, as keywords of `open_particles`."""
+    dark_protein = {"dark": True, "bright": False, "detect": None}
+    if contrast not in dark_protein:
+        raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
+    return {
+        "root": root or None,
+        "file_voxel_size_nm": voxel_size_nm,
+        "dark_protein": dark_protein[contrast],
+        "mirror": mirror,
+    }
 
 
 @app.command()

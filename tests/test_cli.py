@@ -115,3 +115,24 @@ def test_a_notebook_runs_with_typed_parameters_into_a_folder_of_its_own(monkeypa
         ("table1", {"n_shot": 3}, tmp_path / "notebooks" / "table1.ipynb"),
         ("table1", {}, tmp_path / "mine" / "table1.ipynb"),
     ]
+
+
+def test_an_option_for_one_input_leaves_the_other_alone(monkeypatch, tmp_path):
+    calls = {}
+
+    def opened(path, **options):
+        calls[path] = options
+        if path == "s":
+            raise UserError("enough")
+        return []
+
+    monkeypatch.setattr("cryo_fewshot.particles.opening.open_particles", opened)
+    words = ["classify", "--support", "s", "--query", "q", "--out", tmp_path, "--contrast", "dark", "--mirror"]
+    command(*words, "--query-voxel-size-nm", 2, "--support-contrast", "bright", "--support-root", tmp_path)
+    assert calls["q"]["file_voxel_size_nm"] == 2 and calls["s"]["file_voxel_size_nm"] is None
+    assert calls["q"]["dark_protein"] is True and calls["s"]["dark_protein"] is False
+    assert calls["q"]["root"] is None and calls["s"]["root"] == str(tmp_path)
+    assert calls["q"]["mirror"] and calls["s"]["mirror"]
+    command(*words[:-1], "--query-mirror", "--voxel-size-nm", 1, "--support-voxel-size-nm", 1.5)
+    assert calls["q"]["mirror"] and not calls["s"]["mirror"]
+    assert calls["q"]["file_voxel_size_nm"] == 1 and calls["s"]["file_voxel_size_nm"] == 1.5
