@@ -14,6 +14,7 @@ from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
 from ..errors import UserError
 from ..files import write_atomically
+from ..hashing import spec_digest
 from ..particles.base import Particles
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
@@ -26,9 +27,22 @@ def run_record(support: Particles, query: Particles, card: dict, settings: Setti
     """What tells one run from another, as plain JSON values."""
     return {
         "settings": {**asdict(settings), "junk": list(settings.junk)},
-        "support": {"n": len(support), "first": support.names[0], "last": support.names[-1]},
-        "query": {"n": len(query), "first": query.names[0], "last": query.names[-1]},
+        "support": {**_input_record(support), "labels": spec_digest(support.labels)},
+        "query": _input_record(query),
         "encoder": {name: card.get(name) for name in ("name", "package_version", "architecture")},
+    }
+
+
+def _input_record(particles: Particles) -> dict:
+    """Which particles, and how their files are read."""
+    return {
+        "n": len(particles),
+        "first": particles.names[0],
+        "last": particles.names[-1],
+        "voxel_size_nm": particles.voxel_size_nm,
+        "box": particles.box,
+        "dark_protein": particles.dark_protein,
+        "mirror": particles.mirror,
     }
 
 
@@ -37,7 +51,7 @@ def claim_folder(out: Path, record: dict) -> None:
     path = out / "run.json"
     try:
         if path.exists():
-            if _read_record(path) != record:
+            if not _agree(_read_record(path), record):
                 raise UserError(f"{out}: holds another run, or this one with other settings; give a new folder")
             return
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
@@ -45,6 +59,13 @@ def claim_folder(out: Path, record: dict) -> None:
     except OSError as error:
         raise UserError(f"{out}: cannot be read ({error.strerror}); give another folder") from error
     write_atomically(path, json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _agree(earlier: dict | None, record: dict) -> bool:
+    """Whether all that an earlier record says is so; a release before this one said less of the inputs."""
+    if not isinstance(earlier, dict) or not isinstance(record, dict):
+        return earlier == record
+    return all(name in record and _agree(value, record[name]) for name, value in earlier.items())
 
 
 def _read_record(path: Path) -> dict | None:

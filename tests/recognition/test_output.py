@@ -13,7 +13,7 @@ import starfile
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.recognition.output import file_names, run_record
+from cryo_fewshot.recognition.output import claim_folder, file_names, run_record
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY
 
@@ -116,5 +116,31 @@ def test_a_run_of_an_earlier_release_goes_on(encoder_path, tmp_path, run):
 def test_the_record_names_the_ends_of_both_inputs():
     inputs = [Particles(names=names, source=None, voxel_size_nm=1.0, box=4) for names in (["a", "b", "c"], ["d", "e"])]
     record = run_record(*inputs, {"name": "any"}, Settings())
-    assert record["support"] == {"n": 3, "first": "a", "last": "c"}
-    assert record["query"] == {"n": 2, "first": "d", "last": "e"}
+    for name, ends in (("support", [3, "a", "c"]), ("query", [2, "d", "e"])):
+        assert [record[name][key] for key in ("n", "first", "last")] == ends
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"labels": ["A", "B", "B"]}, {"dark_protein": False}, {"mirror": True}, {"voxel_size_nm": 1.1}, {"box": 6}],
+)
+def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
+    query = Particles(names=["d"], source=None, voxel_size_nm=1.0, box=4)
+    settings = {"names": ["a", "b", "c"], "source": None, "voxel_size_nm": 1.0, "box": 4, "labels": ["A", "A", "B"]}
+    records = [run_record(Particles(**(settings | more)), query, {}, Settings()) for more in ({}, changes)]
+    claim_folder(tmp_path / "out", records[0])
+    claim_folder(tmp_path / "out", records[0])
+    with pytest.raises(UserError, match="holds another run"):
+        claim_folder(tmp_path / "out", records[1])
+
+
+def test_a_record_that_says_less_of_the_inputs_is_of_an_earlier_release(tmp_path):
+    inputs = [Particles(names=["a"], source=None, voxel_size_nm=1.0, box=4) for _ in range(2)]
+    record = run_record(*inputs, {}, Settings())
+    earlier = {**record, "query": {"n": 1, "first": "a", "last": "a"}}
+    (tmp_path / "run.json").write_text(json.dumps(earlier))
+    claim_folder(tmp_path, record)
+    earlier["query"]["n"] = 2
+    (tmp_path / "run.json").write_text(json.dumps(earlier))
+    with pytest.raises(UserError, match="holds another run"):
+        claim_folder(tmp_path, record)
