@@ -2,6 +2,7 @@
 
 import linecache
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,15 +55,42 @@ def texts(blocks: dict, name: str, column: str) -> list | None:
         return table[column].tolist()
     if optics is None or column not in optics or "rlnOpticsGroup" not in optics:
         return None
-    groups, values = optics["rlnOpticsGroup"], optics[column]
-    of_group = {groups: values} if isinstance(optics, dict) else dict(zip(groups, values, strict=True))
-    return [of_group.get(group) for group in table["rlnOpticsGroup"]] if "rlnOpticsGroup" in table else None
+    if "rlnOpticsGroup" not in table:
+        return None
+    of_group = dict(zip(_optics_groups(optics), np.atleast_1d(np.asarray(optics[column], dtype=object)), strict=True))
+    return [of_group.get(group) for group in _optics_groups(table)]
+
+
+def check_optics_groups(blocks: dict, name: str, path: Path) -> None:
+    """UserError where the optics table lacks a group of block `name`, or has one twice."""
+    optics = blocks.get("optics")
+    if optics is None or "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in blocks[name]:
+        return
+    there = _optics_groups(optics)
+    twice = next((group for group in there if there.count(group) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: optics group {twice} is there twice in the table of optics; keep one row for each")
+    rows = Counter(group for group in _optics_groups(blocks[name]) if group not in there)
+    for group, count in rows.items():
+        lacking = f"optics group {group}, of {count} rows, is not in the table of optics"
+        raise UserError(f"{path}: {lacking} ({', '.join(there)}); add it there, or correct rlnOpticsGroup")
+
+
+def _optics_groups(table) -> list[str]:
+    """rlnOpticsGroup of each row with whole numbers alike: libraries of tables write 1 as 1.0."""
+    groups = np.atleast_1d(np.asarray(table["rlnOpticsGroup"], dtype=object))
+    return [str(int(x)) if x == x // 1 else str(text) for x, text in zip(as_numbers(groups), groups, strict=True)]
+
+
+def as_numbers(values) -> np.ndarray:
+    """Texts as `(n,)` float64, NaN for what is not a number."""
+    return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(float)
 
 
 def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
     """As `texts`, `(n,)` float64 with NaN for what is not a number."""
     found = texts(blocks, name, column)
-    return None if found is None else pd.to_numeric(pd.Series(found, dtype=object), errors="coerce").to_numpy(float)
+    return None if found is None else as_numbers(found)
 
 
 def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
