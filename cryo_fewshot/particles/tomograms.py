@@ -196,7 +196,9 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         image = attributes.get("ome", attributes)["multiscales"][0]  # OME-Zarr 0.5 nests, 0.4 does not
         level = image["datasets"][0]
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
-        scales = [t["scale"] for t in level.get("coordinateTransformations", ()) if t["type"] == "scale"]
+        # Those of the level act first, then those of the image: voxels are their product.
+        steps = [t for part in (level, image) for t in part.get("coordinateTransformations", ())]
+        scales = [np.array(t["scale"][-3:], dtype=float) for t in steps if t["type"] == "scale"]
         shape = tuple(map(int, group[level["path"]].shape))
     except UserError:
         raise
@@ -210,7 +212,7 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     if nm is None:
         if not scales or None in units:
             raise UserError(f"{path}: states no voxel size with a unit; give file_voxel_size_nm (--voxel-size-nm)")
-        sizes = np.array(scales[0][-3:], dtype=float) * units
+        sizes = np.prod(scales, axis=0) * units
         if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
             voxels = " x ".join(f"{size:.4g}" for size in sizes)
             raise UserError(f"{path}: voxels of {voxels} nm; resample it to cubic voxels")
