@@ -1,7 +1,7 @@
 """STAR files, with every value as the text it is: what is read is written back unchanged."""
 
-import linecache
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,28 +12,91 @@ import pandas as pd
 from ..errors import UserError
 from ..files import write_atomically
 
+MISSING = frozenset(("nan", "NaN", "<NA>"))
+_WORD = re.compile(r"""(["'])(.*?)\1(?=\s|$)|(\#.*)|(\S+)""", re.DOTALL)  # a quote ends before a blank, a # is no part
+_PLAIN = re.compile(r"""(?!data_|loop_|[_"'])[^\s#]+""")
+
 
 def read_star_blocks(path: Path) -> dict:
     """The blocks of a STAR file by name: a table of texts for a loop, a dictionary of texts for single values.
 
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
-    import starfile
-
     try:
-        content = path.read_bytes().decode()
-        columns = set(re.findall(r"^\s*_(\S+)", content, flags=re.MULTILINE))
-        linecache.checkcache(str(path))  # starfile reads through this cache, and leaves it full where it fails
-        blocks = starfile.read(path, always_dict=True, parse_as_string=list(columns))
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        blocks = _parsed(lines)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except Exception as error:  # starfile has no exception of its own
-        raise UserError(f"{path}: not a STAR file in UTF-8; export it again") from error
+    except ValueError as error:  # of the encoding, or our own
+        raise UserError(f"{path}: not a STAR file in UTF-8 ({error}); export it again") from error
     for block in blocks.values():
         if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
             raise UserError(f"{path}: column {twice} is there twice; export it again")
     return blocks
+
+
+def _parsed(lines: list[str]) -> dict:
+    """Blocks of lines, one row a line; ValueError for what is neither a row nor a header.
+
+    The package starfile is not used: it takes a # within a name for a comment, a ' for a ", and a row that begins with
+    data_ for a block, and fills a row that was cut short.
+    """
+    loops: dict[str, tuple[list, list] | None] = {}  # columns and rows of each loop, None of a block of single values
+    values: dict[str, dict[str, str]] = {}
+    name = None
+    for number, line in enumerate(lines, 1):
+        words, bare = _words(line), line.lstrip()
+        loop = None if name is None else loops[name]
+        if len(words) == 1 and bare.startswith("data_"):
+            name = words[0][5:]
+            if name in loops:
+                raise ValueError(f"line {number}: a second block data_{name}")
+            loops[name], values[name] = None, {}
+        elif name is None or not words:
+            continue
+        elif len(words) == 1 and bare.startswith("loop_"):
+            if loop is not None or values[name]:
+                raise ValueError(f"line {number}: a loop_ after other content of data_{name}")
+            loops[name] = ([], [])
+        elif loop is None and bare.startswith("_"):
+            if len(words) != 2:
+                raise ValueError(f"line {number}: {len(words) - 1} values of {words[0]}")
+            values[name][words[0][1:]] = words[1] if isinstance(words[1], str) else bare.split()[1]
+        elif loop is not None and not loop[1] and len(words) == 1 and bare.startswith("_"):
+            loop[0].append(words[0][1:])
+        elif loop is not None:
+            if len(words) != len(loop[0]):
+                raise ValueError(f"line {number}: {len(words)} values for {len(loop[0])} columns")
+            loop[1].append(words)
+    empty = next((name for name in loops if not loops[name] and not values[name]), None)
+    if empty is not None:
+        raise ValueError(f"nothing in block data_{empty}")
+    return {name: values[name] if loop is None else _table(*loop) for name, loop in loops.items()}
+
+
+def _words(line: str) -> list:
+    """Words of a line up to its comment, NaN for a missing value."""
+    if not any(mark in line for mark in "#\"'"):
+        words = line.split()
+        if MISSING.isdisjoint(words):
+            return list(map(sys.intern, words))  # a million rows repeat most of theirs
+    words = []
+    for match in _WORD.finditer(line):
+        quote, quoted, comment, word = match.groups()
+        if comment:
+            break
+        words.append(quoted if quote else np.nan if word in MISSING else word)
+    return words
+
+
+def _table(columns: list[str], rows: list[list]) -> pd.DataFrame:
+    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
+    # Of type object where all are missing, which would otherwise become a column of numbers.
+    typed = [pd.Series(list(c), dtype=None if any(isinstance(x, str) for x in c) else object) for c in by_column]
+    table = pd.DataFrame(dict(enumerate(typed)))
+    table.columns = columns
+    return table
 
 
 def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:
@@ -107,10 +170,8 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     Raises
     ------
     UserError
-        The columns do not fit the rows, or the file cannot be written.
+        The columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
     """
-    import starfile
-
     path = Path(path)
     rows = np.arange(len(particles.names)) if rows is None else np.asarray(rows, dtype=np.int64)
     blocks = dict(particles.blocks) or {"optics": _optics(particles), "particles": None}
@@ -123,10 +184,10 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
         table[name] = [_text(value) for value in columns[name]]
     blocks[particles.block_name] = table
-    blocks = {name: _quoted(block) for name, block in blocks.items()}
-    # Quotes are ours, and a missing value is written as the word that reads back as one.
-    text = starfile.to_string(blocks, na_rep="nan", quote_character="")
-    text = text[text.index("data_") :]  # without the line that holds the time: the same particles, the same bytes
+    try:
+        text = "".join(_block_text(name, block) for name, block in blocks.items())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; rename it in the input") from error
     write_atomically(path, text.encode())
 
 
@@ -136,18 +197,31 @@ def _optics(particles):
     return pd.DataFrame([row], dtype=str)
 
 
-def _text(value) -> str:
+def _text(value):
     if isinstance(value, float | np.floating):
-        return "nan" if np.isnan(value) else str(value)
+        return np.nan if np.isnan(value) else str(value)
     return str(value)
 
 
-def _quoted(block):
+def _block_text(name: str, block) -> str:
+    """A block as starfile lays it out; blanks in the name of a column become underscores."""
     if isinstance(block, dict):
-        return {key: _with_quotes(value) for key, value in block.items()}
-    return block.map(_with_quotes, na_action="ignore")
+        lines = [f"_{key}\t\t\t{_quoted(str(value))}" for key, value in block.items()]
+    else:
+        header = [f"_{'_'.join(str(column).split())} #{i}" for i, column in enumerate(block, 1)]
+        rows = ("\t".join(map(_quoted, row)) for row in block.itertuples(index=False, name=None))
+        lines = ["loop_", *header, *rows]
+    return "\n".join([f"data_{name}", "", *lines, "", "", ""])
 
 
-def _with_quotes(value):
-    text = " ".join(str(value).split("\n")) if isinstance(value, str) else value
-    return f'"{text}"' if isinstance(text, str) and (not text or any(c.isspace() for c in text)) else text
+def _quoted(value) -> str:
+    """A value as the word that reads back as it; ValueError where there is none."""
+    if not isinstance(value, str):
+        return "nan"
+    text = value.replace("\n", " ")
+    if _PLAIN.fullmatch(text) and text not in MISSING:
+        return text
+    for quoted in (f'"{text}"', f"'{text}'"):
+        if _words(quoted) == [text]:
+            return quoted
+    raise ValueError(f"{text} has both quotes before a blank, which a STAR file cannot hold")
