@@ -1,7 +1,6 @@
 """STAR files, with every value as the text it is: what is read is written back unchanged."""
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..files import write_atomically
 
 MISSING = frozenset(("nan", "NaN", "<NA>"))
 _WORD = re.compile(r"""(["'])(.*?)\1(?=\s|$)|(\#.*)|(\S+)""", re.DOTALL)  # a quote ends before a blank, a # is no part
+_MARK = re.compile(r"""["'#]""")
 _PLAIN = re.compile(r"""(?!data_|loop_|[_"'])[^\s#]+""")
 
 
@@ -77,10 +77,10 @@ def _parsed(lines: list[str]) -> dict:
 
 def _words(line: str) -> list:
     """Words of a line up to its comment, NaN for a missing value."""
-    if not any(mark in line for mark in "#\"'"):
+    if not _MARK.search(line):
         words = line.split()
         if MISSING.isdisjoint(words):
-            return list(map(sys.intern, words))  # a million rows repeat most of theirs
+            return words
     words = []
     for match in _WORD.finditer(line):
         quote, quoted, comment, word = match.groups()
