@@ -141,8 +141,8 @@ def _tomograms_of(
     if not path.exists():
         raise UserError(f"{path}: no such tomogram; correct the name")
     if names is None:
-        absent = f"no column {' or '.join(TOMOGRAM_COLUMNS)}, but {path} holds several tomograms"
-        raise UserError(f"{listed_in}: {absent}; give one of them")
+        absent = f"no column {' or '.join(TOMOGRAM_COLUMNS)}, but {path} is not one tomogram"
+        raise UserError(f"{listed_in}: {absent}; give the file of one")
     found = find_tomograms(path, dict.fromkeys(names), listed_in)
     known = {name: tomogram_at(file, file_voxel_size_nm) for name, file in found.items()}
     pairs = [f"{name_of_tomogram(name)} is {file.name}" for name, file in found.items()]
