@@ -222,7 +222,7 @@ def classify(
     check = outcome.recogniser.check
     print(
         f"Labelled particles, each left out in turn: accuracy {check.accuracy:.2f} "
-        f"({check.low:.2f} to {check.high:.2f} at 95 %, {int(check.tested.sum())} tested)"
+        f"({check.low:.2f} to {check.high:.2f} at 95 %, {check.n_tested} tested)"
     )
     print(f"Done: {Path(out) / 'report.html'}")
 

@@ -46,7 +46,7 @@ if profile != "smoke":  # its card is of the same subtomograms and tasks, but no
     card = pd.DataFrame(load_encoder()[1]["expected_accuracy"])
     card["method"] = [f"pretrained encoder, {n_shot}-shot" for n_shot in card["n_shot"]]
     bounds = pd.concat([bounds, card[bounds.columns]], ignore_index=True)
-shown = bounds.assign(shown=[f"{row.accuracy:.3f} ± {row.ci95:.3f}" for row in bounds.itertuples()])
+shown = bounds.assign(shown=[f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in bounds.itertuples()])
 shown = shown.pivot(index="method", columns="snr", values="shown").fillna("not run").rename_axis(None)
 shown = shown.loc[bounds["method"].unique()[::-1], ::-1].rename(columns="SNR {:g}".format)
 plain_style(shown.rename_axis(None, axis=1))

@@ -52,7 +52,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 expected = pd.DataFrame(card["expected_accuracy"])
-expected["shown"] = [f"{row.accuracy:.3f} ± {row.ci95:.3f}" for row in expected.itertuples()]
+expected["shown"] = [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in expected.itertuples()]
 table = expected.pivot(index="n_shot", columns="snr", values="shown").iloc[::-1, ::-1]
 table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
 plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))

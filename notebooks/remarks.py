@@ -31,7 +31,7 @@ entries = page.runner.run(variation.evaluation for variation in variations)
 by_seed = variations_frame(variations, entries)
 keep_table(by_seed, "training_ways")
 frame = mean_over_seeds(by_seed, "trained_on", "n_shot", "snr")
-shown = frame.assign(shown=[f"{row.accuracy:.3f} ± {row.error:.3f}" for row in frame.itertuples()])
+shown = frame.assign(shown=[f"{row.accuracy:.3f} ±\u00a0{row.error:.3f}" for row in frame.itertuples()])
 plain_style(by_task(shown, "trained_on", "shown"))
 
 # %% [markdown]

@@ -12,6 +12,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import classify
 from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.reproduction import notebooks
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 
@@ -102,3 +103,15 @@ def test_main_prints_bad_input_as_one_line_and_exits_with_2(monkeypatch, capsys,
         cli.main()
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith("cryo-fewshot: nowhere: no such file")
+
+
+def test_a_notebook_runs_with_typed_parameters_into_a_folder_of_its_own(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(notebooks, "run_notebook", lambda *inputs: calls.append(inputs) or inputs[2])
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(tmp_path))
+    assert command("notebook", "table1", "n_shot=3").exit_code == 0
+    assert command("notebook", "table1", "--output", tmp_path / "mine").exit_code == 0
+    assert calls == [
+        ("table1", {"n_shot": 3}, tmp_path / "notebooks" / "table1.ipynb"),
+        ("table1", {}, tmp_path / "mine" / "table1.ipynb"),
+    ]

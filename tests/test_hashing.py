@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from cryo_fewshot.hashing import canonical_json, digest_of, spec_dict, spec_digest
+from cryo_fewshot.hashing import ADDED_LATER, canonical_json, digest_of, spec_dict, spec_digest
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,16 @@ def test_a_spec_is_its_type_and_its_compared_fields():
     assert spec_digest(Outer()) == spec_digest(Outer(path="there")) == spec_digest(spec_dict(Outer()))
     assert len({spec_digest(spec) for spec in (Outer(), Outer(Inner(2)), Outer(shape=(2, 1)))}) == 3
     assert len(spec_digest(Outer())) == 16
+
+
+def test_a_field_added_later_counts_where_it_is_set():
+    @dataclass(frozen=True)
+    class Inner:
+        size: int = 1
+        neighbours: int = field(default=0, metadata=ADDED_LATER)
+
+    assert spec_digest(Outer(Inner())) == spec_digest(Outer())
+    assert spec_digest(Outer(Inner(neighbours=2))) != spec_digest(Outer())
 
 
 def test_equal_content_is_the_same_bytes():

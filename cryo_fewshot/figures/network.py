@@ -1,7 +1,7 @@
 """Figure 3: the networks, drawn from what their modules do in a forward pass. Needs the extra [book]."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.hooks import RemovableHandle
 
 from ..adaptation import Adaptation
 from ..encoder import Encoder3D
@@ -42,9 +41,10 @@ class Stage:
 def trace_encoder(encoder: Encoder3D) -> list[Stage]:
     """Stages of one forward pass of an empty volume, from 'input' to 'embedding'."""
     volumes = torch.zeros(1, *(encoder.box,) * 3)
-    with _recorded(encoder) as record:
+    record = _Recorder(encoder)
+    with record.flops:
         record("input", "subtomogram", volumes[:, None])
-        record("embedding", "Flatten", encoder(volumes))
+        record("embedding", "Flatten", record.network(volumes))
     return record.stages
 
 
@@ -54,7 +54,9 @@ def trace_adaptation(adaptation: Adaptation, n_way: int) -> list[Stage]:
 
     The layers are run one by one as in Equations 4 to 6, as a reader expects them; training merges some of them.
     """
-    with _recorded(adaptation) as record:
+    record = _Recorder(adaptation)
+    adaptation = record.network
+    with record.flops:
         tokens = record("tokens", "prototypes and query", torch.zeros(1, n_way + 1, adaptation.dim))
         asked, keys, values = (layer(tokens) for layer in (adaptation.to_query, adaptation.to_key, adaptation.to_value))
         weights = record("weights", "softmax", torch.softmax(asked @ keys.mT / adaptation.dim**0.5, dim=-1))
@@ -66,9 +68,14 @@ def trace_adaptation(adaptation: Adaptation, n_way: int) -> list[Stage]:
 class _Recorder:
     """Notes the stages of a network in the order in which they are computed."""
 
-    def __init__(self):
+    def __init__(self, network: nn.Module):
         self.stages: list[Stage] = []
         self.flops = FlopCounterMode(display=False)
+        # A copy, so that neither the mode nor the hooks have to be taken back.
+        self.network = copy.deepcopy(network).eval()
+        for name, layer in self.network.named_modules():
+            if not list(layer.children()):
+                self._watch(name, layer)
 
     def __call__(self, name: str, kind: str, output: torch.Tensor, parameters: int = 0) -> torch.Tensor:
         """Note a stage that has just been computed, and pass its output on."""
@@ -77,26 +84,9 @@ class _Recorder:
         self.stages.append(Stage(name, kind, tuple(output.shape[1:]), parameters, work))
         return output
 
-    def watch(self, name: str, layer: nn.Module) -> RemovableHandle:
-        """Note the layer whenever it runs."""
+    def _watch(self, name: str, layer: nn.Module) -> None:
         parameters = sum(p.numel() for p in layer.parameters())
-        return layer.register_forward_hook(lambda _, inputs, output: self(name, _kind(layer), output, parameters))
-
-
-@contextmanager
-def _recorded(network: nn.Module) -> Iterator[_Recorder]:
-    record = _Recorder()
-    layers = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    handles = [record.watch(name, layer) for name, layer in layers]
-    was_training = network.training
-    network.eval()  # batch norm keeps its statistics
-    try:
-        with record.flops:
-            yield record
-    finally:
-        network.train(was_training)
-        for handle in handles:
-            handle.remove()
+        layer.register_forward_hook(lambda _, inputs, output: self(name, _kind(layer), output, parameters))
 
 
 def _kind(module: nn.Module) -> str:

@@ -19,9 +19,10 @@ def isosurface_picture(
     level: float,
     voxel_size_nm: float,
     title: str = "",
-    ax: Axes | None = None,
+    *,
+    ax: Axes,
     scale_bar: bool = True,
-) -> Figure:
+) -> None:
     """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
 
     Parameters
@@ -30,10 +31,8 @@ def isosurface_picture(
     level : in the unit of the density
     voxel_size_nm : edge of a voxel
     scale_bar : of 5 or 10 nm
-    ax : where to draw; default a new figure
+    ax : where to draw
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(WIDTH / 2, WIDTH / 2))
     height, width = density.shape[1:]
     extent = _extent(height, width, voxel_size_nm)
     ax.imshow(
@@ -44,10 +43,9 @@ def isosurface_picture(
         _scale_bar(ax, height, width, voxel_size_nm)
     if title:
         ax.set_title(title)
-    return ax.figure
 
 
-def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: str = "", max_triangles: int = 12_000):
+def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_triangles: int = 12_000):
     """Isosurface that the reader can turn, coloured by distance from the centre: a plotly figure with one Mesh3d.
 
     Parameters
@@ -89,9 +87,9 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, title: s
     )
     axis = {"showbackground": False, "gridcolor": "#dddddd", "zeroline": False, "nticks": 6}
     layout = go.Layout(
-        title={"text": title, "x": 0.5},
+        title={"text": "", "x": 0.5},
         height=420,
-        margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
         paper_bgcolor="white",
         scene={
             **{f"{name}axis": {**axis, "title": {"text": f"{name} (nm)"}} for name in "xyz"},
@@ -115,23 +113,18 @@ def turnable_html(figure, name: str) -> str:
     )
 
 
-def slices_figure(
-    volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float, n_slices: int = 5
-) -> Figure:
-    """One row of xy slices per volume, on one grey scale.
+def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float) -> Figure:
+    """One row of five xy slices per volume, evenly spaced over the middle half of the box, on one grey scale.
 
     Parameters
     ----------
     volumes : each `(d, h, w)` zyx, of one shape, standardised to mean 0 and variance 1
     titles : one per row
     voxel_size_nm : edge of a voxel, for the scale bar of 10 nm and the heights z from the centre
-    n_slices : evenly spaced over the middle half of the box
     """
     volumes = [np.asarray(volume) for volume in volumes]
     depth, height, width = volumes[0].shape
-    chosen = np.unique(np.round(depth // 2 + np.linspace(-0.25, 0.25, n_slices) * depth).astype(int))
-    if n_slices == 1:
-        chosen = np.array([depth // 2])
+    chosen = np.unique(np.round(depth // 2 + np.linspace(-0.25, 0.25, 5) * depth).astype(int))
     low, high = np.percentile([volume[chosen] for volume in volumes], [0.5, 99.5])
     placed = {"origin": "lower", "interpolation": "nearest", "extent": _extent(height, width, voxel_size_nm)}
     edge = (WIDTH - 0.35) / len(chosen)

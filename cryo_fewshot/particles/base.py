@@ -60,16 +60,15 @@ class Particles:
         indices: Sequence[int],
         box: int = 20,
         voxel_size_nm: float = 2.0,
-        dark_protein: bool | None = None,
     ) -> tuple[torch.Tensor, dict[int, str]]:
         """Read some particles into one box and voxel size, protein dark.
+
+        Where `dark_protein` is False they are inverted.
 
         Parameters
         ----------
         indices : which, in the order of the result
         box, voxel_size_nm : voxels and nm of the result; where a file shows less, the rest is its mean
-        dark_protein : whether protein is dark in the files; where it is not they are inverted. Default: as detected,
-            or True where that could not be told
 
         Returns
         -------
@@ -77,15 +76,13 @@ class Particles:
         each particle that cannot be used: its volume is all zeros.
         """
         checked_sizes(box, voxel_size_nm=voxel_size_nm)
-        if dark_protein is None:
-            dark_protein = self.dark_protein is not False
         volumes = torch.zeros(len(indices), box, box, box)
         rejected = {}
         volume_of = self.source.opened(voxel_size_nm)
         for row, i in enumerate(map(int, indices)):
             try:
                 volume, nm = volume_of(i)
-                volume = volume if dark_protein else -volume
+                volume = -volume if self.dark_protein is False else volume
                 volumes[row] = resample(volume, nm, box, voxel_size_nm, self.names[i], self.mirror)
             except UserError as error:
                 rejected[i] = str(error)

@@ -1,6 +1,7 @@
 """Coordinates in tomograms as particles: a STAR file, a csv table or a copick project, and the tomogram of each row."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def open_coordinates(
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
         tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
-    which, tomograms = _numbered(tomograms)
+    which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     centres = np.full((len(table), 3), np.nan)
     for k, one in enumerate(tomograms):
         rows = which == k
@@ -64,7 +65,7 @@ def open_coordinates(
     edge_note = "filled with their mean" if pad_edges else "rejected"
     return Particles(
         names=names,
-        source=Boxes(names, tomograms, which, centres, edges, pad_edges),
+        source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
         voxel_size_nm=tomograms[main].voxel_size_nm,
         box=edges[main],
         labels=column_labels(table, listed_in, label_column),
@@ -150,12 +151,7 @@ def _tomograms_of(
     return [known[name] for name in names], (note,)
 
 
-def _numbered(tomograms: list[Tomogram]) -> tuple[np.ndarray, tuple[Tomogram, ...]]:
-    number = {tomogram: k for k, tomogram in enumerate(dict.fromkeys(tomograms))}
-    return np.array([number[tomogram] for tomogram in tomograms]), tuple(number)
-
-
-def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: tuple[Tomogram, ...]) -> bool:
+def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: Sequence[Tomogram]) -> bool:
     shapes = np.array([tomogram.shape for tomogram in tomograms])[which]
     return bool(((centres >= 0) & (centres < shapes)).all(axis=1).any())
 

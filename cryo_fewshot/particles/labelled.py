@@ -53,7 +53,7 @@ def read_labelled(
     classes = class_indices(particles, path, at_least=1)
     chosen, labels = _draw(classes, max_per_class, seed)
     nm = particles.voxel_size_nm if voxel_size_nm is None else float(voxel_size_nm)
-    volumes, rejected = particles.read(chosen, box, nm, dark_protein)
+    volumes, rejected = particles.read(chosen, box, nm)
     for reason in rejected.values():
         raise UserError(reason)
     if looks_dark(volumes) is False:

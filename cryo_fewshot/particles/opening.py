@@ -101,7 +101,7 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     count = min(CONTRAST_SAMPLE, len(particles))
     sample = np.unique(np.linspace(0, len(particles) - 1, count).astype(int))
     nm = max(particles.voxel_size_nm, particles.box * particles.voxel_size_nm / 20)
-    volumes, rejected = particles.read(sample, 20, nm, dark_protein=True)
+    volumes, rejected = particles.read(sample, 20, nm)
     seen = looks_dark(volumes[[i not in rejected for i in sample.tolist()]])
     looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
     if dark_protein is None:

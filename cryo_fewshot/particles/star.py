@@ -182,7 +182,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     for name in () if columns is None else columns:
         if len(columns) != len(rows):
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
-        table[name] = [_text(value) for value in columns[name]]
+        table[name] = [np.nan if pd.isna(value) else str(value) for value in columns[name]]
     blocks[particles.block_name] = table
     try:
         text = "".join(_block_text(name, block) for name, block in blocks.items())
@@ -195,12 +195,6 @@ def _optics(particles):
     row = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnImageDimensionality": 3}
     row |= {"rlnImageSize": particles.box, "rlnImagePixelSize": repr(round(10 * particles.voxel_size_nm, 6))}
     return pd.DataFrame([row], dtype=str)
-
-
-def _text(value):
-    if isinstance(value, float | np.floating):
-        return np.nan if np.isnan(value) else str(value)
-    return str(value)
 
 
 def _block_text(name: str, block) -> str:

@@ -161,6 +161,8 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
         several = f"{len(fitting)} files for tomogram {last} of {listed_in.name} ({files})"
         raise UserError(f"{path}: {several}; give a folder with one file for each tomogram")
     remedy = f"call its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
+    if path.is_file():
+        remedy = "give a tomograms.star that names it, or the folder of the tomograms"
     raise UserError(
         f"{path}: no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists; {remedy}"
     )
@@ -183,7 +185,7 @@ def _reconstructed(path: Path) -> dict[str, Path]:
             if there is None and star == path:
                 raise UserError(f"{file}: named in {star} but not there; give the folder with it, or correct the name")
             if there is not None and (star == path or path.resolve() in there.resolve().parents):
-                files[name] = there
+                files[name_of_tomogram(name)] = there
     if star == path and not files:
         raise UserError(f"{path}: no column {RECONSTRUCTED} in it; give the folder of the tomograms in its place")
     return files

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain, product
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
@@ -63,7 +64,8 @@ class Calibration:
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
-        return {**asdict(self), "space": self.space.to_json()}
+        plain = asdict(self)
+        return {**plain, "space": {name: values.tolist() for name, values in plain["space"].items()}}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
@@ -71,7 +73,7 @@ class Calibration:
         try:
             tuples = {name: tuple(content[name]) for name in ("temperature_terms", "shots", "measured")}
             thresholds = tuple(map(tuple, content["thresholds"]))
-            space = PLDA.from_json(content["space"])
+            space = PLDA(**content["space"])
             return cls(space=space, thresholds=thresholds, n_classes=int(content["n_classes"]), **tuples)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
@@ -177,24 +179,26 @@ def fit_calibration(
     ways = sorted({min(3, fewest_others), min(fewest_others, 8)})
     n_drawn = -(-n_episodes // (len(group_names) * len(ways)))
     rng = np.random.default_rng(seed)
-    episodes = []
+    rows = []
     for unknown in classes:
         space = space_of(families != family_of[unknown])
         projected = space.project(embeddings)
         for n_shot, group, n_way in product(shots, group_names, ways):
             pools = [members[group, c] for c in others[unknown]]
             drawn = _draw(pools, members[group, unknown], n_way, n_shot, n_query, n_drawn, rng)
-            episodes.append(_Episodes(n_shot, group, unknown, *_log_likelihoods_and_scores(space, projected, drawn)))
+            rows.append((n_shot, n_way, group, unknown, *_log_likelihoods_and_scores(space, projected, drawn)))
 
+    columns = ["n_shot", "n_way", "group", "unknown", "log_likelihoods", "scores", "unknown_scores"]
+    episodes = pd.DataFrame(rows, columns=columns)
     cells = _cells(episodes, n_query)
     terms = _temperature_terms(cells)
     thresholds, measured = [], []
     for n_shot in shots:
-        of_shot = [part for part in episodes if part.n_shot == n_shot]
-        by_group = [_scores_by_class(of_shot, group, classes) for group in group_names]
+        of_shot = episodes[episodes["n_shot"] == n_shot]
+        by_group = [[*_joined(part, "unknown", "unknown_scores").values()] for _, part in of_shot.groupby("group")]
         # The promise holds in every group, not on average over them.
         row = tuple(max(threshold_for(scores, rate, confidence) for scores in by_group) for rate in RATES)
-        known = np.concatenate([part.scores for part in of_shot])
+        known = np.concatenate(of_shot["scores"].tolist())
         measured.append(
             {
                 "n_shot": int(n_shot),
@@ -223,22 +227,6 @@ def _check_enough(n_classes: int, n_particles: int, n_needed: int, n_others: int
         raise UserError(f"{n_others} held-out classes of other families than some class: hold back more families")
 
 
-@dataclass(frozen=True)
-class _Episodes:
-    """Episodes of one kind, in which `unknown` is the class without labels.
-
-    log_likelihoods : `(e m, n_way)` of queries of the known classes; scores : `(e m,)` of the same
-    unknown_scores : scores of particles of the unknown class
-    """
-
-    n_shot: int
-    group: object
-    unknown: object
-    log_likelihoods: np.ndarray
-    scores: np.ndarray
-    unknown_scores: np.ndarray
-
-
 def _draw(pools, of_unknown, n_way, n_shot, n_query, n_episodes, rng) -> tuple[np.ndarray, ...]:
     """Indices of support `(e, n_way, n_shot)`, queries `(e, n_way, n_query)` and unknown particles `(e, n_query)`."""
     known, unknown = [], []
@@ -251,7 +239,7 @@ def _draw(pools, of_unknown, n_way, n_shot, n_query, n_episodes, rng) -> tuple[n
 
 
 def _log_likelihoods_and_scores(space, projected, drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The last three fields of `_Episodes`."""
+    """Log-likelihoods `(e m, n_way)` and scores `(e m,)` of the queries; scores of particles of the unknown class."""
     support, query, unknown = (projected[torch.from_numpy(part)] for part in drawn)
     n_way, n_shot = support.shape[1:3]
     model = class_model(space, support.flatten(1, 2), torch.eye(n_way).repeat_interleave(n_shot, 0))
@@ -264,19 +252,15 @@ def _log_likelihoods_and_scores(space, projected, drawn) -> tuple[np.ndarray, np
     )
 
 
-def _cells(episodes: Sequence[_Episodes], n_query: int) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
+def _joined(episodes: pd.DataFrame, by: str | list[str], column: str) -> dict[object, np.ndarray]:
+    """The arrays of a column in one, for each value of `by`, these in the order in which they appear."""
+    return {key: np.concatenate(arrays.tolist()) for key, arrays in episodes.groupby(by, sort=False)[column]}
+
+
+def _cells(episodes: pd.DataFrame, n_query: int) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
     """Log-likelihoods of queries and their true classes, by number of shots and of classes."""
-    parts: dict[tuple[int, int], list] = {}
-    for part in episodes:
-        parts.setdefault((part.n_shot, part.log_likelihoods.shape[1]), []).append(part.log_likelihoods)
-    joined = {cell: np.concatenate(logits) for cell, logits in parts.items()}
+    joined = _joined(episodes, ["n_shot", "n_way"], "log_likelihoods")
     return {cell: (logits, np.arange(len(logits)) // n_query % cell[1]) for cell, logits in joined.items()}
-
-
-def _scores_by_class(episodes: Sequence[_Episodes], group: object, classes: Sequence) -> list[np.ndarray]:
-    """Scores of each class's particles in the episodes that do not know it."""
-    of_group = [part for part in episodes if part.group == group]
-    return [np.concatenate([part.unknown_scores for part in of_group if part.unknown == c]) for c in classes]
 
 
 def _temperature_terms(cells: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:

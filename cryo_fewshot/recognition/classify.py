@@ -27,20 +27,18 @@ SHOWN = 3000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found and wrote.
+    """What a run found.
 
     table : a row per query particle, columns of `Recognition.to_frame`, `reason` (why a particle cannot be used, else
         empty) and `labelled` (whether it is in the support as well)
     counts : a row per class
     averages : by class
-    written : all files
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
     averages: dict[str, Refined]
-    written: tuple[Path, ...]
 
 
 def classify(
@@ -91,11 +89,11 @@ def classify(
     table = _recognised(recogniser, embedded, say)
     table["labelled"] = _also_in_support(support, query, usable, say)
     counts = _counts(table, recogniser.class_names)
-    written = write_tables(out, query, table, recogniser.class_names)
-    averages, files = write_averages(out, query, table, recogniser.class_names, settings, say)
+    write_tables(out, query, table, recogniser.class_names)
+    averages = write_averages(out, query, table, recogniser.class_names, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN]
-    page = write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
-    return Outcome(table, counts, recogniser, averages, (*written, *files, page))
+    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
+    return Outcome(table, counts, recogniser, averages)
 
 
 def embed_shard(

@@ -7,6 +7,7 @@ each make a share of the chunks; the result is the same, bit for bit, as that of
 import hashlib
 import json
 import os
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..encoder import embed
 from ..errors import UserError
@@ -43,24 +44,21 @@ class Embedded:
 
     def chunks(self) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, str]]]:
         """Indices `(m,)`, embeddings `(m, dim)` float32, NaN where rejected, and the reasons by index; in order."""
-        for number in range(n_chunks(self.n)):
+        for number, indices in enumerate(_chunks(self.n)):
             found = _read(self.folder / f"{number:06d}.safetensors")
             if found is None:
                 raise UserError(f"{self.folder}: chunk {number} is missing or damaged; run all shards, then again")
-            yield np.arange(number * CHUNK, min(self.n, (number + 1) * CHUNK)), *found
+            yield np.array(indices), *found
 
     def all(self) -> tuple[torch.Tensor, dict[int, str]]:
         """All embeddings in memory, for a support set."""
-        parts, rejected = [], {}
-        for _, embeddings, reasons in self.chunks():
-            parts.append(embeddings)
-            rejected |= reasons
-        return torch.cat(parts), rejected
+        _, embeddings, rejected = zip(*self.chunks(), strict=True)
+        return torch.cat(embeddings), dict(ChainMap(*rejected))
 
 
-def n_chunks(n: int) -> int:
-    """Files that n particles make."""
-    return -(-n // CHUNK)
+def _chunks(n: int) -> list[range]:
+    """Indices of the particles in each of the files that n particles make."""
+    return [range(start, min(n, start + CHUNK)) for start in range(0, n, CHUNK)]
 
 
 def embed_particles(
@@ -69,7 +67,6 @@ def embed_particles(
     card: dict,
     cache: Path,
     *,
-    precision: str = "fp32",
     device: torch.device | str = "cpu",
     n_workers: int = 0,
     rotations: int = 1,
@@ -87,24 +84,26 @@ def embed_particles(
     shard : (i, n): of every n chunks the i-th, counted from 1
     progress : called with the number of particles of each chunk that is done, or was done before
     """
-    folder = cache / _digest(particles, encoder, card, (precision, rotations))
-    mine = range(shard[0] - 1, n_chunks(len(particles)), shard[1])
-    missing = []
-    for number in mine:
-        if _read(folder / f"{number:06d}.safetensors") is None:
-            missing.append(number)
+    folder = cache / _digest(particles, encoder, card, rotations)
+    chunks = {folder / f"{number:06d}.safetensors": indices for number, indices in enumerate(_chunks(len(particles)))}
+    missing = {}
+    for path in list(chunks)[shard[0] - 1 :: shard[1]]:
+        if _read(path) is None:
+            missing[path] = chunks[path]
         else:
-            progress(_length(number, len(particles)))
-    reader = _Chunks(particles.without_table(), missing, card["box"], card["voxel_size_nm"])
-    loader = DataLoader(reader, batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=None)
+            progress(len(chunks[path]))
+    read = partial(_volumes, particles.without_table(), card)
+    # The function is called in the workers, on one chunk at a time.
+    loader = DataLoader(
+        list(missing.values()), batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=read
+    )
     encoder = encoder.to(device)
-    for number, (volumes, rejected) in zip(missing, loader, strict=True):
-        embeddings = unit_embeddings(encoder, volumes.to(device), precision, rotations).cpu()
-        start = number * CHUNK
-        embeddings[[i - start for i in rejected]] = torch.nan
+    for (path, indices), (volumes, rejected) in zip(missing.items(), loader, strict=True):
+        embeddings = unit_embeddings(encoder, volumes.to(device), rotations=rotations).cpu()
+        embeddings[[indices.index(i) for i in rejected]] = torch.nan
         reasons = json.dumps({str(i): reason for i, reason in rejected.items()})
         content = save({"embeddings": embeddings.contiguous()}, metadata={"rejected": reasons})
-        write_atomically(folder / f"{number:06d}.safetensors", content)
+        write_atomically(path, content)
         progress(len(volumes))
     return Embedded(folder, len(particles))
 
@@ -132,25 +131,10 @@ def check_rotations(rotations: int) -> None:
         raise UserError(f"rotations={rotations} (--rotations): use 1, 2, or for symmetric tilt series 4")
 
 
-class _Chunks(Dataset):
-    """The volumes of chunks, read in whichever process asks."""
-
-    def __init__(self, particles: Particles, numbers: list[int], box: int, voxel_size_nm: float):
-        self.particles, self.numbers = particles, numbers
-        self.read = partial(particles.read, box=box, voxel_size_nm=voxel_size_nm)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, dict[int, str]]:
-        number = self.numbers[item]
-        indices = range(number * CHUNK, number * CHUNK + _length(number, len(self.particles)))
-        volumes, rejected = self.read(indices)
-        return band_limited(volumes), rejected
-
-
-def _length(number: int, n: int) -> int:
-    return min(CHUNK, n - number * CHUNK)
+def _volumes(particles: Particles, card: dict, indices: range) -> tuple[torch.Tensor, dict[int, str]]:
+    """The volumes of a chunk as the encoder takes them, and the reasons of those that cannot be used."""
+    volumes, rejected = particles.read(indices, card["box"], card["voxel_size_nm"])
+    return band_limited(volumes), rejected
 
 
 def _read(path: Path) -> tuple[torch.Tensor, dict[int, str]] | None:
@@ -162,12 +146,12 @@ def _read(path: Path) -> tuple[torch.Tensor, dict[int, str]] | None:
         return None
 
 
-def _digest(particles: Particles, encoder: AnyEncoder, card: dict, how: tuple[str, int]) -> str:
-    """Name of a cache: changes with the particles' files, how they are read, the encoder, and the precision."""
+def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: int) -> str:
+    """Name of a cache: changes with the particles' files, how they are read, and the encoder."""
     digest = hashlib.sha256()
     for name, value in encoder.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    reading = (card["box"], card["voxel_size_nm"], *how, CHUNK, torch.__version__)
+    reading = (card["box"], card["voxel_size_nm"], "fp32", rotations, CHUNK, torch.__version__)
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())

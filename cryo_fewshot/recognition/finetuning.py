@@ -1,7 +1,7 @@
 """Finetuning an encoder on a user's own labelled subtomograms."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..device import autocast, default_device, keep_freed_memory
+from ..device import default_device, keep_freed_memory
 from ..errors import UserError
 from ..particles.base import Particles, class_indices
 from ..particles.resampling import band_limited, wedge_rotations
@@ -24,16 +24,11 @@ from .pretraining import CosineClassifier, spec_of
 
 def finetune(
     subtomograms: SubtomogramSet,
-    encoder: AnyEncoder | None = None,
+    encoder: AnyEncoder,
     *,
     n_epochs: int = 20,
     learning_rate: float = 2e-4,
-    held_out_share: float = 0.25,
-    symmetric_tilts: bool = False,
-    precision: str = "fp32",
-    checkpoint: Path | None = None,
     seed: int = 0,
-    progress: Callable[[int], object] = lambda n_steps: None,
 ) -> tuple[AnyEncoder, History]:
     """Finetune on a user's own labelled set, with a cosine classifier and rotations that keep the missing wedge.
 
@@ -43,10 +38,8 @@ def finetune(
     Parameters
     ----------
     subtomograms : volumes in the encoder's box, voxel size and contrast; at least two classes of at least 4
-    encoder : to start from, left as it is; None for the pretrained one, one with initial weights to train from scratch
+    encoder : to start from, left as it is; one with initial weights to train from scratch
     learning_rate : small, to keep what the encoder knows; from scratch 1e-3 does better
-    held_out_share : of the samples of each class
-    symmetric_tilts : whether the tilt series reached equally far to both sides, which allows more rotations
 
     Returns
     -------
@@ -55,16 +48,16 @@ def finetune(
     """
     device = default_device()
     keep_freed_memory()
-    encoder = copy.deepcopy(load_encoder()[0] if encoder is None else encoder).to(device)
+    encoder = copy.deepcopy(encoder).to(device)
     volumes, labels = subtomograms.volumes.to(device), torch.from_numpy(subtomograms.labels).to(device)
     if volumes.shape[-1] != encoder.box:
         raise UserError(
             f"boxes of {volumes.shape[-1]} voxels, but the encoder takes {encoder.box}: resample them to it"
         )
-    trained, held_out = _split(subtomograms, held_out_share, seed)
+    trained, held_out = _split(subtomograms, seed)
     n_classes = len(subtomograms.class_names)
     torch.manual_seed(seed_from("classifier", seed) % 2**31)
-    start = unit_embeddings(encoder, volumes, precision)
+    start = unit_embeddings(encoder, volumes)
     model = nn.ModuleDict({"encoder": encoder, "classifier": CosineClassifier(encoder.embedding_dim, n_classes)})
     model["classifier"].directions.data = _class_means(start[trained], labels[trained], n_classes).cpu()
     model.to(device)
@@ -79,21 +72,19 @@ def finetune(
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         rng = np.random.default_rng(seed_from("own", seed, epoch))
         order = torch.from_numpy(rng.permutation(trained))[: schedule.steps_per_epoch * batch_size].to(device)
-        rotations = torch.from_numpy(rng.integers(4 if symmetric_tilts else 2, size=len(order))).to(device)
+        rotations = torch.from_numpy(rng.integers(2, size=len(order))).to(device)  # which suit every tilt series
         for part, which in zip(order.split(batch_size), rotations.split(batch_size), strict=True):
-            with autocast(device, precision):
-                embeddings = encoder(wedge_rotations(volumes[part], which))
-            yield F.cross_entropy(model["classifier"](embeddings), labels[part])
+            yield F.cross_entropy(model["classifier"](encoder(wedge_rotations(volumes[part], which))), labels[part])
 
     def accuracy_of(embeddings: torch.Tensor) -> float:
         means = _class_means(embeddings[trained], labels[trained], n_classes)
         return float(((embeddings[held_out] @ means.T).argmax(1) == labels[held_out]).float().mean())
 
     def validate() -> float:
-        return accuracy_of(unit_embeddings(encoder, volumes, precision))
+        return accuracy_of(unit_embeddings(encoder, volumes))
 
     given = {name: value.clone() for name, value in encoder.state_dict().items()}
-    history = fit(model, losses, validate, schedule, checkpoint, progress)
+    history = fit(model, losses, validate, schedule)
     history.accuracies.insert(0, accuracy_of(start))
     if history.best_epoch == 0:
         encoder.load_state_dict(given)
@@ -133,10 +124,8 @@ def finetune_on_particles(
     return history.accuracies
 
 
-def _split(subtomograms: SubtomogramSet, held_out_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and of held-out ones, `held_out_share` of each class and at least one."""
-    if not 0 < held_out_share < 1:
-        raise UserError(f"held_out_share={held_out_share}: give a share between 0 and 1")
+def _split(subtomograms: SubtomogramSet, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and of held-out ones, a quarter of each class."""
     if len(subtomograms.class_names) < 2:
         raise UserError(f"one class only, '{subtomograms.class_names[0]}': give at least two")
     trained, held_out = [], []
@@ -145,7 +134,7 @@ def _split(subtomograms: SubtomogramSet, held_out_share: float, seed: int) -> tu
         if len(members) < 4:
             raise UserError(f"class '{name}' has {len(members)} samples: finetuning needs at least 4 of each")
         members = np.random.default_rng(seed_from("held out", seed, name)).permutation(members)
-        n_held_out = min(max(1, round(held_out_share * len(members))), len(members) - 1)
+        n_held_out = round(len(members) / 4)
         held_out.append(members[:n_held_out])
         trained.append(members[n_held_out:])
     return np.concatenate(trained), np.concatenate(held_out)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ def expected_accuracy(
     n_query: int = 15,
     n_episodes: int = 1000,
     n_per_class: int = 100,
-    precision: str = "fp32",
 ) -> list[dict[str, float]]:
     """Accuracy of nearest prototypes among unit embeddings of classes that the training held out.
 
@@ -52,7 +50,7 @@ def expected_accuracy(
     rows = []
     for snr in snrs:
         subtomograms = simulate_set(recipe, {snr: n_per_class}, classes, device)
-        embeddings = unit_embeddings(encoder, subtomograms.volumes, precision)
+        embeddings = unit_embeddings(encoder, subtomograms.volumes)
         for n_shot in shots:
             episodes = sample_episodes(
                 subtomograms.labels,
@@ -138,10 +136,13 @@ def pretrain(
     path = Path(path)
     checkpoint = path.with_name(f".{path.name}.{spec_digest(spec)}.checkpoint")
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def check_time() -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineReached
+
     with progress_bar(spec.cost, show_progress) as bar:
-        encoder, history = train(
-            spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), partial(_check_time, deadline)
-        )
+        encoder, history = train(spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time)
     microscope = spec.acquisitions.microscope
     expected = expected_accuracy(encoder, spec.test, microscope=microscope, n_way=min(5, len(spec.test)))
     card = {
@@ -163,8 +164,3 @@ def pretrain(
     save_encoder(path, encoder, card)
     checkpoint.unlink(missing_ok=True)
     return card
-
-
-def _check_time(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() > deadline:
-        raise DeadlineReached

@@ -17,7 +17,7 @@ from ..files import write_atomically
 from ..particles.base import Particles
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
-from .report import ParticleSample, write_report
+from .report import write_report
 from .settings import MIN_AVERAGED, Settings
 from .support_check import SupportCheck
 
@@ -69,7 +69,7 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> tuple[Path, ...]:
+def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> None:
     """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones."""
     columns = table.drop(columns=["reason", "labelled"])
     columns.columns = ["fewshot" + name.title().replace("_", "") for name in columns]
@@ -88,19 +88,19 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
     reasons = table.loc[table["reason"] != "", "reason"]
     listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
-    return (*wanted, _write_csv(out / "unreadable.csv", listed))
+    _write_csv(out / "unreadable.csv", listed)
 
 
 def write_averages(
     out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], settings: Settings, say: Callable
-) -> tuple[dict[str, Refined], tuple[Path, ...]]:
-    """Average the most probable accepted particles of each class: averages by class, and the files."""
+) -> dict[str, Refined]:
+    """Average the most probable accepted particles of each class, and write the averages; by class."""
     if not settings.n_averaged:
-        return {}, ()
+        return {}
     nm = average_voxel_nm(query, settings)
     box = 2 * max(4, round(query.box * query.voxel_size_nm / nm / 2))
     angles = np.arange(settings.tilt_min, settings.tilt_max + 1e-6, settings.tilt_increment)
-    averages, written = {}, []
+    averages = {}
     for name, file in file_names(names).items():
         members = table[table["accepted"] & (table["class"] == name)]
         chosen = members.sort_values("probability", ascending=False, kind="stable").index[: settings.n_averaged]
@@ -111,8 +111,8 @@ def write_averages(
         volumes, rejected = query.read(chosen, box, nm)
         usable = volumes[[i not in rejected for i in chosen]]
         averages[name] = refine(usable, TiltSeries(angles, box * nm), settings.seed)
-        written += _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
-    return averages, tuple(written)
+        _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
+    return averages
 
 
 def average_voxel_nm(query: Particles, settings: Settings) -> float:
@@ -120,19 +120,18 @@ def average_voxel_nm(query: Particles, settings: Settings) -> float:
     return max(query.voxel_size_nm, settings.average_voxel_nm)
 
 
-def _write_average(path: Path, refined: Refined, nm: float) -> list[Path]:
+def _write_average(path: Path, refined: Refined, nm: float) -> None:
     """The average with protein bright, as ChimeraX shows maps; its half maps; the curve between these."""
     maps = {path: refined.average}
     maps |= {path.with_name(f"{path.stem}_half{i}.mrc"): half for i, half in enumerate(refined.half_maps, 1)}
     for file, average in maps.items():
         write_mrc(file, -average.density.numpy(), nm)
     curve = pd.DataFrame({"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.fsc}).round(5)
-    return [*maps, _write_csv(path.with_name(f"{path.stem}_fsc.csv"), curve)]
+    _write_csv(path.with_name(f"{path.stem}_fsc.csv"), curve)
 
 
-def _write_csv(path: Path, table: pd.DataFrame) -> Path:
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
-    return path
 
 
 def write_results_page(
@@ -146,28 +145,21 @@ def write_results_page(
     averages: dict[str, Refined],
     settings: Settings,
     card: dict,
-) -> Path:
+) -> None:
     """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
     rows = table.iloc[chosen].assign(name=[query.names[i] for i in chosen])
-    slices = volumes[:, volumes.shape[1] // 2].numpy()
     write_report(
         out / "report.html",
         counts=counts,
-        particles=ParticleSample(rows, embeddings[torch.from_numpy(usable)].numpy(), slices),
+        particles=rows,
+        embeddings=embeddings[torch.from_numpy(usable)].numpy(),
+        slices=volumes[:, volumes.shape[1] // 2].numpy(),
+        n_particles=len(query),
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
-        support={
-            "accuracy": check.accuracy,
-            "low": check.low,
-            "high": check.high,
-            "n_tested": int(check.tested.sum()),
-            "warnings": check.warnings,
-        },
+        support=check,
         settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
-        title=f"Classification of {len(query):,} particles",
-        seed=settings.seed,
     )
-    return out / "report.html"

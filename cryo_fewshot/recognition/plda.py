@@ -5,8 +5,7 @@ is a prototype classifier that knows how uncertain a prototype is: with few shot
 weighted, and an unknown class has a likelihood too, against which every particle is tested.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -47,15 +46,6 @@ class PLDA:
             )
         mean, axes = (torch.from_numpy(part).to(embeddings.device) for part in (self.mean, self.axes))
         return (embeddings - mean) @ axes
-
-    def to_json(self) -> dict:
-        """Plain lists, for metadata."""
-        return {name: np.asarray(value).tolist() for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, content: Mapping) -> "PLDA":
-        """What `to_json` gave."""
-        return cls(**content)
 
 
 def fit_plda(embeddings: torch.Tensor, labels: np.ndarray, *, n_axes: int = 16, shrinkage: float = 0.1) -> PLDA:
@@ -122,11 +112,7 @@ def gaussian_log_likelihoods(queries: torch.Tensor, means: torch.Tensor, varianc
 
 def plda_logits(support: torch.Tensor, queries: torch.Tensor, *, model: PLDA) -> torch.Tensor:
     """log p(q | support of class k), inductive; a head as in `heads`, from embeddings as the encoder gives them."""
-    support, queries = model.project(support), model.project(queries)
-    between = torch.from_numpy(model.between).to(queries.device)
-    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
-    means, variances = class_posteriors(support.sum(2), counts, between)
-    return gaussian_log_likelihoods(queries, means, variances + 1)
+    return plda_em_logits(support, queries, model=model, n_steps=0)
 
 
 def plda_em_logits(

@@ -97,7 +97,7 @@ TEST_CLASSES = ("3KUY", "1OEL", "1HTQ", "4NMN", "3M6A", "1QVR", "1E0T", "3UWX")
 """The test classes of Table 1, so that the pretrained encoder's accuracy stands beside the paper's methods."""
 
 
-def pretrained_spec(n_epochs: int = 40, steps_per_epoch: int = 100) -> Pretraining:
+def pretrained_spec(n_epochs: int = 40) -> Pretraining:
     """How the pretrained encoder was made: on the library without the held-out classes and their homologues."""
     return Pretraining(
         classes=library_classes(CALIBRATION_CLASSES + TEST_CLASSES),
@@ -106,7 +106,7 @@ def pretrained_spec(n_epochs: int = 40, steps_per_epoch: int = 100) -> Pretraini
         acquisitions=WIDE,
         schedule=Schedule(
             n_epochs=n_epochs,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=100,
             learning_rate=3e-3,
             halve_every=max(1, n_epochs // 5),
         ),

@@ -4,7 +4,7 @@ No encoder and no files here: embeddings come computed, the encoder's `Calibrati
 a few numbers per class, so a million particles need no more memory than a thousand.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,9 +43,6 @@ class Recognition:
     score: np.ndarray
     accepted: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.label)
-
     def to_frame(self) -> pd.DataFrame:
         """One row per particle, classes by name; an empty name where the embedding was not finite."""
         names = np.array([*self.class_names, ""], dtype=object)  # INVALID is -1: the last
@@ -74,18 +71,15 @@ class Recogniser:
         parts = [self._recognise(part) for part in torch.as_tensor(embeddings).split(chunk)]
         return Recognition(self.class_names, *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def recognise_stream(self, batches: Iterable[torch.Tensor]) -> Iterator[Recognition]:
-        """Recognise batches `(n, dim)` one after the other, in constant memory."""
-        for batch in batches:
-            yield self.recognise(batch)
-
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()
         finite = torch.isfinite(embeddings).all(dim=1)
         projected = self.calibration.space.project(torch.where(finite[:, None], embeddings, 0.0))
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
-        distances = self._distances(projected).gather(1, order)
+        # Per axis, in standard deviations within a class.
+        distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
+        distances = distances.gather(1, order)
         score = self.model.scores(projected, of_class)
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
@@ -93,10 +87,6 @@ class Recogniser:
         probability, distance, margin, score = (torch.where(finite, part, torch.nan).numpy() for part in numbers)
         label, runner_up = order.T.numpy()
         return label, probability, runner_up, distance, margin, score, accepted.numpy()
-
-    def _distances(self, projected: torch.Tensor) -> torch.Tensor:
-        """Distance to each centre per axis, in standard deviations within a class: `(m, n_way)`."""
-        return torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor, n_steps: int = 10, weight: float = 2.0) -> "Recogniser":

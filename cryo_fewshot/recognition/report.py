@@ -8,7 +8,6 @@ import base64
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,54 +16,29 @@ import pandas as pd
 from ..averaging.averages import Refined
 from ..errors import UserError
 from ..files import write_atomically
+from .support_check import SupportCheck
 
-MAX_POINTS = 5_000
-"""Particles on the map; of more, a random sample is drawn."""
 TILE = 24
-"""Pixels along the edge of a slice on the map: 5,000 of them are some 2 MB."""
+"""Pixels along the edge of a slice on the map: 3,000 of them are some 1.2 MB."""
 MAX_TRIANGLES = 6_000
 REJECTED_COLOUR = "#9a9a9a"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 GLYPHS = ("●", "◆", "■", "▲", "✖")
 
 
-@dataclass(frozen=True)
-class ParticleSample:
-    """Particles for the map and for looking at.
-
-    table : a row per particle, columns name, class, runner_up, probability and accepted
-    embeddings : `(n, dim)`
-    slices : `(n, h, w)` central xy slices, or None
-    """
-
-    table: pd.DataFrame
-    embeddings: np.ndarray
-    slices: np.ndarray | None = None
-
-    def __post_init__(self):
-        if any(len(part) != len(self.table) for part in (self.embeddings, self.slices) if part is not None):
-            raise UserError(f"report: {len(self.table)} particles, but arrays of another length: give a row for each")
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, chosen: np.ndarray) -> "ParticleSample":
-        slices = None if self.slices is None else self.slices[chosen]
-        return ParticleSample(self.table.iloc[chosen], self.embeddings[chosen], slices)
-
-
 def write_report(
     path: Path,
     *,
     counts: pd.DataFrame,
-    particles: ParticleSample,
-    averages: Mapping[str, Refined] | None = None,
-    average_voxel_nm: float = 1.0,
-    support: Mapping | None = None,
-    settings: Mapping | None = None,
-    title: str = "Classification report",
+    particles: pd.DataFrame,
+    embeddings: np.ndarray,
+    slices: np.ndarray,
+    n_particles: int,
+    averages: Mapping[str, Refined],
+    average_voxel_nm: float,
+    support: SupportCheck,
+    settings: Mapping,
     n_uncertain: int = 24,
-    seed: int = 0,
 ) -> None:
     """Write the report.
 
@@ -72,9 +46,10 @@ def write_report(
     ----------
     path : the HTML file; its folder is made
     counts : a row per class, the class's name in column 'class', any other columns
-    particles : all of them or a sample; at most MAX_POINTS are shown on the map, drawn with `seed`
+    particles : a row for each that is shown, columns name, class, runner_up, probability and accepted
+    embeddings, slices : `(n, dim)` and central xy slices `(n, h, w)` of these; n_particles : of which they are a sample
     averages : by class name, protein dark; average_voxel_nm : nm, edge of their voxels
-    support : accuracy, low, high (0 to 1), n_tested, warnings: of leave-one-out over the labelled particles
+    support : leave-one-out over the labelled particles
     settings : shown as they are
     n_uncertain : number of least probable particles that are shown
     """
@@ -85,22 +60,22 @@ def write_report(
     if "class" not in counts.columns:
         columns = ", ".join(map(str, counts.columns))
         raise UserError(f"report: the table of counts has no column 'class', only {columns}: name one so")
-    averages = dict(averages or {})
-    known = [*counts["class"].astype(str), *averages, *particles.table["class"].astype(str)]
+    if not len(particles) == len(embeddings) == len(slices):
+        raise UserError(f"report: {len(particles)} particles, but arrays of another length: give a row for each")
+    known = [*counts["class"].astype(str), *averages, *particles["class"].astype(str)]
     styles = {name: _style(i) for i, name in enumerate(dict.fromkeys(known))}
-    shown, how_many = particles, f"{len(particles):,} particles"
-    if len(particles) > MAX_POINTS:
-        shown = particles[np.sort(np.random.default_rng(seed).choice(len(particles), MAX_POINTS, replace=False))]
-        how_many = f"{len(shown):,} of {how_many}, drawn at random"
+    how_many = f"{n_particles:,} particles"
+    if len(particles) < n_particles:
+        how_many = f"{len(particles):,} of {how_many}, drawn at random from those that can be read"
     legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **styles}
     data = {
-        "map": _map(shown, styles, legend["rejected"]),
+        "map": _map(particles, embeddings, styles, legend["rejected"]),
         "averages": {
             name: _average(name, refined, average_voxel_nm, styles[name]["colour"])
             for name, refined in averages.items()
         },
-        "atlas": _atlas(shown.slices),
-        "particles": [_particle_text(row) for row in shown.table.to_dict("records")],
+        "atlas": _atlas(slices),
+        "particles": [_particle_text(row) for row in particles.to_dict("records")],
     }
     environment = Environment(
         loader=PackageLoader(__package__, "."),
@@ -112,7 +87,7 @@ def write_report(
     environment.filters["number"] = _number_text
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # classes stay in their order
     page = environment.get_template("report.html.j2").render(
-        title=title,
+        title=f"Classification of {n_particles:,} particles",
         support=support,
         counts=counts.astype({"class": str}).to_dict("records"),
         columns=[column for column in counts.columns if column != "class"],
@@ -120,7 +95,7 @@ def write_report(
         legend=legend,
         how_many=how_many,
         data=data,
-        uncertain=_uncertain(particles, n_uncertain),
+        uncertain=_uncertain(particles, slices, n_uncertain),
         settings=settings,
         plotly=Markup(get_plotlyjs()),
     )
@@ -159,10 +134,9 @@ def _style(i: int) -> dict[str, str]:
     return {"colour": colours[i % len(colours)], "symbol": SYMBOLS[shape], "glyph": GLYPHS[shape]}
 
 
-def _map(particles: ParticleSample, styles: Mapping[str, Mapping], of_rejected: Mapping) -> dict:
-    places, shares = principal_map(particles.embeddings)
-    labels = particles.table["class"].to_numpy(str)
-    accepted = particles.table["accepted"].to_numpy(bool)
+def _map(particles: pd.DataFrame, embeddings: np.ndarray, styles: Mapping[str, Mapping], of_rejected: Mapping) -> dict:
+    places, shares = principal_map(embeddings)
+    labels, accepted = particles["class"].to_numpy(str), particles["accepted"].to_numpy(bool)
     groups = [(~accepted, of_rejected, 0.4), *((accepted & (labels == name), styles[name], 0.75) for name in styles)]
     traces = []
     for members, style, opacity in groups:
@@ -232,11 +206,11 @@ def _small(slices: np.ndarray, edge: int) -> np.ndarray:
     return cut.reshape(len(cut), height // step, step, width // step, step).mean(axis=(2, 4))
 
 
-def _atlas(slices: np.ndarray | None) -> dict | None:
-    """All slices of the map in one picture, row by row."""
-    if slices is None or len(slices) == 0:
+def _atlas(slices: np.ndarray) -> dict | None:
+    """All slices of the map in one picture, row by row; None where not one particle of the sample can be read."""
+    if not len(slices):
         return None
-    tiles = _grey(_small(np.asarray(slices), TILE), 16)
+    tiles = _grey(_small(slices, TILE), 16)
     n, height, width = tiles.shape
     columns = int(np.ceil(n**0.5))
     rows = -(-n // columns)
@@ -257,13 +231,11 @@ def _particle_text(row: Mapping) -> str:
     return text.format(**row, state=state)
 
 
-def _uncertain(particles: ParticleSample, n: int) -> list[tuple[str, str]]:
+def _uncertain(particles: pd.DataFrame, slices: np.ndarray, n: int) -> list[tuple[str, str]]:
     """Text and picture of the least probable particles."""
-    order = np.argsort(particles.table["probability"].fillna(-1).to_numpy(float), kind="stable")[:n]
-    pictures = [""] * len(order)
-    if particles.slices is not None and len(order):
-        pictures = [_png(tile) for tile in _grey(_small(particles.slices[order], 64), 64)]
-    return list(zip(map(_particle_text, particles.table.iloc[order].to_dict("records")), pictures, strict=True))
+    order = np.argsort(particles["probability"].fillna(-1).to_numpy(float), kind="stable")[:n]
+    pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[order]]
+    return list(zip(map(_particle_text, particles.iloc[order].to_dict("records")), pictures, strict=True))
 
 
 def _number_text(value: object) -> str:

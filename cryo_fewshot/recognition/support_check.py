@@ -31,6 +31,11 @@ class SupportCheck:
     high: float
     warnings: tuple[str, ...]
 
+    @property
+    def n_tested(self) -> int:
+        """Number of particles that were left out in turn."""
+        return int(self.tested.sum())
+
 
 def check_support(
     embeddings: torch.Tensor,

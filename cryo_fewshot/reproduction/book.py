@@ -10,19 +10,7 @@ from ..errors import UserError
 from ..files import REPOSITORY
 from .notebooks import book_extra
 
-BOOK_NOTEBOOKS = (
-    "introduction",
-    "structures",
-    "figure1",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-    "table_a",
-    "figure2",
-    "figure3",
-    "figure4",
-    "figure_b",
+STUDIES = (
     "claims",
     "bounds",
     "ablation",
@@ -32,14 +20,16 @@ BOOK_NOTEBOOKS = (
     "real_particles",
     "open_world",
     "own_data",
-    "bad_input",
-    "encoder_card",
-    "speed",
-    "status",
 )
-"""Notebooks that are pages of the book, in the order of its table of contents."""
-STUDIES = BOOK_NOTEBOOKS[BOOK_NOTEBOOKS.index("claims") : BOOK_NOTEBOOKS.index("bad_input")]
-"""Those beyond the paper, which show the profile `extended`."""
+"""Notebooks beyond the paper, which show the profile `extended`."""
+
+
+def book_notebooks(repository: Path = REPOSITORY) -> list[str]:
+    """Notebooks that are pages of the book, in the order of its table of contents; UserError where there is none."""
+    book = Path(repository) / "book"
+    if not (book / "_toc.yml").is_file():
+        raise UserError(f"no book at {book}: build it in a checkout of the repository, not from an installed package")
+    return re.findall(r"notebooks/(\w+)$", (book / "_toc.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def build_book(
@@ -49,7 +39,7 @@ def build_book(
 
     Parameters
     ----------
-    notebooks_dir : holds an executed ``.ipynb`` for each of `BOOK_NOTEBOOKS`; by default the published ones
+    notebooks_dir : holds an executed ``.ipynb`` for each of `book_notebooks`; by default the published ones
     output_dir : receives ``_build/`` with ``source``, ``html`` (both replaced) and ``build.log``; by default the
         checkout
     repository : the checkout with ``_config.yml`` and ``book/``
@@ -59,11 +49,9 @@ def build_book(
     UserError
         The book's files or an executed notebook are missing, or Sphinx gives an error or a warning.
     """
-    book = Path(repository) / "book"
-    if not (book / "_toc.yml").is_file():
-        raise UserError(f"no book at {book}: build it in a checkout of the repository, not from an installed package")
+    book, names = Path(repository) / "book", book_notebooks(repository)
     notebooks_dir = Path(notebooks_dir or book / "notebooks")
-    missing = [name for name in BOOK_NOTEBOOKS if not (notebooks_dir / f"{name}.ipynb").is_file()]
+    missing = [name for name in names if not (notebooks_dir / f"{name}.ipynb").is_file()]
     if missing:
         raise UserError(f"{notebooks_dir} lacks the executed {', '.join(missing)}: make reproduce runs them")
 
@@ -75,7 +63,7 @@ def build_book(
     shutil.copytree(book, source, ignore=lambda folder, _: ["notebooks"] if Path(folder) == book else [])
     shutil.copy(Path(repository) / "_config.yml", source)
     (source / "notebooks").mkdir()
-    for name in BOOK_NOTEBOOKS:
+    for name in names:
         shutil.copy(notebooks_dir / f"{name}.ipynb", source / "notebooks")
 
     log = build / "build.log"

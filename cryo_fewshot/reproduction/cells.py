@@ -162,12 +162,8 @@ def table_3(
     return cells
 
 
-REPEATED_SPLITS = range(5)
-REPEATED_SEEDS = range(3)
-
-
 def repeated_table_1(
-    profile: Profile, *, splits: Sequence[int] = REPEATED_SPLITS, seeds: Sequence[int] = REPEATED_SEEDS, **choice
+    profile: Profile, *, splits: Sequence[int] = range(5), seeds: Sequence[int] = range(3), **choice
 ) -> list[Cell]:
     """Table 1 on several class splits with several training seeds each; `choice` as for `table_1`."""
     runs = product(seeds, splits)

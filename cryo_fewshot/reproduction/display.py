@@ -100,33 +100,21 @@ def _bold(text: str, is_bold: bool) -> str:
 
 def show_claims(frame: pd.DataFrame) -> Styler:
     """The quoted numbers for reading: paper, this work with its interval, difference, verdict."""
-    shown = pd.DataFrame(
-        {
-            "What the paper quotes": frame["claim"],
-            "Shots": frame["n_shot"],
-            "Paper": frame["paper"],
-            "This work": [f"{v:.3f} ±\u00a0{c:.3f}" for v, c in zip(frame["this_work"], frame["ci95"], strict=True)],
-            "Difference": [f"{d:+.3f}" for d in frame["difference"]],
-            "Verdict": frame["verdict"],
-        }
-    )
-    return plain_style(shown).hide(axis="index")
+    numbers = [f"{row.this_work:.3f} ±\u00a0{row.ci95:.3f}" for row in frame.itertuples()]
+    shown = frame.assign(this_work=numbers, difference=frame["difference"].map("{:+.3f}".format))
+    return _listed(shown.drop(columns="ci95").rename(columns={"claim": "What the paper quotes"}))
 
 
 def show_judged(frame: pd.DataFrame) -> Styler:
     """The claims over several runs for reading: paper, mean with interval, verdict."""
-    shown = pd.DataFrame(
-        {
-            "Claim": frame["claim"],
-            "Shots": frame["n_shot"],
-            "Paper": frame["paper"],
-            "This work": [
-                f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" for row in frame.itertuples()
-            ],
-            "Verdict": frame["verdict"],
-        }
-    )
-    return plain_style(shown).hide(axis="index")
+    numbers = [f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" for row in frame.itertuples()]
+    return _listed(frame[["claim", "n_shot", "paper"]].assign(this_work=numbers, verdict=frame["verdict"]))
+
+
+def _listed(frame: pd.DataFrame) -> Styler:
+    """A table without its index, its columns named as a reader expects them."""
+    headings = {name: name.replace("_", " ").capitalize() for name in frame} | {"n_shot": "Shots"}
+    return plain_style(frame.rename(columns=headings)).hide(axis="index")
 
 
 def show_spread(frame: pd.DataFrame) -> Styler:

@@ -1,6 +1,5 @@
 """Evaluations as frozen data: which head on which encoder, on which episodes of classes never trained on."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -133,9 +132,4 @@ class Evaluation:
 
 def keyword_defaults(function: Callable | None) -> dict[str, object]:
     """Keyword-only parameters of a function with their defaults: settings that a result depends on."""
-    parameters = inspect.signature(function).parameters.values() if function else ()
-    return {
-        part.name: part.default
-        for part in parameters
-        if part.kind is part.KEYWORD_ONLY and part.default is not part.empty
-    }
+    return dict(function.__kwdefaults__ or {}) if function else {}

@@ -82,7 +82,7 @@ def run_notebook(
         The notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the last
         case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
     """
-    papermill, nbclient = book_extra("papermill"), book_extra("nbclient")
+    papermill, nbclient, nbformat = map(book_extra, ("papermill", "nbclient", "nbformat"))
     output_path = Path(output_path)
     notebook = _read_text(name, source_dir)
     parameters = _checked(parameters, _defaults(notebook, name), name)
@@ -90,7 +90,7 @@ def run_notebook(
     error = None
     with tempfile.TemporaryDirectory() as folder:
         source, executed = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
-        _write(notebook, source)
+        nbformat.write(notebook, source)
         try:
             papermill.execute_notebook(
                 source,
@@ -126,8 +126,6 @@ def _read_text(name: str, source_dir: Path | None) -> Any:
         raise UserError(f"no notebook {name!r} in {source_dir}; known: {known}")
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     notebook.metadata = _METADATA
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
     return notebook
 
 
@@ -210,7 +208,7 @@ def _clean(path: Path, name: str) -> None:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = _METADATA
     for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"{name}-{number}"
+        cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         for output in cell.get("outputs", []):
@@ -218,7 +216,7 @@ def _clean(path: Path, name: str) -> None:
             for holder, key in ((output, "text"), (data, "text/plain"), (data, "text/html")):
                 if key in holder:
                     holder[key] = _without_paths(holder[key])
-    _write(notebook, path)
+    nbformat.write(notebook, path)
 
 
 def _without_paths(text: str) -> str:
@@ -227,9 +225,3 @@ def _without_paths(text: str) -> str:
         if len(place.parts) > 1:  # a home or prefix of "/" would be everywhere; the look-behind spares base64 data
             text = re.sub(rf"(?<![\w+/=]){re.escape(str(place))}(?![\w-]|\.\w)", shown, text)
     return text
-
-
-def _write(notebook: Any, path: Path) -> None:
-    import nbformat
-
-    nbformat.write(notebook, path)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .book import BOOK_NOTEBOOKS, STUDIES, build_book
-from .cells import SURROGATES, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
-from .evaluations import Evaluation
+from .book import STUDIES, book_notebooks, build_book
+from .cells import SURROGATES, Cell, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
@@ -50,9 +49,7 @@ def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame
     tables["table4"] = [
         cell for name in SURROGATES for cell in table_4(profile, surrogate(name, profile), quoted_real(name))
     ]
-    evaluations = [cell.evaluation for cells in tables.values() for cell in cells]
-    _announce(runner, evaluations)
-    runner.run(evaluations)
+    _run(runner, [cell for cells in tables.values() for cell in cells])
     runs = {name: (cells, runner.run_cells(cells)) for name, cells in tables.items()}
     frames = {name: tidy_frame(*run) for name, run in runs.items()}
     first = runs["table1"]
@@ -66,9 +63,7 @@ def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame
 def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
     """Table 1 on several splits and seeds; each study's notebook runs what it needs and writes its own tables."""
     cells = repeated_table_1(profile)
-    evaluations = [cell.evaluation for cell in cells]
-    _announce(runner, evaluations)
-    frames = {"table1": tidy_frame(cells, runner.run(evaluations))}
+    frames = {"table1": tidy_frame(cells, _run(runner, cells))}
     for name in STUDIES:
         runner.check_time()
         print(f"Study: {name}", flush=True)
@@ -76,11 +71,12 @@ def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFr
     return frames
 
 
-def _announce(runner: Runner, evaluations: list[Evaluation]) -> None:
-    missing = runner.missing(evaluations)
-    if missing:
+def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
+    """The entries of cells; before the first training a line says how long all of them will take."""
+    if missing := runner.missing(cell.evaluation for cell in cells):
         estimate = runner.estimated_seconds(missing) / 60
         print(f"{len(missing)} trainings to run, about {estimate:.0f} minutes here; stop and restart as you like.")
+    return runner.run_cells(cells)
 
 
 def _study_tables(notebook: str) -> Path | None:
@@ -103,9 +99,9 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     profile = profile_named(profile_name)
     folder = results_folder(profile.name)
     notebooks = publish_in or folder / "notebooks"
-    started = time.perf_counter()
-    for number, name in enumerate(BOOK_NOTEBOOKS, 1):
-        print(f"Notebook {number}/{len(BOOK_NOTEBOOKS)}: {name}", flush=True)
+    started, names = time.perf_counter(), book_notebooks()
+    for number, name in enumerate(names, 1):
+        print(f"Notebook {number}/{len(names)}: {name}", flush=True)
         tables = _study_tables(name) if publish_in else None
         run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
     if publish_in:

@@ -120,11 +120,10 @@ class Store:
         changed = []
         for kind in self.kinds():
             path, texts = self.root / f"{kind}.parquet", self._texts(kind)
-            if path.exists() and _read_published(path, path.stat().st_mtime_ns) == texts:
+            if _published_texts(path) == texts:
                 continue
-            rows = [_row(name, text) for name, text in sorted(texts.items())]
             # Compression by pyarrow itself, which pandas asks for a file in memory.
-            write_atomically(path, pd.DataFrame(rows).to_parquet(index=False, compression="zstd"))
+            write_atomically(path, _table(texts).to_parquet(index=False, compression="zstd"))
             changed.append(path)
         return changed
 
@@ -168,22 +167,16 @@ def _verified(text: bytes) -> dict:
     return entry
 
 
-def _row(name: str, text: str) -> dict:
-    """A result as a row of its kind's table."""
-    entry = json.loads(text)
-    row = {"name": name, **_flat(entry["spec"], "spec"), **_flat(entry["provenance"], "provenance")}
-    numbers = {key: value for key, value in entry["result"].items() if isinstance(value, int | float | str)}
-    return row | _flat(numbers, "result") | {"entry": text}
-
-
-def _flat(content: dict, prefix: str) -> dict:
-    flat = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}.{key}")
-        else:
-            flat[f"{prefix}.{key}"] = json.dumps(value) if isinstance(value, list) else value
-    return flat
+def _table(texts: dict[str, str]) -> pd.DataFrame:
+    """Sealed entries as a table, a row each, in the order of their names."""
+    rows = []
+    for name, text in sorted(texts.items()):
+        entry = json.loads(text)
+        numbers = {key: value for key, value in entry["result"].items() if isinstance(value, int | float | str)}
+        rows.append({"name": name, "spec": entry["spec"], "provenance": entry["provenance"], "result": numbers})
+    frame = pd.json_normalize(rows)
+    frame = frame.map(lambda value: json.dumps(value) if isinstance(value, list) else value)
+    return frame.assign(entry=[texts[name] for name in frame["name"]])
 
 
 def _published_texts(path: Path) -> dict[str, str]:

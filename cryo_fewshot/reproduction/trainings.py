@@ -125,7 +125,7 @@ class EncoderRun:
             return selection_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
 
         history = runner.fit(self, model, losses, validate, self.volumes_per_step)
-        return Trained(_history_result(history), encoder.state_dict(), history.seconds)
+        return _trained(history, encoder)
 
     def episode_losses(self, encoder: Encoder3D, base: SubtomogramSet, epoch: int) -> Iterator[torch.Tensor]:
         """Equation 3 for each episode of an epoch."""
@@ -206,7 +206,7 @@ class AdaptationRun:
             return selection_accuracy(projected, checked, partial(combined_logits, model))
 
         history = runner.fit(self, model, losses, validate, self.cost_per_step)
-        return Trained(_history_result(history), model.state_dict(), history.seconds)
+        return _trained(history, model)
 
 
 def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
@@ -219,9 +219,6 @@ def selection_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head)
     return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
 
 
-def _history_result(history: History) -> dict:
-    return {
-        "validation_accuracy": history.accuracies,
-        "loss": history.losses,
-        "best_epoch": history.best_epoch,
-    }
+def _trained(history: History, network: torch.nn.Module) -> Trained:
+    result = {"validation_accuracy": history.accuracies, "loss": history.losses, "best_epoch": history.best_epoch}
+    return Trained(result, network.state_dict(), history.seconds)

@@ -223,7 +223,7 @@ def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 def _mean_and_error(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.mean():+.3f}"
-    return f"{values.mean():+.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
+    return f"{values.mean():+.3f} ±\u00a0{values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def costs_table(runner: Runner, profile: Profile, split_seed: int = 0) -> pd.DataFrame:

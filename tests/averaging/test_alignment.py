@@ -54,6 +54,8 @@ def test_particles_align_to_one_particle_across_its_missing_wedge(ribosome, know
 def test_unfit_settings_are_refused(known):
     with pytest.raises(UserError, match="finer"):
         Search(low_pass_nm=6.0, coarse_low_pass_nm=4.0)
+    with pytest.raises(UserError, match="low_pass_nm=-1"):
+        Search(low_pass_nm=-1.0)
     with pytest.raises(UserError, match="grid_degrees=0"):
         Search(grid_degrees=0)
     with pytest.raises(UserError, match="reference of shape"):

@@ -12,6 +12,7 @@ from cryo_fewshot.averaging.alignment import Poses, Search, TiltSeries
 from cryo_fewshot.averaging.averages import _compared, _composed, _merged, average, laid_onto, refine
 from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.fourier import slice_weights
 from cryo_fewshot.simulation.density import bead_spectra
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
@@ -144,3 +145,19 @@ def test_poses_in_the_frame_of_another_reference_move_particles_alike():
         there = rotations[i].apply(reference.apply(point)[0] + shift[0, ::-1]) + shifts[i, ::-1]
         here = Rotation.from_quat(composed.quaternions[i]).apply(point) + composed.shifts_nm[i, ::-1]
         np.testing.assert_allclose(here, there)
+
+
+def test_each_frequency_is_weighted_by_how_well_the_tilt_series_sampled_it():
+    """Of one particle, w P / (w^2 + 0.1); a complete series has w = 1 everywhere."""
+    volume = torch.randn(1, 12, 12, 12, generator=torch.Generator().manual_seed(0))
+    pose = Poses(np.array([[0.0, 0.0, 0.0, 1.0]]), np.zeros((1, 3)))
+    complete, sparse = (TiltSeries(np.arange(-90.0, 91.0, step), 12.0) for step in (1.0, 30.0))
+    spectra = [torch.fft.fftn(average(volume, pose, series).density) for series in (complete, sparse)]
+    k = torch.fft.fftfreq(12, 1 / 12)
+    z, y, x = torch.meshgrid(k, k, k, indexing="ij")
+    weight = slice_weights(z.flatten(), x.flatten(), sparse.tilt_angles)[0].clamp(max=1).view(12, 12, 12)
+    inside = (z**2 + y**2 + x**2 <= 25) & (spectra[0].abs() > 1e-3)
+    ratio, expected = (spectra[1] / spectra[0])[inside], (1.1 * weight / (weight.square() + 0.1))[inside]
+    assert float(weight[inside].min()) < 0.5 < float(weight[inside].max())
+    torch.testing.assert_close(ratio.real, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ratio.imag, torch.zeros_like(expected), rtol=0, atol=1e-3)

@@ -162,6 +162,8 @@ def test_tomograms_of_relion_5(tmp_path, files):
     star_file = of_names(files, tmp_path / "a.star", ["TS_1", "TS_2"])
     for given in (job / "tomograms", job, listed):
         assert_boxes(open_particles(star_file, tomogram=given, box_nm=12), [second, first])
+    lost = of_names(files, tmp_path / "lost.star", ["TS_3"])
+    files.one_line(lambda: open_particles(lost, tomogram=listed), "no such tomogram as TS_3", "that names it")
     # but not for another folder than the one given
     (other,) = tomograms_of(files, job / "denoised", "rec_TS_1.mrc")
     star_file = of_names(files, tmp_path / "a.star", ["TS_1"])

@@ -32,7 +32,7 @@ def own_set(n_per_class=12) -> SubtomogramSet:
 def held_out_accuracy(encoder):
     """Accuracy of nearest class means on the held-out samples, from the definitions."""
     subtomograms = own_set()
-    trained, held_out = finetuning._split(subtomograms, 0.25, 0)
+    trained, held_out = finetuning._split(subtomograms, 0)
     embeddings, labels = unit_embeddings(encoder.eval(), subtomograms.volumes), subtomograms.labels
     means = torch.stack([embeddings[[i for i in trained if labels[i] == c]].mean(0) for c in range(3)])
     found = torch.cosine_similarity(embeddings[held_out][:, None], means, dim=-1).argmax(1).numpy()
@@ -74,8 +74,6 @@ def test_own_sets_that_cannot_be_trained_on_say_why():
         finetune(replace(small, labels=np.zeros(12, dtype=np.int64), class_names=("1PMA",)), start)
     with pytest.raises(UserError, match="12 voxels, but the encoder takes 20"):
         finetune(small, PooledEncoder3D(20, (4, 8)))
-    with pytest.raises(UserError, match="held_out_share=1"):
-        finetune(small, start, held_out_share=1)
 
 
 def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, monkeypatch):

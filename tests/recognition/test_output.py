@@ -11,8 +11,9 @@ import pytest
 import starfile
 
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.recognition.output import file_names
+from cryo_fewshot.recognition.output import file_names, run_record
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY
 
@@ -110,3 +111,10 @@ def test_a_run_of_an_earlier_release_goes_on(encoder_path, tmp_path, run):
     path.write_text("{")
     with pytest.raises(UserError, match="other settings"):
         run(tmp_path / "out", encoder_path)
+
+
+def test_the_record_names_the_ends_of_both_inputs():
+    inputs = [Particles(names=names, source=None, voxel_size_nm=1.0, box=4) for names in (["a", "b", "c"], ["d", "e"])]
+    record = run_record(*inputs, {"name": "any"}, Settings())
+    assert record["support"] == {"n": 3, "first": "a", "last": "c"}
+    assert record["query"] == {"n": 2, "first": "d", "last": "e"}

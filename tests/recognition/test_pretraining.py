@@ -129,3 +129,16 @@ def test_a_card_gives_back_the_spec_it_was_made_by(tiny):
         assert spec_of({"spec": json.loads(json.dumps(spec_dict(spec)))}) == spec
     with pytest.raises(UserError, match="how it was trained"):
         spec_of({"name": "bare"})
+
+
+@pytest.mark.parametrize("binning, widths, n_blocks", [(2, (32, 64, 128), 3), (1, (32, 64, 64, 128), 4)])
+def test_the_encoder_has_blocks_for_its_box(binning, widths, n_blocks, tiny):
+    spec = tiny(acquisitions=Acquisitions(microscope=Microscope(binning=binning)))
+    assert new_encoder(spec).widths == widths
+    assert new_encoder(replace(spec, architecture="paper")).n_blocks == n_blocks
+
+
+def test_directions_of_the_cosine_classifier_start_near_unit_length():
+    torch.manual_seed(0)
+    lengths = CosineClassifier(64, 200).directions.detach().norm(dim=1)
+    assert float(lengths.mean()) == pytest.approx(1, rel=0.02)

@@ -72,8 +72,6 @@ def test_what_is_said_does_not_depend_on_chunks_or_order(calibration, user):
     other = build_recogniser(support[shuffled], names[shuffled], calibration).recognise(queries, chunk=7).to_frame()
     assert (whole["class"] == other["class"]).all()
     assert np.allclose(whole["probability"], other["probability"], atol=1e-3)
-    streamed = list(recogniser.recognise_stream(queries.split(100)))
-    assert np.array_equal(np.concatenate([part.label for part in streamed]), recogniser.recognise(queries).label)
 
 
 def test_the_columns_mean_what_they_say(calibration, user):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,13 @@ import torch
 from cryo_fewshot.averaging.alignment import Poses
 from cryo_fewshot.averaging.averages import Average, Refined
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.report import MAX_POINTS, ParticleSample, principal_map, write_report
+from cryo_fewshot.recognition.report import principal_map, write_report
 
 NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
 
 
-def particles(n=60, n_classes=3, with_slices=True):
+def particles(n=60, n_classes=3):
+    """What a report is given of n particles."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % n_classes
     table = pd.DataFrame(
@@ -30,7 +30,7 @@ def particles(n=60, n_classes=3, with_slices=True):
         }
     )
     embeddings = rng.normal(size=(n, 8)) + 4 * np.eye(8)[labels]
-    return ParticleSample(table, embeddings, rng.normal(size=(n, 20, 20)) if with_slices else None)
+    return {"particles": table, "embeddings": embeddings, "slices": rng.normal(size=(n, 20, 20)), "n_particles": n}
 
 
 def ball():
@@ -61,8 +61,8 @@ SUPPORT = {"accuracy": 0.8, "low": 0.6, "high": 0.9, "n_tested": 15, "warnings":
 def report(folder, **changes):
     """Text of a report and the data that its script reads."""
     path = folder / "run 1" / "report.html"
-    inputs = {"counts": COUNTS, "particles": particles(), "averages": {"GroEL": average()}, "support": SUPPORT}
-    write_report(path, **{**inputs, **changes})
+    inputs = {"counts": COUNTS, "averages": {"GroEL": average()}, "average_voxel_nm": 1.0, "support": SUPPORT}
+    write_report(path, **{**inputs, **particles(), "settings": {}, **changes})
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
     return text, json.loads(data)
@@ -76,9 +76,10 @@ def test_the_file_stands_alone(tmp_path):
 
 
 def test_everything_that_was_given_is_there(tmp_path):
-    text, data = report(tmp_path, settings={"query": "a/b.star", "false accept rate": 0.05}, title="Run 1")
-    for words in ("<h1>Run 1</h1>", "80%", "60% to 90%", "empty ünd", "a/b.star", "0.05", "60 particles", "–"):
+    text, data = report(tmp_path, settings={"query": "a/b.star", "false accept rate": 0.05})
+    for words in ("80%", "60% to 90%", "empty ünd", "a/b.star", "0.05", "<p>60 particles", "–"):
         assert words in text
+    assert "<h1>Classification of 60 particles</h1>" in text
     assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
     assert len(data["particles"]) == 60
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
@@ -95,10 +96,10 @@ def test_names_from_files_cannot_run_as_scripts(tmp_path):
 
 def test_the_map_holds_each_particle_once_under_its_class(tmp_path):
     _, data = report(tmp_path)
-    given, (rejected, *classes) = particles(), data["map"]["data"]
-    assert rejected["customdata"] == np.flatnonzero(~given.table["accepted"]).tolist()
+    given, (rejected, *classes) = particles()["particles"], data["map"]["data"]
+    assert rejected["customdata"] == np.flatnonzero(~given["accepted"]).tolist()
     for name, trace in zip(NAMES, classes, strict=True):
-        assert trace["customdata"] == np.flatnonzero(given.table["accepted"] & (given.table["class"] == name)).tolist()
+        assert trace["customdata"] == np.flatnonzero(given["accepted"] & (given["class"] == name)).tolist()
     assert len({(trace["marker"]["color"], trace["marker"]["symbol"]) for trace in classes}) == 3
 
 
@@ -108,11 +109,10 @@ def test_a_slice_lies_in_the_sheet_where_the_script_looks_for_it(tmp_path):
 
     from PIL import Image
 
-    given = particles()
     slices = np.zeros((60, 20, 20))
     slices[:, :5, :5] = 1
     slices[17] = 1 - slices[17]  # the only one that is bright but for a corner
-    _, data = report(tmp_path, particles=replace(given, slices=slices))
+    _, data = report(tmp_path, slices=slices)
     atlas = data["atlas"]
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(atlas["picture"].split(",")[1]))))
     row, column = divmod(17, atlas["columns"])
@@ -120,11 +120,12 @@ def test_a_slice_lies_in_the_sheet_where_the_script_looks_for_it(tmp_path):
     assert np.unravel_index(means.argmax(), means.shape) == (row, column)
 
 
-def test_many_particles_are_sampled_and_it_is_said(tmp_path):
-    text, data = report(tmp_path, particles=particles(MAX_POINTS + 1000, with_slices=False))
-    assert f"{MAX_POINTS:,} of {MAX_POINTS + 1000:,} particles, drawn at random" in text
-    assert len(data["particles"]) == MAX_POINTS
-    assert data["atlas"] is None
+def test_a_sample_is_said_to_be_one_even_where_nothing_of_it_can_be_read(tmp_path):
+    text, _ = report(tmp_path, n_particles=9000)
+    assert "60 of 9,000 particles, drawn at random" in text
+    text, data = report(tmp_path, **{**particles(0), "n_particles": 9000})
+    assert "0 of 9,000 particles" in text
+    assert data["atlas"] is None and not data["particles"]
 
 
 def test_the_least_certain_come_first(tmp_path):
@@ -134,13 +135,12 @@ def test_the_least_certain_come_first(tmp_path):
 
 
 def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
-    text, data = report(tmp_path, averages={"GroEL": average(np.zeros((8, 8, 8), np.float32), fall=20)}, support=None)
+    text, data = report(tmp_path, averages={"GroEL": average(np.zeros((8, 8, 8), np.float32), fall=20)})
     assert data["averages"]["GroEL"]["surface"] is None
     assert "the half maps do not agree" in data["averages"]["GroEL"]["text"]
-    assert "Labelled particles" not in text
     _, data = report(tmp_path, averages={"GroEL": average(fall=0)})
     assert "finer than its voxels show" in data["averages"]["GroEL"]["text"]
-    text, data = report(tmp_path, averages=None, support={**SUPPORT, "n_tested": 0, "warnings": []})
+    text, data = report(tmp_path, averages={}, support={**SUPPORT, "n_tested": 0, "warnings": []})
     assert "Averages" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert "cannot be checked" in text and "Nothing looks wrong" in text
 
@@ -160,6 +160,6 @@ def test_the_map_is_along_the_longest_axes():
 
 def test_columns_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UserError, match="another length"):
-        replace(particles(), embeddings=np.zeros((3, 8)))
+        report(tmp_path, embeddings=np.zeros((3, 8)))
     with pytest.raises(UserError, match="no column 'class'"):
         report(tmp_path, counts=COUNTS.rename(columns={"class": "name"}))

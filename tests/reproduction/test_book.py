@@ -51,7 +51,7 @@ def test_source_starts_with_one_title_and_plain_parameters(source):
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
 def test_published_notebook_is_small_clean_and_as_its_source(path):
-    assert path.stem in book.BOOK_NOTEBOOKS
+    assert path.stem in book.book_notebooks()
     assert path.stat().st_size < 1_000_000
     notebook = nbformat.read(path, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -71,7 +71,7 @@ def test_published_notebook_is_small_clean_and_as_its_source(path):
 def placeholders(tmp_path_factory):
     """Executed notebooks with a title each; figure2 has a plotly figure."""
     folder = tmp_path_factory.mktemp("placeholders")
-    for name in book.BOOK_NOTEBOOKS:
+    for name in book.book_notebooks():
         title = nbformat.v4.new_markdown_cell(f"# Page {name}", id="title")
         notebook = nbformat.v4.new_notebook(cells=[title], metadata={"language_info": {"name": "python"}})
         if name == "figure2":
@@ -85,7 +85,7 @@ def placeholders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def html(tmp_path_factory):
     """The published book, built once."""
-    missing = [name for name in book.BOOK_NOTEBOOKS if not (PUBLISHED / f"{name}.ipynb").exists()]
+    missing = [name for name in book.book_notebooks() if not (PUBLISHED / f"{name}.ipynb").exists()]
     if missing:
         pytest.skip(f"book/notebooks has no executed {', '.join(missing)} yet")
     return book.build_book(output_dir=tmp_path_factory.mktemp("book")).parent
@@ -97,7 +97,7 @@ def _chapters():
 
 
 def test_book_needs_every_notebook(placeholders, tmp_path):
-    with pytest.raises(UserError, match=r"lacks the executed introduction, structures"):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, figure1, structures"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
         book.build_book(notebooks_dir=placeholders, output_dir=tmp_path / "out", repository=tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.book import BOOK_NOTEBOOKS
+from cryo_fewshot.reproduction.book import book_notebooks
 from cryo_fewshot.reproduction.cells import table_1, table_2, table_3
 from cryo_fewshot.reproduction.notebooks import notebook_parameters, run_notebook
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -59,7 +59,7 @@ def printed(cells) -> str:
     return "".join("".join(output.get("text", "")) for cell in checked for output in cell["outputs"])
 
 
-@pytest.mark.parametrize("name", BOOK_NOTEBOOKS)
+@pytest.mark.parametrize("name", book_notebooks())
 def test_a_notebook_runs(name, results, tmp_path, monkeypatch):
     cells = executed(name, SMALLER.get(name, {}), results, tmp_path, monkeypatch)
     shown = [output for cell in cells for output in cell.get("outputs", [])]

@@ -125,6 +125,11 @@ def test_publishing_adds_to_what_is_published_and_leaves_equal_files_alone(fille
     assert {entry["spec"]["size"] for entry in Store(tmp_path).entries("spec")} == {3, 4}
 
 
+def test_a_damaged_result_is_not_published(filled, tmp_path):
+    filled.path(Spec()).write_bytes(b"{")
+    assert filled.publish() == [] and not list(tmp_path.glob("*.parquet"))
+
+
 def test_publishing_that_is_killed_leaves_the_old_file(filled, tmp_path, monkeypatch):
     filled.publish()
     before = (tmp_path / "spec.parquet").read_bytes()
