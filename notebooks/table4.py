@@ -18,13 +18,15 @@ split_seed = 0  # which classes are for training
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
+from dataclasses import replace
+
 import pandas as pd
 from IPython.display import Markdown
 
 from cryo_fewshot.particles.labelled import measured_data
 from cryo_fewshot.reproduction.cells import surrogate, table_4
-from cryo_fewshot.reproduction.display import Page, protocol_line, show_real_data, show_surrogates
-from cryo_fewshot.reproduction.profiles import numbers
+from cryo_fewshot.reproduction.display import Page, papers_size, protocol_line, show_real_data, show_surrogates
+from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import quoted_real
 from cryo_fewshot.reproduction.tables import tidy_frame
 
@@ -67,6 +69,21 @@ show_real_data(table)
 # classes apart by their noise alone, without looking at a molecule, and the paper's 100 % cannot be told from that. In
 # the surrogate all classes share one microscope, so noise tells nothing.
 #
+# ## At the paper's own size
+#
+# Boxes of 40³ of the surrogates, the text's learning rate, the released code's length of training.
+
+# %% tags=["hide-input"]
+full_size = profile_named("paper")
+papers_size(
+    [
+        replace(cell, method=f"{name} surrogate, {cell.method}")
+        for name in paths
+        for cell in table_4(full_size, surrogate(name, full_size))
+    ]
+)
+
+# %% [markdown]
 # ## Which structure stands for which class
 
 # %% tags=["hide-input"]

@@ -11,6 +11,8 @@ from ..errors import UserError
 from .mrc_particles import ParticleFiles
 from .resampling import checked_sizes, resample
 
+NO_LABEL = ("", "<NA>", "nan", "NaN", "None")  # how STAR files, pandas and spreadsheets write that there is none
+
 
 class Source(Protocol):
     """What can read particle i; plain data that travels to worker processes."""
@@ -32,7 +34,7 @@ class Particles:
     names : what to call each in messages and tables
     source : reads one of them
     voxel_size_nm, box : nm and voxels, of the files (of their largest group)
-    labels : class of each particle where the input says so, else None
+    labels : class of each particle where the input says so, None for one without, else None for all
     table : every column of the input's table as text, in order; None for folders and npz
     blocks, block_name : the input's other STAR blocks, and which of them `table` is
     dark_protein : whether protein is dark in the files, as given or as detected; None where neither
@@ -44,7 +46,7 @@ class Particles:
     source: Source
     voxel_size_nm: float
     box: int
-    labels: list[str] | None = None
+    labels: list[str | None] | None = None
     table: object | None = None
     blocks: dict = field(default_factory=dict)
     block_name: str = "particles"
@@ -94,16 +96,21 @@ class Particles:
 
 
 def class_indices(particles: Particles, path: object = "support", at_least: int = 2) -> dict[str, list[int]]:
-    """Indices of each class by name, numbers in their order; raises UserError for no labels or too few classes."""
-    if particles.labels is None:
+    """Indices of each class by name, numbers in their order; raises UserError for no labels or too few classes.
+
+    A particle without a label is in none.
+    """
+    known = {label for label in particles.labels or () if label is not None}
+    if not known:
         column = "" if particles.table is None else f", one of {', '.join(particles.table)}"
         remedy = f"give label_column (--label-column){column}, or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
-    classes: dict[str, list[int]] = {name: [] for name in sorted(set(particles.labels), key=in_number_order)}
+    classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     for i, label in enumerate(particles.labels):
-        classes[label].append(i)
+        if label is not None:
+            classes[label].append(i)
     if len(classes) < at_least:
-        only = f"one class only ({next(iter(classes))}, {len(particles)} particles)"
+        only = f"one class only ({next(iter(classes))}, {len(*classes.values())} particles)"
         raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
     return classes
 
@@ -119,6 +126,12 @@ def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
         last_names = {_last_name(name) for name in support.names}
         alike = [i for i in alike if _last_name(query.names[i]) in last_names]
     return [(s, q) for q, key in query.source.identities(alike) for s in known.get(key, [])]
+
+
+def known_labels(labels: Iterable) -> list[str | None]:
+    """Labels as texts, without blanks around them, None where there is none."""
+    found = (str(label).strip() for label in labels)
+    return [None if label in NO_LABEL else label for label in found]
 
 
 def in_number_order(text: str) -> tuple:

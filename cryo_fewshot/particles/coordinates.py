@@ -11,7 +11,7 @@ from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels
-from .mrc import first_line
+from .mrc import first_line, remark_lines
 from .star import numbers, read_star_blocks, table_with
 from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
@@ -63,6 +63,7 @@ def open_coordinates(
         else f"voxels of {coordinate_voxel_size_nm:.4g} nm"
     )
     edge_note = "filled with their mean" if pad_edges else "rejected"
+    header_notes = remark_lines({one.path: one.remarks for one in tomograms})
     return Particles(
         names=names,
         source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
@@ -72,7 +73,11 @@ def open_coordinates(
         table=table,
         blocks=blocks,
         block_name=block_name,
-        notes=(*named, f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}"),
+        notes=(
+            *named,
+            f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}",
+            *header_notes,
+        ),
     )
 
 

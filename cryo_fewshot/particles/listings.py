@@ -1,39 +1,60 @@
 """Folders, stacks and STAR files that list particles: which there are, of which class and voxel size."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .base import Particles, Source
+from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .star import as_numbers, check_optics_groups, numbers, read_star_blocks, table_with, texts
 from .tilt_stacks import open_tilt_stacks
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")
+MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
+# Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
+# What is corrected for its CTF is a particle.
+NO_PARTICLE = re.compile(
+    r"((^|[_.-])(ctf(\d|3d)?(?![_.-]?(corr|flip|phase|premult|mult|deconv))|weights?|mask|wedge)|[_.-]half[_-]?[12])"
+    r"(?=$|[_.-])",
+    re.IGNORECASE,
+)
 
 
 def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
-    """Particles of a flat folder of MRC files, or of one with a sub-folder per class."""
-    remedy = "give one with .mrc files, or with a sub-folder of them per class"
+    """Particles of a flat folder of MRC files, or of one with a sub-folder per class.
+
+    CTF, weight, mask and half-map volumes, which programs write beside particles, are left out and counted.
+    """
     try:
         inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-        files = [p.name for p in inside if is_mrc(p)]
-        classes = {p.name: sorted(f for f in p.iterdir() if is_mrc(f)) for p in inside if p.is_dir()}
+        found = {p.name: sorted(p.iterdir()) for p in inside if p.is_dir()}
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
+    loose = [p for p in inside if p.name not in found]
+    files = [p.name for p in loose if _is_particle(p)]
+    beside = {
+        name for name, members in found.items() if any(map(is_mrc, members)) and not any(map(_is_particle, members))
+    }
+    classes = {name: list(filter(_is_particle, members)) for name, members in found.items() if name not in beside}
     labelled = any(classes.values())
+    notes = _passed_over(path, [*loose, *(f for members in found.values() for f in members)])
     if labelled and files:
         raise UserError(f"{path / files[0]}: lies beside folders of classes; move it into one of them")
     if not labelled and not files:
-        raise UserError(f"{path}: no {' or '.join(SUFFIXES)} file in it; {remedy}")
+        only = f" ({notes[0].partition(': ')[2]})" if notes else ""
+        remedy = "give one with such files, or with a sub-folder of them per class"
+        raise UserError(f"{path}: no {MRC_FILE} of a particle in it{only}; {remedy}")
     for name, members in classes.items() if labelled else ():
         if not members:
-            raise UserError(f"{path / name}: holds no {' or '.join(SUFFIXES)} file; add some or remove the folder")
+            raise UserError(f"{path / name}: holds no {MRC_FILE}; add some or remove the folder")
     labels = [name for name, members in classes.items() for _ in members] if labelled else None
     names = [f"{f.parent.name}/{f.name}" for members in classes.values() for f in members] if labelled else files
-    return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm), labels=labels)
+    particles = ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm)
+    return of_files(particles, notes=notes, labels=labels)
 
 
 def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
@@ -68,20 +89,40 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, each brought to the one asked for",)
+    notes += files.header_notes()
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
     return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, notes=notes, **known)
 
 
-def column_labels(table, path: Path, label_column: str | None) -> list[str] | None:
-    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several values."""
+def column_labels(table, path: Path, label_column: str | None) -> list[str | None] | None:
+    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several classes."""
     if label_column is not None and label_column not in table:
         remedy = f"give label_column (--label-column), one of {', '.join(table)}"
         raise UserError(f"{path}: no column {label_column}; {remedy}")
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
         return None
-    column = next((name for name in known if table[name].nunique() > 1), known[0])
-    return table[column].fillna("").tolist()
+    columns = [known_labels(table[column].fillna("")) for column in known]
+    return next((labels for labels in columns if len(set(labels) - {None}) > 1), columns[0])
+
+
+def _is_particle(path: Path) -> bool:
+    """Whether a file's name is that of an MRC file, not of one that goes with a particle or a copy of another."""
+    return is_mrc(path) and not NO_PARTICLE.search(path.name) and not _is_packed_copy(path)
+
+
+def _is_packed_copy(path: Path) -> bool:
+    return path.suffix.lower() == ".gz" and path.with_suffix("").exists()
+
+
+def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
+    """A line for each kind of file that is no particle, with count and example."""
+    no_particles = [f.name for f in files if is_mrc(f) and NO_PARTICLE.search(f.name)]
+    copies = [f.name for f in files if is_mrc(f) and not NO_PARTICLE.search(f.name) and _is_packed_copy(f)]
+    other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
+    said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
+    said |= {"packed copies of files beside them": copies, "files of other kinds": other}
+    return tuple(f"{path}: {len(n)} {what} are left out, as {n[0]}" for what, n in said.items() if n)
 
 
 def _stated_nm(blocks: dict, name: str) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,17 +11,26 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_atomically
 
-SUFFIXES = (".mrc", ".mrcs")
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
+SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
+SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
+DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
+IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
 
 
 class MrcData(NamedTuple):
-    """data : the array, memory-mapped; voxel_size_nm : nm, None where the header states none; is_images : a stack."""
+    """One MRC file.
+
+    data : the array zyx, memory-mapped unless packed; voxel_size_nm : nm, None where the header states none;
+    is_images : a stack; remarks : what a user should know of how the header was read
+    """
 
     data: np.ndarray
     voxel_size_nm: float | None
     is_images: bool
+    remarks: tuple[str, ...] = ()
 
 
 def open_mrc(path: Path) -> MrcData:
@@ -30,21 +40,105 @@ def open_mrc(path: Path) -> MrcData:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
-            with mrcfile.mmap(path, permissive=False) as file:
+            opener = mrcfile.open if path.suffix.lower() == ".gz" else mrcfile.mmap  # what is packed is read whole
+            with opener(path, permissive=False) as file:
                 data, sizes, is_images = file.data, file.voxel_size.item(), file.is_image_stack()
+                header = file.header.copy()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
         raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
     if data.dtype.kind == "c":
         raise UserError(f"{path}: complex numbers (mode 4), a Fourier transform; {WRITE_AGAIN}")
+    data, byte_remark = _bytes_by_header(data, header)
+    data, section_axis, axis_remark = _zyx(data, header, path)
+    remarks = tuple(remark for remark in (byte_remark, axis_remark) if remark)
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
-    sizes = np.array(sizes[:2] if is_images else sizes, dtype=np.float64) / 10
+    sizes = np.array([size for k, size in enumerate(sizes) if not (is_images and k == section_axis)]) / 10
     if not np.isfinite(sizes).all() or (sizes <= 0).any():
-        return MrcData(data, None, is_images)
+        return MrcData(data, None, is_images, remarks)
     if np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    return MrcData(data, float(sizes[0]), is_images)
+    return MrcData(data, float(sizes[0]), is_images, remarks)
+
+
+def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:
+    """A stated voxel size, or a UserError where it cannot be one or is the 1.000 A of a program that knew none.
+
+    Nothing in a file tells a true 1.000 A from that; its width can. Particles at a true 1.000 A come in boxes of some
+    300 voxels, so what is narrower than narrowest_nm over its `voxels` has to be confirmed.
+    """
+    if not within_range(nm):
+        said = f"voxel size {nm:.4g} nm ({10 * nm:.4g} A), not between {SMALLEST_NM:g} and {LARGEST_NM:g} nm"
+        raise UserError(f"{name}: {said}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+    if abs(nm / DEFAULT_NM - 1) < 1e-4 and voxels * nm < narrowest_nm:
+        said = f"voxel size 1.000 A, which is what programs write when they do not know; {voxels} voxels would be "
+        remedy = f"if it is right give file_voxel_size_nm (--voxel-size-nm) {DEFAULT_NM:g}, if not the right one in nm"
+        raise UserError(f"{name}: {said}{voxels * nm:.3g} nm; {remedy}")
+    return nm
+
+
+def overruled_remark(given_nm: float | None, known_nm: float | None) -> tuple[str, ...]:
+    """A remark where the voxel size that the user gave is not the one that the files state."""
+    if not given_nm or not known_nm or abs(given_nm / known_nm - 1) <= SAME_PIXEL:
+        return ()
+    return (f"voxel size {known_nm:.4g} nm, overruled by the {given_nm:.4g} nm that were given",)
+
+
+def within_range(nm: float) -> bool:
+    """Whether a length in nm can be the voxel size of a subtomogram or tomogram."""
+    return SMALLEST_NM * (1 - SAME_VOXEL) <= nm < LARGEST_NM
+
+
+def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
+    """A line for each remark on the headers of some files, with its first file and how many share it."""
+    having: dict[str, list[Path]] = {}
+    for path, of_file in remarks.items():
+        for remark in of_file:
+            having.setdefault(remark, []).append(path)
+    several = f" of {len(remarks)} files looked at" if len(remarks) > 1 else ""
+    return tuple(
+        f"{paths[0]}: {remark}" + (f" ({len(paths)}{several})" if several else "") for remark, paths in having.items()
+    )
+
+
+def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
+    """Bytes (mode 0) as signed or unsigned, whichever the header means, and a remark where that is not the standard.
+
+    MRC 2014 calls them signed, IMOD and all programs before it wrote unsigned ones. A negative minimum is signed;
+    IMOD's stamp comes with a flag; else a maximum beyond 127 is unsigned.
+    """
+    if data.dtype != np.int8:
+        return data, ""
+    lowest, highest, mean = float(header.dmin), float(header.dmax), float(header.dmean)
+    # dmin = 0, dmax = -1 is how MRC 2014 says that they are not known, and some programs leave all at 0.
+    known = lowest < highest
+    imod = np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
+    if known and lowest < 0:
+        return data, ""
+    if imod[0] == IMOD_STAMP:
+        return (data, "") if imod[1] & 1 else (data.view(np.uint8), "bytes read as unsigned, as IMOD's header says")
+    if max(highest, mean) > 127:
+        said = f"maximum {highest:g} and mean {mean:g}"
+        return data.view(np.uint8), f"bytes read as unsigned, as the {said} of the header say"
+    if known:
+        return data, ""  # all from 0 to 127, which both readings share
+    return data, "bytes read as signed, as MRC 2014 has it, for the header does not say; if they are not, write floats"
+
+
+def _zyx(data: np.ndarray, header, path: Path) -> tuple[np.ndarray, int, str]:
+    """Data with its last three axes in the order zyx; which of x, y, z (0, 1, 2) the sections follow; a remark."""
+    order = tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))  # axis of columns, rows, sections; x is 1
+    if order in ((1, 2, 3), (0, 0, 0)):  # three zeros are how some programs leave it out
+        return data, 2, ""
+    if sorted(order) != [1, 2, 3]:
+        said = f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, not 1, 2 and 3 in any order"
+        raise UserError(f"{path}: {said}; {WRITE_AGAIN}")
+    if data.ndim >= 3:
+        before = tuple(range(data.ndim - 3))
+        data = data.transpose(*before, *(data.ndim - 1 - order.index(axis) for axis in (3, 2, 1)))
+    names = ", ".join("xyz"[axis - 1] for axis in order)
+    return data, order[2] - 1, f"axes turned to the order x, y, z from {names}, as its header says (mapc, mapr, maps)"
 
 
 def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> np.ndarray:
@@ -70,7 +164,7 @@ def checked_values(data: np.ndarray, name: object, remedy: str = "remove the fil
 
 def is_mrc(path: Path) -> bool:
     """Whether a name is an MRC file's; macOS leaves ._name.mrc beside name.mrc on foreign disks."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def first_line(error: Exception) -> str:

@@ -10,9 +10,17 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, MrcData, checked_volume, open_mrc
+from .mrc import (
+    SAME_PIXEL,
+    SAME_VOXEL,
+    MrcData,
+    checked_volume,
+    checked_voxel_size,
+    open_mrc,
+    overruled_remark,
+    remark_lines,
+)
 
-SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SURVEYED = 5  # files of each group that are opened to learn its box and voxel size
 TRIED = 100  # files that are tried before a group is given up
 
@@ -52,7 +60,7 @@ class ParticleFiles:
                 mapped[:] = [(path, open_mrc(path))]
             file = mapped[0][1]
             volume = self._volume(file, index, path)
-            nm = self.agreed_voxel_size(i, path, file.voxel_size_nm)
+            nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
             self.check_against_group(i, len(volume), nm)
             return volume, nm
 
@@ -92,8 +100,11 @@ class ParticleFiles:
 
         return find
 
-    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None) -> float:
-        """nm; raises UserError where header and STAR file contradict each other or neither states one."""
+    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, voxels: int) -> float:
+        """nm; raises UserError where header and STAR file contradict each other or neither states a likely one.
+
+        voxels : edge of the box
+        """
         stated_nm = self.stated_nm[self.groups[i]]
         if self.file_voxel_size_nm:
             return self.file_voxel_size_nm
@@ -102,7 +113,7 @@ class ParticleFiles:
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
             raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
-        return stated_nm or header_nm
+        return checked_voxel_size(stated_nm or header_nm, voxels, path)
 
     def surveyed(self, read: Callable[[int], tuple[np.ndarray, float]] | None = None) -> "ParticleFiles":
         """With box and voxel size of each group: what most of a few files of it, from all over, have.
@@ -127,6 +138,20 @@ class ParticleFiles:
             raise first_error or UserError(f"{self.listed_in}: lists no particles; export it again")
         boxes, sizes = zip(*found, strict=True)
         return replace(self, boxes=boxes, voxel_sizes_nm=sizes)
+
+    def header_notes(self) -> tuple[str, ...]:
+        """What a user should know of how headers were read, from some of the files, from all over."""
+        find, remarks = self.finder(), {}
+        for i in _spread(np.arange(len(self.names)))[: 4 * SURVEYED]:
+            try:
+                path, _ = find(i)
+                if path not in remarks:
+                    file = open_mrc(path)
+                    known_nm = self.stated_nm[self.groups[i]] or file.voxel_size_nm
+                    remarks[path] = file.remarks + overruled_remark(self.file_voxel_size_nm, known_nm)
+            except UserError:
+                continue  # it is rejected when it is read
+        return remark_lines(remarks)
 
     def main_group(self) -> int:
         """The largest group of which something could be read."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .base import Particles
-from .mrc import checked_values, first_line
+from .base import Particles, known_labels
+from .mrc import checked_values, checked_voxel_size, first_line
 
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
 
@@ -68,7 +68,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         raise UserError(f"{path}: volumes of shape {shape}; {again}, volumes of shape (n, box, box, box)")
     if dtype.kind not in "iuf":
         raise UserError(f"{path}: volumes are {dtype}, not real numbers; {again}")
-    nm = file_voxel_size_nm or _single(arrays.get("voxel_size_nm"), path)
+    nm = file_voxel_size_nm or checked_voxel_size(_single(arrays.get("voxel_size_nm"), path), shape[1], path)
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if offset is None and n_bytes > LARGEST_COMPRESSED:
         size = f"{n_bytes / 1e9:.1f} GB compressed, which cannot be read in parts"
@@ -82,7 +82,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         source=source,
         voxel_size_nm=nm,
         box=shape[1],
-        labels=None if labels is None else [str(label) for label in labels],
+        labels=None if labels is None else known_labels(labels),
     )
 
 

@@ -9,12 +9,12 @@ from ..errors import UserError
 from .base import Particles
 from .coordinates import open_coordinates
 from .listings import open_folder, open_stack, open_star
-from .mrc import SUFFIXES
+from .mrc import is_mrc
 from .npz import open_npz
 from .resampling import checked_sizes, looks_dark
 
 KINDS = (
-    "a STAR file, a folder of .mrc files, an .npz archive, "
+    "a STAR file, a folder of MRC files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
@@ -47,7 +47,7 @@ def open_particles(
     coordinates : STAR or csv, see `coordinates.read_coordinates`
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
-    file_voxel_size_nm : nm, of the files, whatever headers and STAR file say
+    file_voxel_size_nm : nm, of the files, whatever headers and STAR file say; 0.1 to 10
     dark_protein : whether protein is dark in the files; detected by default, see `notes`
     mirror : reverse z, for tomograms of the other handedness
     root : folder that the names in a STAR file are relative to, where that is not the STAR file's or one above it
@@ -87,13 +87,23 @@ def open_particles(
         particles = open_npz(path, file_voxel_size_nm)
     elif path.is_dir() and path.suffix.lower() != ".zarr":
         particles = open_folder(path, file_voxel_size_nm)
-    elif path.suffix.lower() in SUFFIXES:
+    elif is_mrc(path):
         particles = open_stack(path, file_voxel_size_nm)
     else:
         raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
     sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
-    particles = replace(particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes))
+    particles = replace(
+        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_unlabelled(particles, path))
+    )
     return _with_contrast(particles, path, dark_protein)
+
+
+def _unlabelled(particles: Particles, path: Path) -> tuple[str, ...]:
+    """A line that counts particles without a label beside others that have one."""
+    without = (particles.labels or []).count(None)
+    if without in (0, len(particles)):
+        return ()
+    return (f"{path}: {without} of {len(particles)} particles have no label; as support they are left out",)
 
 
 def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import UserError
 from ..fourier import distances
-from .mrc import SAME_VOXEL
+from .mrc import LARGEST_NM, SAME_VOXEL, SMALLEST_NM, within_range
 
 
 @lru_cache(maxsize=64)
@@ -90,6 +90,9 @@ def checked_sizes(box: int, **sizes_nm: float | None) -> None:
         if value is not None and not 0 < value < float("inf"):
             option = " (--voxel-size-nm)" if name == "file_voxel_size_nm" else ""
             raise UserError(f"{name}={value}{option}: give a positive length in nm")
+        if name == "file_voxel_size_nm" and value is not None and not within_range(value):
+            said = f"not between {SMALLEST_NM:g} and {LARGEST_NM:g} nm; did you mean nm or A"
+            raise UserError(f"{name}={value:g} (--voxel-size-nm): {said}? {value:g} A are {value / 10:g} nm")
 
 
 def looks_dark(volumes: torch.Tensor) -> bool | None:

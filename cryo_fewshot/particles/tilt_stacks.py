@@ -86,7 +86,7 @@ class TiltStacks:
             shape = " x ".join(map(str, file.data.shape))
             raise UserError(f"{path}: {shape} pixels, not a stack of square tilt images of one particle; {EXPORT}")
         images = checked_values(file.data, path, WRITE_AGAIN.replace("volume", "stack"))
-        return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm), path
+        return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
 
 
 def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:

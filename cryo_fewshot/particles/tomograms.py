@@ -8,24 +8,30 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SUFFIXES, checked_values, first_line, is_mrc, open_mrc
+from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
 from .star import read_star_blocks
 
-FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".rec", ".st", ".zarr", ".ome")
+FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
 # What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
 _ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
 RECONSTRUCTED = "rlnTomoReconstructedTomogram"
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
+NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram on disk; shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group."""
+    """A tomogram on disk.
+
+    shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group; remarks : as in
+    `mrc.MrcData`
+    """
 
     path: Path
     shape: tuple[int, int, int]
     voxel_size_nm: float
     level: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def array(self):
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
@@ -103,7 +109,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: no such tomogram; correct the name")
     if path.is_dir():
         return _zarr_tomogram(path, file_voxel_size_nm)
-    if path.suffix.lower() not in (*SUFFIXES, ".rec"):
+    if not is_mrc(path):
         raise UserError(f"{path}: not a tomogram; give an MRC file or an OME-Zarr folder")
     file = open_mrc(path)
     if file.data.ndim != 3:
@@ -111,7 +117,10 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
         raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
-    return Tomogram(path, tuple(map(int, file.data.shape)), nm)
+    if file_voxel_size_nm is None:
+        checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
+    remarks = file.remarks + overruled_remark(file_voxel_size_nm, file.voxel_size_nm)
+    return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=remarks)
 
 
 def name_of_tomogram(name: str) -> str:
@@ -130,9 +139,8 @@ def find_tomograms(path: Path, names: Iterable[str], listed_in: Path) -> dict[st
     Raises UserError where there is no such file, several, or one for two names.
     """
     listed = _reconstructed(path)
-    inside = (
-        sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() in (".rec", ".zarr")) if path.is_dir() else []
-    )
+    inside = sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() == ".zarr") if path.is_dir() else []
+    inside = [f for f in inside if f.suffix.lower() != ".gz" or f.with_suffix("") not in inside]  # a packed copy
     found: dict[str, Path] = {}
     for name in names:
         whole = name_of_tomogram(name)
@@ -218,7 +226,7 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
             voxels = " x ".join(f"{size:.4g}" for size in sizes)
             raise UserError(f"{path}: voxels of {voxels} nm; resample it to cubic voxels")
-        nm = float(sizes[0])
+        nm = checked_voxel_size(float(sizes[0]), max(shape), path, NARROWEST_NM)
     return Tomogram(path, shape[-3:], nm, level["path"])
 
 

@@ -30,6 +30,7 @@ from ..weights import AnyEncoder
 CHUNK = 1024
 """Particles per file. Part of what names the cache: a chunk's bits do not depend on how many there are."""
 _FILES_LOOKED_AT = 256
+_READING = 2  # one more whenever files of the same bytes are read as other volumes than before
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: in
     reading = (card["box"], card["voxel_size_nm"], "fp32", rotations, CHUNK, torch.__version__)
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
+    digest.update(f"read as {_READING}".encode())
     digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
     looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
     for _, (path, *_) in particles.source.identities(looked_at.tolist()):

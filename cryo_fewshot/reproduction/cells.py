@@ -8,9 +8,9 @@ from types import MappingProxyType
 from ..errors import UserError
 from ..simulation.surrogates import GUO, NOBLE, Surrogate
 from ..subtomograms import DataSource
-from .evaluations import Evaluation
+from .evaluation_specs import Evaluation
 from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
-from .trainings import AdaptationRun, EncoderRun
+from .training_specs import AdaptationRun, EncoderRun
 
 SURROGATES = {"noble": NOBLE, "guo": GUO}
 

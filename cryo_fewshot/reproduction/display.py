@@ -14,8 +14,8 @@ from .cells import Cell, table_1
 from .profiles import PROFILES, Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
-from .store import Store
-from .tables import by_task, paper_text, stored_cells
+from .store import Store, results_folder
+from .tables import accuracy_of, by_task, paper_text, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -308,6 +308,12 @@ def _training_name(spec: dict) -> str:
     return f"{words}, {'SNR ' + snrs[0] if len(snrs) == 1 else 'mixed SNR'}"
 
 
+def accuracy_text(cell: Cell, entry: dict) -> str:
+    """The accuracy of a cell with its interval."""
+    accuracy, interval = accuracy_of(entry)
+    return _with_interval(f"{accuracy:.3f}", interval)
+
+
 class Page:
     """How a notebook begins and ends: the settings and the runner of a profile; protocol and provenance of its runs."""
 
@@ -326,6 +332,25 @@ class Page:
         from IPython.display import Markdown
 
         return Markdown(f"**Provenance.** {provenance_line(entries)} {after}")
+
+
+def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = accuracy_text):
+    """Cells of a table at the paper's own size, for reading: those that were run, the others "not run"; provenance."""
+    from IPython.display import HTML
+
+    at_hand, entries = stored_cells(Store(results_folder("paper")), cells)
+    found = {cell: number(cell, entry) for cell, entry in zip(at_hand, entries, strict=True)}
+    rows = [
+        {
+            "method": cell.method,
+            "n_shot": cell.evaluation.n_shot,
+            "snr": cell.evaluation.snr,
+            "shown": found.get(cell, "not run"),
+        }
+        for cell in cells
+    ]
+    table = plain_style(by_task(pd.DataFrame(rows), "method", "shown").fillna("–")).to_html()
+    return HTML(f"{table}<p><b>Provenance.</b> {provenance_line(entries)}</p>" if entries else table)
 
 
 def complex_name(key: str) -> str:

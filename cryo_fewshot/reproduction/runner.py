@@ -15,10 +15,10 @@ from ..encoder import Encoder3D, embed
 from ..subtomograms import SubtomogramSet
 from ..training import DeadlineReached, History, fit
 from .cells import Cell
-from .evaluations import Evaluation
+from .evaluation_specs import Evaluation
 from .profiles import profile_named
 from .store import Store, Trained, results_folder
-from .trainings import AdaptationRun, EncoderRun
+from .training_specs import AdaptationRun, EncoderRun
 
 
 def open_runner(profile: str, **settings) -> "Runner":

@@ -18,7 +18,7 @@ from cryo_fewshot.averaging.alignment import Poses, Search
 from cryo_fewshot.averaging.averages import average, laid_onto, refine
 from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData

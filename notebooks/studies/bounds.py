@@ -17,11 +17,11 @@ from cryo_fewshot.averaging.alignment import Search, align
 from cryo_fewshot.baseline import baseline_logits
 from cryo_fewshot.evaluation import correct_counts, mean_and_interval
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import PAPER_SNRS, Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of
-from cryo_fewshot.reproduction.trainings import EncoderRun
+from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import EMPTY
 from cryo_fewshot.simulation.imaging import noise_powers, signal_spectra, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition

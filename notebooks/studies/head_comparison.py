@@ -18,7 +18,7 @@ from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.plda import PLDA, fit_plda, plda_em_logits, plda_logits
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
-from cryo_fewshot.reproduction.evaluations import Evaluation, keyword_defaults
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Trained
 from cryo_fewshot.reproduction.tables import accuracies

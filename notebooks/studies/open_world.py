@@ -23,10 +23,10 @@ from cryo_fewshot.recognition.calibration import Calibration, ClassModel, class_
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.reproduction.cells import encoder_run, evaluation_of
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.trainings import EncoderRun
+from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED

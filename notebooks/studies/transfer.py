@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from cryo_fewshot.reproduction.cells import Cell, encoder_run, evaluation_of
 from cryo_fewshot.reproduction.display import Page, plain_style
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
 from cryo_fewshot.reproduction.tables import accuracy_of, mean_over_seeds
 from cryo_fewshot.simulation.conformations import Conformations

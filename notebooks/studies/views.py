@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cryo_fewshot.protonet import prototypes, squared_distances
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.simulation.imaging import simulate
 
 

@@ -73,3 +73,17 @@ def test_duplicates_are_found_through_links_and_numbers(project, tmp_path, files
     rows = [("2@stack.mrcs",), ("0004@stack.mrcs",)]
     star = files.star_of(tmp_path / "s.star", ["rlnImageName"], rows)
     assert duplicates(open_particles(star), open_particles(tmp_path / "stack.mrcs")) == [(0, 1), (1, 3)]
+
+
+@pytest.mark.parametrize("mark", ["<NA>", "nan", '""', "None", '" "'])
+def test_particles_without_a_label_are_in_no_class(project, files, mark):
+    rows = [(f"p{i}.mrc", label) for i, label in enumerate(["a", mark, "b", "a", mark, "b"])]
+    particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
+    assert class_indices(particles) == {"a": [0, 3], "b": [2, 5]}
+    assert f"{project}: 2 of 6 particles have no label; as support they are left out" in particles.notes
+    rows = [(f"p{i}.mrc", mark) for i in range(6)]
+    none = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
+    files.one_line(lambda: class_indices(none), "says of no particle which class it is", "rlnClassName")
+    rows[0] = ("p0.mrc", "a")
+    one = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
+    files.one_line(lambda: class_indices(one), "one class only (a, 1 particles)")

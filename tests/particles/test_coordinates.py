@@ -54,10 +54,10 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
 
 
-def test_words_of_a_table_stay_the_words_they_are(tomogram, tmp_path, files):
-    path = files.csv_of(tmp_path / "a.csv", labels=["NA", "007", ""])
+def test_words_of_a_table_stay_the_words_they_are_without_blanks_around_them(tomogram, tmp_path, files):
+    path = files.csv_of(tmp_path / "a.csv", labels=["NA ", "007", ""])
     particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
-    assert particles.labels == ["NA", "007", ""]
+    assert particles.labels == ["NA", "007", None]
 
 
 def test_a_centre_is_rounded_to_the_nearest_voxel(tomogram, tmp_path, array, files):

@@ -1,5 +1,6 @@
 """Folders and STAR files that list particles: which there are, of which class and voxel size."""
 
+import gzip
 import os
 
 import pytest
@@ -27,14 +28,60 @@ def test_what_does_not_belong_is_passed_over(classes):
     (classes / "b ribosome" / "notes.txt").write_text("not a volume")
     (classes / "b ribosome" / "._0.mrc").write_bytes(b"left by macOS")
     (classes / ".hidden").mkdir()
-    assert open_particles(classes).labels == ["a protéasome"] * 2 + ["b ribosome"] * 3
+    (classes / "b ribosome" / "tilts.st").write_bytes(b"")
+    particles = open_particles(classes)
+    assert particles.labels == ["a protéasome"] * 2 + ["b ribosome"] * 3
+    assert f"{classes}: 2 files of other kinds are left out, as notes.txt" in particles.notes
+
+
+NO_PARTICLES = ("1_ctf.mrc", "TS_1_0000001_ctf_10.00A.mrc", "1_CTF2.mrc", "1_weights.mrc", "run_half1_unfil.mrc")
+PARTICLES = ("1_data.mrc", "1_ctf_corrected.mrc", "actf_1.mrc", "masked.mrc", "weighted_1.mrc", "half1_1.mrc")
+
+
+def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_path, files):
+    for i, name in enumerate([*NO_PARTICLES, *PARTICLES]):
+        files.write(tmp_path / "flat" / name, seed=i)
+    flat = open_particles(tmp_path / "flat")
+    assert sorted(flat.names) == sorted(PARTICLES)
+    assert any("5 CTF, weight, mask or half-map volumes" in note and "as 1_CTF2.mrc" in note for note in flat.notes)
+    for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "mask.mrc")):
+        files.write(tmp_path / "set" / name, seed=i)
+    classes = open_particles(tmp_path / "set")
+    assert classes.labels == ["a", "b"] and any("3 CTF, weight, mask" in note for note in classes.notes)
+    files.write(tmp_path / "only" / "1_weights.mrc")
+    files.one_line(lambda: open_particles(tmp_path / "only"), "no MRC file", "1 CTF, weight, mask", "1_weights.mrc")
+
+
+def test_files_of_every_name_are_read_packed_or_not(tmp_path, files):
+    for i in range(4):
+        files.write(tmp_path / "plain" / f"{i}.mrc", seed=i)
+    for i, suffix in enumerate((".mrc.gz", ".map", ".MAP.GZ", ".rec")):
+        content = (tmp_path / "plain" / f"{i}.mrc").read_bytes()
+        path = tmp_path / "mixed" / f"{i}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(content) if suffix.lower().endswith(".gz") else content)
+    expected, _ = open_particles(tmp_path / "plain").read(range(4))
+    mixed = open_particles(tmp_path / "mixed")
+    assert len(mixed) == 4 and torch.equal(mixed.read(range(4))[0], expected)
+    assert torch.equal(open_particles(tmp_path / "mixed" / "0.mrc.gz").read([0])[0], expected[:1])
+    (tmp_path / "plain" / "0.mrc.gz").write_bytes(b"")
+    plain = open_particles(tmp_path / "plain")
+    assert len(plain) == 4
+    assert f"{tmp_path / 'plain'}: 1 packed copies of files beside them are left out, as 0.mrc.gz" in plain.notes
+    listed = files.star_of(tmp_path / "mixed" / "p.star", ["rlnImageName"], [("0.mrc.gz",), ("1.map",)])
+    assert torch.equal(open_particles(listed).read(range(2))[0], expected[:2])
+    whole = (tmp_path / "mixed" / "0.mrc.gz").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"words"):
+        (tmp_path / "mixed" / "0.mrc.gz").write_bytes(damaged)
+        _, rejected = open_particles(tmp_path / "mixed").read(range(4))
+        assert list(rejected) == [0] and "0.mrc.gz" in rejected[0] and "\n" not in rejected[0]
 
 
 def test_bad_folders_are_one_line(classes, tmp_path, files):
     (tmp_path / "none").mkdir()
-    files.one_line(lambda: open_particles(tmp_path / "none"), "none", "no .mrc or .mrcs file in it", "sub-folder")
+    files.one_line(lambda: open_particles(tmp_path / "none"), "none", "no MRC file (.mrc, .mrcs", "sub-folder")
     (classes / "empty").mkdir()
-    files.one_line(lambda: open_particles(classes), "empty", "no .mrc or .mrcs file", "remove the folder")
+    files.one_line(lambda: open_particles(classes), "empty", "no MRC file (.mrc, .mrcs", "remove the folder")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every folder")
@@ -63,6 +110,13 @@ def test_the_label_column_is_the_first_that_tells_classes_apart(project, files):
     assert open_particles(path, label_column="myClass").labels == ["m0", "m1", "m2", "m0", "m1"]
     words = ("no column rlnName", "label_column (--label-column)", "rlnGroupName")
     files.one_line(lambda: open_particles(path, label_column="rlnName"), *words)
+    names = [("p0.mrc", 1, "g"), ("p1.mrc", 2, "<NA>"), ("p2.mrc", 1, "g")]
+    assert open_particles(files.star_of(project, CLASS_COLUMNS[:3], names)).labels == ["1", "2", "1"]
+    assert open_particles(files.star_of(project, ["rlnImageName", "rlnGroupName"], [r[::2] for r in names])).labels == [
+        "g",
+        None,
+        "g",
+    ]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:2], [("p0.mrc", 7)])).labels == ["7"]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:1], [("p0.mrc",)])).labels is None
 

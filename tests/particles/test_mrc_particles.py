@@ -161,3 +161,50 @@ def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
     files.write(tmp_path / "mount" / "old" / "p0.mrc")
     star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("/old/p0.mrc",)])
     assert not open_particles(star, root=tmp_path / "mount").read([0])[1]
+
+
+def test_how_headers_were_read_is_told_once_for_all_files(tmp_path, files):
+    """Unsigned bytes, which mrcfile reads as signed: the volumes are right and one line says so."""
+    for i in range(4):
+        volume = np.random.default_rng(i).integers(0, 256, (12, 12, 12)).astype("u1")
+        files.write(tmp_path / "right" / f"{i}.mrc", volume.astype(np.float32))
+        path = files.write(tmp_path / "bytes" / f"{i}.mrc", volume.view("i1"))
+        content = bytearray(path.read_bytes())
+        content[76:88] = np.array([0, 255, 127.5], "<f4").tobytes()
+        path.write_bytes(content)
+    particles = open_particles(tmp_path / "bytes")
+    assert torch.equal(particles.read(range(4))[0], open_particles(tmp_path / "right").read(range(4))[0])
+    (note,) = (note for note in particles.notes if "unsigned" in note)
+    assert ".mrc: bytes read as unsigned" in note and note.endswith("(4 of 4 files looked at)")
+
+
+def test_a_voxel_size_that_no_program_knew_is_refused_until_it_is_confirmed(tmp_path, files):
+    for i in range(3):
+        files.write(tmp_path / "default" / f"{i}.mrc", seed=i, voxel_size_nm=0.1)
+        files.write(tmp_path / "near" / f"{i}.mrc", seed=i, voxel_size_nm=0.102)
+        files.write(tmp_path / "metres" / f"{i}.mrc", seed=i, voxel_size_nm=15)
+        files.write(tmp_path / "tiny" / f"{i}.mrc", seed=i, voxel_size_nm=0.05)
+    words = ("1.000 A, which is what programs write when they do not know", "12 voxels would be 1.2 nm")
+    remedy = ("if it is right give file_voxel_size_nm (--voxel-size-nm) 0.1, if not the right one in nm",)
+    files.one_line(lambda: open_particles(tmp_path / "default"), "default/", *words, *remedy)
+    for nm in (0.1, 1.0):
+        given = open_particles(tmp_path / "default", file_voxel_size_nm=nm)
+        assert given.voxel_size_nm == nm and not given.read(range(3), 12, nm)[1]
+    assert open_particles(tmp_path / "near").voxel_size_nm == pytest.approx(0.102)
+    for name, size in {"metres": "15 nm (150 A)", "tiny": "0.05 nm (0.5 A)"}.items():
+        files.one_line(lambda name=name: open_particles(tmp_path / name), size, "between 0.1 and 10 nm", "--voxel-size")
+    optics = files.optics_table((1, "1.0", 3))
+    columns = ["rlnImageName", "rlnOpticsGroup"]
+    star = files.star_of(tmp_path / "default" / "p.star", columns, [("0.mrc", 1)], optics)
+    files.one_line(lambda: open_particles(star), *words)
+
+
+def test_a_voxel_size_that_overrules_those_of_the_files_is_told(project, classes):
+    told = open_particles(classes, file_voxel_size_nm=1.25).notes
+    assert any(
+        n.endswith("voxel size 1 nm, overruled by the 1.25 nm that were given (5 of 5 files looked at)") for n in told
+    )
+    assert not any("overruled" in note for note in open_particles(classes, file_voxel_size_nm=1.001).notes)
+    assert any(
+        "1 nm, overruled by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
+    )

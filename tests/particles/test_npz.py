@@ -98,3 +98,11 @@ def test_an_archive_that_was_written_again_is_read_again(tmp_path, files):
     assert list(particles.source.identities([1])) == [(1, (str(path.resolve()), 1))]
     path.unlink()
     files.one_line(lambda: particles.read([0]), "x.npz", "can no longer be read")
+
+
+def test_an_unlikely_voxel_size_is_refused_until_it_is_given(tmp_path, files):
+    path = tmp_path / "x.npz"
+    for nm, words in {10.0: ("10 nm (100 A)", "between"), 0.1: ("1.000 A", "1.2 nm")}.items():
+        np.savez(path, volumes=np.stack([files.noise()] * 2), voxel_size_nm=nm)
+        files.one_line(lambda words=words: open_particles(path), "x.npz", *words, "--voxel-size-nm")
+        assert open_particles(path, file_voxel_size_nm=1.0).voxel_size_nm == 1.0

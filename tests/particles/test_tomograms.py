@@ -1,6 +1,7 @@
 """Tomograms and the boxes that are cut from them."""
 
 import copy
+import gzip
 import tracemalloc
 
 import numpy as np
@@ -24,6 +25,46 @@ def test_boxes_are_resampled(tomogram, tmp_path, files):
     particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=tomogram, box_nm=20)
     volumes, rejected = particles.read([0], 10, 2.0)
     assert volumes.shape == (1, 10, 10, 10) and not rejected and particles.box == 20
+
+
+def test_axes_and_bytes_of_a_tomogram_are_read_as_its_header_says(tmp_path, array, files):
+    """Unsigned bytes with x slowest, under IMOD's stamp: the boxes are those of the plain tomogram."""
+    scaled = np.clip(np.round(127.5 + 30 * array), 0, 255).astype("u1")
+    path = files.write(tmp_path / "a.mrc", np.ascontiguousarray(scaled.transpose(2, 1, 0)).view("i1"))
+    content = bytearray(path.read_bytes())
+    content[64:76] = np.array([3, 2, 1], "<i4").tobytes()
+    content[76:88] = np.array([0, 255, 127.5], "<f4").tobytes()
+    content[152:160] = np.array([1146047817, 0], "<i4").tobytes()
+    path.write_bytes(content)
+    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
+    files.assert_cut(particles, scaled)
+    said = "\n".join(particles.notes)
+    assert "a.mrc: bytes read as unsigned" in said and "a.mrc: axes turned" in said
+
+
+@pytest.mark.parametrize("name", ["TS_1.mrc.gz", "TS_1.map", "TS_1.rec", "TS_1.rec.gz"])
+def test_tomograms_of_every_name(tomogram, tmp_path, array, files, name):
+    content = tomogram.read_bytes()
+    path = tmp_path / "all" / name
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
+    files.assert_cut(copy.deepcopy(particles), array)
+    rows = [["TS_1", *row] for row in files.CENTRES[:, ::-1]]
+    listed = files.star_of(tmp_path / "a.star", ["rlnTomoName", *(f"rlnCoordinate{c}" for c in "XYZ")], rows)
+    files.assert_cut(open_particles(listed, tomogram=path.parent, box_nm=12), array)
+    tilts = path.with_name("tilts.st")
+    tilts.write_bytes(content)
+    files.one_line(lambda: open_particles(tmp_path / "a.csv", tomogram=tilts), "tilts.st: not a tomogram")
+
+
+def test_a_tomogram_of_a_voxel_size_that_no_program_knew_is_refused(tmp_path, array, files):
+    path = files.write(tmp_path / "a.mrc", array, voxel_size_nm=0.1)
+    coordinates = files.csv_of(tmp_path / "a.csv")
+    files.one_line(lambda: open_particles(coordinates, tomogram=path), "a.mrc", "1.000 A", "52 voxels would be 5.2 nm")
+    given = open_particles(coordinates, tomogram=path, file_voxel_size_nm=1.0, box_nm=12)
+    files.assert_cut(given, array)
+    assert f"{path}: voxel size 0.1 nm, overruled by the 1 nm that were given" in given.notes
 
 
 def test_only_the_boxes_are_read(tmp_path, files):

@@ -9,6 +9,7 @@ from cryo_fewshot.reproduction.display import (
     class_text,
     findings,
     mixing,
+    papers_size,
     protocol_line,
     provenance_line,
     show_accuracies,
@@ -18,6 +19,7 @@ from cryo_fewshot.reproduction.display import (
 )
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
+from cryo_fewshot.reproduction.store import Store, Trained
 
 
 def accuracies(**methods) -> pd.DataFrame:
@@ -122,3 +124,13 @@ def test_protocol_and_provenance_name_what_was_run():
 def test_every_quoted_number_is_one_of_the_papers(claim):
     assert claim.paper in (0.86, 0.7644, 0.0936, 0.1614, 0.0427, 0.0504, 0.01)
     assert claim.n_shot in (5, 1)
+
+
+def test_cells_at_the_papers_size_are_numbers_or_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(tmp_path))
+    cells = table_1(profile_named("paper"), snrs=[0.1], methods=["baseline", "ProtoNet3D"])
+    assert papers_size(cells).data.count("not run") == 4
+    result = {"n_correct": [60, 45], "n_queries": 75, "episodes": "any"}
+    Store(tmp_path / "paper").put(cells[1].evaluation, Trained(result, None, 1.0))
+    html = papers_size(cells).data
+    assert "0.700" in html and html.count("not run") == 3 and "Run between" in html

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from cryo_fewshot.encoder import Encoder3D
-from cryo_fewshot.reproduction.evaluations import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.trainings import EncoderRun
+from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule

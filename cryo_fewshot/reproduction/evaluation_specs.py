@@ -15,7 +15,7 @@ from ..evaluation import Head, confusion, correct_counts, mean_and_interval, pre
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..subtomograms import DataSource
-from .trainings import ADAPTED_HEADS, AdaptationRun, EncoderRun, selection_accuracy
+from .training_specs import ADAPTED_HEADS, AdaptationRun, EncoderRun, selection_accuracy
 
 PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": baseline_logits}
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))

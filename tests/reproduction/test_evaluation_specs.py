@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.evaluations import WEIGHTS, Evaluation, keyword_defaults
+from cryo_fewshot.reproduction.evaluation_specs import WEIGHTS, Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, spec_name
-from cryo_fewshot.reproduction.trainings import AdaptationRun, EncoderRun
+from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule
@@ -59,7 +59,7 @@ def test_every_head_gives_a_way_to_each_query(runner, head):
 
 def test_the_weight_of_the_adapted_distance_is_the_best_on_validation_episodes(runner, monkeypatch):
     scores = iter([0.2, 0.5, 0.4, 0.5, *[0.1] * 7])
-    monkeypatch.setattr("cryo_fewshot.reproduction.evaluations.selection_accuracy", lambda *_: next(scores))
+    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.selection_accuracy", lambda *_: next(scores))
     evaluation = replace(EVALUATION, head="weighted", adaptation=ADAPTATION)
     assert evaluation._best_weight(runner, runner.adaptation(ADAPTATION)) == WEIGHTS[1]
 
@@ -70,7 +70,7 @@ def test_settings_of_a_head_are_part_of_the_name(monkeypatch):
     assert EVALUATION.settings == {}
     name = spec_name(baseline)
     monkeypatch.setattr(
-        "cryo_fewshot.reproduction.evaluations.PLAIN_HEADS", {"finetuned": lambda a, b, *, n_steps=5: 0}
+        "cryo_fewshot.reproduction.evaluation_specs.PLAIN_HEADS", {"finetuned": lambda a, b, *, n_steps=5: 0}
     )
     assert spec_name(baseline) != name
 

@@ -10,7 +10,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.trainings import AdaptationRun, EncoderRun
+from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule
