@@ -128,6 +128,7 @@ def assert_boxes(particles, expected):
 )
 def test_names_that_begin_alike_are_told_apart(tmp_path, files, short, long):
     first, second = tomograms_of(files, tmp_path / "both", short, long)
+    (tmp_path / "both" / f"{short}.gz").write_bytes(b"a packed copy is not opened")
     star_file = of_names(files, tmp_path / "a.star", ["TS_1.tomostar", "TS_1_10", "TS_1.tomostar"])
     particles = open_particles(star_file, tomogram=tmp_path / "both", box_nm=12)
     assert_boxes(particles, [first, second, first])
