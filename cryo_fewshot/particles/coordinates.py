@@ -1,5 +1,6 @@
 """Coordinates in tomograms as particles: a STAR file, a csv table or a copick project, and the tomogram of each row."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels
-from .mrc import first_line, is_mrc, remark_lines
+from .mrc import first_line, remark_lines
 from .star import numbers, read_star_blocks, table_with
-from .tomograms import Boxes, Tomogram, tomogram_at
+from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
+TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName")  # RELION 3 and Warp use the last
 
 
 def open_coordinates(
@@ -31,6 +33,7 @@ def open_coordinates(
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
     if path.suffix == ".json":
         table, tomograms = copick_table(path, tomogram, file_voxel_size_nm)
+        named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         label_column = label_column or "copickObject"
     else:
@@ -39,7 +42,7 @@ def open_coordinates(
         listed_in, tomogram_path = (path, Path(tomogram)) if tomogram is not None else (Path(coordinates), path)
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
-        tomograms = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
+        tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
     which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     centres = np.full((len(table), 3), np.nan)
     for k, one in enumerate(tomograms):
@@ -71,6 +74,7 @@ def open_coordinates(
         blocks=blocks,
         block_name=block_name,
         notes=(
+            *named,
             f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}",
             *header_notes,
         ),
@@ -124,30 +128,32 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
     return {"particles": table}, "particles"
 
 
-def _tomograms_of(table, path: Path, listed_in: Path, file_voxel_size_nm: float | None) -> list[Tomogram]:
-    """The tomogram of each row: the one file for all, or of a folder the one named as the row's tomogram."""
-    names = next((table[c].tolist() for c in ("rlnTomoName", "tomogram") if c in table), None)
-    if path.is_file() or (path / ".zattrs").exists() or (path / "zarr.json").exists():
-        if names is not None and len(set(names)) > 1:
-            several = f"particles of {len(set(names))} tomograms ({', '.join(sorted(set(map(str, names)))[:3])}, ...)"
-            raise UserError(f"{listed_in}: lists {several}, but {path.name} is one; give tomogram, a folder with them")
-        return [tomogram_at(path, file_voxel_size_nm)] * len(table)
-    if not path.is_dir():
+def _tomograms_of(
+    table, path: Path, listed_in: Path, file_voxel_size_nm: float | None
+) -> tuple[list[Tomogram], tuple[str, ...]]:
+    """The tomogram of each row, the one file for all or that which the row names, and a note that says which."""
+    column = next((c for c in TOMOGRAM_COLUMNS if c in table), None)
+    names = None if column is None else table[column].fillna("").astype(str).tolist()
+    is_zarr = (path / ".zattrs").exists() or (path / "zarr.json").exists()
+    if is_zarr or (path.is_file() and path.suffix.lower() != ".star"):
+        rows = Counter(map(name_of_tomogram, names or [""]))
+        if len(rows) > 1:
+            counts = ", ".join(f"{n} of {name or 'none'}" for name, n in rows.most_common(5))
+            several = f"rows of {len(rows)} tomograms in {column} ({counts}{', ...' if len(rows) > 5 else ''})"
+            raise UserError(f"{listed_in}: {several}, but {path.name} is one; give a folder with them in its place")
+        called = f", which {column} calls {names[0]}" if names else ""
+        tomogram = tomogram_at(path, file_voxel_size_nm)
+        return [tomogram] * len(table), (f"{listed_in}: every row is cut from {path.name}{called}",)
+    if not path.exists():
         raise UserError(f"{path}: no such tomogram; correct the name")
     if names is None:
-        raise UserError(f"{listed_in}: no column rlnTomoName or tomogram, but {path} is a folder; give one tomogram")
-    inside = sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() in (".rec", ".zarr"))
-    known = {}
-    for name in dict.fromkeys(map(str, names)):
-        stem = name.removesuffix(".tomostar").removesuffix(".mrc")
-        fitting = [f for f in inside if f.name.partition(".")[0] == stem] or [
-            f for f in inside if f.name.startswith((stem + "_", stem + "."))
-        ]
-        if len(fitting) != 1:
-            found = f"{len(fitting)} files there begin with {stem}" if fitting else f"none there begins with {stem}"
-            raise UserError(f"{path}: {found}, a tomogram of {listed_in.name}; keep one file for each tomogram")
-        known[name] = tomogram_at(fitting[0], file_voxel_size_nm)
-    return [known[str(name)] for name in names]
+        absent = f"no column {' or '.join(TOMOGRAM_COLUMNS)}, but {path} is not one tomogram"
+        raise UserError(f"{listed_in}: {absent}; give the file of one")
+    found = find_tomograms(path, dict.fromkeys(names), listed_in)
+    known = {name: tomogram_at(file, file_voxel_size_nm) for name, file in found.items()}
+    pairs = [f"{name_of_tomogram(name)} is {file.name}" for name, file in found.items()]
+    note = f"{listed_in}: {column} names the tomograms: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''}"
+    return [known[name] for name in names], (note,)
 
 
 def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: Sequence[Tomogram]) -> bool:

@@ -10,7 +10,7 @@ from ..errors import UserError
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
-from .star import numbers, read_star_blocks, table_with, texts
+from .star import as_numbers, check_optics_groups, numbers, read_star_blocks, table_with, texts
 from .tilt_stacks import open_tilt_stacks
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")
@@ -67,8 +67,9 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
     blocks = read_star_blocks(path)
-    remedy = "give the STAR file of the particles, or with tomogram one of coordinates"
+    remedy = "give one of particles, or this one as coordinates (--query-coordinates) of its tomograms (--query)"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
+    check_optics_groups(blocks, name, path)
     table = blocks[name]
     names = table["rlnImageName"].fillna("").tolist()
     groups, stated_nm = file_groups(len(names), _stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
@@ -138,7 +139,7 @@ def _stated_nm(blocks: dict, name: str) -> np.ndarray | None:
 
 def _lists_images(blocks: dict) -> bool:
     for block in blocks.values():
-        for key, value in {"rlnTomoSubTomosAre2DStacks": "1", "rlnImageDimensionality": "2"}.items():
-            if key in block and value in np.atleast_1d(np.asarray(block[key], dtype=object)).astype(str):
+        for key, value in {"rlnTomoSubTomosAre2DStacks": 1, "rlnImageDimensionality": 2}.items():
+            if key in block and (as_numbers(np.atleast_1d(block[key])) == value).any():
                 return True
     return False

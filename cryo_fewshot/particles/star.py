@@ -1,7 +1,7 @@
 """STAR files, with every value as the text it is: what is read is written back unchanged."""
 
-import linecache
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,28 +11,92 @@ import pandas as pd
 from ..errors import UserError
 from ..files import write_atomically
 
+MISSING = frozenset(("nan", "NaN", "<NA>"))
+_WORD = re.compile(r"""(["'])(.*?)\1(?=\s|$)|(\#.*)|(\S+)""", re.DOTALL)  # a quote ends before a blank, a # is no part
+_MARK = re.compile(r"""["'#]""")
+_PLAIN = re.compile(r"""(?!data_|loop_|[_"'])[^\s#]+""")
+
 
 def read_star_blocks(path: Path) -> dict:
     """The blocks of a STAR file by name: a table of texts for a loop, a dictionary of texts for single values.
 
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
-    import starfile
-
     try:
-        content = path.read_bytes().decode()
-        columns = set(re.findall(r"^\s*_(\S+)", content, flags=re.MULTILINE))
-        linecache.checkcache(str(path))  # starfile reads through this cache, and leaves it full where it fails
-        blocks = starfile.read(path, always_dict=True, parse_as_string=list(columns))
+        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        blocks = _parsed(lines)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except Exception as error:  # starfile has no exception of its own
-        raise UserError(f"{path}: not a STAR file in UTF-8; export it again") from error
+    except ValueError as error:  # of the encoding, or our own
+        raise UserError(f"{path}: not a STAR file in UTF-8 ({error}); export it again") from error
     for block in blocks.values():
         if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
             raise UserError(f"{path}: column {twice} is there twice; export it again")
     return blocks
+
+
+def _parsed(lines: list[str]) -> dict:
+    """Blocks of lines, one row a line; ValueError for what is neither a row nor a header.
+
+    The package starfile is not used: it takes a # within a name for a comment, a ' for a ", and a row that begins with
+    data_ for a block, and fills a row that was cut short.
+    """
+    loops: dict[str, tuple[list, list] | None] = {}  # columns and rows of each loop, None of a block of single values
+    values: dict[str, dict[str, str]] = {}
+    name = None
+    for number, line in enumerate(lines, 1):
+        words, bare = _words(line), line.lstrip()
+        loop = None if name is None else loops[name]
+        if len(words) == 1 and bare.startswith("data_"):
+            name = words[0][5:]
+            if name in loops:
+                raise ValueError(f"line {number}: a second block data_{name}")
+            loops[name], values[name] = None, {}
+        elif name is None or not words:
+            continue
+        elif len(words) == 1 and bare.startswith("loop_"):
+            if loop is not None or values[name]:
+                raise ValueError(f"line {number}: a loop_ after other content of data_{name}")
+            loops[name] = ([], [])
+        elif loop is None and bare.startswith("_"):
+            if len(words) != 2:
+                raise ValueError(f"line {number}: {len(words) - 1} values of {words[0]}")
+            values[name][words[0][1:]] = words[1] if isinstance(words[1], str) else bare.split()[1]
+        elif loop is not None and not loop[1] and len(words) == 1 and bare.startswith("_"):
+            loop[0].append(words[0][1:])
+        elif loop is not None:
+            if len(words) != len(loop[0]):
+                raise ValueError(f"line {number}: {len(words)} values for {len(loop[0])} columns")
+            loop[1].append(words)
+    empty = next((name for name in loops if not loops[name] and not values[name]), None)
+    if empty is not None:
+        raise ValueError(f"nothing in block data_{empty}")
+    return {name: values[name] if loop is None else _table(*loop) for name, loop in loops.items()}
+
+
+def _words(line: str) -> list:
+    """Words of a line up to its comment, NaN for a missing value."""
+    if not _MARK.search(line):
+        words = line.split()
+        if MISSING.isdisjoint(words):
+            return words
+    words = []
+    for match in _WORD.finditer(line):
+        quote, quoted, comment, word = match.groups()
+        if comment:
+            break
+        words.append(quoted if quote else np.nan if word in MISSING else word)
+    return words
+
+
+def _table(columns: list[str], rows: list[list]) -> pd.DataFrame:
+    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
+    # Of type object where all are missing, which would otherwise become a column of numbers.
+    typed = [pd.Series(list(c), dtype=None if any(isinstance(x, str) for x in c) else object) for c in by_column]
+    table = pd.DataFrame(dict(enumerate(typed)))
+    table.columns = columns
+    return table
 
 
 def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:
@@ -54,15 +118,42 @@ def texts(blocks: dict, name: str, column: str) -> list | None:
         return table[column].tolist()
     if optics is None or column not in optics or "rlnOpticsGroup" not in optics:
         return None
-    groups, values = optics["rlnOpticsGroup"], optics[column]
-    of_group = {groups: values} if isinstance(optics, dict) else dict(zip(groups, values, strict=True))
-    return [of_group.get(group) for group in table["rlnOpticsGroup"]] if "rlnOpticsGroup" in table else None
+    if "rlnOpticsGroup" not in table:
+        return None
+    of_group = dict(zip(_optics_groups(optics), np.atleast_1d(np.asarray(optics[column], dtype=object)), strict=True))
+    return [of_group.get(group) for group in _optics_groups(table)]
+
+
+def check_optics_groups(blocks: dict, name: str, path: Path) -> None:
+    """UserError where the optics table lacks a group of block `name`, or has one twice."""
+    optics = blocks.get("optics")
+    if optics is None or "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in blocks[name]:
+        return
+    there = _optics_groups(optics)
+    twice = next((group for group in there if there.count(group) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: optics group {twice} is there twice in the table of optics; keep one row for each")
+    rows = Counter(group for group in _optics_groups(blocks[name]) if group not in there)
+    for group, count in rows.items():
+        lacking = f"optics group {group}, of {count} rows, is not in the table of optics"
+        raise UserError(f"{path}: {lacking} ({', '.join(there)}); add it there, or correct rlnOpticsGroup")
+
+
+def _optics_groups(table) -> list[str]:
+    """rlnOpticsGroup of each row with whole numbers alike: libraries of tables write 1 as 1.0."""
+    groups = np.atleast_1d(np.asarray(table["rlnOpticsGroup"], dtype=object))
+    return [str(int(x)) if x == x // 1 else str(text) for x, text in zip(as_numbers(groups), groups, strict=True)]
+
+
+def as_numbers(values) -> np.ndarray:
+    """Texts as `(n,)` float64, NaN for what is not a number."""
+    return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(float)
 
 
 def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
     """As `texts`, `(n,)` float64 with NaN for what is not a number."""
     found = texts(blocks, name, column)
-    return None if found is None else pd.to_numeric(pd.Series(found, dtype=object), errors="coerce").to_numpy(float)
+    return None if found is None else as_numbers(found)
 
 
 def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
@@ -79,10 +170,8 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     Raises
     ------
     UserError
-        The columns do not fit the rows, or the file cannot be written.
+        The columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
     """
-    import starfile
-
     path = Path(path)
     rows = np.arange(len(particles.names)) if rows is None else np.asarray(rows, dtype=np.int64)
     blocks = dict(particles.blocks) or {"optics": _optics(particles), "particles": None}
@@ -93,12 +182,12 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     for name in () if columns is None else columns:
         if len(columns) != len(rows):
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
-        table[name] = [str(value) for value in columns[name]]
+        table[name] = [np.nan if pd.isna(value) else str(value) for value in columns[name]]
     blocks[particles.block_name] = table
-    blocks = {name: _quoted(block) for name, block in blocks.items()}
-    # Quotes are ours, and a missing value is written as the word that reads back as one.
-    text = starfile.to_string(blocks, na_rep="nan", quote_character="")
-    text = text[text.index("data_") :]  # without the line that holds the time: the same particles, the same bytes
+    try:
+        text = "".join(_block_text(name, block) for name, block in blocks.items())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; rename it in the input") from error
     write_atomically(path, text.encode())
 
 
@@ -108,12 +197,25 @@ def _optics(particles):
     return pd.DataFrame([row], dtype=str)
 
 
-def _quoted(block):
+def _block_text(name: str, block) -> str:
+    """A block as starfile lays it out; blanks in the name of a column become underscores."""
     if isinstance(block, dict):
-        return {key: _with_quotes(value) for key, value in block.items()}
-    return block.map(_with_quotes, na_action="ignore")
+        lines = [f"_{key}\t\t\t{_quoted(str(value))}" for key, value in block.items()]
+    else:
+        header = [f"_{'_'.join(str(column).split())} #{i}" for i, column in enumerate(block, 1)]
+        rows = ("\t".join(map(_quoted, row)) for row in block.itertuples(index=False, name=None))
+        lines = ["loop_", *header, *rows]
+    return "\n".join([f"data_{name}", "", *lines, "", "", ""])
 
 
-def _with_quotes(value):
-    text = " ".join(str(value).split("\n")) if isinstance(value, str) else value
-    return f'"{text}"' if isinstance(text, str) and (not text or any(c.isspace() for c in text)) else text
+def _quoted(value) -> str:
+    """A value as the word that reads back as it; ValueError where there is none."""
+    if not isinstance(value, str):
+        return "nan"
+    text = value.replace("\n", " ")
+    if _PLAIN.fullmatch(text) and text not in MISSING:
+        return text
+    for quoted in (f'"{text}"', f"'{text}'"):
+        if _words(quoted) == [text]:
+            return quoted
+    raise ValueError(f"{text} has both quotes before a blank, which a STAR file cannot hold")

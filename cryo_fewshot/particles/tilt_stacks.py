@@ -14,11 +14,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from .ctf import DEFOCUS, OPTICS, Ctf, divided_by_ctf, read_ctf
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, Ctf, divided_by_ctf, read_ctf
 from .mrc import WRITE_AGAIN, checked_values, open_mrc
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
-from .star import read_star_blocks, texts
+from .star import as_numbers, numbers, read_star_blocks, texts
 
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
@@ -31,14 +31,16 @@ class TiltStacks:
 
     tomograms : `(n,)` index into rotations; rotations : per tomogram `(n_tilts, 3, 3)` that map tomogram xyz to image
     xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram what
-    the images were multiplied by and are divided by when they are read, or None to leave them as they are
+    the images were multiplied by and are divided by when they are read, or None to leave them as they are;
+    multiplied : `(n,)` whether a particle's images were
     """
 
     files: ParticleFiles
     tomograms: np.ndarray
     rotations: tuple[np.ndarray, ...]
     visible: list[str] | None = None
-    ctfs: tuple[Ctf, ...] | None = None
+    ctfs: tuple[Ctf | None, ...] | None = None
+    multiplied: np.ndarray | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
@@ -61,9 +63,8 @@ class TiltStacks:
             if not kept.any():
                 raise UserError(f"{path}: every image is empty; remove the file or extract it anew")
             images = images[kept]
-            if self.ctfs is not None:
-                ctf = self.ctfs[self.tomograms[i]]
-                images = divided_by_ctf(images, nm, replace(ctf, defocus=ctf.defocus[seen][kept]))
+            if self.ctfs is not None and self.multiplied[i]:
+                images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]].of_tilts(np.flatnonzero(seen)[kept]))
             images, nm = _coarser(images, nm, voxel_size_nm)
             return back_project(images, rotations[seen][kept]).double().numpy(), nm
 
@@ -114,18 +115,33 @@ def open_tilt_stacks(
     rotations = tuple(_rotations(*one) for one in series)
     tomograms = table["rlnTomoName"].map({t: k for k, t in enumerate(tomogram_names)}).to_numpy()
     visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
-    said, ctfs = "not corrected for their CTF", None
-    if set(texts(blocks, name, "rlnCtfDataAreCtfPremultiplied") or ()) == {"1"}:
-        optics = [texts(blocks, name, column) for column in OPTICS]
-        first = [np.flatnonzero(tomograms == k)[0] for k in range(len(series))]
-        said = f"multiplied by their CTF already, which is not undone for want of {', '.join((*DEFOCUS, *OPTICS))}"
-        if None not in optics and all(set(DEFOCUS) <= set(block) for block, _ in series):
-            said = "multiplied by their CTF, which is undone"
-            ctfs = tuple(
-                read_ctf(*one, [column[i] for column in optics], EXPORT) for i, one in zip(first, series, strict=True)
-            )
+    multiplied, ctfs, said = _multiplied_by(blocks, name, tomograms, series)
     note = f"{files.listed_in}: tilt images, {said}, back-projected with the geometry of {path}"
-    return TiltStacks(files, tomograms, rotations, visible, ctfs).surveyed(), (note,)
+    return TiltStacks(files, tomograms, rotations, visible, ctfs, multiplied).surveyed(), (note,)
+
+
+def _multiplied_by(
+    blocks: dict, name: str, tomograms: np.ndarray, series: list[tuple]
+) -> tuple[np.ndarray, tuple[Ctf | None, ...] | None, str]:
+    """Which particles were multiplied by their CTF, the CTFs of their tomograms where known, and this in words."""
+    flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
+    multiplied = np.zeros(len(tomograms), bool) if flags is None else flags == 1
+    if not multiplied.any():
+        return multiplied, None, "not corrected for their CTF"
+    count = "" if multiplied.all() else f"{multiplied.sum()} of {len(multiplied)} "
+    kept = f"{count}multiplied by their CTF already, which is not undone"
+    optics = [texts(blocks, name, column) for column in OPTICS]
+    if None in optics or not all(set(DEFOCUS) <= set(block) for block, _ in series):
+        return multiplied, None, f"{kept} for want of {', '.join((*DEFOCUS, *OPTICS))}"
+    of_particles = numbers(blocks, name, PHASE_SHIFT)
+    if of_particles is not None and of_particles.any() and not all(PHASE_SHIFT in block for block, _ in series):
+        return multiplied, None, f"{kept}, for {PHASE_SHIFT} is not given for each tilt"
+    ctfs = []
+    for k, one in enumerate(series):
+        rows = np.flatnonzero((tomograms == k) & multiplied)
+        ctfs.append(read_ctf(*one, [column[rows[0]] for column in optics], EXPORT) if len(rows) else None)
+    shifted = f" with its {PHASE_SHIFT}" if any(PHASE_SHIFT in block for block, _ in series) else ""
+    return multiplied, tuple(ctfs), f"{count}multiplied by their CTF, which is undone{shifted}"
 
 
 def _find_tomograms_star(files: ParticleFiles) -> Path:
@@ -186,10 +202,10 @@ def _rotations(block, where: str) -> np.ndarray:
 
 
 def _flags(text: str, path: Path) -> np.ndarray:
-    flags = str(text).strip("[]").split(",")
-    if not set(flags) <= {"0", "1"} or "1" not in flags:
+    flags = as_numbers(str(text).strip("[] ").replace(",", " ").split())
+    if not set(flags) <= {0, 1} or 1 not in flags:
         raise UserError(f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is no list of 0 and 1 with a 1 in it; {EXPORT}")
-    return np.array(flags) == "1"
+    return flags == 1
 
 
 def _coarser(images: np.ndarray, nm: float, voxel_size_nm: float | None) -> tuple[np.ndarray, float]:

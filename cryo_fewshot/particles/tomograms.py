@@ -1,5 +1,6 @@
 """Tomograms on disk, MRC or OME-Zarr, and the boxes that are cut from them when they are read."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .mrc import checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
+from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
+from .star import read_star_blocks
 
+FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
+# What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
+_ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
+RECONSTRUCTED = "rlnTomoReconstructedTomogram"
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
@@ -117,6 +123,82 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=remarks)
 
 
+def name_of_tomogram(name: str) -> str:
+    """A tomogram's name, or the path of its file, without what says the kind of file: TS_1 of TS_1.tomostar."""
+    while name.lower().endswith(FILE_SUFFIXES):
+        name = name.rpartition(".")[0]
+    return name
+
+
+def find_tomograms(path: Path, names: Iterable[str], listed_in: Path) -> dict[str, Path]:
+    """The file of each tomogram: exactly the one that is called so, never one whose name only begins alike.
+
+    path : a tomograms.star (RELION 5), or a folder. In a folder that is the file which a tomograms.star there or above
+        names; else `<name>`, or else `rec_<name>` or `<name>` with an ending that programs add, as `_10.00Apx`
+
+    Raises UserError where there is no such file, several, or one for two names.
+    """
+    listed = _reconstructed(path)
+    inside = sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() == ".zarr") if path.is_dir() else []
+    inside = [f for f in inside if f.suffix.lower() != ".gz" or f.with_suffix("") not in inside]  # a packed copy
+    found: dict[str, Path] = {}
+    for name in names:
+        whole = name_of_tomogram(name)
+        last = whole.rpartition("/")[2]
+        file = listed.get(whole) or _one_called(last, name, inside, path, listed_in)
+        other = next((n for n, taken in found.items() if taken == file and name_of_tomogram(n) != whole), None)
+        if other is not None:
+            both = f"{file} would be both {other} and {name}"
+            raise UserError(f"{listed_in}: {both}; give a folder with a file for each, or correct the names")
+        found[name] = file
+    return found
+
+
+def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in: Path) -> Path:
+    loosely = re.compile(rf"(rec_)?{re.escape(last)}(?i:{_ENDING})")
+    fits = (
+        lambda f: f.name == name.rpartition("/")[2],
+        lambda f: name_of_tomogram(f.name) == last,
+        lambda f: loosely.fullmatch(name_of_tomogram(f.name)),
+    )
+    fitting = next((files for fit in fits if (files := [f for f in inside if last and fit(f)])), [])
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        files = ", ".join(f.name for f in fitting[:3])
+        several = f"{len(fitting)} files for tomogram {last} of {listed_in.name} ({files})"
+        raise UserError(f"{path}: {several}; give a folder with one file for each tomogram")
+    remedy = f"call its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
+    if path.is_file():
+        remedy = "give a tomograms.star that names it, or the folder of the tomograms"
+    raise UserError(
+        f"{path}: no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists; {remedy}"
+    )
+
+
+def _reconstructed(path: Path) -> dict[str, Path]:
+    """Files that a tomograms.star names by tomogram; of a folder, those of its tomograms.star that lie in it."""
+    stars = [path] if path.is_file() else [path / "tomograms.star", path.absolute().parent / "tomograms.star"]
+    star = next((star for star in stars if star.is_file()), None)
+    files: dict[str, Path] = {}
+    for block in () if star is None else read_star_blocks(star).values():
+        if not {"rlnTomoName", RECONSTRUCTED} <= set(block):
+            continue
+        columns = [
+            np.atleast_1d(np.asarray(block[c], dtype=object)).astype(str) for c in ("rlnTomoName", RECONSTRUCTED)
+        ]
+        for name, file in zip(*columns, strict=True):
+            above = (folder / file for folder in star.absolute().parents)
+            there = next((candidate for candidate in above if candidate.exists()), None)
+            if there is None and star == path:
+                raise UserError(f"{file}: named in {star} but not there; give the folder with it, or correct the name")
+            if there is not None and (star == path or path.resolve() in there.resolve().parents):
+                files[name_of_tomogram(name)] = there
+    if star == path and not files:
+        raise UserError(f"{path}: no column {RECONSTRUCTED} in it; give the folder of the tomograms in its place")
+    return files
+
+
 def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     try:
         group = _zarr_group(path)
@@ -124,7 +206,9 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         image = attributes.get("ome", attributes)["multiscales"][0]  # OME-Zarr 0.5 nests, 0.4 does not
         level = image["datasets"][0]
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
-        scales = [t["scale"] for t in level.get("coordinateTransformations", ()) if t["type"] == "scale"]
+        # Those of the level act first, then those of the image: voxels are their product.
+        steps = [t for part in (level, image) for t in part.get("coordinateTransformations", ())]
+        scales = [np.array(t["scale"][-3:], dtype=float) for t in steps if t["type"] == "scale"]
         shape = tuple(map(int, group[level["path"]].shape))
     except UserError:
         raise
@@ -138,7 +222,7 @@ def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     if nm is None:
         if not scales or None in units:
             raise UserError(f"{path}: states no voxel size with a unit; give file_voxel_size_nm (--voxel-size-nm)")
-        sizes = np.array(scales[0][-3:], dtype=float) * units
+        sizes = np.prod(scales, axis=0) * units
         if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
             voxels = " x ".join(f"{size:.4g}" for size in sizes)
             raise UserError(f"{path}: voxels of {voxels} nm; resample it to cubic voxels")

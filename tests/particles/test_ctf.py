@@ -13,14 +13,16 @@ ENERGY_EV = VOLTAGE * 1e3
 WAVELENGTH_A = 12.2642597 / np.sqrt(ENERGY_EV * (1 + ENERGY_EV / (2 * 510998.95)))
 
 
-def by_hand(u, v, degrees, pixel_a=10.0, n=N):
+def by_hand(u, v, degrees, pixel_a=10.0, n=N, phase_degrees=0.0):
     """CTF `(n, n)`, u and v in angstrom, the axis of u at an angle from x towards y."""
     k = np.fft.fftfreq(n, pixel_a)
     ky, kx = k[:, None], k
     angle = np.arctan2(ky, kx) - np.deg2rad(degrees)
     defocus, squared = (u + v) / 2 + (u - v) / 2 * np.cos(2 * angle), kx**2 + ky**2
     spherical = np.pi / 2 * ABERRATION_MM * 1e7 * WAVELENGTH_A**3 * squared**2
-    return np.sin(np.pi * WAVELENGTH_A * defocus * squared - spherical + np.arcsin(CONTRAST))
+    return np.sin(
+        np.pi * WAVELENGTH_A * defocus * squared - spherical + np.arcsin(CONTRAST) + np.deg2rad(phase_degrees)
+    )
 
 
 # Either may be the larger: torch_ctf's function of whole images is NaN where it is v.
@@ -40,6 +42,21 @@ def test_images_are_divided_by_the_ctf(u, v, degrees, pixel_a):
     lost[N // 2] = lost[:, N // 2] = False
     expected = (spectra * ctf / np.where(ctf < 0, -LEAST_CTF, LEAST_CTF))[:, lost]
     np.testing.assert_allclose(found[:, lost], expected, atol=0.2)
+
+
+def test_a_phase_plate_shifts_the_phase_of_each_image():
+    spectra = np.fft.fft2(np.random.default_rng(0).normal(size=(2, N, N)))
+    ctfs = np.stack([by_hand(20000, 18000, 30, phase_degrees=phase) for phase in (90, 30)])
+    rows = np.tile([20000.0, 18000.0, 30.0], (2, 1))
+    values = Ctf(rows, (VOLTAGE, ABERRATION_MM, CONTRAST), np.array([90.0, 30.0]))
+    known = np.abs(ctfs) > LEAST_CTF
+    known[:, N // 2] = known[:, :, N // 2] = False
+    images = np.fft.ifft2(spectra * ctfs).real
+    np.testing.assert_allclose(
+        np.fft.fft2(divided_by_ctf(images, 1.0, values))[known], spectra[known], rtol=2e-3, atol=2e-2
+    )
+    alone = divided_by_ctf(images[1:], 1.0, values.of_tilts(np.array([1])))
+    np.testing.assert_allclose(divided_by_ctf(images, 1.0, values)[1], alone[0], atol=1e-12)
 
 
 def test_each_image_has_its_own_defocus():

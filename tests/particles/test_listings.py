@@ -152,3 +152,19 @@ def test_bad_star_files_are_one_line(project, files):
         files.one_line(lambda: open_particles(project), "particles.star")
     project.write_bytes(whole)
     assert len(open_particles(project)) == 6, "nothing of the bad ones is remembered"
+
+
+def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
+    columns = ("rlnImageName", "rlnOpticsGroup")
+    for name in ("p0.mrc", "p1.mrc"):
+        files.write(project.parent / name, voxel_size_nm=0)
+    optics = files.optics_table((1, 15.0, 3), ("2.0", 20.0, 3))
+    rows = [("p0.mrc", "1.000000"), ("p1.mrc", 2)]
+    particles = open_particles(files.star_of(project, columns, rows, optics))
+    assert particles.source.voxel_sizes_nm == (1.5, 2.0)
+    path = files.star_of(project, columns, [*rows, ("p1.mrc", 3), ("p1.mrc", 3)], optics)
+    files.one_line(lambda: open_particles(path), "group 3, of 2 rows", "not in the table of optics (1, 2)", "correct")
+    path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, 3), ("1.0", 20.0, 3), (2, 20.0, 3)))
+    files.one_line(lambda: open_particles(path), "group 1 is there twice")
+    path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
+    files.one_line(lambda: open_particles(path), "2D images")

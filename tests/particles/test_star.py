@@ -1,10 +1,15 @@
 """STAR files as texts: what is read, and what is written back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 
@@ -62,3 +67,70 @@ def test_a_star_file_that_cannot_be_written_leaves_the_old_one(project, tmp_path
     files.one_line(lambda: write_star(tmp_path / "x.star", particles, pd.DataFrame({"a": [1]})), "1 values of a for 6")
     (tmp_path / "blocked").write_text("a file")
     files.one_line(lambda: write_star(tmp_path / "blocked" / "x.star", particles), "x.star", "cannot be written")
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8)
+ODD = [
+    "",
+    "nan",
+    "<NA>",
+    "#2",
+    "_junk",
+    "data_2/q.mrc",
+    "loop_",
+    "'",
+    '"',
+    "5'-cap",
+    "o'brien x",
+    'a "b',
+    "lamella#2/q 1",
+]
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=8) | st.sampled_from(ODD)
+TABLES = st.lists(NAMES, min_size=1, max_size=4, unique=True).flatmap(
+    lambda columns: st.lists(st.tuples(*[VALUES | st.just(np.nan)] * len(columns)), max_size=4).map(
+        lambda rows: pd.DataFrame(rows, columns=columns, dtype=object)
+    )
+)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=TABLES, values=st.dictionaries(NAMES, VALUES, min_size=1, max_size=3))
+def test_what_is_written_is_read_back(tmp_path, table, values):
+    particles = SimpleNamespace(
+        names=table.index, table=table, blocks={"general": values, "particles": table}, block_name="particles"
+    )
+    try:
+        write_star(tmp_path / "a.star", particles)
+    except UserError as error:  # of a value with both quotes, each before a blank
+        assert "has both quotes" in str(error) and '"' in str(error) and "'" in str(error)
+        return
+    blocks = read_star_blocks(tmp_path / "a.star")
+    assert list(blocks) == ["general", "particles"] and blocks["general"] == values
+    pd.testing.assert_frame_equal(blocks["particles"].astype(object), table, check_dtype=False, check_column_type=False)
+
+
+def test_rows_that_other_programs_write(tmp_path, files):
+    path = tmp_path / "a.star"
+    header = "# version 50001\n\ndata_general # first\n\n_rlnKind  2\n\ndata_\n\nloop_ \n_rlnImageName #1\n_note #2 \n"
+    rows = ["lamella#2/q.mrc 1 # comment", "o'brien/q.mrc 'a b'", "data_2/q.mrc nan", '_q.mrc "5\'-cap"', '\'x.mrc ""']
+    path.write_text(header + "\n".join(rows) + "\n\n")
+    blocks = read_star_blocks(path)
+    assert list(blocks) == ["general", ""] and blocks["general"] == {"rlnKind": "2"}
+    expected = ["lamella#2/q.mrc", "o'brien/q.mrc", "data_2/q.mrc", "_q.mrc", "'x.mrc"]
+    assert blocks[""]["rlnImageName"].tolist() == expected
+    assert blocks[""]["note"].fillna("missing").tolist() == ["1", "a b", "missing", "5'-cap", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data_\nloop_\n_a\n_b\n1 2\n3\n", "line 6: 1 values for 2 columns"),
+        ("data_x\nloop_\n_a\nq.mrc\ndata_2/q.mrc\n", "nothing in block data_2/q.mrc"),
+        ("data_x\n_a 1\ndata_x\n_a 2\n", "a second block data_x"),
+        ("data_x\n_a 1\nloop_\n_b\n2\n", "a loop_ after other content"),
+        ("data_x\n_a 1 2\n", "2 values of _a"),
+    ],
+)
+def test_what_would_lose_rows_is_refused(tmp_path, files, text, words):
+    (tmp_path / "a.star").write_text(text)
+    files.one_line(lambda: read_star_blocks(tmp_path / "a.star"), words, "not a STAR file", "export it again")

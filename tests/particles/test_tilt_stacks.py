@@ -152,6 +152,10 @@ def test_hidden_tilts_are_left_out_whether_their_images_are_there_or_not(tmp_pat
     all_there = open_particles(project(tmp_path / "a", spoilt, visible=hidden)).read([0], N, 1.0)[0]
     absent = open_particles(project(tmp_path / "b", images[3:], visible=hidden)).read([0], N, 1.0)[0]
     assert torch.equal(all_there, absent)
+    for text in (", ".join(hidden), " ".join(hidden), ",".join(f"{flag}.0" for flag in hidden)):
+        star = project(tmp_path / "b", images[3:], visible=hidden)
+        star.write_text(star.read_text().replace(f"[{','.join(hidden)}]", f'"[{text}]"'))
+        assert torch.equal(open_particles(star).read([0], N, 1.0)[0], absent)
     images[:3] = 0  # outside the detector
     assert torch.equal(open_particles(project(tmp_path / "c", images)).read([0], N, 1.0)[0], absent)
 
@@ -196,21 +200,22 @@ def with_defocus(folder, images, defocus=("20000", "18000", "30")):
         "_rlnCtfDataAre", "_rlnVoltage\n_rlnSphericalAberration\n_rlnAmplitudeContrast\n_rlnCtfDataAre"
     )
     star.write_text(text.replace("1 10.0 1", "1 10.0 300 2.7 0.1 1"))
+    columns = ("DefocusU", "DefocusV", "DefocusAngle", "PhaseShift")
     series = (
         (folder / "tomograms.star")
         .read_text()
-        .replace("_rlnTomoProjZ\n", "_rlnTomoProjZ\n" + "".join(f"_rlnDefocus{c}\n" for c in ("U", "V", "Angle")))
+        .replace("_rlnTomoProjZ\n", "_rlnTomoProjZ\n" + "".join(f"_rln{c}\n" for c in columns[: len(defocus)]))
     )
     rows = [f"{line} {' '.join(defocus)}" if line.startswith("[") else line for line in series.splitlines()]
     (folder / "tomograms.star").write_text("\n".join(rows) + "\n")
     return star
 
 
-def multiplied(images):
+def multiplied(images, phase_degrees=0.0):
     """Images times the CTF that `with_defocus` names."""
     k = torch.from_numpy(np.fft.fftfreq(N, 10.0))
     angle = torch.atan2(k[:, None], k) - np.deg2rad(30)
-    values = ctf_values(k[:, None] ** 2 + k**2, 1.9 + 0.1 * torch.cos(2 * angle), (300.0, 2.7, 0.1))
+    values = ctf_values(k[:, None] ** 2 + k**2, 1.9 + 0.1 * torch.cos(2 * angle), (300.0, 2.7, 0.1), phase_degrees)
     return np.fft.ifft2(np.fft.fft2(images) * values.numpy()).real
 
 
@@ -229,6 +234,58 @@ def test_a_ctf_that_images_were_multiplied_by_is_divided_out(tmp_path):
     assert correlation(as_it_is.read([0], N, 1.0)[0], expected) < 0.9
     one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("x", "1", "2"))), "TS_1", "defocus", "no number")
     one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("nan", "1", "2"))), "TS_1", "out of range")
+
+
+def assert_undone(star, expected, at_least=0.97):
+    particles = open_particles(star, dark_protein=True)
+    assert "multiplied by their CTF, which is undone" in particles.notes[1]
+    assert correlation(particles.read([0], N, 1.0)[0][0], expected) > at_least
+
+
+def without_mean(images):
+    return images - images.mean(axis=(1, 2), keepdims=True)
+
+
+def test_flags_and_groups_may_be_written_as_real_numbers(tmp_path):
+    images = without_mean(images_of(geometry()))
+    star = with_defocus(tmp_path, multiplied(images))
+    expected = open_particles(project(tmp_path / "plain", images), dark_protein=True).read([0], N, 1.0)[0][0]
+    text = star.read_text()
+    for before, after in (("2.7 0.1 1", "2.7 0.1 1.0"), ("p.mrcs 1 ", "p.mrcs 1.000000 "), ("Stacks 1", "Stacks 1.0")):
+        assert text.count(before) == 1
+        star.write_text(text.replace(before, after))
+        assert_undone(star, expected)
+
+
+def test_only_particles_that_were_multiplied_are_divided(tmp_path):
+    images = without_mean(images_of(geometry()))
+    star = with_defocus(tmp_path, multiplied(images))
+    mrcfile.write(tmp_path / "plain.mrcs", images.astype(np.float16), voxel_size=10)
+    (row,) = [line for line in star.read_text().splitlines() if line.startswith("TS_1")]
+    plain = row.replace("p.mrcs 1 ", "plain.mrcs 2 ")
+    text = star.read_text().replace(row, f"{row}\n{plain}")
+    star.write_text(text.replace("1 10.0 300 2.7 0.1 1\n", "1 10.0 300 2.7 0.1 1\n2 10.0 300 2.7 0.1 0\n"))
+    particles = open_particles(star, dark_protein=True)
+    assert "1 of 2 multiplied by their CTF, which is undone" in particles.notes[1]
+    volumes, _ = particles.read([0, 1], N, 1.0)
+    assert correlation(*volumes) > 0.97
+
+
+@pytest.mark.parametrize("phase", [90, 45])
+def test_the_phase_shift_of_a_phase_plate_is_part_of_the_ctf(tmp_path, phase):
+    images = without_mean(images_of(geometry()))
+    spoilt = multiplied(images, phase)
+    star = with_defocus(tmp_path, spoilt, ("20000", "18000", "30", str(phase)))
+    expected = open_particles(project(tmp_path / "plain", images), dark_protein=True).read([0], N, 1.0)[0][0]
+    assert_undone(star, expected)
+    assert "undone with its rlnPhaseShift" in open_particles(star).notes[1]
+    # Stated with the particles only, it is no phase shift of each tilt.
+    star = with_defocus(tmp_path / "other", spoilt)
+    text = star.read_text().replace("_rlnTomoVisible", "_rlnPhaseShift\n_rlnTomoVisible")
+    star.write_text(text.replace("p.mrcs 1 ", f"p.mrcs 1 {phase} "))
+    assert "not undone, for rlnPhaseShift is not given for each tilt" in open_particles(star).notes[1]
+    star = with_defocus(tmp_path, spoilt, ("20000", "18000", "30", "nan"))
+    one_line(lambda: open_particles(star), "TS_1", "rlnPhaseShift", "no number")
 
 
 @needs_real
