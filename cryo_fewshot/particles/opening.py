@@ -42,8 +42,8 @@ def open_particles(
     path : a STAR file (RELION 3, 4, 5, WarpTools), a folder of MRC files or with one such folder per class, an npz
         archive (volumes, and if need be labels and voxel_size_nm), an MRC file or stack of volumes, a tomogram (MRC or
         OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`) or the json of a copick project
-    tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a tomograms.star; of a copick project: its type and
-        voxel size in angstrom, as in wbp@10.0
+    tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a
+        tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
     coordinates : STAR or csv, see `coordinates.read_coordinates`
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
