@@ -50,3 +50,11 @@ def test_what_concerns_the_whole_input_is_one_line(project, tmp_path, files):
     files.one_line(lambda: open_particles(project).read([0], voxel_size_nm=0), "voxel_size_nm=0")
     twice = files.star_of(tmp_path / "twice.star", ["rlnImageName", "rlnImageName"], [("a", "b")])
     files.one_line(lambda: open_particles(twice), "rlnImageName is there twice")
+
+
+def test_the_wing_itself_offers_its_door():
+    import cryo_fewshot.particles as particles
+
+    assert particles.open_particles is open_particles
+    with pytest.raises(AttributeError, match="it has Particles, open_particles"):
+        particles.open_everything  # noqa: B018
