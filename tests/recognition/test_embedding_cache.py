@@ -85,7 +85,11 @@ def test_a_damaged_chunk_is_computed_again_and_a_missing_one_is_named(particles,
 
 def test_what_changes_an_embedding_changes_its_folder(particles, encoder_path, tmp_path):
     encoder, card = load_encoder(encoder_path)
+    other, _ = load_encoder(encoder_path)
+    with torch.no_grad():
+        next(other.parameters()).flatten()[0] += 1
     changed = [
+        embed_particles(particles, other, card, tmp_path),
         embed_particles(particles, encoder, card, tmp_path, rotations=2),
         embed_particles(particles, encoder, card | {"voxel_size_nm": 3.5}, tmp_path),
         embed_particles(replace(particles, mirror=True), encoder, card, tmp_path),
