@@ -13,9 +13,10 @@ profile = "quick"  # smoke, quick, cpu or paper
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
+from studies.status import show_evaluations, show_profiles, show_trainings, training_histories
 
 from cryo_fewshot.figures.charts import training_figure
-from cryo_fewshot.reproduction.display import Page, show_evaluations, show_profiles, show_trainings, training_histories
+from cryo_fewshot.reproduction.display import Page
 from cryo_fewshot.reproduction.store import results_folder
 
 page = Page(profile)
