@@ -10,7 +10,8 @@ PUBLISHED := cpu
 JOBS ?= 2
 N ?= 200
 SEED ?= 0
-export PYTHONPATH := $(CURDIR)/notebooks   # the studies of the notebooks
+# The studies of the notebooks. A comment behind the value would leave blanks in it.
+export PYTHONPATH := $(CURDIR)/notebooks
 
 .PHONY: help
 help:  ## this list
@@ -39,7 +40,7 @@ notebook: setup  ## one notebook with new parameters: NB=table1 P="snrs='0.1' n_
 
 .PHONY: test
 test: setup  ## all tests, and the published notebooks against their outputs
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile -p no:warnings --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg book/notebooks/*.ipynb
 	@$(VENV)/bin/ruff check --quiet .
