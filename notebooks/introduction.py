@@ -24,9 +24,10 @@ from cryo_fewshot.weights import load_encoder
 
 use_style()
 cells = table_1(profile_named(profile))
-entries = open_runner(profile).run_cells(cells)
+runner = open_runner(profile)
+entries = runner.run_cells(cells)
 table = tidy_frame(cells, entries)
-claims = claims_frame(cells, entries)
+claims = claims_frame(cells, entries, runner.store)
 Markdown(findings(table, claims, profile_named(profile)))
 
 # %% tags=["hide-input"]

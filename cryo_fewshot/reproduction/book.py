@@ -12,6 +12,7 @@ from .notebooks import book_extra
 
 STUDIES = (
     "claims",
+    "alike_for_all",
     "bounds",
     "ablation",
     "remarks",
@@ -21,7 +22,7 @@ STUDIES = (
     "open_world",
     "own_data",
 )
-"""Notebooks beyond the paper, which show the profile `extended`."""
+"""Notebooks beyond the paper, which show a profile of their own, `extended` or `finished`, in every book."""
 
 
 def book_notebooks(repository: Path = REPOSITORY) -> list[str]:

@@ -211,14 +211,18 @@ def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAP
     ]
 
 
-def at_lengths(profile: Profile, lengths: Sequence[int], methods: Sequence[str], **choice) -> list[tuple[int, Cell]]:
-    """Cells of Table 1 after so many training episodes each, as `(n_episodes, cell)`; `choice` as for `table_1`."""
+def at_lengths(
+    profile: Profile, epochs: Sequence[int], *, snr: float, methods: Sequence[str], **choice
+) -> list[tuple[int, Cell]]:
+    """Cells of Table 1 by trainings cut after so many epochs, as `(training episodes, cell)`; `choice` as in `table_1`.
+
+    A cut training is the beginning of the whole one, its model selected among the epochs that it had.
+    """
     cells = []
-    for n_episodes in lengths:
-        n_epochs = n_episodes // profile.encoder_schedule.steps_per_epoch
+    for n_epochs in sorted({min(n, profile.encoder_schedule.n_epochs) for n in epochs}):
         schedule = replace(profile.encoder_schedule, n_epochs=n_epochs, patience=0, min_epochs=0)
-        shorter = replace(profile, encoder_schedule=schedule)
-        cells += [(n_episodes, cell) for cell in table_1(shorter, methods=methods, **choice)]
+        cut = table_1(replace(profile, encoder_schedule=schedule), snrs=[snr], methods=methods, **choice)
+        cells += [(n_epochs * schedule.steps_per_epoch, cell) for cell in cut]
     return cells
 
 

@@ -14,7 +14,7 @@ from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
 from .store import Store, results_folder
-from .tables import accuracy_of, by_task, paper_text, stored_cells
+from .tables import STILL_IMPROVING, accuracy_of, by_task, paper_text, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -106,23 +106,18 @@ def show_claims(frame: pd.DataFrame) -> Styler:
 
 def show_judged(frame: pd.DataFrame) -> Styler:
     """The claims over several runs for reading: paper, mean with interval, verdict."""
-    numbers = [f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" for row in frame.itertuples()]
-    return _listed(frame[["claim", "n_shot", "paper"]].assign(this_work=numbers, verdict=frame["verdict"]))
+    numbers = [
+        f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if row.n_splits > 1 else f"{row.mean:.3f}"
+        for row in frame.itertuples()
+    ]
+    shown = frame[["claim", "n_shot", "n_splits", "paper"]].rename(columns={"n_splits": "splits"})
+    return _listed(shown.assign(this_work=numbers, verdict=frame["verdict"]))
 
 
 def _listed(frame: pd.DataFrame) -> Styler:
     """A table without its index, its columns named as a reader expects them."""
     headings = {name: name.replace("_", " ").capitalize() for name in frame} | {"n_shot": "Shots"}
     return plain_style(frame.rename(columns=headings)).hide(axis="index")
-
-
-def show_spread(frame: pd.DataFrame) -> Styler:
-    """Standard deviations between seeds and between splits for reading."""
-    numbers = [
-        f"{row.accuracy:.3f}<br><small>{row.between_seeds:.3f} / {row.between_splits:.3f}</small>"
-        for row in frame.itertuples()
-    ]
-    return plain_style(by_task(frame.assign(shown=numbers), "method", "shown"))
 
 
 def plain_style(frame: pd.DataFrame) -> Styler:
@@ -194,10 +189,11 @@ def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str
         )
     counts = claims["verdict"].value_counts()
     kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
-    unclear = int(counts.get("cannot be told", 0))
+    unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
     sentences.append(
         f"Of {len(claims)} numbers that the paper quotes about its simulated data, {kept} hold or agree here, "
-        f"{unclear} cannot be told apart at this size, and {len(claims) - kept - unclear} come out differently."
+        f"{unclear} cannot be told apart at this size, {len(claims) - kept - unclear - improving} come out differently "
+        f"and {improving} get no verdict, because a training was still improving when it ended."
     )
     return " ".join(sentences)
 

@@ -7,7 +7,18 @@ import pandas as pd
 import torch
 
 from .book import STUDIES, book_notebooks, build_book
-from .cells import SURROGATES, Cell, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
+from .cells import (
+    SURROGATES,
+    Cell,
+    classifier_heads,
+    repeated_table_1,
+    second_stages,
+    surrogate,
+    table_1,
+    table_2,
+    table_3,
+    table_4,
+)
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
@@ -34,7 +45,7 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
         profile.name, show_progress=True, deadline=None if minutes is None else time.monotonic() + 60 * minutes
     )
     print(f"Profile '{profile.name}' on {runner.device}, {profile.precision}: {profile.note}.")
-    run = _reproduce_extended if profile.name == "extended" else _reproduce_paper
+    run = {"extended": _reproduce_extended, "finished": _reproduce_finished}.get(profile.name, _reproduce_paper)
     frames = run(runner, profile)
     folder = results_folder(profile.name)
     for name, frame in frames.items():
@@ -56,7 +67,7 @@ def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame
     return frames | {
         "table_a": precision_frame(*first),
         "classes": class_frame(*first),
-        "claims": claims_frame(*first),
+        "claims": claims_frame(*first, runner.store),
     }
 
 
@@ -71,6 +82,20 @@ def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFr
     return frames
 
 
+def _reproduce_finished(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Table 1 on several splits, second stages and the baseline's heads, by trainings that stop improving."""
+    frames = {}
+    for split_seed in range(5):
+        tables = {
+            "table1": table_1(profile, split_seed=split_seed),
+            "second_stages": second_stages(profile, snr=0.1, split_seed=split_seed),
+            "classifier_heads": classifier_heads(profile, snr=0.1, split_seed=split_seed),
+        }
+        for name, cells in tables.items():
+            frames.setdefault(name, []).append(tidy_frame(cells, _run(runner, cells)))
+    return {name: pd.concat(parts) for name, parts in frames.items()}
+
+
 def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
     """The entries of cells; before the first training a line says how long all of them will take."""
     if missing := runner.missing(cell.evaluation for cell in cells):
@@ -81,13 +106,14 @@ def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
 
 def _study_tables(notebook: str) -> Path | None:
     """Where a study's notebook writes its tables; the pipeline writes those of the paper itself."""
-    return results_folder("extended") / "tables" if notebook in STUDIES else None
+    own = notebook_parameters(notebook).get("profile", "extended")
+    return results_folder(own) / "tables" if notebook in STUDIES else None
 
 
 def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
-    """A notebook's profile. The studies show the profile `extended` in every book but that of the tests."""
+    """A notebook's profile. The studies show one of their own in every book but that of the tests."""
     default = notebook_parameters(notebook).get("profile")
-    return {} if default is None or (default == "extended" and profile != "smoke") else {"profile": profile}
+    return {} if default is None or (notebook in STUDIES and profile != "smoke") else {"profile": profile}
 
 
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
@@ -105,7 +131,7 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
         tables = _study_tables(name) if publish_in else None
         run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
     if publish_in:
-        for published in (profile.name, "extended", "paper"):
+        for published in (profile.name, "extended", "finished", "paper"):
             Store(results_folder(published)).publish()
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)

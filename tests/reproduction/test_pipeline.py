@@ -143,7 +143,7 @@ def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     cells = table_1(profile)
     runner = Runner(Store(uninterrupted / "smoke"))
     entries = runner.run_cells(cells)
-    frame, claims = tidy_frame(cells, entries), claims_frame(cells, entries)
+    frame, claims = tidy_frame(cells, entries), claims_frame(cells, entries, runner.store)
     whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
     gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
     assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])

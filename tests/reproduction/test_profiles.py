@@ -23,7 +23,9 @@ def test_the_paper_profile_has_the_papers_protocol():
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(UserError, match="profile 'fast' is unknown: use one of smoke, quick, cpu, extended, finished, paper"):
+    with pytest.raises(
+        UserError, match="profile 'fast' is unknown: use one of smoke, quick, cpu, extended, finished, paper"
+    ):
         profile_named("fast")
 
 

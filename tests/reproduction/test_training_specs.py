@@ -89,9 +89,7 @@ def test_an_unknown_loss_is_refused(runner):
 
 def test_the_released_codes_second_stage_trains_the_encoder_on(runner):
     schedule = Schedule(n_epochs=1, steps_per_epoch=2, learning_rate=1e-2)
-    stage = AdaptationRun(
-        encoder=RUN, schedule=schedule, loss="combined", layer_norm=True, bias=True, encoder_too=True
-    )
+    stage = AdaptationRun(encoder=RUN, schedule=schedule, loss="combined", layer_norm=True, bias=True, encoder_too=True)
     first, both = runner(RUN, with_tensors=True)["tensors"], runner(stage, with_tensors=True)["tensors"]
     assert {"attention.norm.weight", "attention.to_key.bias"} <= set(both)
     weight = "blocks.0.0.weight"
