@@ -11,16 +11,16 @@ snr = 0.1  # ratio of variances, signal to noise
 n_shot = "5,1"  # labelled subtomograms per class
 epochs = "6,15,30,60"  # of 25 episodes, after which a training is cut
 splits = 5  # class splits, from seed 0 on
+train = False  # train what is missing; else show what was run
 
 # %% tags=["hide-input"]
 from studies.alike import against_first, lengths_frame, methods_table
 from studies.charts import curves_figure
 
 from cryo_fewshot.reproduction.cells import classifier_heads, second_stages
-from cryo_fewshot.reproduction.display import Page, plain_style
+from cryo_fewshot.reproduction.display import Page, papers_size, plain_style
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import keep_table, stored_cells, stored_or_run
+from cryo_fewshot.reproduction.tables import keep_table, stored_or_run
 
 page, shots = Page(profile), numbers("n_shot", n_shot, int)
 
@@ -28,7 +28,7 @@ page, shots = Page(profile), numbers("n_shot", n_shot, int)
 def over_splits(cells_of):
     """Cells of every split that was run, with their entries."""
     cells = [cell for seed in range(splits) for cell in cells_of(page.settings, snr=snr, shots=shots, split_seed=seed)]
-    return stored_or_run(page.runner, cells)
+    return stored_or_run(page.runner, cells, train)
 
 
 stages, stage_entries = over_splits(second_stages)
@@ -43,7 +43,7 @@ page.protocol(stages, before="Splits that were run, as in:")
 
 # %% tags=["hide-input"]
 lengths, length_entries = lengths_frame(
-    page.runner, page.settings, epochs=numbers("epochs", epochs, int), snr=snr, shots=shots
+    page.runner, page.settings, epochs=numbers("epochs", epochs, int), snr=snr, shots=shots, run_missing=train
 )
 keep_table(lengths, "training_length")
 lengths["shots"] = lengths["n_shot"].map("{}-shot".format)
@@ -83,11 +83,10 @@ keep_table(fair, "classifier_heads")
 plain_style(methods_table(fair))
 
 # %% [markdown]
-# The same at the paper's own size, where it was run:
+# The same encoder at the paper's own size:
 
 # %% tags=["hide-input"]
-at_full_size = stored_cells(Store(results_folder("paper")), classifier_heads(profile_named("paper"), snr=snr))
-plain_style(methods_table(against_first(*at_full_size)))
+papers_size(classifier_heads(profile_named("paper"), snr=snr, shots=shots))
 
 # %% tags=["hide-input"]
 page.provenance([*stage_entries, *length_entries, *head_entries])

@@ -25,10 +25,14 @@ def stored_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[Cell], list[
     return at_hand, [entry for entry in entries if entry is not None]
 
 
-def stored_or_run(runner, cells: Sequence[Cell]) -> tuple[list[Cell], list[dict]]:
-    """Those of the cells whose result is at hand, and their entries; where none is, all of them, run."""
+def stored_or_run(runner, cells: Sequence[Cell], run_missing: bool) -> tuple[list[Cell], list[dict]]:
+    """Cells and their entries: all of them, or only those whose result is at hand; UserError where none is."""
+    if run_missing:
+        return list(cells), runner.run_cells(cells)
     at_hand, entries = stored_cells(runner.store, cells)
-    return (at_hand, entries) if at_hand else (list(cells), runner.run_cells(cells))
+    if not at_hand:
+        raise UserError(f"{runner.store.root} holds none of these results: rerun with train=True, or another profile")
+    return at_hand, entries
 
 
 def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:

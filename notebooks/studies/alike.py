@@ -14,7 +14,7 @@ METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 
 def lengths_frame(
-    runner: Runner, profile: Profile, *, epochs: Sequence[int], snr: float, shots: Sequence[int]
+    runner: Runner, profile: Profile, *, epochs: Sequence[int], snr: float, shots: Sequence[int], run_missing: bool
 ) -> tuple[pd.DataFrame, list[dict]]:
     """Test accuracy by length of training: method, n_shot, episodes, accuracy, ci95; and the entries.
 
@@ -23,7 +23,7 @@ def lengths_frame(
     cut = at_lengths(profile, epochs, snr=snr, shots=shots, methods=METHODS)
     whole = table_1(profile, snrs=[snr], shots=shots, methods=METHODS)
     episodes = {cell: n for n, cell in cut}
-    cells, entries = stored_or_run(runner, [*episodes, *whole])
+    cells, entries = stored_or_run(runner, [*episodes, *whole], run_missing)
     rows = []
     for cell, entry in zip(cells, entries, strict=True):
         encoder = cell.evaluation.encoder
