@@ -63,6 +63,7 @@ def run_notebook(
     *,
     source_dir: Path | None = None,
     tables: Path | None = None,
+    threads: int | None = None,
 ) -> Path:
     """Execute a notebook with new parameters; returns `output_path`.
 
@@ -75,6 +76,7 @@ def run_notebook(
     parameters : values that replace the defaults; an empty dict runs the notebook as it stands
     output_path : the executed notebook (.ipynb), replaced only when every cell has run
     tables : folder that the notebook's tables are written to as csv; by default none is
+    threads : that it computes with; by default as many as there are cores
 
     Raises
     ------
@@ -98,7 +100,7 @@ def run_notebook(
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                kernel_manager_class=_this_interpreter(tables),
+                kernel_manager_class=_this_interpreter(tables, threads),
                 request_save_on_cell_execute=False,
             )
         except papermill.PapermillExecutionError as exception:
@@ -176,7 +178,7 @@ def _checked(parameters: dict, defaults: dict, name: str) -> dict:
     return checked
 
 
-def _this_interpreter(tables: Path | None) -> type:
+def _this_interpreter(tables: Path | None, threads: int | None) -> type:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -186,6 +188,7 @@ def _this_interpreter(tables: Path | None) -> type:
     paths = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")]))
     environment = {"TQDM_DISABLE": "1", "PYTHONPATH": paths}
     environment |= {"CRYO_FEWSHOT_TABLES": str(tables)} if tables else {}
+    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
 
     class ThisInterpreter(AsyncKernelManager):
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""

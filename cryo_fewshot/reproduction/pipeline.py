@@ -1,6 +1,9 @@
 """From nothing to a rendered book: train, evaluate, write the tables, run the notebooks, build the pages."""
 
+import os
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
@@ -125,14 +128,35 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     profile = profile_named(profile_name)
     folder = results_folder(profile.name)
     notebooks = publish_in or folder / "notebooks"
-    started, names = time.perf_counter(), book_notebooks()
-    for number, name in enumerate(names, 1):
-        print(f"Notebook {number}/{len(names)}: {name}", flush=True)
+    started = time.perf_counter()
+
+    def run(name: str, threads: int) -> None:
         tables = _study_tables(name) if publish_in else None
-        run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
+        parameters = _profile_parameter(name, profile.name)
+        run_notebook(name, parameters, notebooks / f"{name}.ipynb", tables=tables, threads=threads)
+
+    side_by_side(run, book_notebooks())
     if publish_in:
         for published in (profile.name, "extended", "finished", "paper"):
             Store(results_folder(published)).publish()
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
     return build_book(notebooks_dir=notebooks, output_dir=folder)
+
+
+def side_by_side(run: Callable[[str, int], None], names: Sequence[str]) -> None:
+    """`run(name, threads)` for each notebook, as many at once as half of the cores carry, at least two.
+
+    Most of a notebook's time is one thread's: starting, importing, drawing. The first that fails ends the others that
+    have not begun.
+    """
+    n_cores = os.cpu_count() or 1
+    n_workers = max(2, min(8, n_cores // 2))
+    with ThreadPoolExecutor(n_workers) as pool:
+        running = {pool.submit(run, name, max(1, n_cores // n_workers)): name for name in names}
+        try:
+            for number, done in enumerate(as_completed(running), 1):
+                done.result()
+                print(f"Notebook {number}/{len(names)}: {running[done]}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
