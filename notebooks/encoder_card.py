@@ -47,8 +47,10 @@ Markdown(
 # %% [markdown]
 # ## What to expect
 #
-# Accuracy on classes held out from training and selection, with their whole families: the test classes of
-# {doc}`table1`, their subtomograms and their tasks, so that the numbers stand beside the paper's methods.
+# Accuracy on classes held out from training and selection, with their whole families as {doc}`structures` lists them:
+# the test classes of {doc}`table1`, their subtomograms and their tasks, so that the numbers stand beside the paper's
+# methods. Families are finer than superfamilies: ClpB and Lon are tested, and p97, FtsH and RuvB, which are AAA+ rings
+# as well, are trained on.
 
 # %% tags=["hide-input"]
 expected = pd.DataFrame(card["expected_accuracy"])

@@ -19,7 +19,7 @@ from ..device import autocast, default_device, keep_freed_memory
 from ..encoder import Encoder3D, PooledEncoder3D
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import correct_counts, predict
+from ..evaluation import mean_accuracy
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.microscope import Microscope
@@ -208,7 +208,7 @@ def train(
 
     def validate() -> float:
         embeddings = unit_embeddings(encoder, volumes, spec.precision)
-        return float(correct_counts(predict(embeddings, checked, prototype_logits)).mean() / checked.query[0].size)
+        return mean_accuracy(embeddings, checked, prototype_logits)
 
     return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
 

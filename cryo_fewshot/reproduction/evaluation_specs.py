@@ -12,12 +12,12 @@ from ..adaptation import Adaptation, weighted_logits
 from ..baseline import baseline_logits
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import Head, confusion, correct_counts, mean_and_interval, predict
+from ..evaluation import Head, confusion, correct_counts, mean_accuracy, mean_and_interval, predict
 from ..hashing import ADDED_LATER
 from ..protonet import cosine_logits, prototype_logits
 from ..randomness import seed_from
 from ..subtomograms import DataSource
-from .training_specs import ADAPTED_HEADS, AdaptationRun, EncoderRun, selection_accuracy
+from .training_specs import ADAPTED_HEADS, AdaptationRun, EncoderRun
 
 PLAIN_HEADS: dict[str, Head] = {
     "prototype": prototype_logits,
@@ -148,7 +148,7 @@ class Evaluation:
         """The setting whose head is best on validation episodes; the first of equals."""
         run = replace(self.encoder, n_shot=self.n_shot)
         checked = run.validation_episodes(runner.volumes(run, run.selection_role))
-        scores = [selection_accuracy(embeddings, checked, head(setting)) for setting in settings]
+        scores = [mean_accuracy(embeddings, checked, head(setting)) for setting in settings]
         return settings[int(np.argmax(scores))]
 
 

@@ -17,7 +17,7 @@ from ..device import autocast
 from ..encoder import Encoder3D, embed
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import Head, correct_counts, predict
+from ..evaluation import Head, mean_accuracy
 from ..hashing import ADDED_LATER
 from ..protonet import prototype_logits
 from ..randomness import seed_from
@@ -123,7 +123,7 @@ class EncoderRun:
         checked = self.validation_episodes(validation)
 
         def validate() -> float:
-            return selection_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
+            return mean_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
 
         history = runner.fit(self, model, losses, validate, self.volumes_per_step)
         return _trained(history, encoder)
@@ -226,7 +226,7 @@ class AdaptationRun:
         def validate() -> float:
             with torch.no_grad():
                 projected = model.project(validation_embeddings)
-            return selection_accuracy(projected, checked, partial(combined_logits, model))
+            return mean_accuracy(projected, checked, partial(combined_logits, model))
 
         history = runner.fit(self, model, losses, validate, self.cost_per_step)
         return _trained(history, model)
@@ -247,9 +247,9 @@ class AdaptationRun:
         def validate() -> float:
             embeddings = embed(encoder, validation.volumes, run.precision)
             if self.loss == "prototype":
-                return selection_accuracy(embeddings, checked, prototype_logits)
+                return mean_accuracy(embeddings, checked, prototype_logits)
             with torch.no_grad():
-                return selection_accuracy(attention.project(embeddings), checked, partial(combined_logits, attention))
+                return mean_accuracy(attention.project(embeddings), checked, partial(combined_logits, attention))
 
         def losses(epoch: int) -> Iterator[torch.Tensor]:
             return run.losses_of(encoder, base, self._episodes(base, epoch), head)
@@ -263,11 +263,6 @@ class AdaptationRun:
 def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
     """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
     return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(device)
-
-
-def selection_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:
-    """Accuracy over all episodes, between 0 and 1: what models are selected by."""
-    return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
 
 
 def _trained(history: History, network: torch.nn.Module) -> Trained:

@@ -59,7 +59,7 @@ def test_every_head_gives_a_way_to_each_query(runner, head):
 
 def test_the_weight_of_the_adapted_distance_is_the_best_on_validation_episodes(runner, monkeypatch):
     scores = iter([0.2, 0.5, 0.4, 0.5, *[0.1] * 7])
-    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.selection_accuracy", lambda *_: next(scores))
+    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.mean_accuracy", lambda *_: next(scores))
     evaluation = replace(EVALUATION, head="weighted", adaptation=ADAPTATION)
     assert evaluation._best_weight(runner, runner.adaptation(ADAPTATION)) == WEIGHTS[1]
 
@@ -71,7 +71,7 @@ def test_steps_and_rate_of_the_linear_layer_are_chosen_on_validation_episodes_of
         looked_at.append(episodes)
         return float(head.keywords == {"n_steps": 50, "learning_rate": 3e-2})
 
-    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.selection_accuracy", scored)
+    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.mean_accuracy", scored)
     chosen = replace(tuned, head="finetuned", linear_fit=(50, 3e-2))
     assert tuned.run(runner)["n_correct"] == chosen.run(runner)["n_correct"]
     one_shot = replace(RUN, n_shot=1).validation_episodes(runner.volumes(RUN, "validation"))
