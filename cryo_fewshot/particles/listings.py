@@ -72,8 +72,8 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     check_optics_groups(blocks, name, path)
     table = blocks[name]
     names = table["rlnImageName"].fillna("").tolist()
-    groups, stated_nm = file_groups(len(names), _stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
-    files = ParticleFiles(names, path, groups, stated_nm, file_voxel_size_nm, root)
+    groups, sizes_nm = file_groups(len(names), stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
+    files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root)
     known = {"labels": column_labels(table, path, label_column), "table": table, "blocks": blocks, "block_name": name}
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
@@ -125,7 +125,8 @@ def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
     return tuple(f"{path}: {len(n)} {what} are left out, as {n[0]}" for what, n in said.items() if n)
 
 
-def _stated_nm(blocks: dict, name: str) -> np.ndarray | None:
+def stated_nm(blocks: dict, name: str) -> np.ndarray | None:
+    """nm, the voxel size of each row's particle as its table or that of optics states it; None where neither does."""
     for column in ("rlnImagePixelSize", "rlnPixelSize"):
         size_a = numbers(blocks, name, column)
         if size_a is not None:

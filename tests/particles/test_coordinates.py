@@ -40,7 +40,9 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     files.assert_cut(open_particles(plain, tomogram=tomogram, box_nm=12), array)
     unbinned = star(files, tmp_path / "b.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz * 8)
     files.one_line(
-        lambda: open_particles(unbinned, tomogram=tomogram), "no coordinate lies in", "coordinate_voxel_size_nm"
+        lambda: open_particles(unbinned, tomogram=tomogram),
+        "3 of 3 coordinates do not lie in",
+        "--coordinate-voxel-size-nm",
     )
     files.assert_cut(open_particles(unbinned, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.125), array)
     centred = (xyz - np.array(files.SHAPE)[::-1] // 2) * 10.0
