@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_inputs import CommandWithOldOptions, reads
+from .cli_inputs import CommandOfInputs, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -95,7 +95,7 @@ EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`;
 SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, folder with a folder per class, npz, ...")]
 
 
-@app.command(cls=CommandWithOldOptions)
+@app.command(cls=CommandOfInputs)
 @reads("support")
 def train(
     support: SupportOption,
@@ -120,7 +120,7 @@ def train(
     print(f"Done: {out}")
 
 
-@app.command(cls=CommandWithOldOptions)
+@app.command(cls=CommandOfInputs)
 @reads("support", "query")
 def classify(
     support: SupportOption,

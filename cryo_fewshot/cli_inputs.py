@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
@@ -15,18 +16,20 @@ RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
 """Options of release 0.1, still taken in the next release, and their names since."""
 
 
-class CommandWithOldOptions(typer.core.TyperCommand):
-    """A command that takes renamed options by their old names as well, and says so on stderr."""
+class CommandOfInputs(typer.core.TyperCommand):
+    """A command that takes options by other names: `--support-root` as `--root` where there is one input, old ones."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        """Parse with every old name replaced."""
+        """Parse with every other name replaced; a name that will go is replaced with a word on stderr."""
         known = {name for parameter in self.params for name in parameter.opts}
         for i, argument in enumerate(args):
             name, equals, value = argument.partition("=")
-            new = RENAMED_OPTIONS.get(name)
+            plain, new = re.sub(r"^--(support|query)-", "--", name), RENAMED_OPTIONS.get(name)
             if new in known and name not in known:
                 print(f"cryo-fewshot: {name} is now called {new}; the old name will go", file=sys.stderr)
                 args[i] = f"{new}{equals}{value}"
+            elif plain in known and name not in known:
+                args[i] = f"{plain}{equals}{value}"
         return super().parse_args(ctx, args)
 
 
@@ -42,9 +45,9 @@ class Reading(NamedTuple):
 
 READINGS = (
     Reading("coordinates", "coordinates", str, "STAR or csv, where the input is a tomogram or a folder of them", False),
-    Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick", False),
-    Reading("picks", "picks", str, "user/session of a copick project's picks", False),
-    Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks", False),
+    Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick"),
+    Reading("picks", "picks", str, "user/session of a copick project's picks"),
+    Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),
     Reading("root", "root", str, "folder that the names in STAR files are relative to"),
     Reading("file_voxel_size_nm", "voxel-size-nm", float, "of the files, whatever their headers say"),
     Reading("coordinate_voxel_size_nm", "coordinate-voxel-size-nm", float, "unit of coordinates in voxels"),
@@ -53,15 +56,14 @@ READINGS = (
     Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
     Reading("mirror", "mirror", bool, "turn z: tomograms of the other handedness"),
 )
-NO_COLUMN = Reading("label_column", "label-column", str, "STAR column with the classes", False)
+LABELS = Reading("label_column", "label-column", str, "STAR column with the classes", False)
 _DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
 
 
 def reads(*inputs: str) -> Callable:
     """Give a command the options of READINGS, and pass it `readings`: by input the keywords of `open_particles`.
 
-    Of a command with one input they are called `--option`, and `--input-option` as well; of one with several,
-    `--option` is for all of them, where it can be, and `--input-option` for one alone.
+    `--option` is for all of its inputs, where they can share it, and `--input-option` for one of several alone.
     """
 
     def decorate(command: Callable) -> Callable:
@@ -92,23 +94,19 @@ def reads(*inputs: str) -> Callable:
 def _options(inputs: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], Reading, object]]:
     """By parameter: the inputs that an option is for, what it says, and its annotation for typer."""
     of_all = "the inputs are" if len(inputs) > 1 else "the files are"
-    options = {"label_column": ((inputs[0],), NO_COLUMN, _annotation(NO_COLUMN, ["--label-column"], of_all))}
+    options = {"label_column": ((inputs[0],), LABELS, _annotation(LABELS, LABELS.option, of_all))}
     for reading in READINGS:
-        names = [f"--{reading.option}", *(f"--{name}-{reading.option}" for name in inputs)]
-        if len(inputs) == 1:
-            options[reading.keyword] = inputs, reading, _annotation(reading, names, of_all)
-            continue
-        if reading.shared:
-            options[reading.keyword] = inputs, reading, _annotation(reading, names[:1], of_all)
+        if reading.shared or len(inputs) == 1:
+            options[reading.keyword] = inputs, reading, _annotation(reading, reading.option, of_all)
     for name in inputs if len(inputs) > 1 else ():
         for reading in READINGS:
-            annotation = _annotation(reading, [f"--{name}-{reading.option}"], f"the {name} alone is")
+            annotation = _annotation(reading, f"{name}-{reading.option}", f"the {name} alone is")
             options[f"{name}_{reading.keyword}"] = (name,), reading, annotation
     return options
 
 
-def _annotation(reading: Reading, names: list[str], of: str) -> object:
-    option = typer.Option(*names, help=reading.help, rich_help_panel=f"How {of} read", show_default=False)
+def _annotation(reading: Reading, name: str, of: str) -> object:
+    option = typer.Option(f"--{name}", help=reading.help, rich_help_panel=f"How {of} read", show_default=False)
     return Annotated[reading.kind | None, option]
 
 

@@ -34,7 +34,9 @@ class Particles:
     names : what to call each in messages and tables
     source : reads one of them
     voxel_size_nm, box : nm and voxels, of the files (of their largest group)
+    voxel_size_from : what says the voxel size, in words
     labels : class of each particle where the input says so, None for one without, else None for all
+    label_column : the column that they are from, None where they are from no table
     table : every column of the input's table as text, in order; None for folders and npz
     blocks, block_name : the input's other STAR blocks, and which of them `table` is
     dark_protein : whether protein is dark in the files, as given or as detected; None where neither
@@ -46,7 +48,9 @@ class Particles:
     source: Source
     voxel_size_nm: float
     box: int
+    voxel_size_from: str = ""
     labels: list[str | None] | None = None
+    label_column: str | None = None
     table: object | None = None
     blocks: dict = field(default_factory=dict)
     block_name: str = "particles"
@@ -102,8 +106,7 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     """
     known = {label for label in particles.labels or () if label is not None}
     if not known:
-        column = "" if particles.table is None else f", one of {', '.join(particles.table)}"
-        remedy = f"give label_column (--label-column){column}, or a folder with one sub-folder per class"
+        remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     for i, label in enumerate(particles.labels):
@@ -111,8 +114,14 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
             classes[label].append(i)
     if len(classes) < at_least:
         only = f"one class only ({next(iter(classes))}, {len(*classes.values())} particles)"
-        raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
+        of = f" in {particles.label_column}" if particles.label_column else ""
+        remedy = f"give label_column (--label-column){_columns(particles)}, or add labelled particles of another"
+        raise UserError(f"{path}: {only}{of}; {remedy}")
     return classes
+
+
+def _columns(particles: Particles) -> str:
+    return "" if particles.table is None else f", one of {', '.join(particles.table)}"
 
 
 def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, first_line, remark_lines
+from .stated import column_notes
 from .star import numbers, read_star_blocks, table_with
 from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
@@ -31,6 +32,7 @@ def open_coordinates(
     *,
     tomogram: str | Path | None,
     coordinates: str | Path | None,
+    picks: str | None,
     label_column: str | None,
     file_voxel_size_nm: float | None,
     box_nm: float,
@@ -39,7 +41,7 @@ def open_coordinates(
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
     if path.suffix == ".json":
-        table, tomograms = copick_table(path, tomogram, file_voxel_size_nm)
+        table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         label_column = label_column or "copickObject"
@@ -61,18 +63,22 @@ def open_coordinates(
     main = int(np.bincount(which).argmax())
     edge_note = "filled with their mean" if pad_edges else "rejected"
     header_notes = remark_lines({one.path: one.remarks for one in tomograms})
+    labels, column = column_labels(table, listed_in, label_column)
     return Particles(
         names=names,
         source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
         voxel_size_nm=tomograms[main].voxel_size_nm,
         box=edges[main],
-        labels=column_labels(table, listed_in, label_column),
+        voxel_size_from="given" if file_voxel_size_nm else "header",
+        labels=labels,
+        label_column=column,
         table=table,
         blocks=blocks,
         block_name=block_name,
         notes=(
             *named,
             f"{listed_in}: {unit}; boxes that reach out of a tomogram are {edge_note}",
+            *column_notes({**blocks, block_name: table}, block_name, listed_in, "coordinates"),
             *header_notes,
         ),
     )

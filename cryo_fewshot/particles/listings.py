@@ -10,10 +10,12 @@ from ..errors import UserError
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
+from .premultiplied import open_volumes
+from .stated import box_notes, column_notes
 from .star import as_numbers, check_optics_groups, numbers, read_star_blocks, table_with, texts
-from .tilt_stacks import open_tilt_stacks
+from .tilt_stacks import open_tilt_stacks, optimisation_set
 
-LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")
+LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber")  # rlnGroupName are groups of intensity
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.
@@ -66,6 +68,10 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
+    of_set, geometry = optimisation_set(path)
+    if of_set:
+        particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
+        return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
     blocks = read_star_blocks(path)
     remedy = "give one of particles, or this one as coordinates (--query-coordinates) of its tomograms (--query)"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
@@ -74,11 +80,24 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     names = table["rlnImageName"].fillna("").tolist()
     groups, sizes_nm = file_groups(len(names), stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
     files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root)
-    known = {"labels": column_labels(table, path, label_column), "table": table, "blocks": blocks, "block_name": name}
+    labels, column = column_labels(table, path, label_column)
+    known = {"labels": labels, "label_column": column, "table": table, "blocks": blocks, "block_name": name}
+    said = column_notes(blocks, name, path, "particles")
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
-        return of_files(stacks.files, stacks, notes, **known)
-    return of_files(files, **known)
+        return of_files(stacks.files, stacks, notes + said, **known)
+    volumes, notes = open_volumes(files, blocks, name, tomograms_star)
+    files = getattr(volumes, "files", volumes)
+    said += box_notes(blocks, name, path, files.boxes)
+    return of_files(files, volumes, notes + said, **known)
+
+
+def _named_above(path: Path, name: str) -> Path:
+    """The file that a STAR file names, relative to its folder or one above it."""
+    found = next((above / name for above in path.absolute().parents if (above / name).is_file()), None)
+    if found is None:
+        raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
+    return found
 
 
 def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:
@@ -91,19 +110,21 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, each brought to the one asked for",)
     notes += files.header_notes()
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
-    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, notes=notes, **known)
+    says = "given" if files.file_voxel_size_nm else "STAR file" if files.stated_nm[group] else "headers"
+    known |= {"voxel_size_from": says, "notes": notes}
+    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, **known)
 
 
-def column_labels(table, path: Path, label_column: str | None) -> list[str | None] | None:
-    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several classes."""
+def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str | None], str] | tuple[None, None]:
+    """Classes of a table's rows, and the column: that named or the first of LABEL_COLUMNS with several classes."""
     if label_column is not None and label_column not in table:
         remedy = f"give label_column (--label-column), one of {', '.join(table)}"
         raise UserError(f"{path}: no column {label_column}; {remedy}")
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
-        return None
-    columns = [known_labels(table[column].fillna("")) for column in known]
-    return next((labels for labels in columns if len(set(labels) - {None}) > 1), columns[0])
+        return None, None
+    columns = [(known_labels(table[column].fillna("")), column) for column in known]
+    return next((pair for pair in columns if len(set(pair[0]) - {None}) > 1), columns[0])
 
 
 def _is_particle(path: Path) -> bool:

@@ -1,12 +1,13 @@
 """Which reader opens a file or folder, and what it says about contrast."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .base import Particles
+from .base import Particles, in_number_order
 from .coordinates import open_coordinates
 from .listings import open_folder, open_stack, open_star
 from .mrc import is_mrc
@@ -25,6 +26,7 @@ def open_particles(
     *,
     tomogram: str | Path | None = None,
     coordinates: str | Path | None = None,
+    picks: str | None = None,
     label_column: str | None = None,
     file_voxel_size_nm: float | None = None,
     dark_protein: bool | None = None,
@@ -45,6 +47,7 @@ def open_particles(
     tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a
         tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
     coordinates : STAR or csv, see `coordinates.read_coordinates`
+    picks : whose picks of a copick project, as user or user/session; needed where there are several
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
     file_voxel_size_nm : nm, of the files, whatever headers and STAR file say; 0.1 to 10
@@ -75,6 +78,7 @@ def open_particles(
             path,
             tomogram=tomogram,
             coordinates=coordinates,
+            picks=picks,
             label_column=label_column,
             file_voxel_size_nm=file_voxel_size_nm,
             box_nm=box_nm,
@@ -92,18 +96,22 @@ def open_particles(
     else:
         raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
     sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
+    sizes += f" ({particles.voxel_size_from})"
     particles = replace(
-        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_unlabelled(particles, path))
+        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_label_note(particles, path))
     )
     return _with_contrast(particles, path, dark_protein)
 
 
-def _unlabelled(particles: Particles, path: Path) -> tuple[str, ...]:
-    """A line that counts particles without a label beside others that have one."""
-    without = (particles.labels or []).count(None)
-    if without in (0, len(particles)):
+def _label_note(particles: Particles, path: Path) -> tuple[str, ...]:
+    """A line with the classes and their counts, and how many particles have none."""
+    if particles.labels is None:
         return ()
-    return (f"{path}: {without} of {len(particles)} particles have no label; as support they are left out",)
+    counts = Counter(label for label in particles.labels if label is not None)
+    classes = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts, key=in_number_order)[:12])
+    of = f" in {particles.label_column}" if particles.label_column else ""
+    without = f"; {n} have no label, as support they are left out" if (n := particles.labels.count(None)) else ""
+    return (f"{path}: {len(counts)} classes{of}: {classes}{', ...' if len(counts) > 12 else ''}{without}",)
 
 
 def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:
@@ -123,5 +131,5 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     elif seen is None or seen == dark_protein:
         note = f"{path}: protein is {words[dark_protein]}, as given"
     else:
-        note = f"{path}: {looks} but dark_protein={dark_protein} was given and is used"
+        note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used"
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))

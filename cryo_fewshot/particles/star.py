@@ -60,15 +60,18 @@ def _parsed(lines: list[str]) -> dict:
                 raise ValueError(f"line {number}: a loop_ after other content of data_{name}")
             loops[name] = ([], [])
         elif loop is None and bare.startswith("_"):
-            if len(words) != 2:
+            if len(words) > 2:
                 raise ValueError(f"line {number}: {len(words) - 1} values of {words[0]}")
-            values[name][words[0][1:]] = words[1] if isinstance(words[1], str) else bare.split()[1]
+            value = words[1] if len(words) == 2 else ""  # as WarpTools leaves it where there is none
+            values[name][words[0][1:]] = value if isinstance(value, str) else bare.split()[1]
         elif loop is not None and not loop[1] and len(words) == 1 and bare.startswith("_"):
             loop[0].append(words[0][1:])
         elif loop is not None:
             if len(words) != len(loop[0]):
                 raise ValueError(f"line {number}: {len(words)} values for {len(loop[0])} columns")
             loop[1].append(words)
+        else:
+            raise ValueError(f"line {number}: neither a value nor in a loop_")
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")

@@ -82,11 +82,11 @@ class Boxes:
         here = f"zyx {', '.join(f'{c:.1f}' for c in centre)} voxels"
         if (high <= low).any() or (centre < -0.5).any() or (centre > np.array(tomogram.shape) - 0.5).any():
             size = " x ".join(map(str, tomogram.shape))
-            remedy = "check the order and unit of the coordinates (coordinate_voxel_size_nm)"
+            remedy = "check the order and unit of the coordinates (--coordinate-voxel-size-nm)"
             raise UserError(f"{self.names[i]}: {here} lie outside {tomogram.path.name} of {size}; {remedy}")
         inside = (high - low == edge).all()
         if not inside and not self.pad_edges:
-            remedy = "give pad_edges=True to fill what is missing with the mean, or a smaller box_nm"
+            remedy = "give pad_edges (--pad-edges) to fill up with the mean, or a smaller box_nm (--box-nm)"
             raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
         try:
             where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))

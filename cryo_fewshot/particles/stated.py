@@ -1,0 +1,93 @@
+"""Columns of STAR files that change what a particle's file shows or where it lies: each is used, said or refused.
+
+A column that is in none of these tables leaves a volume at a few nm as it is.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError
+from .star import numbers
+
+USED = {
+    "rlnImagePixelSize": "voxel size",
+    "rlnPixelSize": "voxel size",
+    "rlnDetectorPixelSize": "voxel size, with rlnMagnification",
+    "rlnMagnification": "voxel size, with rlnDetectorPixelSize",
+    "rlnMicrographPixelSize": "what rlnCoordinateX counts",
+    "rlnTomoTiltSeriesPixelSize": "what rlnCoordinateX counts",
+    "rlnOriginXAngst": "subtracted from coordinates in a tomogram",
+    "rlnImageDimensionality": "2 for stacks of tilt images",
+    "rlnTomoSubTomosAre2DStacks": "1 for stacks of tilt images",
+    "rlnTomoVisibleFrames": "tilts of a stack",
+    "rlnTomoProjX": "geometry of a tilt",
+    "rlnTomoYTilt": "geometry of a tilt",
+    "rlnCtfDataAreCtfPremultiplied": "divided by the CTF",
+    "rlnDefocusU": "the CTF to divide by",
+    "rlnDefocusAngle": "the CTF to divide by",
+    "rlnPhaseShift": "the CTF to divide by",
+    "rlnVoltage": "the CTF to divide by",
+    "rlnSphericalAberration": "the CTF to divide by",
+    "rlnAmplitudeContrast": "the CTF to divide by",
+    "wrpSourceName": "tomogram of a row",
+    "rlnTomoReconstructedTomogram": "tomogram of a row",
+    "rlnTomoReconstructedTomogramDenoised": "tomogram of a row, where the plain one is not meant",
+}
+"""What is read elsewhere in this folder."""
+
+
+class Column(NamedTuple):
+    """A column, whether it concerns rows of coordinates or of extracted particles or both, from which size on, what
+    is then said, and whether that refuses the file."""
+
+    name: str
+    of: str
+    above: float
+    text: str
+    refuses: bool = False
+
+
+STATED = (
+    Column("rlnIsFlip", "both", 0, "mirrored particles; extract them without, or give --mirror for those alone", True),
+    *(
+        Column(f"rlnOrigin{axis}", "coordinates", 0, f"a shift in pixels; write it as rlnOrigin{axis}Angst", True)
+        for axis in "XYZ"
+    ),
+    *(
+        Column(f"rlnOrigin{axis}{unit}", "particles", least, "a shift that is not applied; extract them anew, centred")
+        for axis in "XYZ"
+        for unit, least in (("Angst", 20), ("", 2))
+    ),
+    *(
+        Column(f"rlnTomoSubtomogram{angle}", "particles", 1, "boxes that were rotated: their wedge is not about z")
+        for angle in ("Rot", "Tilt", "Psi")
+    ),
+    Column("rlnCtfDataArePhaseFlipped", "both", 0, "phases were flipped, which changes nothing before the first zero"),
+    Column("rlnPhaseShift", "particles", 5, "a phase plate, which no pretrained encoder was trained on"),
+)
+
+
+def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, ...]:
+    """A line for each column of STATED that says something; UserError for one that refuses the file.
+
+    of : what the rows are, coordinates or particles
+    """
+    notes: dict[str, list[str]] = {}
+    for column in STATED:
+        values = numbers(blocks, name, column.name) if column.of in (of, "both") else None
+        with np.errstate(invalid="ignore"):
+            rows = 0 if values is None else int((np.abs(values) > column.above).sum())
+        if rows and column.refuses:
+            raise UserError(f"{path}: {column.name} of {rows} rows says {column.text}")
+        if rows:
+            notes.setdefault(column.text, []).append(f"{column.name} of {rows} rows")
+    return tuple(f"{path}: {' and '.join(columns)}: {text}" for text, columns in notes.items())
+
+
+def box_notes(blocks: dict, name: str, path: object, boxes: tuple[int | None, ...]) -> tuple[str, ...]:
+    """A line where rlnImageSize is none of the boxes that the files have."""
+    stated = numbers(blocks, name, "rlnImageSize")
+    other = {} if stated is None else {f"{size:g}" for size in stated[np.isfinite(stated)]} - {str(b) for b in boxes}
+    have = ", ".join(str(box) for box in dict.fromkeys(boxes) if box)
+    return (f"{path}: rlnImageSize says {', '.join(sorted(other))} voxels, the files have {have}",) if other else ()
