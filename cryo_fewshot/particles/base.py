@@ -1,5 +1,7 @@
 """Particles of any kind of file, read in pieces: what a classifier streams over."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -137,6 +139,16 @@ def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
     return [(s, q) for q, key in query.source.identities(alike) for s in known.get(key, [])]
 
 
+def copies(particles: Particles) -> dict[int, int]:
+    """By index, the first particle that is the same piece of the same file; of those alone that come again."""
+    alike = range(len(particles))
+    if isinstance(getattr(particles.source, "files", particles.source), ParticleFiles):
+        counts = Counter(map(_last_name, particles.names))  # only files called alike are looked for on disk
+        alike = [i for i in alike if counts[_last_name(particles.names[i])] > 1]
+    first: dict[tuple, int] = {}
+    return {i: first[key] for i, key in particles.source.identities(alike) if first.setdefault(key, i) != i}
+
+
 def known_labels(labels: Iterable) -> list[str | None]:
     """Labels as texts, without blanks around them, None where there is none."""
     found = (str(label).strip() for label in labels)
@@ -149,4 +161,4 @@ def in_number_order(text: str) -> tuple:
 
 
 def _last_name(name: str) -> str:
-    return name.rpartition("/")[2].rpartition("@")[2]
+    return re.split(r"[/\\@]", name)[-1]

@@ -11,8 +11,8 @@ from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, first_line, remark_lines
-from .stated import column_notes
 from .star import numbers, read_star_blocks, table_with
+from .stated import column_notes
 from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
@@ -169,7 +169,7 @@ def _tomograms_of(
 ) -> tuple[list[Tomogram], tuple[str, ...]]:
     """The tomogram of each row, the one file for all or that which the row names, and a note that says which."""
     column = next((c for c in TOMOGRAM_COLUMNS if c in table), None)
-    names = None if column is None else table[column].fillna("").astype(str).tolist()
+    names = None if column is None else [name.replace("\\", "/") for name in table[column].fillna("").astype(str)]
     is_zarr = (path / ".zattrs").exists() or (path / "zarr.json").exists()
     if is_zarr or (path.is_file() and path.suffix.lower() != ".star"):
         rows = Counter(map(name_of_tomogram, names or [""]))

@@ -11,8 +11,8 @@ from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .premultiplied import open_volumes
+from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes
-from .star import as_numbers, check_optics_groups, numbers, read_star_blocks, table_with, texts
 from .tilt_stacks import open_tilt_stacks, optimisation_set
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber")  # rlnGroupName are groups of intensity
@@ -68,18 +68,18 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
-    of_set, geometry = optimisation_set(path)
+    blocks = read_star_blocks(path)
+    of_set, geometry = optimisation_set(blocks)
     if of_set:
         particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
         return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
-    blocks = read_star_blocks(path)
     remedy = "give one of particles, or this one as coordinates (--query-coordinates) of its tomograms (--query)"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
     check_optics_groups(blocks, name, path)
     table = blocks[name]
     names = table["rlnImageName"].fillna("").tolist()
     groups, sizes_nm = file_groups(len(names), stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
-    files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root)
+    files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root, names_are_in(path))
     labels, column = column_labels(table, path, label_column)
     known = {"labels": labels, "label_column": column, "table": table, "blocks": blocks, "block_name": name}
     said = column_notes(blocks, name, path, "particles")

@@ -50,6 +50,7 @@ def open_mrc(path: Path) -> MrcData:
         raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
     if data.dtype.kind == "c":
         raise UserError(f"{path}: complex numbers (mode 4), a Fourier transform; {WRITE_AGAIN}")
+    _check_header(header, path)
     data, byte_remark = _bytes_by_header(data, header)
     data, section_axis, axis_remark = _zyx(data, header, path)
     remarks = tuple(remark for remark in (byte_remark, axis_remark) if remark)
@@ -102,6 +103,24 @@ def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
     )
 
 
+def _check_header(header, path: Path) -> None:
+    """UserError for what a header says of the voxels that mrcfile does not act on.
+
+    The rest of it changes no voxel's value or place in the box (origin, nxstart, statistics), or is acted on: mode,
+    byte order, extended header and nx by mrcfile; cella with mx, mapc and IMOD's bytes here.
+    """
+    angles = [float(angle) for angle in header.cellb.item()]
+    if not all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles):
+        raise UserError(f"{path}: axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb); {WRITE_AGAIN}")
+    stamp, flags = _imod_words(header)
+    if stamp == IMOD_STAMP and flags & 16 and header.mode == 0:
+        raise UserError(f"{path}: two values of four bits in each byte, as IMOD's header says; {WRITE_AGAIN}")
+
+
+def _imod_words(header) -> np.ndarray:
+    return np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
+
+
 def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
     """Bytes (mode 0) as signed or unsigned, whichever the header means, and a remark where that is not the standard.
 
@@ -113,7 +132,7 @@ def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
     lowest, highest, mean = float(header.dmin), float(header.dmax), float(header.dmean)
     # dmin = 0, dmax = -1 is how MRC 2014 says that they are not known, and some programs leave all at 0.
     known = lowest < highest
-    imod = np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
+    imod = _imod_words(header)
     if known and lowest < 0:
         return data, ""
     if imod[0] == IMOD_STAMP:

@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import UserError
 from ..files import write_atomically
 
+_NAMES_ARE_IN = "# cryo-fewshot: file names as in "
 MISSING = frozenset(("nan", "NaN", "<NA>"))
 _WORD = re.compile(r"""(["'])(.*?)\1(?=\s|$)|(\#.*)|(\S+)""", re.DOTALL)  # a quote ends before a blank, a # is no part
 _MARK = re.compile(r"""["'#]""")
@@ -34,6 +35,13 @@ def read_star_blocks(path: Path) -> dict:
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
             raise UserError(f"{path}: column {twice} is there twice; export it again")
     return blocks
+
+
+def names_are_in(path: Path) -> Path | None:
+    """The folder or file whose names a STAR file that `write_star` wrote holds; None in any other."""
+    with path.open("rb") as file:
+        first = file.readline().decode("utf-8", "replace").rstrip("\r\n")
+    return Path(first.removeprefix(_NAMES_ARE_IN)) if first.startswith(_NAMES_ARE_IN) else None
 
 
 def _parsed(lines: list[str]) -> dict:
@@ -162,6 +170,8 @@ def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
 def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
     """Write particles with new columns after all of the input's; its other blocks are kept.
 
+    A comment says where the names of its files are relative to, so that the file can be read from any folder.
+
     Parameters
     ----------
     particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
@@ -188,10 +198,18 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
         table[name] = [np.nan if pd.isna(value) else str(value) for value in columns[name]]
     blocks[particles.block_name] = table
     try:
-        text = "".join(_block_text(name, block) for name, block in blocks.items())
+        text = _names_line(particles) + "".join(_block_text(name, block) for name, block in blocks.items())
     except ValueError as error:
         raise UserError(f"{path}: {error}; rename it in the input") from error
     write_atomically(path, text.encode())
+
+
+def _names_line(particles) -> str:
+    """The comment that `names_are_in` reads; none for particles that are no files."""
+    source = getattr(particles, "source", None)
+    files = getattr(source, "files", source)
+    named_in = getattr(files, "named_in", None) or getattr(files, "listed_in", None)
+    return f"{_NAMES_ARE_IN}{named_in.absolute()}\n\n" if named_in else ""
 
 
 def _optics(particles):

@@ -148,7 +148,7 @@ def find_tomograms_star(files: ParticleFiles) -> Path:
     """The tilt geometry: of the optimisation set that names the particle file, else tomograms.star near, else of the
     only set that names no particle file."""
     folders = list(files.listed_in.absolute().parents)
-    sets = [optimisation_set(path) for path in sorted(folders[0].glob("*optimisation_set.star"))]
+    sets = [optimisation_set(read_star_blocks(path)) for path in sorted(folders[0].glob("*optimisation_set.star"))]
     named = [tomograms for particles, tomograms in sets if Path(particles).name == files.listed_in.name]
     unnamed = [tomograms for particles, tomograms in sets if not particles]
     near = [folder / "tomograms.star" for folder in ([files.root] if files.root else []) + folders]
@@ -163,9 +163,9 @@ def find_tomograms_star(files: ParticleFiles) -> Path:
     )
 
 
-def optimisation_set(path: Path) -> tuple[str, str]:
+def optimisation_set(blocks: dict) -> tuple[str, str]:
     """Particle file and tomograms.star that an optimisation set names, each empty where none is named."""
-    for block in read_star_blocks(path).values():
+    for block in blocks.values():
         if "rlnTomoTomogramsFile" in block:
             one = block if isinstance(block, dict) else block.iloc[0].fillna("").to_dict()
             return one.get("rlnTomoParticlesFile", ""), one["rlnTomoTomogramsFile"]

@@ -14,7 +14,7 @@ from .star import read_star_blocks
 FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
 # What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
 _ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
-RECONSTRUCTED = "rlnTomoReconstructedTomogram"
+RECONSTRUCTED = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")  # the first there counts
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
@@ -182,20 +182,20 @@ def _reconstructed(path: Path) -> dict[str, Path]:
     star = next((star for star in stars if star.is_file()), None)
     files: dict[str, Path] = {}
     for block in () if star is None else read_star_blocks(star).values():
-        if not {"rlnTomoName", RECONSTRUCTED} <= set(block):
-            continue
-        columns = [
-            np.atleast_1d(np.asarray(block[c], dtype=object)).astype(str) for c in ("rlnTomoName", RECONSTRUCTED)
-        ]
-        for name, file in zip(*columns, strict=True):
-            above = (folder / file for folder in star.absolute().parents)
-            there = next((candidate for candidate in above if candidate.exists()), None)
-            if there is None and star == path:
-                raise UserError(f"{file}: named in {star} but not there; give the folder with it, or correct the name")
-            if there is not None and (star == path or path.resolve() in there.resolve().parents):
-                files[name_of_tomogram(name)] = there
+        for column in RECONSTRUCTED if "rlnTomoName" in block else ():
+            pairs = (
+                np.atleast_1d(np.asarray(block.get(c, ()), dtype=object)).astype(str) for c in ("rlnTomoName", column)
+            )
+            for name, file in zip(*pairs, strict=False):
+                name, above = name_of_tomogram(name), (folder / file for folder in star.absolute().parents)
+                there = next((candidate for candidate in above if candidate.exists()), None)
+                if there is None and star == path and name not in files:
+                    remedy = "give the folder with it, or correct the name"
+                    raise UserError(f"{file}: named in {star} but not there; {remedy}")
+                if there is not None and (star == path or path.resolve() in there.resolve().parents):
+                    files.setdefault(name, there)
     if star == path and not files:
-        raise UserError(f"{path}: no column {RECONSTRUCTED} in it; give the folder of the tomograms in its place")
+        raise UserError(f"{path}: no column {RECONSTRUCTED[0]} in it; give the folder of the tomograms in its place")
     return files
 
 

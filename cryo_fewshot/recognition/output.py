@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,29 +45,51 @@ def _input_record(particles: Particles) -> dict:
         "box": particles.box,
         "dark_protein": particles.dark_protein,
         "mirror": particles.mirror,
+        "said": list(particles.notes),
     }
+
+
+@contextmanager
+def unclaimed(out: Path, record: dict) -> Iterator[None]:
+    """For all that may still refuse a run: UserError at once where the folder is another's, and a run that is refused
+    before it claims a new folder leaves nothing there."""
+    was_there = out.exists()
+    _check_folder(out, record)
+    try:
+        yield
+    except UserError:
+        if not was_there:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def claim_folder(out: Path, record: dict) -> None:
     """Make the output folder this run's; UserError where it is another's."""
+    if _check_folder(out, record):
+        write_atomically(out / "run.json", json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _check_folder(out: Path, record: dict) -> bool:
+    """Whether the output folder is nobody's; UserError where it is another run's."""
     path = out / "run.json"
     try:
         if path.exists():
             if not _agree(_read_record(path), record):
                 raise UserError(f"{out}: holds another run, or this one with other settings; give a new folder")
-            return
+            return False
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
             raise UserError(f"{out}: exists and holds something else; give a new folder")
     except OSError as error:
         raise UserError(f"{out}: cannot be read ({error.strerror}); give another folder") from error
-    write_atomically(path, json.dumps(record, indent=1, sort_keys=True).encode())
+    return True
 
 
 def _agree(earlier: dict | None, record: dict) -> bool:
     """Whether all that an earlier record says is so; a release before this one said less of the inputs."""
     if not isinstance(earlier, dict) or not isinstance(record, dict):
         return earlier == record
-    return all(name in record and _agree(value, record[name]) for name, value in earlier.items())
+    # The notes on an input name its files as they were given, from whatever folder.
+    return all(name == "said" or (name in record and _agree(value, record[name])) for name, value in earlier.items())
 
 
 def _read_record(path: Path) -> dict | None:
@@ -166,6 +190,7 @@ def write_results_page(
     averages: dict[str, Refined],
     settings: Settings,
     card: dict,
+    said: Sequence[str],
 ) -> None:
     """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
@@ -182,5 +207,10 @@ def write_results_page(
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=check,
-        settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
+        settings={
+            **asdict(settings),
+            "particles": len(query),
+            "encoder": card.get("name", ""),
+            "inputs": "; ".join(said),
+        },
     )

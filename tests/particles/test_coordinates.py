@@ -171,6 +171,14 @@ def test_tomograms_of_relion_5(tmp_path, files):
     (other,) = tomograms_of(files, job / "denoised", "rec_TS_1.mrc")
     star_file = of_names(files, tmp_path / "a.star", ["TS_1"])
     assert_boxes(open_particles(star_file, tomogram=job / "denoised", box_nm=12), [other])
+    # a denoised one is named beside the plain one: the folder given says which is meant, else the plain one counts
+    both = ["TS_1", "Tomograms/job006/tomograms/odd.mrc", "Tomograms/job006/denoised/rec_TS_1.mrc"]
+    columns = ["rlnTomoName", "rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised"]
+    listed.write_text(files.table("global", columns, [both]))
+    for given, expected in {job / "denoised": other, job / "tomograms": second, listed: second}.items():
+        assert_boxes(open_particles(star_file, tomogram=given, box_nm=12), [expected])
+    listed.write_text(files.table("global", columns[::2], [both[::2]]))
+    assert_boxes(open_particles(star_file, tomogram=listed, box_nm=12), [other])
     listed.write_text(files.table("global", ["rlnTomoName"], [["TS_1"]]))
     files.one_line(
         lambda: open_particles(star_file, tomogram=listed), "no column rlnTomoReconstructedTomogram", "folder"

@@ -23,7 +23,7 @@ def test_contrast_is_detected_stated_and_overridden(tmp_path, files):
     assert "give dark_protein=True (--contrast dark)" in detected.notes[-1]
     torch.testing.assert_close(detected.read(range(12), 32, 1.0)[0], -bright, atol=1e-5, rtol=0)
     given = open_particles(tmp_path, dark_protein=True)
-    assert "looks bright" in given.notes[-1] and "dark_protein=True was given and is used" in given.notes[-1]
+    assert "looks bright" in given.notes[-1] and "dark was given (--contrast) and is used" in given.notes[-1]
     torch.testing.assert_close(given.read(range(12), 32, 1.0)[0], bright, atol=1e-5, rtol=0)
     (tmp_path / "noise").mkdir()
     for i in range(12):
