@@ -196,6 +196,36 @@ def classify(
     print(f"Done: {Path(out) / 'report.html'}")
 
 
+@app.command(cls=CommandOfInputs)
+@reads("files")
+def inspect(
+    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
+    readings: dict,
+    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
+):
+    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
+    from pathlib import Path
+
+    from .particles.opening import open_particles
+
+    rows = {}
+    for file in files:
+        particles = open_particles(file, **readings["files"])
+        print(*particles.notes, sep="\n")
+        if particles.labels is None:
+            print(f"{file}: no labels; as support it would need them (--label-column)")
+        if not any("axes turned" in note for note in particles.notes):
+            print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
+        if picture:
+            rows |= {(file, label): slices for label, slices in particles.central_slices().items()}
+    if picture:
+        from .figures.volumes import contact_sheet
+
+        names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
+        contact_sheet(list(rows.values()), names).savefig(picture)
+        print(f"Done: {picture}")
+
+
 @app.command()
 def doctor():
     """Print what a bug report needs: versions, device, memory, free disk."""

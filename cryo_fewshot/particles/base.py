@@ -96,6 +96,17 @@ class Particles:
                 rejected[i] = str(error)
         return volumes, rejected
 
+    def central_slices(self, n: int = 10, largest_box: int = 24) -> dict[str | None, np.ndarray]:
+        """Central xy slices `(m, box, box)` of the first n particles of each class that can be read, protein dark."""
+        labels = self.labels or [None] * len(self)
+        box = min(self.box, largest_box)
+        slices = {}
+        for label in dict.fromkeys(labels):
+            chosen = [i for i, other in enumerate(labels) if other == label][:n]
+            volumes, rejected = self.read(chosen, box, self.box * self.voxel_size_nm / box)
+            slices[label] = volumes[[i not in rejected for i in chosen], box // 2].numpy()
+        return slices
+
     def without_table(self) -> "Particles":
         """The same particles for a worker that only reads: a table of a million rows stays at home."""
         return replace(self, table=None, blocks={})

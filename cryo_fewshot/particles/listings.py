@@ -73,7 +73,7 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     if of_set:
         particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
         return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
-    remedy = "give one of particles, or this one as coordinates (--query-coordinates) of its tomograms (--query)"
+    remedy = "give one of particles, or its tomograms with this one as --support-coordinates or --query-coordinates"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
     check_optics_groups(blocks, name, path)
     table = blocks[name]
