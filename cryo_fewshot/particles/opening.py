@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .base import Particles, in_number_order
@@ -12,13 +13,14 @@ from .coordinates import open_coordinates
 from .listings import open_folder, open_stack, open_star
 from .mrc import is_mrc
 from .npz import open_npz
-from .resampling import checked_sizes, looks_dark
+from .resampling import checked_sizes, looks_dark, one_sidedness
 
 KINDS = (
     "a STAR file, a folder of MRC files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
+ONE_SIDED, LEAST_SHARE = 0.35, 0.15  # of `one_sidedness` and of the sample, from where on two contrasts are mixed
 
 
 def open_particles(
@@ -120,7 +122,12 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     sample = np.unique(np.linspace(0, len(particles) - 1, count).astype(int))
     nm = max(particles.voxel_size_nm, particles.box * particles.voxel_size_nm / 20)
     volumes, rejected = particles.read(sample, 20, nm)
-    seen = looks_dark(volumes[[i not in rejected for i in sample.tolist()]])
+    usable = [i not in rejected for i in sample.tolist()]
+    seen = looks_dark(volumes[usable])
+    mixed = _two_contrasts(particles, sample[usable], one_sidedness(volumes[usable]).numpy())
+    if mixed and dark_protein is None:
+        remedy = "invert the files of one kind, or give --contrast dark or bright if all are of one"
+        raise UserError(f"{path}: {mixed}; {remedy}")
     looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
     if dark_protein is None:
         opposite = seen is False  # also of dark, which is assumed where nothing is seen
@@ -132,4 +139,24 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
         note = f"{path}: protein is {words[dark_protein]}, as given"
     else:
         note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used"
+    note += f"; but {mixed}" if mixed else ""
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))
+
+
+def _two_contrasts(particles: Particles, sample: np.ndarray, sides: np.ndarray) -> str:
+    """In words that some particles of the sample are clearly dark and some clearly bright; empty where they are not.
+
+    Of noise 1 in 28 would be called clearly bright, of 80S ribosomes in a real tomogram none.
+    """
+    bright, dark = sides > ONE_SIDED, sides < -ONE_SIDED
+    if min(bright.sum(), dark.sum()) < max(3, LEAST_SHARE * len(sides)):
+        return ""
+    said = f"protein is bright in {bright.sum()} and dark in {dark.sum()} of {len(sides)} particles looked at"
+    groups = {"class": particles.labels, "optics group": getattr(particles.table, "rlnOpticsGroup", None)}
+    for kind, names in groups.items():
+        if names is None:
+            continue
+        of_group = pd.Series(sides).groupby(np.asarray(names, dtype=object)[sample]).mean()
+        if (of_group > ONE_SIDED).any() and (of_group < -ONE_SIDED).any():
+            return f"{said}, bright in {kind} {', '.join(map(str, of_group.index[of_group > ONE_SIDED]))}"
+    return said
