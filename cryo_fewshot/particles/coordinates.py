@@ -1,10 +1,14 @@
 """Coordinates in tomograms as particles: a STAR file, a csv table or a copick project, and the tomogram of each row."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from ..errors import UserError
 from .base import Particles
@@ -145,6 +149,43 @@ def _voxel_of_coordinates(
         remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm), the right one"
         raise UserError(f"{both}, and nothing says which of them the coordinates count; {remedy}")
     return tomogram_nm, "voxels of the tomogram, for nothing else is stated"
+
+
+def overlapping(particles: Particles, indices: Sequence[int], within_nm: float) -> np.ndarray:
+    """Numbers `(len(indices),)`, equal for particles nearer than within_nm in one tomogram, and those near to these.
+
+    Particles of which no place is known lie apart, all of them.
+    """
+    groups, indices = np.arange(len(indices)), np.asarray(indices)
+    places = _places(particles)
+    if places is None or not len(indices):
+        return groups
+    which, centres_nm = (part[indices] for part in places)
+    pairs = []
+    for k in np.unique(which):
+        rows = np.flatnonzero((which == k) & np.isfinite(centres_nm).all(axis=1))
+        pairs.append(rows[cKDTree(centres_nm[rows]).query_pairs(within_nm, output_type="ndarray")])
+    a, b = np.concatenate(pairs).reshape(-1, 2).T
+    linked = coo_array((np.ones(len(a)), (a, b)), shape=(len(indices),) * 2)
+    return connected_components(linked, directed=False)[1]
+
+
+def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
+    """Number of each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
+    if isinstance(particles.source, Boxes):
+        nm = np.array([tomogram.voxel_size_nm for tomogram in particles.source.tomograms])[particles.source.which]
+        return particles.source.which, particles.source.centres * nm[:, None]
+    column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
+    if column is None:
+        return None
+    n = len(particles)
+    blocks = {**particles.blocks, particles.block_name: particles.table}
+    try:
+        nm = np.full(n, particles.voxel_size_nm)
+        centres, _ = read_coordinates(blocks, particles.block_name, nm, np.zeros((n, 3), int))
+    except UserError:  # no coordinates
+        return None
+    return pd.factorize(particles.table[column].fillna(""))[0], centres * particles.voxel_size_nm
 
 
 def _coordinate_blocks(path: Path) -> tuple[dict, str]:

@@ -16,8 +16,10 @@ from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
 from ..errors import UserError
 from ..files import write_atomically
+from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
 from ..particles.base import Particles
+from ..particles.coordinates import overlapping
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from .report import write_report
@@ -154,8 +156,14 @@ def write_averages(
             continue
         say(f"averaging {len(chosen)} particles of class {name}")
         volumes, rejected = query.read(chosen, box, nm)
-        usable = volumes[[i not in rejected for i in chosen]]
-        averages[name] = refine(usable, TiltSeries(angles, box * nm), settings.seed)
+        usable = np.array([i not in rejected for i in chosen])
+        chain = overlapping(query, chosen[usable], MASK_SHARE * box * nm)
+        try:
+            averages[name] = refine(volumes[usable], TiltSeries(angles, box * nm), settings.seed, groups=chain)
+        except UserError as error:
+            say(f"class {name}: not averaged: {error}")
+            continue
+        say(f"class {name}: {averages[name].resolution_text}")
         _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
     return averages
 
@@ -171,7 +179,8 @@ def _write_average(path: Path, refined: Refined, nm: float) -> None:
     maps |= {path.with_name(f"{path.stem}_half{i}.mrc"): half for i, half in enumerate(refined.half_maps, 1)}
     for file, average in maps.items():
         write_mrc(file, -average.density.numpy(), nm)
-    curve = pd.DataFrame({"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.fsc}).round(5)
+    curves = {"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.corrected_fsc, "fsc_masked": refined.fsc}
+    curve = pd.DataFrame(curves).round(5)
     _write_csv(path.with_name(f"{path.stem}_fsc.csv"), curve)
 
 

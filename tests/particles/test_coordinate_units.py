@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cryo_fewshot.particles.coordinates import overlapping
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -64,3 +65,25 @@ def test_what_is_written_for_a_csv_is_read_again(tmp_path, tomogram, array, file
     write_star(tmp_path / "out.star", first)
     files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
     assert np.array_equal(first.source.centres, files.CENTRES)
+
+
+def test_particles_that_overlap_are_one_group_however_they_are_listed(tmp_path, tomogram, files):
+    """Rows 1 and 2 are 5.4 nm apart, row 3 far from both; of another tomogram none is near."""
+    xyz = np.array([[25, 20, 14], [20, 22, 14], [40, 30, 14]])
+    names = ["rlnTomoName", *XYZ]
+    rows = [["TS_1", *row] for row in xyz]
+    in_tomogram = open_particles(files.star_of(tmp_path / "a.star", names, rows), tomogram=tomogram, box_nm=12)
+    for i in range(3):
+        files.write(tmp_path / f"{i}.mrc", seed=i)
+    rows = [[*row, f"{i}.mrc"] for i, row in enumerate(rows)]
+    extracted = open_particles(files.star_of(tmp_path / "b.star", [*names, "rlnImageName"], rows))
+    for particles in (in_tomogram, extracted):
+        first, second, third = overlapping(particles, [0, 1, 2], 6.0)
+        assert first == second != third
+        assert len(set(overlapping(particles, [0, 1, 2], 5.0))) == 3
+        assert len(set(overlapping(particles, [2, 0], 6.0))) == 2
+    rows[1][0] = "TS_2"
+    apart = open_particles(files.star_of(tmp_path / "b.star", [*names, "rlnImageName"], rows))
+    assert len(set(overlapping(apart, [0, 1, 2], 6.0))) == 3
+    unplaced = open_particles(files.star_of(tmp_path / "c.star", ["rlnImageName"], [[row[-1]] for row in rows]))
+    assert overlapping(unplaced, [0, 1, 2], 6.0).tolist() == [0, 1, 2]
