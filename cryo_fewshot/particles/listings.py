@@ -14,6 +14,7 @@ from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes
 from .tilt_stacks import open_tilt_stacks, optimisation_set
+from .tomograms import NARROWEST_NM
 
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber")  # rlnGroupName are groups of intensity
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
@@ -61,7 +62,12 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
 
 def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
     """Particles of one MRC file: a stack of volumes, or a single one."""
-    data = open_mrc(path).data
+    file = open_mrc(path)
+    data, nm = file.data, file_voxel_size_nm or file.voxel_size_nm
+    if data.ndim == 3 and not file.is_images and (len(set(data.shape)) > 1 or data.shape[0] * (nm or 0) > NARROWEST_NM):
+        extent = " x ".join(map(str, data.shape))
+        remedy = "give its coordinates (--support-coordinates, --query-coordinates), or a cube cut from it"
+        raise UserError(f"{path}: one volume of {extent} voxels, a tomogram it seems; {remedy}")
     names = [f"{i}@{path.name}" for i in range(1, len(data) + 1)] if data.ndim == 4 else [path.name]
     return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm))
 

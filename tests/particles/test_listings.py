@@ -3,6 +3,7 @@
 import gzip
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -180,3 +181,9 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     files.one_line(lambda: open_particles(path), "group 1 is there twice")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")
+
+
+@pytest.mark.parametrize(("shape", "voxel_size_nm"), [((12, 14, 14), 1.0), ((24, 24, 24), 9.0)])
+def test_a_tomogram_without_coordinates_is_no_particle(tmp_path, files, shape, voxel_size_nm):
+    path = files.write(tmp_path / "TS_1.mrc", np.random.default_rng(0).normal(size=shape), voxel_size_nm)
+    files.one_line(lambda: open_particles(path), "a tomogram it seems", "--query-coordinates")
