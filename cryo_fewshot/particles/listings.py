@@ -12,7 +12,7 @@ from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
-from .stated import box_notes, column_notes
+from .stated import box_notes, column_notes, size_notes
 from .tilt_stacks import open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
@@ -88,7 +88,9 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root, names_are_in(path))
     labels, column = column_labels(table, path, label_column)
     known = {"labels": labels, "label_column": column, "table": table, "blocks": blocks, "block_name": name}
-    said = column_notes(blocks, name, path, "particles")
+    said = column_notes(blocks, name, path, "particles") + size_notes(blocks, name, path)
+    others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
+    said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(stacks.files, stacks, notes + said, **known)
@@ -158,11 +160,12 @@ def stated_nm(blocks: dict, name: str) -> np.ndarray | None:
         size_a = numbers(blocks, name, column)
         if size_a is not None:
             return size_a / 10
-    detector_um, magnification = (numbers(blocks, name, c) for c in ("rlnDetectorPixelSize", "rlnMagnification"))
-    if detector_um is None or magnification is None:
-        return None
+    pairs = (("rlnDetectorPixelSize", "rlnMagnification"), ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"))
+    (detector_um, magnification), (unbinned_a, binning) = ([numbers(blocks, name, c) for c in pair] for pair in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return detector_um / magnification * 1e3
+        if detector_um is not None and magnification is not None:
+            return detector_um / magnification * 1e3
+        return None if unbinned_a is None or binning is None else unbinned_a * binning / 10
 
 
 def _lists_images(blocks: dict) -> bool:
