@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..errors import UserError
 from .base import Particles, in_number_order
@@ -124,7 +125,7 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     volumes, rejected = particles.read(sample, 20, nm)
     usable = [i not in rejected for i in sample.tolist()]
     seen = looks_dark(volumes[usable])
-    mixed = _two_contrasts(particles, sample[usable], one_sidedness(volumes[usable]).numpy())
+    mixed = _two_contrasts(particles, sample[usable], volumes[usable])
     if mixed and dark_protein is None:
         remedy = "invert the files of one kind, or give --contrast dark or bright if all are of one"
         raise UserError(f"{path}: {mixed}; {remedy}")
@@ -143,11 +144,14 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))
 
 
-def _two_contrasts(particles: Particles, sample: np.ndarray, sides: np.ndarray) -> str:
+def _two_contrasts(particles: Particles, sample: np.ndarray, volumes: torch.Tensor) -> str:
     """In words that some particles of the sample are clearly dark and some clearly bright; empty where they are not.
 
     Of noise 1 in 28 would be called clearly bright, of 80S ribosomes in a real tomogram none.
     """
+    if len(volumes) < 3:
+        return ""
+    sides = one_sidedness(volumes).numpy()
     bright, dark = sides > ONE_SIDED, sides < -ONE_SIDED
     if min(bright.sum(), dark.sum()) < max(3, LEAST_SHARE * len(sides)):
         return ""

@@ -115,8 +115,8 @@ def a_mirror(project, i, factor):
 
 CONTRADICTIONS = [
     another_header, another_box, another_stated_box, an_unknown_optics_group, an_optics_group_twice,
-    a_second_pixel_size, a_binning_that_does_not_fit, images_by_one_column, images_by_another, premultiplied_by_nobody_knows_what,
-    a_volume_that_the_stack_lacks, an_absent_file, a_mirror,
+    a_second_pixel_size, a_binning_that_does_not_fit, images_by_one_column, images_by_another,
+    premultiplied_by_nobody_knows_what, a_volume_that_the_stack_lacks, an_absent_file, a_mirror,
 ]  # fmt: skip
 
 
