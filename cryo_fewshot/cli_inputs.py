@@ -44,7 +44,9 @@ class Reading(NamedTuple):
 
 
 READINGS = (
-    Reading("coordinates", "coordinates", str, "STAR or csv, where the input is a tomogram or a folder of them", False),
+    Reading(
+        "coordinates", "coordinates", str, "STAR, csv, tbl, mod or EMAN2 json, where the input is tomograms", False
+    ),
     Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick"),
     Reading("picks", "picks", str, "user/session of a copick project's picks"),
     Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),

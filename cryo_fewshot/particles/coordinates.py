@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
+from .exchange import exchange_table, is_eman
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, first_line, remark_lines
 from .star import numbers, read_star_blocks, table_with
@@ -44,14 +45,15 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    if path.suffix == ".json":
+    if path.suffix == ".json" and not is_eman(path):
         table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         label_column = label_column or "copickObject"
     else:
-        if coordinates is not None and tomogram is not None:
-            raise UserError(f"{path}: given with coordinates and tomogram; give two of the three")
+        if (coordinates is None) == (tomogram is None):
+            remedy = "give its tomogram (--tomogram), or the tomogram with this as its coordinates"
+            raise UserError(f"{path}: coordinates need one tomogram or folder of them, no less and no more; {remedy}")
         listed_in, tomogram_path = (path, Path(tomogram)) if tomogram is not None else (Path(coordinates), path)
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
@@ -193,12 +195,18 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
         blocks = read_star_blocks(path)
         columns = [pattern.format(axis) for axis in "Xx" for pattern, *_ in CONVENTIONS]
         return blocks, table_with(blocks, path, columns, "give the STAR file of the coordinates")
+    if (table := exchange_table(path)) is not None:
+        return {"particles": table}, "particles"
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
     except Exception as error:  # pandas' parser errors and those of the encoding
         raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
+    if {"CCC", "pIndex"} <= set(table):
+        raise UserError(
+            f"{path}: a motive list of PEET, which has no coordinates; give the .mod file that goes with it"
+        )
     table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
     if not len(table):
         raise UserError(f"{path}: lists no particles; export it again")

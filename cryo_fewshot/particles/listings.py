@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from . import exchange
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
@@ -16,7 +17,8 @@ from .stated import box_notes, column_notes, size_notes
 from .tilt_stacks import open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
-LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber")  # rlnGroupName are groups of intensity
+# rlnGroupName is not among them: it tells groups of intensity apart.
+LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS)
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.

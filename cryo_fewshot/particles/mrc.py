@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_atomically
 
-SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".em")  # each also with .gz; .st is a tilt series, not a volume
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
@@ -34,9 +34,11 @@ class MrcData(NamedTuple):
 
 
 def open_mrc(path: Path) -> MrcData:
-    """Map an MRC file of any real mode and any number of axes; nothing but its header is read yet."""
+    """Map an MRC file of any real mode and any number of axes, or an EM file; nothing but its header is read yet."""
     import mrcfile
 
+    if path.suffix.lower() == ".em":
+        return _open_em(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
@@ -61,6 +63,22 @@ def open_mrc(path: Path) -> MrcData:
     if np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
     return MrcData(data, float(sizes[0]), is_images, remarks)
+
+
+def _open_em(path: Path) -> MrcData:
+    """An EM file, as Dynamo and the TOM toolbox write them; its header holds no voxel size that programs agree on."""
+    import emfile
+
+    try:
+        header, data = emfile.read(path, mmap=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
+    except Exception as error:  # what numpy and struct raise for a damaged header has no common class
+        raise UserError(f"{path}: not a whole EM file ({first_line(error)}); {WRITE_AGAIN}") from error
+    if header["machine"] != 6 or data.dtype.kind not in "if":
+        said = f"machine code {header['machine']} and data type {header['dtype']}"
+        raise UserError(f"{path}: {said}, not real numbers of a PC (6); {WRITE_AGAIN}")
+    return MrcData(data, None, False)
 
 
 def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:

@@ -120,7 +120,7 @@ class ParticleFiles:
         if self.file_voxel_size_nm:
             return self.file_voxel_size_nm
         if header_nm is None and stated_nm is None:
-            raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
+            raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
             raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")

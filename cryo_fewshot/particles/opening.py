@@ -17,7 +17,7 @@ from .npz import open_npz
 from .resampling import checked_sizes, looks_dark, one_sidedness
 
 KINDS = (
-    "a STAR file, a folder of MRC files, an .npz archive, "
+    "a STAR file, a folder of MRC or EM files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
@@ -49,7 +49,7 @@ def open_particles(
         OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`) or the json of a copick project
     tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a
         tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
-    coordinates : STAR or csv, see `coordinates.read_coordinates`
+    coordinates : STAR, csv, Dynamo's .tbl, IMOD's .mod or EMAN2's json, see `coordinates.read_coordinates`
     picks : whose picks of a copick project, as user or user/session; needed where there are several
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
@@ -76,7 +76,7 @@ def open_particles(
         )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
-    if path.suffix == ".json" or coordinates is not None or tomogram is not None:
+    if path.suffix.lower() in (".json", ".tbl", ".mod") or coordinates is not None or tomogram is not None:
         particles = open_coordinates(
             path,
             tomogram=tomogram,

@@ -170,7 +170,8 @@ def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
 def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
     """Write particles with new columns after all of the input's; its other blocks are kept.
 
-    A comment says where the names of its files are relative to, so that the file can be read from any folder.
+    Coordinates of other programs get columns of RELION as well. A comment says where the names of its files are
+    relative to, so that the file can be read from any folder.
 
     Parameters
     ----------
@@ -192,6 +193,10 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
         table = particles.table.iloc[rows].reset_index(drop=True)
     else:
         table = pd.DataFrame({"rlnImageName": [particles.names[i] for i in rows], "rlnOpticsGroup": "1"}, dtype=str)
+    places = getattr(getattr(particles, "source", None), "relion_columns", None)
+    if places is not None and not any(name.startswith("rln") and "Coordinate" in name for name in table):
+        added = places().iloc[rows].reset_index(drop=True)
+        table = table.join(added[[name for name in added if name not in table]])
     for name in () if columns is None else columns:
         if len(columns) != len(rows):
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")

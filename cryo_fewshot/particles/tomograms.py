@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
@@ -73,6 +74,16 @@ class Boxes:
                 voxel = np.floor(self.centres[i] + 0.5).astype(int).tolist()
                 yield i, (paths[k], self.tomograms[k].level, *voxel)
 
+    def relion_columns(self) -> pd.DataFrame:
+        """Tomogram and centre of each particle as RELION 5 and what reads its files have them, as texts."""
+        nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
+        middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
+        angstrom = 10 * nm[:, None] * (self.centres - middles)
+        names = [name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms]
+        columns = {"rlnTomoName": np.array(names)[self.which]}
+        columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
+        return pd.DataFrame(columns).astype(str)
+
     def _cut(self, i: int, array) -> np.ndarray:
         tomogram, edge, centre = self.tomograms[self.which[i]], self.edges[self.which[i]], self.centres[i]
         if not np.isfinite(centre).all():
@@ -116,7 +127,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: {file.data.ndim} axes, not one tomogram; give a volume of three")
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
-        raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
+        raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
     if file_voxel_size_nm is None:
         checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
     remarks = file.remarks + overruled_remark(file_voxel_size_nm, file.voxel_size_nm)

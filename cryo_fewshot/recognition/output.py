@@ -20,6 +20,7 @@ from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
 from ..particles.base import Particles
 from ..particles.coordinates import overlapping
+from ..particles.exchange import write_dynamo
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from .report import write_report
@@ -133,6 +134,10 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
     for path, chosen in wanted.items():
         rows = np.flatnonzero(chosen)
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
+        if "dynamoClass" in (() if query.table is None else query.table) and len(rows):
+            numbers = table["class"].iloc[rows].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int)
+            places = query.source.centres[rows], query.source.which[rows] + 1, numbers.to_numpy()
+            write_dynamo(path.with_suffix(".tbl"), *places)
     reasons = table.loc[table["reason"] != "", "reason"]
     listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
     _write_csv(out / "unreadable.csv", listed)

@@ -210,7 +210,7 @@ def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array, f
     files.one_line(lambda: open_particles(good, tomogram=good), "a.csv", "not a tomogram")
     files.write(tmp_path / "no_size.mrc", array, voxel_size_nm=0)
     files.one_line(
-        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "voxel size 0", "file_voxel_size_nm"
+        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "no voxel size", "file_voxel_size_nm"
     )
     files.assert_cut(open_particles(good, tomogram=tmp_path / "no_size.mrc", file_voxel_size_nm=1.0, box_nm=12), array)
     files.one_line(

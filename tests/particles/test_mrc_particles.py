@@ -120,7 +120,7 @@ def test_a_file_of_another_voxel_size_is_told_from_the_headers_of_the_others(cla
     rejected = particles.read(range(5))[1]
     assert sorted(rejected) == [3, 4]
     assert "1.2 nm but most of" in rejected[3] and "have 1 nm" in rejected[3] and "--voxel-size-nm" in rejected[3]
-    assert "voxel size 0" in rejected[4] and "--voxel-size-nm" in rejected[4]
+    assert "no voxel size" in rejected[4] and "--voxel-size-nm" in rejected[4]
     assert not open_particles(classes, file_voxel_size_nm=1.4).read(range(5))[1]
     # Within a thousandth two sizes are one; within a hundredth a header and a STAR file are.
     files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.0005)
