@@ -5,28 +5,9 @@ import sys
 from typing import Annotated
 
 import typer
-import typer.core
 
+from .cli_inputs import CommandOfInputs, reads
 from .errors import UserError
-
-RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
-"""Options of release 0.1, still taken in the next release, and their names since."""
-
-
-class CommandWithOldOptions(typer.core.TyperCommand):
-    """A command that takes renamed options by their old names as well, and says so on stderr."""
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        """Parse with every old name replaced."""
-        known = {name for parameter in self.params for name in parameter.opts}
-        for i, argument in enumerate(args):
-            name, equals, value = argument.partition("=")
-            new = RENAMED_OPTIONS.get(name)
-            if new in known and name not in known:
-                print(f"cryo-fewshot: {name} is now called {new}; the old name will go", file=sys.stderr)
-                args[i] = f"{new}{equals}{value}"
-        return super().parse_args(ctx, args)
-
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 ProfileOption = Annotated[
@@ -110,12 +91,17 @@ def pretrain(
     print(f"Done: {path}")
 
 
-@app.command(cls=CommandWithOldOptions)
+EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
+SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, folder with a folder per class, npz, ...")]
+
+
+@app.command(cls=CommandOfInputs)
+@reads("support")
 def train(
-    support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz")],
+    support: SupportOption,
     out: Annotated[str, typer.Option(help="file of the new encoder")],
-    encoder: Annotated[str, typer.Option(help="encoder to start from; default the pretrained one")] = "",
-    label_column: Annotated[str, typer.Option(help="STAR column with the classes")] = "",
+    readings: dict,
+    encoder: EncoderOption = "",
     epochs: int = 20,
     seed: int = 0,
 ):
@@ -125,7 +111,8 @@ def train(
     from .particles.opening import open_particles
     from .recognition.finetuning import finetune_on_particles
 
-    particles = open_particles(support, label_column=label_column or None)
+    particles = open_particles(support, **readings["support"])
+    print(*particles.notes, sep="\n")
     accuracies = finetune_on_particles(
         particles, Path(out), Path(encoder) if encoder else None, n_epochs=epochs, seed=seed
     )
@@ -133,30 +120,14 @@ def train(
     print(f"Done: {out}")
 
 
-ContrastOption = Annotated[str, typer.Option(help="protein in the files: dark, bright, or detect")]
-
-
-@app.command(cls=CommandWithOldOptions)
+@app.command(cls=CommandOfInputs)
+@reads("support", "query")
 def classify(
-    support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz, ...")],
+    support: SupportOption,
     query: Annotated[str, typer.Option(help="particles to classify")],
     out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
-    encoder: Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")] = "",
-    label_column: Annotated[str, typer.Option(help="STAR column with the classes of the support")] = "",
-    support_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the support is a tomogram")] = "",
-    query_coordinates: Annotated[str, typer.Option(help="STAR or csv, where the query is a tomogram")] = "",
-    root: Annotated[str, typer.Option(help="folder that the names in STAR files are relative to")] = "",
-    support_root: Annotated[str, typer.Option(help="the same, of the support alone")] = "",
-    query_root: Annotated[str, typer.Option(help="the same, of the query alone")] = "",
-    voxel_size_nm: Annotated[float | None, typer.Option(help="of all files, whatever their headers say")] = None,
-    support_voxel_size_nm: Annotated[float | None, typer.Option(help="of the support's files alone")] = None,
-    query_voxel_size_nm: Annotated[float | None, typer.Option(help="of the query's files alone")] = None,
-    contrast: ContrastOption = "detect",
-    support_contrast: Annotated[str, typer.Option(help="the same, of the support alone")] = "",
-    query_contrast: Annotated[str, typer.Option(help="the same, of the query alone")] = "",
-    mirror: Annotated[bool, typer.Option(help="turn z: tomograms of the other handedness")] = False,
-    support_mirror: Annotated[bool, typer.Option(help="the same, of the support alone")] = False,
-    query_mirror: Annotated[bool, typer.Option(help="the same, of the query alone")] = False,
+    readings: dict,
+    encoder: EncoderOption = "",
     false_accept: Annotated[
         float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
     ] = 0.05,
@@ -185,10 +156,7 @@ def classify(
     from .recognition.classify import classify, embed_shard
     from .recognition.settings import Settings
 
-    of_query = _reading(
-        query_root or root, query_voxel_size_nm or voxel_size_nm, query_contrast or contrast, query_mirror or mirror
-    )
-    asked = open_particles(query, coordinates=query_coordinates or None, **of_query)
+    asked = open_particles(query, **readings["query"])
     encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
     with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
         if shard:
@@ -198,15 +166,7 @@ def classify(
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
-        of_support = _reading(
-            support_root or root,
-            support_voxel_size_nm or voxel_size_nm,
-            support_contrast or contrast,
-            support_mirror or mirror,
-        )
-        labelled = open_particles(
-            support, coordinates=support_coordinates or None, label_column=label_column or None, **of_support
-        )
+        labelled = open_particles(support, **readings["support"])
         class_indices(labelled, support)  # refused here by its name
         outcome = classify(
             labelled,
@@ -236,17 +196,34 @@ def classify(
     print(f"Done: {Path(out) / 'report.html'}")
 
 
-def _reading(root: str, voxel_size_nm: float | None, contrast: str, mirror: bool) -> dict:
-    """How the files of one input are read, as keywords of `open_particles`."""
-    dark_protein = {"dark": True, "bright": False, "detect": None}
-    if contrast not in dark_protein:
-        raise UserError(f"contrast '{contrast}' is unknown: use dark, bright or detect")
-    return {
-        "root": root or None,
-        "file_voxel_size_nm": voxel_size_nm,
-        "dark_protein": dark_protein[contrast],
-        "mirror": mirror,
-    }
+@app.command(cls=CommandOfInputs)
+@reads("files")
+def inspect(
+    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
+    readings: dict,
+    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
+):
+    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
+    from pathlib import Path
+
+    from .particles.opening import open_particles
+
+    rows = {}
+    for file in files:
+        particles = open_particles(file, **readings["files"])
+        print(*particles.notes, sep="\n")
+        if particles.labels is None:
+            print(f"{file}: no labels; as support it would need them (--label-column)")
+        if not any("axes turned" in note for note in particles.notes):
+            print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
+        if picture:
+            rows |= {(file, label): slices for label, slices in particles.central_slices().items()}
+    if picture:
+        from .figures.volumes import contact_sheet
+
+        names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
+        contact_sheet(list(rows.values()), names).savefig(picture)
+        print(f"Done: {picture}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 AXES = (1, 2, 3)
+MASK_SHARE = 0.4  # of the box, radius of the soft sphere around a particle
 _PAD = 2  # references are transformed in a box this many times larger, then read with trilinear interpolation
 
 
@@ -44,7 +45,7 @@ def soft_sphere(box: int, radius: float) -> torch.Tensor:
 def soft_mask(like: torch.Tensor, width_nm: float, radius_nm: float | None) -> torch.Tensor:
     """Soft sphere in the box of `like`, of a radius in nm; None for 0.4 of the box."""
     box = like.shape[-1]
-    return soft_sphere(box, (radius_nm or 0.4 * width_nm) * box / width_nm).to(like.device)
+    return soft_sphere(box, (radius_nm or MASK_SHARE * width_nm) * box / width_nm).to(like.device)
 
 
 def cropped(volumes: torch.Tensor, box: int) -> torch.Tensor:

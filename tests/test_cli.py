@@ -129,10 +129,26 @@ def test_an_option_for_one_input_leaves_the_other_alone(monkeypatch, tmp_path):
     monkeypatch.setattr("cryo_fewshot.particles.opening.open_particles", opened)
     words = ["classify", "--support", "s", "--query", "q", "--out", tmp_path, "--contrast", "dark", "--mirror"]
     command(*words, "--query-voxel-size-nm", 2, "--support-contrast", "bright", "--support-root", tmp_path)
-    assert calls["q"]["file_voxel_size_nm"] == 2 and calls["s"]["file_voxel_size_nm"] is None
+    assert calls["q"]["file_voxel_size_nm"] == 2 and "file_voxel_size_nm" not in calls["s"]
     assert calls["q"]["dark_protein"] is True and calls["s"]["dark_protein"] is False
-    assert calls["q"]["root"] is None and calls["s"]["root"] == str(tmp_path)
+    assert "root" not in calls["q"] and calls["s"]["root"] == str(tmp_path)
     assert calls["q"]["mirror"] and calls["s"]["mirror"]
     command(*words[:-1], "--query-mirror", "--voxel-size-nm", 1, "--support-voxel-size-nm", 1.5)
-    assert calls["q"]["mirror"] and not calls["s"]["mirror"]
+    assert calls["q"]["mirror"] and "mirror" not in calls["s"]
     assert calls["q"]["file_voxel_size_nm"] == 1 and calls["s"]["file_voxel_size_nm"] == 1.5
+    command("train", "--support", "q", "--out", tmp_path, "--support-root", "a", "--box-nm=30", "--contrast", "detect")
+    assert calls["q"] == {"root": "a", "box_nm": 30.0, "dark_protein": None}
+    result = command(*words[:-3], "--contrast", "light")
+    assert isinstance(result.exception, UserError) and "use dark, bright or detect" in str(result.exception)
+
+
+def test_inspect_says_what_a_run_says_and_draws_a_sheet(files, tmp_path):
+    from PIL import Image
+
+    result = command("inspect", files["labelled"], files["star"], "--picture", tmp_path / "sheet.png")
+    assert result.exit_code == 0, result.output
+    for name in ("labelled", "star"):
+        assert all(note in result.output.splitlines() for note in open_particles(files[name]).notes)
+    assert "2 classes in rlnClassName: 1OEL (2), 3KUY (2)" in result.output
+    assert Image.open(tmp_path / "sheet.png").size[0] > 400
+    assert "no labels" in command("inspect", files["all"]).output

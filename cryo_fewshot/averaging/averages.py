@@ -23,7 +23,10 @@ from .alignment import (
     matrices_zyx,
     rotation_grid,
 )
-from .fsc import resolution, shell_correlation, wiener_filtered
+from .fsc import corrected_correlation, resolution, shell_correlation, wiener_filtered
+
+LEAST_HALF = 4  # particles
+FEWEST_SHELLS = 3  # that two half maps have to agree in, for their agreement to be no chance
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Refined:
 
     average : of all particles; half_maps : two Averages, poses found independently, then laid onto each other;
     poses : of all particles, in the frame of the average; halves : `(n,)` 0 or 1; frequencies_per_nm, fsc : Fourier
-    shell correlation of the masked half maps; history : per iteration, mean score and resolution at 0.143 in nm.
+    shell correlation of the masked half maps; corrected_fsc : the same without what mask and laying of the halves
+    bring, see `fsc.corrected_correlation`; history : per iteration, mean score and resolution at 0.143 in nm.
     """
 
     average: Average
@@ -53,12 +57,24 @@ class Refined:
     halves: np.ndarray
     frequencies_per_nm: np.ndarray
     fsc: np.ndarray
+    corrected_fsc: np.ndarray
     history: tuple[dict[str, float], ...]
 
     @property
     def resolutions_nm(self) -> dict[float, float]:
-        """Resolution in nm at the thresholds 0.143 and 0.5."""
-        return {threshold: resolution(self.fsc, self.frequencies_per_nm, threshold) for threshold in (0.143, 0.5)}
+        """Resolution in nm at the thresholds 0.143 and 0.5 of the corrected FSC, as of `fsc.resolution`."""
+        fsc, frequencies = self.corrected_fsc, self.frequencies_per_nm
+        return {threshold: resolution(fsc, frequencies, threshold) for threshold in (0.143, 0.5)}
+
+    @property
+    def resolution_text(self) -> str:
+        """What the halves say. The first shells hold few frequencies: noise agrees there by chance now and then."""
+        nm = self.resolutions_nm[0.143]
+        if math.isnan(nm):
+            return f"finer than {1 / self.frequencies_per_nm[-2]:.1f} nm, all that its voxels show"
+        if nm > 1 / self.frequencies_per_nm[FEWEST_SHELLS]:
+            return "no resolution: the half maps do not agree"
+        return f"{nm:.1f} nm at FSC 0.143"
 
 
 def average(
@@ -110,6 +126,7 @@ def refine(
     n_iterations: int = 4,
     n_starts: int = 3,
     progress: Callable[[dict[str, float]], object] = lambda record: None,
+    groups: np.ndarray | None = None,
 ) -> Refined:
     """Average one class from particles alone: no pose and no template is given.
 
@@ -123,6 +140,8 @@ def refine(
     tilt_series : its angles and the width of the box of `volumes`
     seed : of the split into halves and of the particles to start from
     progress : called after each iteration with its entry of the history
+    groups : `(n,)` numbers, equal for particles that share voxels: they come into one half, which would agree with
+        the other by their noise
 
     Raises
     ------
@@ -135,8 +154,7 @@ def refine(
     if n_iterations < 1 or n_starts < 1:
         raise UserError(f"n_iterations={n_iterations}, n_starts={n_starts}: give at least 1 of each")
     rng = np.random.default_rng(seed)
-    halves = np.zeros(len(volumes), dtype=np.int64)
-    halves[rng.permutation(len(volumes))[len(volumes) // 2 :]] = 1
+    halves = _halves(len(volumes), groups, rng)
     small = cropped(volumes, 2 * math.ceil(1.3 * tilt_series.width_nm / search.low_pass_nm))
     width, grid = tilt_series.width_nm, rotation_grid(search.grid_degrees)
     members = [torch.as_tensor(np.flatnonzero(halves == side)) for side in (0, 1)]
@@ -157,7 +175,31 @@ def refine(
     both = _merged(poses, halves)
     maps = tuple(average(volumes[members[side]], poses[side], tilt_series) for side in (0, 1))
     frequencies, fsc = shell_correlation(maps[0].density, maps[1].density, width / volumes.shape[-1])
-    return Refined(average(volumes, both, tilt_series), maps, both, halves, frequencies, fsc, tuple(history))
+    corrected = corrected_correlation(
+        *(one.density for one in maps),
+        width / volumes.shape[-1],
+        lambda one, other: laid_onto(one, other, tilt_series, search)[0],
+        seed,
+    )
+    whole = average(volumes, both, tilt_series)
+    return Refined(whole, maps, both, halves, frequencies, fsc, corrected, tuple(history))
+
+
+def _halves(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Half, 0 or 1, of each of n particles `(n,)`: at random, each group whole, the two as equal as groups let them."""
+    order, halves = rng.permutation(n), np.zeros(n, dtype=np.int64)
+    if groups is None:
+        halves[order[n // 2 :]] = 1
+        return halves
+    counts = np.bincount(groups)
+    sizes = [0, 0]
+    for group in sorted(dict.fromkeys(groups[order].tolist()), key=lambda g: -counts[g]):
+        side = int(sizes[1] < sizes[0])
+        halves[groups == group] = side
+        sizes[side] += counts[group]
+    if min(sizes) < LEAST_HALF:
+        raise UserError(f"{max(counts)} of {n} particles overlap in one chain: no two halves that share no voxels")
+    return halves
 
 
 def laid_onto(

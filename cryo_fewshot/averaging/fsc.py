@@ -1,12 +1,15 @@
 """Fourier shell correlation (FSC) of two densities, the resolution it tells, and the Wiener filter it makes."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from ..fourier import distances, soft_mask
 from .alignment import check_particles
+
+TRUSTED = 0.8  # unmasked correlation below which the phases are made random
 
 
 def shell_correlation(
@@ -24,6 +27,51 @@ def shell_correlation(
     mask = soft_mask(a, box * voxel_size_nm, mask_radius_nm)
     fsc = fourier_shell_correlation(a * mask, b * mask)
     return np.arange(len(fsc)) / (box * voxel_size_nm), fsc.double().cpu().numpy()
+
+
+def phase_randomised(density: torch.Tensor, first_shell: int, generator: torch.Generator) -> torch.Tensor:
+    """The density with random phases, its amplitudes kept, from a Fourier shell on."""
+    spectrum = torch.fft.rfftn(density)
+    noise = torch.fft.rfftn(torch.randn(density.shape, generator=generator).to(density.device))
+    shell = torch.fft.ifftshift(distances(len(density))).round()[..., : spectrum.shape[-1]].to(density.device)
+    changed = spectrum.abs() * noise / noise.abs().clamp(min=1e-20)
+    return torch.fft.irfftn(torch.where(shell >= first_shell, changed, spectrum), s=density.shape)
+
+
+def corrected_correlation(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    voxel_size_nm: float,
+    lay: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    seed: int,
+    n_draws: int = 3,
+) -> np.ndarray:
+    """FSC `(box // 2 + 1,)` of two half maps without what their mask and laying one onto the other bring by themselves.
+
+    From the shell on where the maps agree by less than 0.8 without a mask, the phases of both are made random, the
+    second is laid onto the first again, and what then correlates under the mask, n, is taken off: (f - n) / (1 - n)
+    (Chen et al. 2013, who do so for the mask). The last shell is NaN: it holds nothing but what the mask carries there.
+
+    Parameters
+    ----------
+    a, b : `(box, box, box)`, b laid onto a; voxel_size_nm : nm
+    lay : function that lays its second density onto its first, as b was onto a
+    seed : of the random phases; n_draws : of which n is the mean
+    """
+    from torch_fourier_shell_correlation import fourier_shell_correlation
+
+    _, fsc = shell_correlation(a, b, voxel_size_nm)
+    unmasked = fourier_shell_correlation(a, b).cpu().numpy()
+    first = next((k for k in range(1, len(fsc)) if not unmasked[k] >= TRUSTED), len(fsc))
+    generator, by_chance = torch.Generator().manual_seed(seed), []
+    for _ in range(n_draws if first < len(fsc) - 1 else 0):
+        one, other = (phase_randomised(density, first, generator) for density in (a, b))
+        by_chance.append(shell_correlation(one, lay(one, other), voxel_size_nm)[1])
+    if by_chance:
+        n = np.mean(by_chance, axis=0)[first:]
+        fsc[first:] = (fsc[first:] - n) / np.maximum(1 - n, 1e-6)
+    fsc[-1] = np.nan
+    return fsc
 
 
 def resolution(fsc: np.ndarray, frequencies_per_nm: np.ndarray, threshold: float = 0.143) -> float:

@@ -168,6 +168,20 @@ def gallery_figure(
     return figure
 
 
+def contact_sheet(rows: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """Central slices as small multiples, a row for each array of `rows`, `(n, h, w)`, with its title."""
+    n_columns = max([1, *map(len, rows)])
+    edge = WIDTH / n_columns
+    figure, axes = plt.subplots(len(rows), n_columns, figsize=(WIDTH, len(rows) * (edge + 0.25)), squeeze=False)
+    for line, slices, title in zip(axes, rows, titles, strict=True):
+        line[0].set_title(f"{title}: {len(slices)} shown" if len(slices) else f"{title}: none can be read", loc="left")
+        for ax in line:
+            ax.set_axis_off()
+        for ax, piece in zip(line, slices, strict=False):
+            ax.imshow(piece, cmap="gray", origin="lower")
+    return figure
+
+
 def _shaded(density: np.ndarray, level: float, per_voxel: int = 3) -> np.ndarray:
     """`(h, w, 4)` RGBA in 0 to 1 of the first surface that a ray from above (high z) meets."""
     density = density.astype(np.float32)

@@ -1,5 +1,7 @@
 """Particles of any kind of file, read in pieces: what a classifier streams over."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -34,7 +36,9 @@ class Particles:
     names : what to call each in messages and tables
     source : reads one of them
     voxel_size_nm, box : nm and voxels, of the files (of their largest group)
+    voxel_size_from : what says the voxel size, in words
     labels : class of each particle where the input says so, None for one without, else None for all
+    label_column : the column that they are from, None where they are from no table
     table : every column of the input's table as text, in order; None for folders and npz
     blocks, block_name : the input's other STAR blocks, and which of them `table` is
     dark_protein : whether protein is dark in the files, as given or as detected; None where neither
@@ -46,7 +50,9 @@ class Particles:
     source: Source
     voxel_size_nm: float
     box: int
+    voxel_size_from: str = ""
     labels: list[str | None] | None = None
+    label_column: str | None = None
     table: object | None = None
     blocks: dict = field(default_factory=dict)
     block_name: str = "particles"
@@ -90,6 +96,17 @@ class Particles:
                 rejected[i] = str(error)
         return volumes, rejected
 
+    def central_slices(self, n: int = 10, largest_box: int = 24) -> dict[str | None, np.ndarray]:
+        """Central xy slices `(m, box, box)` of the first n particles of each class that can be read, protein dark."""
+        labels = self.labels or [None] * len(self)
+        box = min(self.box, largest_box)
+        slices = {}
+        for label in dict.fromkeys(labels):
+            chosen = [i for i, other in enumerate(labels) if other == label][:n]
+            volumes, rejected = self.read(chosen, box, self.box * self.voxel_size_nm / box)
+            slices[label] = volumes[[i not in rejected for i in chosen], box // 2].numpy()
+        return slices
+
     def without_table(self) -> "Particles":
         """The same particles for a worker that only reads: a table of a million rows stays at home."""
         return replace(self, table=None, blocks={})
@@ -102,8 +119,7 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     """
     known = {label for label in particles.labels or () if label is not None}
     if not known:
-        column = "" if particles.table is None else f", one of {', '.join(particles.table)}"
-        remedy = f"give label_column (--label-column){column}, or a folder with one sub-folder per class"
+        remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     for i, label in enumerate(particles.labels):
@@ -111,8 +127,14 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
             classes[label].append(i)
     if len(classes) < at_least:
         only = f"one class only ({next(iter(classes))}, {len(*classes.values())} particles)"
-        raise UserError(f"{path}: {only}; add labelled particles of another, or give label_column (--label-column)")
+        of = f" in {particles.label_column}" if particles.label_column else ""
+        remedy = f"give label_column (--label-column){_columns(particles)}, or add labelled particles of another"
+        raise UserError(f"{path}: {only}{of}; {remedy}")
     return classes
+
+
+def _columns(particles: Particles) -> str:
+    return "" if particles.table is None else f", one of {', '.join(particles.table)}"
 
 
 def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
@@ -128,6 +150,16 @@ def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
     return [(s, q) for q, key in query.source.identities(alike) for s in known.get(key, [])]
 
 
+def copies(particles: Particles) -> dict[int, int]:
+    """By index, the first particle that is the same piece of the same file; of those alone that come again."""
+    alike = range(len(particles))
+    if isinstance(getattr(particles.source, "files", particles.source), ParticleFiles):
+        counts = Counter(map(_last_name, particles.names))  # only files called alike are looked for on disk
+        alike = [i for i in alike if counts[_last_name(particles.names[i])] > 1]
+    first: dict[tuple, int] = {}
+    return {i: first[key] for i, key in particles.source.identities(alike) if first.setdefault(key, i) != i}
+
+
 def known_labels(labels: Iterable) -> list[str | None]:
     """Labels as texts, without blanks around them, None where there is none."""
     found = (str(label).strip() for label in labels)
@@ -140,4 +172,4 @@ def in_number_order(text: str) -> tuple:
 
 
 def _last_name(name: str) -> str:
-    return name.rpartition("/")[2].rpartition("@")[2]
+    return re.split(r"[/\\@]", name)[-1]

@@ -6,17 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
-from .listings import column_labels
-from .mrc import first_line, remark_lines
+from .exchange import exchange_table, is_eman
+from .listings import column_labels, stated_nm
+from .mrc import SAME_PIXEL, first_line, remark_lines
 from .star import numbers, read_star_blocks, table_with
+from .stated import column_notes
 from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
-TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName")  # RELION 3 and Warp use the last
+TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName", "wrpSourceName", "copickRun")
+CONVENTIONS = (  # columns, nm of their unit where that is not a voxel, whether they count from the tomogram's centre
+    ("rlnCenteredCoordinate{}Angst", 0.1, True),  # RELION 5
+    ("rlnCoordinate{}", None, False),
+    ("wrpCoordinate{}1", 0.1, False),  # M; the 1 is that of the first time point
+    ("{}_nm", 1.0, False),
+    ("{}", None, False),
+)
+UNITS = ("rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize")  # what RELION counts rlnCoordinateX in
 
 
 def open_coordinates(
@@ -24,6 +37,7 @@ def open_coordinates(
     *,
     tomogram: str | Path | None,
     coordinates: str | Path | None,
+    picks: str | None,
     label_column: str | None,
     file_voxel_size_nm: float | None,
     box_nm: float,
@@ -31,98 +45,169 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    if path.suffix == ".json":
-        table, tomograms = copick_table(path, tomogram, file_voxel_size_nm)
+    if path.suffix == ".json" and not is_eman(path):
+        table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         label_column = label_column or "copickObject"
     else:
-        if coordinates is not None and tomogram is not None:
-            raise UserError(f"{path}: given with coordinates and tomogram; give two of the three")
+        if (coordinates is None) == (tomogram is None):
+            remedy = "give its tomogram (--tomogram), or the tomogram with this as its coordinates"
+            raise UserError(f"{path}: coordinates need one tomogram or folder of them, no less and no more; {remedy}")
         listed_in, tomogram_path = (path, Path(tomogram)) if tomogram is not None else (Path(coordinates), path)
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
         tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
     which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
-    centres = np.full((len(table), 3), np.nan)
-    for k, one in enumerate(tomograms):
-        rows = which == k
-        centres[rows] = read_coordinates({**blocks, block_name: table}, block_name, one, coordinate_voxel_size_nm)[rows]
-    if not _any_inside(centres, which, tomograms):
-        extent = " x ".join(map(str, tomograms[0].shape))
-        first = ", ".join(f"{c:.1f}" for c in centres[0])
-        remedy = "give coordinate_voxel_size_nm, the unit of the coordinates, or the right tomogram"
-        raise UserError(f"{listed_in}: no coordinate lies in a tomogram, zyx {first} and {extent} voxels; {remedy}")
+    nm = np.array([one.voxel_size_nm for one in tomograms])[which]
+    shapes = np.array([one.shape for one in tomograms])[which]
+    centres, unit = read_coordinates({**blocks, block_name: table}, block_name, nm, shapes, coordinate_voxel_size_nm)
+    _check_inside(centres, shapes, listed_in, unit)
     edges = tuple(_even(box_nm / one.voxel_size_nm) for one in tomograms)
     stems = [one.path.name for one in tomograms]
     names = [f"{listed_in.name}:{i + 1} in {stems[k]}" for i, k in enumerate(which)]
     main = int(np.bincount(which).argmax())
-    unit = (
-        "voxels of the tomogram, or the unit their columns name"
-        if coordinate_voxel_size_nm is None
-        else f"voxels of {coordinate_voxel_size_nm:.4g} nm"
-    )
     edge_note = "filled with their mean" if pad_edges else "rejected"
     header_notes = remark_lines({one.path: one.remarks for one in tomograms})
+    labels, column = column_labels(table, listed_in, label_column)
     return Particles(
         names=names,
         source=Boxes(names, tuple(tomograms), which, centres, edges, pad_edges),
         voxel_size_nm=tomograms[main].voxel_size_nm,
         box=edges[main],
-        labels=column_labels(table, listed_in, label_column),
+        voxel_size_from="given" if file_voxel_size_nm else "header",
+        labels=labels,
+        label_column=column,
         table=table,
         blocks=blocks,
         block_name=block_name,
         notes=(
             *named,
-            f"{listed_in}: coordinates in {unit}; boxes that reach out of a tomogram are {edge_note}",
+            f"{listed_in}: {unit}; boxes that reach out of a tomogram are {edge_note}",
+            *column_notes({**blocks, block_name: table}, block_name, listed_in, "coordinates"),
             *header_notes,
         ),
     )
 
 
-def read_coordinates(blocks: dict, name: str, tomogram: Tomogram, unit_nm: float | None = None) -> np.ndarray:
-    """Centres `(n, 3)` in zyx voxels of the tomogram, from 0, NaN where a value is not a number.
+def read_coordinates(
+    blocks: dict, name: str, nm: np.ndarray, shapes: np.ndarray, unit_nm: float | None = None
+) -> tuple[np.ndarray, str]:
+    """Centres `(n, 3)` in zyx voxels from 0, NaN where a value is not a number; and their unit in words.
 
-    Columns, the first that are there: rlnCenteredCoordinateXAngst (angstrom from the tomogram's centre, RELION 5);
-    rlnCoordinateX, x or X (voxels of unit_nm, by default the tomogram's); x_nm (nm from the first voxel). RELION
-    counts rlnCoordinateX in unbinned pixels, WarpTools in those of its export: where the STAR file and the tomogram
-    differ, say which with unit_nm. rlnOriginXAngst, the shift found in a refinement, is subtracted.
+    Columns: the first of CONVENTIONS that are there. rlnOriginXAngst, the shift found in a refinement, is subtracted.
+
+    Parameters
+    ----------
+    blocks, name : of the STAR file, and which is the table of n rows
+    nm, shapes : `(n,)` and `(n, 3)` voxel size and zyx voxels of each row's tomogram
+    unit_nm : nm of what coordinates in voxels count; by default what the file states, else the tomogram's voxel
     """
-    nm = tomogram.voxel_size_nm
-    ways = [
-        ("rlnCenteredCoordinate{}Angst", 0.1 / nm, True),
-        ("rlnCoordinate{}", (unit_nm or nm) / nm, False),
-        ("x_nm", 1 / nm, False),
-        ("x", (unit_nm or nm) / nm, False),
-        ("X", (unit_nm or nm) / nm, False),
-    ]
-    for pattern, scale, from_centre in ways:
-        columns = [pattern.format(c) if "{}" in pattern else c + pattern[1:] for c in ("ZYX", "zyx")["x" in pattern]]
-        found = [numbers(blocks, name, column) for column in columns]
-        if all(values is not None for values in found):
-            centres = np.stack(found, axis=1) * scale
-            if from_centre:
-                centres += np.array(tomogram.shape) // 2
-            shifts = [numbers(blocks, name, f"rlnOrigin{c}Angst") for c in "ZYX"]
+    for pattern, column_nm, from_centre in CONVENTIONS:
+        for axes in ("ZYX", "zyx"):
+            found = [numbers(blocks, name, pattern.format(axis)) for axis in axes]
+            if any(values is None for values in found):
+                continue
+            column = pattern.format(axes[-1])
+            step_nm, said = (column_nm, "nm" if column_nm == 1 else "angstrom") if column_nm else (None, "")
+            if step_nm is None:
+                step_nm, said = _voxel_of_coordinates(blocks, name, nm, unit_nm)
+            centres = np.stack(found, axis=1) * np.broadcast_to(step_nm / nm, nm.shape)[:, None]
+            shifts = [numbers(blocks, name, f"rlnOrigin{axis}Angst") for axis in "ZYX"]
             if all(shift is not None for shift in shifts):
-                centres -= np.stack(shifts, axis=1) * 0.1 / nm
-            return centres
+                centres -= np.stack(shifts, axis=1) * 0.1 / nm[:, None]
+            return centres + from_centre * (
+                shapes // 2
+            ), f"{column} in {said}{' from the centre' if from_centre else ''}"
     there = ", ".join(blocks[name])
     raise UserError(f"coordinates: no columns {CSV_COLUMNS}, or rlnCoordinateX, Y, Z among {there}; rename them")
+
+
+def _voxel_of_coordinates(
+    blocks: dict, name: str, tomogram_nm: np.ndarray, given_nm: float | None
+) -> tuple[np.ndarray | float, str]:
+    """nm of the voxel that coordinates count, and how that is known.
+
+    RELION counts pixels of the unbinned tilt images or of the micrograph; Warp, whose tomograms are called
+    <name>.tomostar, those of its export, although it states the unbinned ones as well. What the particles' pixel size
+    says of other programs' coordinates nobody knows.
+    """
+    if given_nm:
+        return given_nm, f"voxels of {given_nm:.4g} nm, as given"
+    table = blocks[name]
+    names = next((table[column] for column in TOMOGRAM_COLUMNS if column in table), None)
+    is_warp = names is not None and names.fillna("").astype(str).str.endswith(".tomostar").all()
+    stated = {column: size_a / 10 for column in UNITS if (size_a := numbers(blocks, name, column)) is not None}
+    of_particles = {"the particles' pixel size": nm} if (nm := stated_nm(blocks, name)) is not None else {}
+    known = (of_particles if is_warp else {}) | stated | of_particles
+    for source, nm in known.items():
+        nm = np.where(nm > 0, nm, tomogram_nm)
+        first = nm.flat[0]
+        if np.abs(nm / tomogram_nm - 1).max() <= SAME_PIXEL:
+            return tomogram_nm, f"voxels of the tomogram, which are {source}"
+        if source in stated or is_warp:
+            return nm, f"pixels of {first:.4g} nm ({source}), scaled to voxels of {tomogram_nm.flat[0]:.4g} nm"
+        both = f"{source} is {first:.4g} nm but the tomogram's voxel {tomogram_nm.flat[0]:.4g} nm"
+        remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm), the right one"
+        raise UserError(f"{both}, and nothing says which of them the coordinates count; {remedy}")
+    return tomogram_nm, "voxels of the tomogram, for nothing else is stated"
+
+
+def overlapping(particles: Particles, indices: Sequence[int], within_nm: float) -> np.ndarray:
+    """Numbers `(len(indices),)`, equal for particles nearer than within_nm in one tomogram, and those near to these.
+
+    Particles of which no place is known lie apart, all of them.
+    """
+    groups, indices = np.arange(len(indices)), np.asarray(indices)
+    places = _places(particles)
+    if places is None or not len(indices):
+        return groups
+    which, centres_nm = (part[indices] for part in places)
+    pairs = []
+    for k in np.unique(which):
+        rows = np.flatnonzero((which == k) & np.isfinite(centres_nm).all(axis=1))
+        pairs.append(rows[cKDTree(centres_nm[rows]).query_pairs(within_nm, output_type="ndarray")])
+    a, b = np.concatenate(pairs).reshape(-1, 2).T
+    linked = coo_array((np.ones(len(a)), (a, b)), shape=(len(indices),) * 2)
+    return connected_components(linked, directed=False)[1]
+
+
+def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
+    """Number of each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
+    if isinstance(particles.source, Boxes):
+        nm = np.array([tomogram.voxel_size_nm for tomogram in particles.source.tomograms])[particles.source.which]
+        return particles.source.which, particles.source.centres * nm[:, None]
+    column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
+    if column is None:
+        return None
+    n = len(particles)
+    blocks = {**particles.blocks, particles.block_name: particles.table}
+    try:
+        nm = np.full(n, particles.voxel_size_nm)
+        centres, _ = read_coordinates(blocks, particles.block_name, nm, np.zeros((n, 3), int))
+    except UserError:  # no coordinates
+        return None
+    return pd.factorize(particles.table[column].fillna(""))[0], centres * particles.voxel_size_nm
 
 
 def _coordinate_blocks(path: Path) -> tuple[dict, str]:
     if path.suffix.lower() == ".star":
         blocks = read_star_blocks(path)
-        columns = ["rlnCenteredCoordinateXAngst", "rlnCoordinateX"]
+        columns = [pattern.format(axis) for axis in "Xx" for pattern, *_ in CONVENTIONS]
         return blocks, table_with(blocks, path, columns, "give the STAR file of the coordinates")
+    if (table := exchange_table(path)) is not None:
+        return {"particles": table}, "particles"
     try:
         table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
     except Exception as error:  # pandas' parser errors and those of the encoding
         raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
+    if {"CCC", "pIndex"} <= set(table):
+        raise UserError(
+            f"{path}: a motive list of PEET, which has no coordinates; give the .mod file that goes with it"
+        )
+    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
     if not len(table):
         raise UserError(f"{path}: lists no particles; export it again")
     return {"particles": table}, "particles"
@@ -133,7 +218,7 @@ def _tomograms_of(
 ) -> tuple[list[Tomogram], tuple[str, ...]]:
     """The tomogram of each row, the one file for all or that which the row names, and a note that says which."""
     column = next((c for c in TOMOGRAM_COLUMNS if c in table), None)
-    names = None if column is None else table[column].fillna("").astype(str).tolist()
+    names = None if column is None else [name.replace("\\", "/") for name in table[column].fillna("").astype(str)]
     is_zarr = (path / ".zattrs").exists() or (path / "zarr.json").exists()
     if is_zarr or (path.is_file() and path.suffix.lower() != ".star"):
         rows = Counter(map(name_of_tomogram, names or [""]))
@@ -156,9 +241,19 @@ def _tomograms_of(
     return [known[name] for name in names], (note,)
 
 
-def _any_inside(centres: np.ndarray, which: np.ndarray, tomograms: Sequence[Tomogram]) -> bool:
-    shapes = np.array([tomogram.shape for tomogram in tomograms])[which]
-    return bool(((centres >= 0) & (centres < shapes)).all(axis=1).any())
+def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit: str) -> None:
+    """UserError where most of the coordinates lie outside: their unit, order or tomogram is another."""
+    finite = np.isfinite(centres).all(axis=1)
+    inside = ((centres >= 0) & (centres < shapes)).all(axis=1)
+    if inside.any() and 2 * inside.sum() >= finite.sum():
+        return
+    i = int(np.flatnonzero(finite & ~inside)[0]) if finite.any() else 0
+    extent, where = " x ".join(map(str, shapes[i])), ", ".join(f"{c:.1f}" for c in centres[i])
+    raise UserError(
+        f"{listed_in}: {len(inside) - inside.sum()} of {len(inside)} coordinates do not lie in a tomogram, as row "
+        f"{i + 1}, zyx {where} of {extent} voxels ({unit}); give coordinate_voxel_size_nm (--coordinate-voxel-size-nm) "
+        "or the right tomogram"
+    )
 
 
 def _even(voxels: float) -> int:

@@ -1,5 +1,6 @@
 """Picks of a copick project as a table of coordinates, with the tomogram of each; copick is an optional extra."""
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from .tomograms import Tomogram, tomogram_at
 
 
 def copick_table(
-    path: Path, tomogram: str | None, file_voxel_size_nm: float | None
+    path: Path, tomogram: str | None, picks: str | None, file_voxel_size_nm: float | None
 ) -> tuple[pd.DataFrame, list[Tomogram]]:
     """Every pick of a project, and the tomogram of each.
 
@@ -18,6 +19,7 @@ def copick_table(
     ----------
     path : the project's json
     tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0
+    picks : whose, as user or user/session; None where no object of a run has picks of two
 
     Returns
     -------
@@ -32,22 +34,27 @@ def copick_table(
     try:
         size_a = float(size_a)
     except ValueError:
-        remedy = "give tomogram as type@voxel size in angstrom, as in wbp@10.0"
-        raise UserError(f"tomogram={tomogram}: not the tomograms of a copick project; {remedy}") from None
+        remedy = "give tomogram (--tomogram) as type@voxel size in angstrom, as in wbp@10.0"
+        raise UserError(
+            f"{path}: tomogram {tomogram} does not name the tomograms of a copick project; {remedy}"
+        ) from None
     rows, tomograms = [], []
     try:
         project = copick.from_file(str(path))
         for run in project.runs:
-            picks = [(pick, point.location) for pick in run.picks for point in pick.points or ()]
-            if not picks:
+            found_picks = [
+                (pick, point.location) for pick in run.picks if _is_of(pick, picks) for point in pick.points or ()
+            ]
+            if not found_picks:
                 continue
+            _check_one_author(path, run.name, [pick for pick, _ in found_picks])
             spacing = run.get_voxel_spacing(size_a)
             found = spacing.get_tomograms(kind) if spacing is not None else []
             if not found:
                 raise UserError(f"{path}: run {run.name} has no tomogram {tomogram}; give another type or voxel size")
             where = Path(getattr(found[0], "static_path", None) or getattr(found[0], "overlay_path", ""))
             one = tomogram_at(where, file_voxel_size_nm)
-            for pick, at in picks:
+            for pick, at in found_picks:
                 who = (run.name, pick.pickable_object_name, pick.user_id, str(pick.session_id))
                 rows.append((*who, repr(at.x / 10), repr(at.y / 10), repr(at.z / 10)))
                 tomograms.append(one)
@@ -56,6 +63,22 @@ def copick_table(
     except Exception as error:  # a damaged project raises anything
         raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
     if not rows:
-        raise UserError(f"{path}: the project has no picks; add some")
+        of = f" of {picks} (--picks)" if picks else ""
+        raise UserError(f"{path}: the project has no picks{of}; add some")
     columns = ["copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm"]
     return pd.DataFrame(rows, columns=columns, dtype=str), tomograms
+
+
+def _is_of(pick, picks: str | None) -> bool:
+    user, _, session = (picks or "").partition("/")
+    return user in ("", pick.user_id) and session in ("", str(pick.session_id))
+
+
+def _check_one_author(path: Path, run: str, points: list) -> None:
+    """UserError where an object of a run was picked by several users or in several sessions: one of them counts."""
+    authors = Counter((pick.pickable_object_name, f"{pick.user_id}/{pick.session_id}") for pick in points)
+    for name in dict.fromkeys(name for name, _ in authors):
+        counts = [f"{author} ({n})" for (of, author), n in authors.items() if of == name]
+        if len(counts) > 1:
+            several = f"{name} of run {run} was picked several times: {', '.join(counts)}"
+            raise UserError(f"{path}: {several}; give picks (--picks), the user/session whose picks are meant")

@@ -86,6 +86,21 @@ def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctf: Ctf) -> np.nda
     from_u = torch.atan2(ky, kx) - torch.deg2rad(degrees)  # rlnDefocusAngle is from x to the axis of rlnDefocusU
     defocus_um = ((u + v) / 2 + (u - v) / 2 * torch.cos(2 * from_u)) / 1e4
     shift = 0.0 if ctf.phase_shift is None else torch.from_numpy(ctf.phase_shift)[:, None, None]
-    values = ctf_values((ky**2 + kx**2) / (10 * pixel_size_nm) ** 2, defocus_um, ctf.optics, shift)
-    values = torch.where(values < 0, -1.0, 1.0) * values.abs().clamp(min=LEAST_CTF)
+    values = _not_near_zero(ctf_values((ky**2 + kx**2) / (10 * pixel_size_nm) ** 2, defocus_um, ctf.optics, shift))
     return torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(images)) / values, s=(b, b)).numpy()
+
+
+def volume_divided_by_ctf(volume: np.ndarray, voxel_size_nm: float, ctf: np.ndarray) -> np.ndarray:
+    """A volume `(b, b, b)` as it was before it was multiplied by its CTF, which depends on the frequency's length.
+
+    ctf : `(5,)` defocus in um, kV, mm of spherical aberration, amplitude contrast, phase shift in degrees
+    """
+    defocus_um, *optics, phase_shift = map(float, ctf)
+    full, half = torch.fft.fftfreq(len(volume)), torch.fft.rfftfreq(len(volume))
+    squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * voxel_size_nm) ** 2
+    values = _not_near_zero(ctf_values(squared.double(), defocus_um, tuple(optics), phase_shift))
+    return torch.fft.irfftn(torch.fft.rfftn(torch.from_numpy(volume)) / values, s=volume.shape).numpy()
+
+
+def _not_near_zero(values: torch.Tensor) -> torch.Tensor:
+    return torch.where(values < 0, -1.0, 1.0) * values.abs().clamp(min=LEAST_CTF)

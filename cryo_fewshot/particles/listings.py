@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from . import exchange
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
-from .star import as_numbers, check_optics_groups, numbers, read_star_blocks, table_with, texts
-from .tilt_stacks import open_tilt_stacks
+from .premultiplied import open_volumes
+from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
+from .stated import box_notes, column_notes, size_notes
+from .tilt_stacks import open_tilt_stacks, optimisation_set
+from .tomograms import NARROWEST_NM
 
-LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", "rlnGroupName")
+# rlnGroupName is not among them: it tells groups of intensity apart.
+LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS)
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.
@@ -59,7 +64,12 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
 
 def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
     """Particles of one MRC file: a stack of volumes, or a single one."""
-    data = open_mrc(path).data
+    file = open_mrc(path)
+    data, nm = file.data, file_voxel_size_nm or file.voxel_size_nm
+    if data.ndim == 3 and not file.is_images and (len(set(data.shape)) > 1 or data.shape[0] * (nm or 0) > NARROWEST_NM):
+        extent = " x ".join(map(str, data.shape))
+        remedy = "give its coordinates (--support-coordinates, --query-coordinates), or a cube cut from it"
+        raise UserError(f"{path}: one volume of {extent} voxels, a tomogram it seems; {remedy}")
     names = [f"{i}@{path.name}" for i in range(1, len(data) + 1)] if data.ndim == 4 else [path.name]
     return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm))
 
@@ -67,18 +77,37 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
     blocks = read_star_blocks(path)
-    remedy = "give one of particles, or this one as coordinates (--query-coordinates) of its tomograms (--query)"
+    of_set, geometry = optimisation_set(blocks)
+    if of_set:
+        particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
+        return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
+    remedy = "give one of particles, or its tomograms with this one as --support-coordinates or --query-coordinates"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
     check_optics_groups(blocks, name, path)
     table = blocks[name]
     names = table["rlnImageName"].fillna("").tolist()
-    groups, stated_nm = file_groups(len(names), _stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
-    files = ParticleFiles(names, path, groups, stated_nm, file_voxel_size_nm, root)
-    known = {"labels": column_labels(table, path, label_column), "table": table, "blocks": blocks, "block_name": name}
+    groups, sizes_nm = file_groups(len(names), stated_nm(blocks, name), texts(blocks, name, "rlnOpticsGroup"))
+    files = ParticleFiles(names, path, groups, sizes_nm, file_voxel_size_nm, root, names_are_in(path))
+    labels, column = column_labels(table, path, label_column)
+    known = {"labels": labels, "label_column": column, "table": table, "blocks": blocks, "block_name": name}
+    said = column_notes(blocks, name, path, "particles") + size_notes(blocks, name, path)
+    others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
+    said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
-        return of_files(stacks.files, stacks, notes, **known)
-    return of_files(files, **known)
+        return of_files(stacks.files, stacks, notes + said, **known)
+    volumes, notes = open_volumes(files, blocks, name, tomograms_star)
+    files = getattr(volumes, "files", volumes)
+    said += box_notes(blocks, name, path, files.boxes)
+    return of_files(files, volumes, notes + said, **known)
+
+
+def _named_above(path: Path, name: str) -> Path:
+    """The file that a STAR file names, relative to its folder or one above it."""
+    found = next((above / name for above in path.absolute().parents if (above / name).is_file()), None)
+    if found is None:
+        raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
+    return found
 
 
 def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:
@@ -91,19 +120,21 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, each brought to the one asked for",)
     notes += files.header_notes()
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
-    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, notes=notes, **known)
+    says = "given" if files.file_voxel_size_nm else "STAR file" if files.stated_nm[group] else "headers"
+    known |= {"voxel_size_from": says, "notes": notes}
+    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, **known)
 
 
-def column_labels(table, path: Path, label_column: str | None) -> list[str | None] | None:
-    """Classes of a table's rows, from the column named or the first of LABEL_COLUMNS with several classes."""
+def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str | None], str] | tuple[None, None]:
+    """Classes of a table's rows, and the column: that named or the first of LABEL_COLUMNS with several classes."""
     if label_column is not None and label_column not in table:
         remedy = f"give label_column (--label-column), one of {', '.join(table)}"
         raise UserError(f"{path}: no column {label_column}; {remedy}")
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
-        return None
-    columns = [known_labels(table[column].fillna("")) for column in known]
-    return next((labels for labels in columns if len(set(labels) - {None}) > 1), columns[0])
+        return None, None
+    columns = [(known_labels(table[column].fillna("")), column) for column in known]
+    return next((pair for pair in columns if len(set(pair[0]) - {None}) > 1), columns[0])
 
 
 def _is_particle(path: Path) -> bool:
@@ -125,16 +156,18 @@ def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
     return tuple(f"{path}: {len(n)} {what} are left out, as {n[0]}" for what, n in said.items() if n)
 
 
-def _stated_nm(blocks: dict, name: str) -> np.ndarray | None:
+def stated_nm(blocks: dict, name: str) -> np.ndarray | None:
+    """nm, the voxel size of each row's particle as its table or that of optics states it; None where neither does."""
     for column in ("rlnImagePixelSize", "rlnPixelSize"):
         size_a = numbers(blocks, name, column)
         if size_a is not None:
             return size_a / 10
-    detector_um, magnification = (numbers(blocks, name, c) for c in ("rlnDetectorPixelSize", "rlnMagnification"))
-    if detector_um is None or magnification is None:
-        return None
+    pairs = (("rlnDetectorPixelSize", "rlnMagnification"), ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"))
+    (detector_um, magnification), (unbinned_a, binning) = ([numbers(blocks, name, c) for c in pair] for pair in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return detector_um / magnification * 1e3
+        if detector_um is not None and magnification is not None:
+            return detector_um / magnification * 1e3
+        return None if unbinned_a is None or binning is None else unbinned_a * binning / 10
 
 
 def _lists_images(blocks: dict) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_atomically
 
-SUFFIXES = (".mrc", ".mrcs", ".map", ".rec")  # each also with .gz; .st is a tilt series, not a volume
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".em")  # each also with .gz; .st is a tilt series, not a volume
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
@@ -34,9 +34,11 @@ class MrcData(NamedTuple):
 
 
 def open_mrc(path: Path) -> MrcData:
-    """Map an MRC file of any real mode and any number of axes; nothing but its header is read yet."""
+    """Map an MRC file of any real mode and any number of axes, or an EM file; nothing but its header is read yet."""
     import mrcfile
 
+    if path.suffix.lower() == ".em":
+        return _open_em(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
@@ -50,6 +52,7 @@ def open_mrc(path: Path) -> MrcData:
         raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
     if data.dtype.kind == "c":
         raise UserError(f"{path}: complex numbers (mode 4), a Fourier transform; {WRITE_AGAIN}")
+    _check_header(header, path)
     data, byte_remark = _bytes_by_header(data, header)
     data, section_axis, axis_remark = _zyx(data, header, path)
     remarks = tuple(remark for remark in (byte_remark, axis_remark) if remark)
@@ -60,6 +63,22 @@ def open_mrc(path: Path) -> MrcData:
     if np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
     return MrcData(data, float(sizes[0]), is_images, remarks)
+
+
+def _open_em(path: Path) -> MrcData:
+    """An EM file, as Dynamo and the TOM toolbox write them; its header holds no voxel size that programs agree on."""
+    import emfile
+
+    try:
+        header, data = emfile.read(path, mmap=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
+    except Exception as error:  # what numpy and struct raise for a damaged header has no common class
+        raise UserError(f"{path}: not a whole EM file ({first_line(error)}); {WRITE_AGAIN}") from error
+    if header["machine"] != 6 or data.dtype.kind not in "if":
+        said = f"machine code {header['machine']} and data type {header['dtype']}"
+        raise UserError(f"{path}: {said}, not real numbers of a PC (6); {WRITE_AGAIN}")
+    return MrcData(data, None, False)
 
 
 def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:
@@ -102,6 +121,24 @@ def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
     )
 
 
+def _check_header(header, path: Path) -> None:
+    """UserError for what a header says of the voxels that mrcfile does not act on.
+
+    The rest of it changes no voxel's value or place in the box (origin, nxstart, statistics), or is acted on: mode,
+    byte order, extended header and nx by mrcfile; cella with mx, mapc and IMOD's bytes here.
+    """
+    angles = [float(angle) for angle in header.cellb.item()]
+    if not all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles):
+        raise UserError(f"{path}: axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb); {WRITE_AGAIN}")
+    stamp, flags = _imod_words(header)
+    if stamp == IMOD_STAMP and flags & 16 and header.mode == 0:
+        raise UserError(f"{path}: two values of four bits in each byte, as IMOD's header says; {WRITE_AGAIN}")
+
+
+def _imod_words(header) -> np.ndarray:
+    return np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
+
+
 def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
     """Bytes (mode 0) as signed or unsigned, whichever the header means, and a remark where that is not the standard.
 
@@ -113,7 +150,7 @@ def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
     lowest, highest, mean = float(header.dmin), float(header.dmax), float(header.dmean)
     # dmin = 0, dmax = -1 is how MRC 2014 says that they are not known, and some programs leave all at 0.
     known = lowest < highest
-    imod = np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
+    imod = _imod_words(header)
     if known and lowest < 0:
         return data, ""
     if imod[0] == IMOD_STAMP:

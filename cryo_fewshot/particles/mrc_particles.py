@@ -1,5 +1,6 @@
 """Particles that lie in MRC files: one volume a file, or many in a stack; found, surveyed and read one at a time."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ class ParticleFiles:
     """Where each particle lies and what the files of its group should be; plain data, no open file.
 
     names : a path, or `3@path` for the third volume of a stack, relative to `listed_in` or a folder above it
-    listed_in : the STAR file or folder that names them; root : the user's own folder to look in first
+    listed_in : the STAR file or folder that names them; root : the user's own folder to look in first;
+    named_in : the STAR file or folder whose names these were before they were written to `listed_in`
     groups : `(n,)` the group (optics group, voxel size) of each particle
     stated_nm : nm, voxel size of each group as the STAR file states it, None where it does not
     file_voxel_size_nm : nm, whatever headers and STAR file say
@@ -43,6 +45,7 @@ class ParticleFiles:
     stated_nm: tuple[float | None, ...] = (None,)
     file_voxel_size_nm: float | None = None
     root: Path | None = None
+    named_in: Path | None = None
     boxes: tuple[int | None, ...] = ()
     voxel_sizes_nm: tuple[float | None, ...] = ()
 
@@ -90,15 +93,23 @@ class ParticleFiles:
             if not name.strip() or "\0" in name:
                 raise UserError(f"{self.listed_in}: row {i + 1} names no file; correct rlnImageName")
             near = [known[path.parent] / path.name] if path.parent in known else []
-            looked_at = chain(near, _candidates(path, self.listed_in, self.root))
+            looked_at = chain(near, self._candidates(name.strip()))
             found = next((candidate for candidate in looked_at if _exists(candidate)), None)
             if found is not None:
-                known[path.parent] = found.parent
+                if found.name == path.name:  # not so of a Windows path, all of which is its name here
+                    known[path.parent] = found.parent
                 return found, int(number) if number else None
             where = f"named in {self.listed_in} but neither beside it nor in a folder above"
             raise UserError(f"{path}: {where}; give root (--root), the folder it is relative to, or correct the name")
 
         return find
+
+    def _candidates(self, name: str) -> Iterator[Path]:
+        """Where a file may lie, the likeliest first; backslashes are also read as Windows has them."""
+        for plain in dict.fromkeys((name, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")))):
+            for listed_in in (self.named_in, self.listed_in):
+                if listed_in is not None:
+                    yield from _candidates(Path(plain), listed_in, self.root)
 
     def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, voxels: int) -> float:
         """nm; raises UserError where header and STAR file contradict each other or neither states a likely one.
@@ -109,7 +120,7 @@ class ParticleFiles:
         if self.file_voxel_size_nm:
             return self.file_voxel_size_nm
         if header_nm is None and stated_nm is None:
-            raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
+            raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
             raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")

@@ -81,6 +81,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         names=[f"{path.name}[{i}]" for i in range(shape[0])],
         source=source,
         voxel_size_nm=nm,
+        voxel_size_from="given" if file_voxel_size_nm else "archive",
         box=shape[1],
         labels=None if labels is None else known_labels(labels),
     )

@@ -1,23 +1,27 @@
 """Which reader opens a file or folder, and what it says about contrast."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 
 from ..errors import UserError
-from .base import Particles
+from .base import Particles, in_number_order
 from .coordinates import open_coordinates
 from .listings import open_folder, open_stack, open_star
 from .mrc import is_mrc
 from .npz import open_npz
-from .resampling import checked_sizes, looks_dark
+from .resampling import checked_sizes, looks_dark, one_sidedness
 
 KINDS = (
-    "a STAR file, a folder of MRC files, an .npz archive, "
+    "a STAR file, a folder of MRC or EM files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
+ONE_SIDED, LEAST_SHARE = 0.35, 0.15  # of `one_sidedness` and of the sample, from where on two contrasts are mixed
 
 
 def open_particles(
@@ -25,6 +29,7 @@ def open_particles(
     *,
     tomogram: str | Path | None = None,
     coordinates: str | Path | None = None,
+    picks: str | None = None,
     label_column: str | None = None,
     file_voxel_size_nm: float | None = None,
     dark_protein: bool | None = None,
@@ -44,7 +49,8 @@ def open_particles(
         OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`) or the json of a copick project
     tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a
         tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
-    coordinates : STAR or csv, see `coordinates.read_coordinates`
+    coordinates : STAR, csv, Dynamo's .tbl, IMOD's .mod or EMAN2's json, see `coordinates.read_coordinates`
+    picks : whose picks of a copick project, as user or user/session; needed where there are several
     label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
         has several values
     file_voxel_size_nm : nm, of the files, whatever headers and STAR file say; 0.1 to 10
@@ -70,11 +76,12 @@ def open_particles(
         )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
-    if path.suffix == ".json" or coordinates is not None or tomogram is not None:
+    if path.suffix.lower() in (".json", ".tbl", ".mod") or coordinates is not None or tomogram is not None:
         particles = open_coordinates(
             path,
             tomogram=tomogram,
             coordinates=coordinates,
+            picks=picks,
             label_column=label_column,
             file_voxel_size_nm=file_voxel_size_nm,
             box_nm=box_nm,
@@ -92,18 +99,22 @@ def open_particles(
     else:
         raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
     sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
+    sizes += f" ({particles.voxel_size_from})"
     particles = replace(
-        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_unlabelled(particles, path))
+        particles, mirror=mirror, notes=(f"{path}: {sizes}", *particles.notes, *_label_note(particles, path))
     )
     return _with_contrast(particles, path, dark_protein)
 
 
-def _unlabelled(particles: Particles, path: Path) -> tuple[str, ...]:
-    """A line that counts particles without a label beside others that have one."""
-    without = (particles.labels or []).count(None)
-    if without in (0, len(particles)):
+def _label_note(particles: Particles, path: Path) -> tuple[str, ...]:
+    """A line with the classes and their counts, and how many particles have none."""
+    if particles.labels is None:
         return ()
-    return (f"{path}: {without} of {len(particles)} particles have no label; as support they are left out",)
+    counts = Counter(label for label in particles.labels if label is not None)
+    classes = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts, key=in_number_order)[:12])
+    of = f" in {particles.label_column}" if particles.label_column else ""
+    without = f"; {n} have no label, as support they are left out" if (n := particles.labels.count(None)) else ""
+    return (f"{path}: {len(counts)} classes{of}: {classes}{', ...' if len(counts) > 12 else ''}{without}",)
 
 
 def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:
@@ -112,7 +123,12 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     sample = np.unique(np.linspace(0, len(particles) - 1, count).astype(int))
     nm = max(particles.voxel_size_nm, particles.box * particles.voxel_size_nm / 20)
     volumes, rejected = particles.read(sample, 20, nm)
-    seen = looks_dark(volumes[[i not in rejected for i in sample.tolist()]])
+    usable = [i not in rejected for i in sample.tolist()]
+    seen = looks_dark(volumes[usable])
+    mixed = _two_contrasts(particles, sample[usable], volumes[usable])
+    if mixed and dark_protein is None:
+        remedy = "invert the files of one kind, or give --contrast dark or bright if all are of one"
+        raise UserError(f"{path}: {mixed}; {remedy}")
     looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
     if dark_protein is None:
         opposite = seen is False  # also of dark, which is assumed where nothing is seen
@@ -123,5 +139,28 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     elif seen is None or seen == dark_protein:
         note = f"{path}: protein is {words[dark_protein]}, as given"
     else:
-        note = f"{path}: {looks} but dark_protein={dark_protein} was given and is used"
+        note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used"
+    note += f"; but {mixed}" if mixed else ""
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))
+
+
+def _two_contrasts(particles: Particles, sample: np.ndarray, volumes: torch.Tensor) -> str:
+    """In words that some particles of the sample are clearly dark and some clearly bright; empty where they are not.
+
+    Of noise 1 in 28 would be called clearly bright, of 80S ribosomes in a real tomogram none.
+    """
+    if len(volumes) < 3:
+        return ""
+    sides = one_sidedness(volumes).numpy()
+    bright, dark = sides > ONE_SIDED, sides < -ONE_SIDED
+    if min(bright.sum(), dark.sum()) < max(3, LEAST_SHARE * len(sides)):
+        return ""
+    said = f"protein is bright in {bright.sum()} and dark in {dark.sum()} of {len(sides)} particles looked at"
+    groups = {"class": particles.labels, "optics group": getattr(particles.table, "rlnOpticsGroup", None)}
+    for kind, names in groups.items():
+        if names is None:
+            continue
+        of_group = pd.Series(sides).groupby(np.asarray(names, dtype=object)[sample]).mean()
+        if (of_group > ONE_SIDED).any() and (of_group < -ONE_SIDED).any():
+            return f"{said}, bright in {kind} {', '.join(map(str, of_group.index[of_group > ONE_SIDED]))}"
+    return said

@@ -98,18 +98,31 @@ def checked_sizes(box: int, **sizes_nm: float | None) -> None:
 def looks_dark(volumes: torch.Tensor) -> bool | None:
     """Whether protein looks dark in most of the standardised volumes `(n, b, b, b)`.
 
-    Compares, near the centre of each volume smoothed to a few nm, the deepest dip with the highest peak: noise has
-    both alike, and a particle need not be centred, nor its mean density survive the CTF. None where the difference is
+    A particle need not be centred, nor its mean density survive the CTF. None where the difference of peaks and dips is
     within three standard errors, or where there are fewer than three volumes.
     """
     if len(volumes) < 3:
         return None
+    balance = sum(_extremes(volumes))
+    error = balance.std() / len(balance) ** 0.5
+    return None if balance.mean().abs() < 3 * error else bool(balance.mean() < 0)
+
+
+def one_sidedness(volumes: torch.Tensor) -> torch.Tensor:
+    """How far the highest peak of each volume `(n, b, b, b)` outdoes its deepest dip, `(n,)`: 1 bright, -1 dark.
+
+    Of white noise it is 0, with a standard deviation of 0.2.
+    """
+    high, low = _extremes(volumes)
+    return (high + low) / (high - low).clamp(min=1e-12)
+
+
+def _extremes(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Highest peak and deepest dip near the centre of each volume, smoothed to a few nm; noise has both alike."""
     box = volumes.shape[-1]
     near = distances(box) < 0.25 * box
     full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
     squared = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
     spectrum = torch.fft.rfftn(volumes, dim=(1, 2, 3)) * torch.exp(-2 * (torch.pi * 0.075 * box) ** 2 * squared)
     smooth = torch.fft.irfftn(spectrum, s=(box,) * 3, dim=(1, 2, 3))[:, near]
-    balance = smooth.amax(1) + smooth.amin(1)
-    error = balance.std() / len(balance) ** 0.5
-    return None if balance.mean().abs() < 3 * error else bool(balance.mean() < 0)
+    return smooth.amax(1), smooth.amin(1)

@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import UserError
 from ..files import write_atomically
 
+_NAMES_ARE_IN = "# cryo-fewshot: file names as in "
 MISSING = frozenset(("nan", "NaN", "<NA>"))
 _WORD = re.compile(r"""(["'])(.*?)\1(?=\s|$)|(\#.*)|(\S+)""", re.DOTALL)  # a quote ends before a blank, a # is no part
 _MARK = re.compile(r"""["'#]""")
@@ -34,6 +35,13 @@ def read_star_blocks(path: Path) -> dict:
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
             raise UserError(f"{path}: column {twice} is there twice; export it again")
     return blocks
+
+
+def names_are_in(path: Path) -> Path | None:
+    """The folder or file whose names a STAR file that `write_star` wrote holds; None in any other."""
+    with path.open("rb") as file:
+        first = file.readline().decode("utf-8", "replace").rstrip("\r\n")
+    return Path(first.removeprefix(_NAMES_ARE_IN)) if first.startswith(_NAMES_ARE_IN) else None
 
 
 def _parsed(lines: list[str]) -> dict:
@@ -60,15 +68,18 @@ def _parsed(lines: list[str]) -> dict:
                 raise ValueError(f"line {number}: a loop_ after other content of data_{name}")
             loops[name] = ([], [])
         elif loop is None and bare.startswith("_"):
-            if len(words) != 2:
+            if len(words) > 2:
                 raise ValueError(f"line {number}: {len(words) - 1} values of {words[0]}")
-            values[name][words[0][1:]] = words[1] if isinstance(words[1], str) else bare.split()[1]
+            value = words[1] if len(words) == 2 else ""  # as WarpTools leaves it where there is none
+            values[name][words[0][1:]] = value if isinstance(value, str) else bare.split()[1]
         elif loop is not None and not loop[1] and len(words) == 1 and bare.startswith("_"):
             loop[0].append(words[0][1:])
         elif loop is not None:
             if len(words) != len(loop[0]):
                 raise ValueError(f"line {number}: {len(words)} values for {len(loop[0])} columns")
             loop[1].append(words)
+        else:
+            raise ValueError(f"line {number}: neither a value nor in a loop_")
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")
@@ -159,6 +170,9 @@ def numbers(blocks: dict, name: str, column: str) -> np.ndarray | None:
 def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | None = None) -> None:
     """Write particles with new columns after all of the input's; its other blocks are kept.
 
+    Coordinates of other programs get columns of RELION as well. A comment says where the names of its files are
+    relative to, so that the file can be read from any folder.
+
     Parameters
     ----------
     particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
@@ -179,16 +193,28 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
         table = particles.table.iloc[rows].reset_index(drop=True)
     else:
         table = pd.DataFrame({"rlnImageName": [particles.names[i] for i in rows], "rlnOpticsGroup": "1"}, dtype=str)
+    places = getattr(getattr(particles, "source", None), "relion_columns", None)
+    if places is not None and not any(name.startswith("rln") and "Coordinate" in name for name in table):
+        added = places().iloc[rows].reset_index(drop=True)
+        table = table.join(added[[name for name in added if name not in table]])
     for name in () if columns is None else columns:
         if len(columns) != len(rows):
             raise UserError(f"{path}: {len(columns)} values of {name} for {len(rows)} particles; give one each")
         table[name] = [np.nan if pd.isna(value) else str(value) for value in columns[name]]
     blocks[particles.block_name] = table
     try:
-        text = "".join(_block_text(name, block) for name, block in blocks.items())
+        text = _names_line(particles) + "".join(_block_text(name, block) for name, block in blocks.items())
     except ValueError as error:
         raise UserError(f"{path}: {error}; rename it in the input") from error
     write_atomically(path, text.encode())
+
+
+def _names_line(particles) -> str:
+    """The comment that `names_are_in` reads; none for particles that are no files."""
+    source = getattr(particles, "source", None)
+    files = getattr(source, "files", source)
+    named_in = getattr(files, "named_in", None) or getattr(files, "listed_in", None)
+    return f"{_NAMES_ARE_IN}{named_in.absolute()}\n\n" if named_in else ""
 
 
 def _optics(particles):

@@ -109,9 +109,9 @@ def open_tilt_stacks(
     if "rlnTomoName" not in table:
         what = "2D images without rlnTomoName, of single particles it seems, which have no tilt geometry"
         raise UserError(f"{files.listed_in}: lists {what}; give subtomograms")
-    path = Path(tomograms_star) if tomograms_star is not None else _find_tomograms_star(files)
+    path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
     tomogram_names = sorted(set(table["rlnTomoName"]))
-    series = _read_series(path, tomogram_names, files)
+    series = read_series(path, tomogram_names)
     rotations = tuple(_rotations(*one) for one in series)
     tomograms = table["rlnTomoName"].map({t: k for k, t in enumerate(tomogram_names)}).to_numpy()
     visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
@@ -144,23 +144,35 @@ def _multiplied_by(
     return multiplied, tuple(ctfs), f"{count}multiplied by their CTF, which is undone{shifted}"
 
 
-def _find_tomograms_star(files: ParticleFiles) -> Path:
-    folders = files.listed_in.absolute().parents
-    for folder in ([files.root] if files.root else []) + list(folders):
-        if (folder / "tomograms.star").is_file():
-            return folder / "tomograms.star"
-        for optimisation_set in sorted(folder.glob("*optimisation_set.star")) if folder == folders[0] else ():
-            for block in read_star_blocks(optimisation_set).values():
-                named = block.get("rlnTomoTomogramsFile")
-                named = named if isinstance(named, str) or named is None else named.iloc[0]
-                for above in folders if named else ():
-                    if (above / named).is_file():
-                        return above / named
-    remedy = "give tomograms_star, or extract the particles as 3D subtomograms"
-    raise UserError(f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it; {remedy}")
+def find_tomograms_star(files: ParticleFiles) -> Path:
+    """The tilt geometry: of the optimisation set that names the particle file, else tomograms.star near, else of the
+    only set that names no particle file."""
+    folders = list(files.listed_in.absolute().parents)
+    sets = [optimisation_set(read_star_blocks(path)) for path in sorted(folders[0].glob("*optimisation_set.star"))]
+    named = [tomograms for particles, tomograms in sets if Path(particles).name == files.listed_in.name]
+    unnamed = [tomograms for particles, tomograms in sets if not particles]
+    near = [folder / "tomograms.star" for folder in ([files.root] if files.root else []) + folders]
+    for tomograms in (*named, *near, *(unnamed if len(unnamed) == 1 else ())):
+        found = next((above / tomograms for above in folders if tomograms and (above / tomograms).is_file()), None)
+        if found:
+            return found
+    beside = f" and none of {len(sets)} optimisation sets beside it names it" if sets else ""
+    remedy = "give tomograms_star (--tomograms-star), or extract the particles as 3D subtomograms"
+    raise UserError(
+        f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it{beside}; {remedy}"
+    )
 
 
-def _read_series(path: Path, names: list[str], files: ParticleFiles) -> list[tuple]:
+def optimisation_set(blocks: dict) -> tuple[str, str]:
+    """Particle file and tomograms.star that an optimisation set names, each empty where none is named."""
+    for block in blocks.values():
+        if "rlnTomoTomogramsFile" in block:
+            one = block if isinstance(block, dict) else block.iloc[0].fillna("").to_dict()
+            return one.get("rlnTomoParticlesFile", ""), one["rlnTomoTomogramsFile"]
+    return "", ""
+
+
+def read_series(path: Path, names: list[str]) -> list[tuple]:
     """The table of each tilt series, and what to call it in a message."""
     blocks = read_star_blocks(path)
     elsewhere = {}  # RELION 5 keeps each tilt series in a STAR file of its own
@@ -177,7 +189,7 @@ def _read_series(path: Path, names: list[str], files: ParticleFiles) -> list[tup
                 raise UserError(f"{elsewhere[name]}: named in {path} but not there; correct the name")
             block = next(iter(read_star_blocks(where).values()), None)
         if block is None or isinstance(block, dict):
-            raise UserError(f"{path}: no tilt geometry of tomogram {name}; give tomograms_star with it")
+            raise UserError(f"{path}: no tilt geometry of tomogram {name}; give the right one (--tomograms-star)")
         series.append((block, f"{where}: tomogram {name}"))
     return series
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..errors import UserError
 from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
@@ -14,7 +15,7 @@ from .star import read_star_blocks
 FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
 # What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
 _ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
-RECONSTRUCTED = "rlnTomoReconstructedTomogram"
+RECONSTRUCTED = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")  # the first there counts
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
@@ -73,6 +74,16 @@ class Boxes:
                 voxel = np.floor(self.centres[i] + 0.5).astype(int).tolist()
                 yield i, (paths[k], self.tomograms[k].level, *voxel)
 
+    def relion_columns(self) -> pd.DataFrame:
+        """Tomogram and centre of each particle as RELION 5 and what reads its files have them, as texts."""
+        nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
+        middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
+        angstrom = 10 * nm[:, None] * (self.centres - middles)
+        names = [name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms]
+        columns = {"rlnTomoName": np.array(names)[self.which]}
+        columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
+        return pd.DataFrame(columns).astype(str)
+
     def _cut(self, i: int, array) -> np.ndarray:
         tomogram, edge, centre = self.tomograms[self.which[i]], self.edges[self.which[i]], self.centres[i]
         if not np.isfinite(centre).all():
@@ -82,11 +93,11 @@ class Boxes:
         here = f"zyx {', '.join(f'{c:.1f}' for c in centre)} voxels"
         if (high <= low).any() or (centre < -0.5).any() or (centre > np.array(tomogram.shape) - 0.5).any():
             size = " x ".join(map(str, tomogram.shape))
-            remedy = "check the order and unit of the coordinates (coordinate_voxel_size_nm)"
+            remedy = "check the order and unit of the coordinates (--coordinate-voxel-size-nm)"
             raise UserError(f"{self.names[i]}: {here} lie outside {tomogram.path.name} of {size}; {remedy}")
         inside = (high - low == edge).all()
         if not inside and not self.pad_edges:
-            remedy = "give pad_edges=True to fill what is missing with the mean, or a smaller box_nm"
+            remedy = "give pad_edges (--pad-edges) to fill up with the mean, or a smaller box_nm (--box-nm)"
             raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
         try:
             where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
@@ -116,7 +127,7 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
         raise UserError(f"{path}: {file.data.ndim} axes, not one tomogram; give a volume of three")
     nm = file_voxel_size_nm or file.voxel_size_nm
     if nm is None:
-        raise UserError(f"{path}: its header has voxel size 0; give file_voxel_size_nm (--voxel-size-nm)")
+        raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
     if file_voxel_size_nm is None:
         checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
     remarks = file.remarks + overruled_remark(file_voxel_size_nm, file.voxel_size_nm)
@@ -182,20 +193,20 @@ def _reconstructed(path: Path) -> dict[str, Path]:
     star = next((star for star in stars if star.is_file()), None)
     files: dict[str, Path] = {}
     for block in () if star is None else read_star_blocks(star).values():
-        if not {"rlnTomoName", RECONSTRUCTED} <= set(block):
-            continue
-        columns = [
-            np.atleast_1d(np.asarray(block[c], dtype=object)).astype(str) for c in ("rlnTomoName", RECONSTRUCTED)
-        ]
-        for name, file in zip(*columns, strict=True):
-            above = (folder / file for folder in star.absolute().parents)
-            there = next((candidate for candidate in above if candidate.exists()), None)
-            if there is None and star == path:
-                raise UserError(f"{file}: named in {star} but not there; give the folder with it, or correct the name")
-            if there is not None and (star == path or path.resolve() in there.resolve().parents):
-                files[name_of_tomogram(name)] = there
+        for column in RECONSTRUCTED if "rlnTomoName" in block else ():
+            pairs = (
+                np.atleast_1d(np.asarray(block.get(c, ()), dtype=object)).astype(str) for c in ("rlnTomoName", column)
+            )
+            for name, file in zip(*pairs, strict=False):
+                name, above = name_of_tomogram(name), (folder / file for folder in star.absolute().parents)
+                there = next((candidate for candidate in above if candidate.exists()), None)
+                if there is None and star == path and name not in files:
+                    remedy = "give the folder with it, or correct the name"
+                    raise UserError(f"{file}: named in {star} but not there; {remedy}")
+                if there is not None and (star == path or path.resolve() in there.resolve().parents):
+                    files.setdefault(name, there)
     if star == path and not files:
-        raise UserError(f"{path}: no column {RECONSTRUCTED} in it; give the folder of the tomograms in its place")
+        raise UserError(f"{path}: no column {RECONSTRUCTED[0]} in it; give the folder of the tomograms in its place")
     return files
 
 

@@ -11,11 +11,11 @@ import torch
 from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
-from ..particles.base import Particles, class_indices, duplicates
+from ..particles.base import Particles, class_indices, copies, duplicates
 from ..weights import load_encoder
 from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
-from .output import claim_folder, run_record, write_averages, write_results_page, write_tables
+from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .settings import Settings
 
@@ -72,27 +72,32 @@ def classify(
     settings, out = settings or Settings(), Path(out)
     encoder, card = load_encoder(encoder_path)
     calibration = _calibration(card)
-    classes = class_indices(support)
-    claim_folder(out, run_record(support, query, card, settings))
+    record = run_record(support, query, card, settings)
     for note in (*support.notes, *query.notes):
         say(note)
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
-    labelled = embed_particles(support, encoder, card, cache, **options)
-    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
-    for warning in recogniser.check.warnings:
-        say(f"support: {warning}")
-    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
-    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
-    if settings.transductive:
-        recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
-    table = _recognised(recogniser, embedded, say)
+    with unclaimed(out, record):
+        classes, again = _once_each(class_indices(support), support, say), copies(query)
+        if again:
+            say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
+        labelled = embed_particles(support, encoder, card, cache, **options)
+        recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
+        for warning in recogniser.check.warnings:
+            say(f"support: {warning}")
+        embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+        sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+        if settings.transductive:
+            recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
+        table = _recognised(recogniser, embedded, say)
+        claim_folder(out, record)
     table["labelled"] = _also_in_support(support, query, usable, say)
     counts = _counts(table, recogniser.class_names)
     write_tables(out, query, table, recogniser.class_names)
-    averages = write_averages(out, query, table, recogniser.class_names, settings, say)
+    averages = write_averages(out, query, table.drop(index=list(again)), recogniser.class_names, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN]
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
+    said = (*support.notes, *query.notes)
+    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card, said)
     return Outcome(table, counts, recogniser, averages)
 
 
@@ -124,6 +129,22 @@ def _calibration(card: dict) -> Calibration:
     if not card.get("calibration"):
         raise UserError("the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote")
     return Calibration.from_json(card["calibration"])
+
+
+def _once_each(classes: dict[str, list[int]], support: Particles, say: Callable) -> dict[str, list[int]]:
+    """Classes without particles that are listed twice: left out in turn, each would be recognised by its copy."""
+    again, first = copies(support), {}
+    for members in classes.values():
+        for i in members:
+            other = first.setdefault(again.get(i, i), i)
+            if support.labels[other] != support.labels[i]:
+                both = f"is labelled {support.labels[other]} and {support.labels[i]}"
+                raise UserError(f"{support.names[i]} of the support {both}; correct its label, or remove both rows")
+    kept = set(first.values())
+    once = {name: [i for i in members if i in kept] for name, members in classes.items()}
+    if n := sum(map(len, classes.values())) - len(kept):
+        say(f"{n} particles of the support are listed twice; each counts once")
+    return once
 
 
 def _recogniser(

@@ -30,7 +30,7 @@ from ..weights import AnyEncoder
 CHUNK = 1024
 """Particles per file. Part of what names the cache: a chunk's bits do not depend on how many there are."""
 _FILES_LOOKED_AT = 256
-_READING = 2  # one more whenever files of the same bytes are read as other volumes than before
+_READING = 3  # one more whenever files of the same bytes are read as other volumes than before
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +16,11 @@ from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
 from ..errors import UserError
 from ..files import write_atomically
+from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
 from ..particles.base import Particles
+from ..particles.coordinates import overlapping
+from ..particles.exchange import write_dynamo
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from .report import write_report
@@ -43,29 +48,51 @@ def _input_record(particles: Particles) -> dict:
         "box": particles.box,
         "dark_protein": particles.dark_protein,
         "mirror": particles.mirror,
+        "said": list(particles.notes),
     }
+
+
+@contextmanager
+def unclaimed(out: Path, record: dict) -> Iterator[None]:
+    """For all that may still refuse a run: UserError at once where the folder is another's, and a run that is refused
+    before it claims a new folder leaves nothing there."""
+    was_there = out.exists()
+    _check_folder(out, record)
+    try:
+        yield
+    except UserError:
+        if not was_there:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def claim_folder(out: Path, record: dict) -> None:
     """Make the output folder this run's; UserError where it is another's."""
+    if _check_folder(out, record):
+        write_atomically(out / "run.json", json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _check_folder(out: Path, record: dict) -> bool:
+    """Whether the output folder is nobody's; UserError where it is another run's."""
     path = out / "run.json"
     try:
         if path.exists():
             if not _agree(_read_record(path), record):
                 raise UserError(f"{out}: holds another run, or this one with other settings; give a new folder")
-            return
+            return False
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
             raise UserError(f"{out}: exists and holds something else; give a new folder")
     except OSError as error:
         raise UserError(f"{out}: cannot be read ({error.strerror}); give another folder") from error
-    write_atomically(path, json.dumps(record, indent=1, sort_keys=True).encode())
+    return True
 
 
 def _agree(earlier: dict | None, record: dict) -> bool:
     """Whether all that an earlier record says is so; a release before this one said less of the inputs."""
     if not isinstance(earlier, dict) or not isinstance(record, dict):
         return earlier == record
-    return all(name in record and _agree(value, record[name]) for name, value in earlier.items())
+    # The notes on an input name its files as they were given, from whatever folder.
+    return all(name == "said" or (name in record and _agree(value, record[name])) for name, value in earlier.items())
 
 
 def _read_record(path: Path) -> dict | None:
@@ -107,6 +134,10 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
     for path, chosen in wanted.items():
         rows = np.flatnonzero(chosen)
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
+        if "dynamoClass" in (() if query.table is None else query.table) and len(rows):
+            numbers = table["class"].iloc[rows].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int)
+            places = query.source.centres[rows], query.source.which[rows] + 1, numbers.to_numpy()
+            write_dynamo(path.with_suffix(".tbl"), *places)
     reasons = table.loc[table["reason"] != "", "reason"]
     listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
     _write_csv(out / "unreadable.csv", listed)
@@ -130,8 +161,14 @@ def write_averages(
             continue
         say(f"averaging {len(chosen)} particles of class {name}")
         volumes, rejected = query.read(chosen, box, nm)
-        usable = volumes[[i not in rejected for i in chosen]]
-        averages[name] = refine(usable, TiltSeries(angles, box * nm), settings.seed)
+        usable = np.array([i not in rejected for i in chosen])
+        chain = overlapping(query, chosen[usable], MASK_SHARE * box * nm)
+        try:
+            averages[name] = refine(volumes[usable], TiltSeries(angles, box * nm), settings.seed, groups=chain)
+        except UserError as error:
+            say(f"class {name}: not averaged: {error}")
+            continue
+        say(f"class {name}: {averages[name].resolution_text}")
         _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
     return averages
 
@@ -147,7 +184,8 @@ def _write_average(path: Path, refined: Refined, nm: float) -> None:
     maps |= {path.with_name(f"{path.stem}_half{i}.mrc"): half for i, half in enumerate(refined.half_maps, 1)}
     for file, average in maps.items():
         write_mrc(file, -average.density.numpy(), nm)
-    curve = pd.DataFrame({"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.fsc}).round(5)
+    curves = {"frequency_per_nm": refined.frequencies_per_nm, "fsc": refined.corrected_fsc, "fsc_masked": refined.fsc}
+    curve = pd.DataFrame(curves).round(5)
     _write_csv(path.with_name(f"{path.stem}_fsc.csv"), curve)
 
 
@@ -166,6 +204,7 @@ def write_results_page(
     averages: dict[str, Refined],
     settings: Settings,
     card: dict,
+    said: Sequence[str],
 ) -> None:
     """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
@@ -182,5 +221,10 @@ def write_results_page(
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=check,
-        settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
+        settings={
+            **asdict(settings),
+            "particles": len(query),
+            "encoder": card.get("name", ""),
+            "inputs": "; ".join(said),
+        },
     )

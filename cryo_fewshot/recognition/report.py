@@ -169,13 +169,10 @@ def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> 
     if density.min() < level < density.max():
         surface = json.loads(isosurface(density, level, voxel_size_nm, max_triangles=MAX_TRIANGLES).to_json())
         surface["layout"].pop("template", None)
-    nm = refined.resolutions_nm[0.143]
-    resolution = f"{nm:.1f} nm at FSC 0.143"
-    if not np.isfinite(nm):
-        agree = np.isnan(nm)
-        resolution = "finer than its voxels show" if agree else "no resolution: the half maps do not agree"
-    fsc = {"x": refined.frequencies_per_nm.round(4).tolist(), "y": np.nan_to_num(refined.fsc).round(4).tolist()}
-    text = Markup("{}: {:,} particles, {}").format(name, len(refined.halves), resolution)
+    known = np.isfinite(refined.corrected_fsc)
+    curves = {"x": refined.frequencies_per_nm, "y": refined.corrected_fsc}
+    fsc = {axis: values[known].round(4).tolist() for axis, values in curves.items()}
+    text = Markup("{}: {:,} particles, {}").format(name, len(refined.halves), refined.resolution_text)
     return {"surface": surface, "fsc": fsc, "colour": colour, "text": text}
 
 

@@ -9,7 +9,17 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.averaging.alignment import Poses, Search, TiltSeries
-from cryo_fewshot.averaging.averages import _compared, _composed, _merged, average, laid_onto, refine
+from cryo_fewshot.averaging.averages import (
+    Average,
+    Refined,
+    _compared,
+    _composed,
+    _halves,
+    _merged,
+    average,
+    laid_onto,
+    refine,
+)
 from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.fourier import slice_weights
@@ -56,7 +66,7 @@ def test_resolution_of_noisy_particles_lies_between_nyquist_and_the_box(ribosome
     quick = Search(grid_degrees=40.0, finest_degrees=10.0)
     result = refine(volumes, known.BINNED, seed=3, search=quick, n_iterations=1, n_starts=1)
     for threshold, found in result.resolutions_nm.items():
-        assert found == resolution(result.fsc, np.arange(11) / 40, threshold)
+        assert found == resolution(result.corrected_fsc, np.arange(11) / 40, threshold)
     assert 4 < result.resolutions_nm[0.143] < result.resolutions_nm[0.5] < 40
     # Of the references, which lack the frequencies that no wedge holds, it is about the same.
     assert 4 < result.history[-1]["resolution_nm"] < 20
@@ -161,3 +171,47 @@ def test_each_frequency_is_weighted_by_how_well_the_tilt_series_sampled_it():
     assert float(weight[inside].min()) < 0.5 < float(weight[inside].max())
     torch.testing.assert_close(ratio.real, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ratio.imag, torch.zeros_like(expected), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_alone_has_no_resolution(known, seed):
+    noise = simulate([None] * 12, torch.arange(12) + 100 * seed, 0.1, known.BINNED)
+    quick = {"search": Search(grid_degrees=30.0, finest_degrees=10.0), "n_iterations": 2, "n_starts": 1}
+    result = refine(noise, known.BINNED, seed=seed, **quick)
+    assert result.resolution_text == "no resolution: the half maps do not agree"
+
+
+def refined_with(fsc):
+    halves = (Average(torch.zeros(20, 20, 20), torch.zeros(20, 20, 20)),) * 2
+    frequencies = np.arange(11) / 40
+    return Refined(halves[0], halves, None, np.zeros(8), frequencies, np.ones(11), np.array(fsc), ())
+
+
+def test_the_words_for_a_resolution():
+    falling = [1, 1, 1, 1, 0.9, 0.8, 0.143, 0, 0, 0, math.nan]
+    assert refined_with(falling).resolution_text == "6.7 nm at FSC 0.143"
+    assert refined_with([1.0] * 10 + [math.nan]).resolution_text == "finer than 4.4 nm, all that its voxels show"
+    for by_chance in ([1, 0.1], [1, 0.9, 0.4]):
+        fsc = [*by_chance, *[0.0] * (10 - len(by_chance)), math.nan]
+        assert refined_with(fsc).resolution_text == "no resolution: the half maps do not agree"
+
+
+def test_particles_that_share_voxels_come_into_one_half():
+    groups = np.array([0, 0, 0, 1, 2, 3, 3, 4, 5, 6, 7, 8])
+    for seed in range(5):
+        halves = _halves(12, groups, np.random.default_rng(seed))
+        assert abs(int(halves.sum()) - 6) <= 1
+        assert all(len(set(halves[groups == group])) == 1 for group in groups)
+    with pytest.raises(UserError, match="10 of 12 particles overlap in one chain"):
+        _halves(12, np.array([0] * 10 + [1, 2]), np.random.default_rng(0))
+
+
+def test_copies_of_noise_agree_unless_they_come_into_one_half(known):
+    """Every particle twice, no structure: in both halves the same noise correlates to the finest shell."""
+    noise = simulate([None] * 8, torch.arange(8), 0.1, known.BINNED).repeat(2, 1, 1, 1)
+    quick = {"search": Search(grid_degrees=40.0, finest_degrees=20.0), "n_iterations": 1, "n_starts": 1}
+    apart, together = (
+        refine(noise, known.BINNED, seed=0, groups=groups, **quick).fsc[5:9].mean()
+        for groups in (None, np.arange(16) % 8)
+    )
+    assert together < apart

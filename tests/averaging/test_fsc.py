@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.averaging.fsc import resolution, shell_correlation, wiener_filtered
+from cryo_fewshot.averaging.fsc import corrected_correlation, resolution, shell_correlation, wiener_filtered
+from cryo_fewshot.fourier import distances
 
 
 def test_noise_does_not_correlate_with_noise():
@@ -62,3 +63,45 @@ def test_each_shell_is_weighted_by_its_correlation():
     weights = torch.tensor([1.0, 0.8, 0.3, 0.05, 0.5, 0.5, 0.5, 0.5])[shell]  # at least 0.05; beyond, as the last
     expected = torch.fft.ifftn(torch.fft.fftn(density) * weights).real
     torch.testing.assert_close(wiener_filtered(density, shells), expected)
+
+
+def halves_that_share(last_shell, noise_level, box=32):
+    """Two densities, equal up to a shell and there far stronger than the noise of each beyond it."""
+    generator = torch.Generator().manual_seed(0)
+    shell = torch.fft.ifftshift(distances(box))
+    shared, *noises = (torch.fft.fftn(torch.randn(box, box, box, generator=generator)) for _ in range(3))
+    inside = shell < box / 2 - 0.5  # an average has nothing in the last shell
+    parts = [torch.where(shell <= last_shell, shared, 0 * shared) + noise_level * noise * inside for noise in noises]
+    return [torch.fft.ifftn(part).real for part in parts]
+
+
+def test_what_the_mask_carries_to_finer_shells_is_taken_off():
+    """The known answer lies between shells 6 and 7; the masked curve stays up and rises again towards Nyquist."""
+    halves = halves_that_share(6, 1e-3)
+    frequencies, masked = shell_correlation(*halves, 1.0)
+    assert masked[1:].min() > 0.9 and masked[-1] > masked[-2] + 0.005
+    corrected = corrected_correlation(*halves, 1.0, lambda one, other: other, seed=0)
+    assert 32 / 7.5 <= resolution(corrected, frequencies) <= 32 / 6
+    np.testing.assert_allclose(corrected[:6], masked[:6])
+
+
+def test_halves_that_agree_to_the_end_are_finer_than_the_box_can_tell():
+    halves = halves_that_share(15.4, 0.1)
+    corrected = corrected_correlation(*halves, 1.0, lambda one, other: pytest.fail("nothing to lay"), seed=0)
+    assert corrected[:-1].min() > 0.9 and math.isnan(corrected[-1])
+    assert math.isnan(resolution(corrected, np.arange(17) / 32))
+
+
+def test_what_laying_one_half_onto_the_other_brings_is_taken_off():
+    """Of noise, rolled and turned to the best of 24 places: it agrees by that alone."""
+    generator = torch.Generator().manual_seed(1)
+    one, other = torch.randn(2, 12, 12, 12, generator=generator)
+
+    def lay(a, b):
+        places = [b.rot90(k, axes).roll(s, 0) for axes in ((0, 1), (1, 2)) for k in range(4) for s in (-1, 0, 1)]
+        return max(places, key=lambda place: float(shell_correlation(a, place, 1.0)[1][1:6].mean()))
+
+    laid = lay(one, other)
+    masked = shell_correlation(one, laid, 1.0)[1][1:6].mean()
+    corrected = corrected_correlation(one, laid, 1.0, lay, seed=0, n_draws=8)[1:6].mean()
+    assert masked > 0.1 and abs(corrected) < 0.6 * masked

@@ -80,7 +80,8 @@ def test_particles_without_a_label_are_in_no_class(project, files, mark):
     rows = [(f"p{i}.mrc", label) for i, label in enumerate(["a", mark, "b", "a", mark, "b"])]
     particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     assert class_indices(particles) == {"a": [0, 3], "b": [2, 5]}
-    assert f"{project}: 2 of 6 particles have no label; as support they are left out" in particles.notes
+    said = "2 classes in rlnClassName: a (2), b (2); 2 have no label, as support they are left out"
+    assert f"{project}: {said}" in particles.notes
     rows = [(f"p{i}.mrc", mark) for i in range(6)]
     none = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     files.one_line(lambda: class_indices(none), "says of no particle which class it is", "rlnClassName")

@@ -40,7 +40,9 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     files.assert_cut(open_particles(plain, tomogram=tomogram, box_nm=12), array)
     unbinned = star(files, tmp_path / "b.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz * 8)
     files.one_line(
-        lambda: open_particles(unbinned, tomogram=tomogram), "no coordinate lies in", "coordinate_voxel_size_nm"
+        lambda: open_particles(unbinned, tomogram=tomogram),
+        "3 of 3 coordinates do not lie in",
+        "--coordinate-voxel-size-nm",
     )
     files.assert_cut(open_particles(unbinned, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.125), array)
     centred = (xyz - np.array(files.SHAPE)[::-1] // 2) * 10.0
@@ -169,6 +171,14 @@ def test_tomograms_of_relion_5(tmp_path, files):
     (other,) = tomograms_of(files, job / "denoised", "rec_TS_1.mrc")
     star_file = of_names(files, tmp_path / "a.star", ["TS_1"])
     assert_boxes(open_particles(star_file, tomogram=job / "denoised", box_nm=12), [other])
+    # a denoised one is named beside the plain one: the folder given says which is meant, else the plain one counts
+    both = ["TS_1", "Tomograms/job006/tomograms/odd.mrc", "Tomograms/job006/denoised/rec_TS_1.mrc"]
+    columns = ["rlnTomoName", "rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised"]
+    listed.write_text(files.table("global", columns, [both]))
+    for given, expected in {job / "denoised": other, job / "tomograms": second, listed: second}.items():
+        assert_boxes(open_particles(star_file, tomogram=given, box_nm=12), [expected])
+    listed.write_text(files.table("global", columns[::2], [both[::2]]))
+    assert_boxes(open_particles(star_file, tomogram=listed, box_nm=12), [other])
     listed.write_text(files.table("global", ["rlnTomoName"], [["TS_1"]]))
     files.one_line(
         lambda: open_particles(star_file, tomogram=listed), "no column rlnTomoReconstructedTomogram", "folder"
@@ -200,7 +210,7 @@ def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array, f
     files.one_line(lambda: open_particles(good, tomogram=good), "a.csv", "not a tomogram")
     files.write(tmp_path / "no_size.mrc", array, voxel_size_nm=0)
     files.one_line(
-        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "voxel size 0", "file_voxel_size_nm"
+        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "no voxel size", "file_voxel_size_nm"
     )
     files.assert_cut(open_particles(good, tomogram=tmp_path / "no_size.mrc", file_voxel_size_nm=1.0, box_nm=12), array)
     files.one_line(

@@ -39,4 +39,13 @@ def test_a_project_that_copick_wrote(tmp_path, array, files):
     for volume, centre in zip(volumes[:2], files.CENTRES[:2], strict=True):
         torch.testing.assert_close(volume, files.standardised(array, centre), atol=1e-4, rtol=0)
     assert list(rejected) == [order[2]]
-    files.one_line(lambda: open_particles(path, tomogram="wbp"), "as in wbp@10.0")
+    files.one_line(lambda: open_particles(path, tomogram="wbp"), "as in wbp@10.0", "--tomogram")
+    # picks of a second user are the same particles again: whose are meant has to be said
+    again = run.new_picks("ribosome", session_id="2", user_id="tomotwin")
+    again.points = picks.points
+    again.store()
+    words = ("ribosome of run TS_1 was picked several times", "me/1 (2)", "tomotwin/2 (1)", "--picks")
+    files.one_line(lambda: open_particles(path, tomogram="wbp@10.0"), *words)
+    for chosen, count in {"me": 3, "me/1": 3, "tomotwin/2": 1}.items():
+        assert len(open_particles(path, tomogram="wbp@10.0", picks=chosen, box_nm=12)) == count
+    files.one_line(lambda: open_particles(path, tomogram="wbp@10.0", picks="you"), "no picks of you (--picks)")

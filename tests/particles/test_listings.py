@@ -3,9 +3,11 @@
 import gzip
 import os
 
+import numpy as np
 import pytest
 import torch
 
+from cryo_fewshot.particles.base import class_indices
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -104,21 +106,32 @@ def test_names_may_be_relative_to_the_star_file_or_whole(project, files):
 
 
 def test_the_label_column_is_the_first_that_tells_classes_apart(project, files):
-    rows = [(f"p{i}.mrc", 1, f"g{i % 2}", 1, f"m{i % 3}") for i in range(5)]
+    rows = [(f"p{i}.mrc", i % 2, f"g{i % 2}", 1, f"m{i % 3}") for i in range(5)]
     path = files.star_of(project, CLASS_COLUMNS, rows)
-    assert open_particles(path).labels == ["g0", "g1", "g0", "g1", "g0"]
+    particles = open_particles(path)
+    assert particles.labels == list("01010")
+    assert f"{path}: 2 classes in rlnClassNumber: 0 (3), 1 (2)" in particles.notes
     assert open_particles(path, label_column="myClass").labels == ["m0", "m1", "m2", "m0", "m1"]
     words = ("no column rlnName", "label_column (--label-column)", "rlnGroupName")
     files.one_line(lambda: open_particles(path, label_column="rlnName"), *words)
-    names = [("p0.mrc", 1, "g"), ("p1.mrc", 2, "<NA>"), ("p2.mrc", 1, "g")]
-    assert open_particles(files.star_of(project, CLASS_COLUMNS[:3], names)).labels == ["1", "2", "1"]
-    assert open_particles(files.star_of(project, ["rlnImageName", "rlnGroupName"], [r[::2] for r in names])).labels == [
-        "g",
-        None,
-        "g",
-    ]
+    named = [("p0.mrc", "a"), ("p1.mrc", "<NA>"), ("p2.mrc", "b")]
+    assert open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], named)).labels == ["a", None, "b"]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:2], [("p0.mrc", 7)])).labels == ["7"]
     assert open_particles(files.star_of(project, CLASS_COLUMNS[:1], [("p0.mrc",)])).labels is None
+
+
+def test_groups_of_intensity_are_no_classes(project, files):
+    """After a refinement every particle is of class 1; rlnGroupName tells micrographs apart."""
+    rows = [(f"p{i}.mrc", 1, f"group_{i % 2}", 1, f"m{i % 3}") for i in range(5)]
+    particles = open_particles(files.star_of(project, CLASS_COLUMNS, rows))
+    words = (
+        "one class only (1, 5 particles) in rlnClassNumber",
+        "give label_column (--label-column), one of",
+        "myClass",
+    )
+    files.one_line(lambda: class_indices(particles, project), *words)
+    particles = open_particles(files.star_of(project, ("rlnImageName", "rlnGroupName"), [row[:3:2] for row in rows]))
+    files.one_line(lambda: class_indices(particles, project), "of no particle which class", "--label-column")
 
 
 @pytest.mark.parametrize("column", ["rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize"])
@@ -168,3 +181,9 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     files.one_line(lambda: open_particles(path), "group 1 is there twice")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")
+
+
+@pytest.mark.parametrize(("shape", "voxel_size_nm"), [((12, 14, 14), 1.0), ((24, 24, 24), 9.0)])
+def test_a_tomogram_without_coordinates_is_no_particle(tmp_path, files, shape, voxel_size_nm):
+    path = files.write(tmp_path / "TS_1.mrc", np.random.default_rng(0).normal(size=shape), voxel_size_nm)
+    files.one_line(lambda: open_particles(path), "a tomogram it seems", "--query-coordinates")

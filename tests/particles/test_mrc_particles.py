@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.star import write_star
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.structures import load_complex
@@ -119,7 +120,7 @@ def test_a_file_of_another_voxel_size_is_told_from_the_headers_of_the_others(cla
     rejected = particles.read(range(5))[1]
     assert sorted(rejected) == [3, 4]
     assert "1.2 nm but most of" in rejected[3] and "have 1 nm" in rejected[3] and "--voxel-size-nm" in rejected[3]
-    assert "voxel size 0" in rejected[4] and "--voxel-size-nm" in rejected[4]
+    assert "no voxel size" in rejected[4] and "--voxel-size-nm" in rejected[4]
     assert not open_particles(classes, file_voxel_size_nm=1.4).read(range(5))[1]
     # Within a thousandth two sizes are one; within a hundredth a header and a STAR file are.
     files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.0005)
@@ -208,3 +209,25 @@ def test_a_voxel_size_that_overrules_those_of_the_files_is_told(project, classes
     assert any(
         "1 nm, overruled by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
     )
+
+
+def test_names_that_windows_wrote(project, files):
+    for name in (r"D:\data\Extract\job001\p{}.mrc", r"..\job001\p{}.mrc", r"job001\p{}.mrc"):
+        star = files.star_of(project, ["rlnImageName"], [(name.format(i),) for i in range(3)])
+        volumes, rejected = open_particles(star).read(range(3), 12, 1.0)
+        assert not rejected
+        beside = files.star_of(project, ["rlnImageName"], [(f"p{i}.mrc",) for i in range(3)])
+        torch.testing.assert_close(volumes, open_particles(beside).read(range(3), 12, 1.0)[0])
+
+
+def test_what_is_written_elsewhere_finds_its_files(classes, tmp_path, files):
+    """A folder, and a stack, of which another folder's STAR file lists some."""
+    stack = np.stack([files.noise(seed) for seed in range(3)])
+    files.write(tmp_path / "s" / "all.mrcs", stack)
+    for given in (classes, tmp_path / "s" / "all.mrcs"):
+        first = open_particles(given, dark_protein=True)
+        write_star(tmp_path / "out" / "classes" / "a.star", first, rows=[2, 0])
+        again = open_particles(tmp_path / "out" / "classes" / "a.star", dark_protein=True)
+        torch.testing.assert_close(again.read([0, 1], 12, 1.0)[0], first.read([2, 0], 12, 1.0)[0])
+        write_star(tmp_path / "third.star", again)
+        assert not open_particles(tmp_path / "third.star", dark_protein=True).read([0, 1])[1]

@@ -1,5 +1,6 @@
 """Which reader opens a file, what it says about contrast, and what concerns the whole input."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ def test_contrast_is_detected_stated_and_overridden(tmp_path, files):
     assert "give dark_protein=True (--contrast dark)" in detected.notes[-1]
     torch.testing.assert_close(detected.read(range(12), 32, 1.0)[0], -bright, atol=1e-5, rtol=0)
     given = open_particles(tmp_path, dark_protein=True)
-    assert "looks bright" in given.notes[-1] and "dark_protein=True was given and is used" in given.notes[-1]
+    assert "looks bright" in given.notes[-1] and "dark was given (--contrast) and is used" in given.notes[-1]
     torch.testing.assert_close(given.read(range(12), 32, 1.0)[0], bright, atol=1e-5, rtol=0)
     (tmp_path / "noise").mkdir()
     for i in range(12):
@@ -58,3 +59,23 @@ def test_the_wing_itself_offers_its_door():
     assert particles.open_particles is open_particles
     with pytest.raises(AttributeError, match="it has Particles, open_particles"):
         particles.open_everything  # noqa: B018
+
+
+def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_signal(tmp_path, files):
+    """Blobs of both signs; an input of noise alone has no clear sign, and is not called mixed."""
+    g = np.arange(12) - 6
+    blob = 8 * np.exp(-(g[:, None, None] ** 2 + g[:, None] ** 2 + g**2) / 8.0)
+    for i in range(12):
+        files.write(tmp_path / "set" / "ab"[i % 2] / f"{i}.mrc", files.noise(i) + (-1) ** i * blob)
+        files.write(tmp_path / "noise" / f"{i}.mrc", files.noise(i))
+    words = ("bright in 6 and dark in 6 of 12", "bright in class a", "--contrast dark or bright")
+    files.one_line(lambda: open_particles(tmp_path / "set"), *words)
+    given = open_particles(tmp_path / "set", dark_protein=True)
+    assert "bright in class a" in given.notes[-1]
+    rows = [(f"{'ab'[i % 2]}/{i}.mrc", 1 + i % 2) for i in range(12)]
+    optics = files.optics_table((1, 10.0, 3), (2, 10.0, 3))
+    star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName", "rlnOpticsGroup"), rows, optics)
+    files.one_line(lambda: open_particles(star), "bright in optics group 1")
+    star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName",), [row[:1] for row in rows])
+    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles looked at;")
+    assert "contrast cannot be told" in open_particles(tmp_path / "noise").notes[-1]

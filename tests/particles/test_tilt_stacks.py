@@ -177,7 +177,7 @@ def test_bad_stacks_are_rejected_in_one_line(tmp_path):
 def test_missing_or_wrong_geometry_is_one_line(tmp_path):
     images = images_of(geometry())
     star = project(tmp_path, images, name="TS_2")
-    one_line(lambda: open_particles(star), "tomograms.star", "TS_1", "tomograms_star")
+    one_line(lambda: open_particles(star), "tomograms.star", "TS_1", "--tomograms-star")
     star = project(tmp_path, images, rotations=2 * geometry())
     one_line(lambda: open_particles(star), "TS_1", "no rotation")
     text = (tmp_path / "tomograms.star").read_text()

@@ -133,3 +133,10 @@ def test_a_scale_may_be_split_between_the_level_and_the_image(tmp_path, array, o
     particles = open_particles(nm, tomogram=tmp_path / "t.zarr", box_nm=12)
     assert particles.voxel_size_nm == pytest.approx(1.0) and particles.box == 12
     files.assert_cut(particles, array)
+
+
+def test_boxes_that_all_reach_out_are_rejected_one_by_one(tomogram, tmp_path, files):
+    path = files.csv_of(tmp_path / "a.csv", rows=[[1, 1, 1], [2, 2, 2], [50, 42, 28]])
+    particles = open_particles(path, tomogram=tomogram, box_nm=12)
+    assert sorted(particles.read(range(3), 12, 1.0)[1]) == [0, 1, 2]
+    assert "contrast cannot be told" in particles.notes[-1]

@@ -77,3 +77,63 @@ def test_turns_that_keep_the_wedge_are_another_view_of_the_same_particles(data, 
     once, twice = (run(tmp_path / str(n), encoder_path, Settings(n_averaged=0, rotations=n)).table for n in (1, 2))
     assert not np.allclose(once["score"], twice["score"])
     assert (once["class"] == twice["class"]).mean() > 0.6
+
+
+def listed_twice(star, *, label=None):
+    """A STAR file beside another with every row twice; the first row's copy with another label, if one is given."""
+    lines = star.read_text().rstrip().splitlines()
+    rows = [line for line in lines if ".mrc" in line]
+    if label is not None:
+        rows = [rows[0].removesuffix(rows[0].split()[-1]) + label]
+    path = star.with_name("twice.star")
+    path.write_text("\n".join(lines + rows) + "\n")
+    return path
+
+
+def test_particles_listed_twice_count_once(data, encoder_path, tmp_path):
+    labelled, every = (data[0] / name / "particles.star" for name in ("labelled", "all"))
+    settings, lines = Settings(n_averaged=0), []
+    once = classify(
+        *map(open_particles, (labelled, every)), tmp_path / "1", encoder_path=encoder_path, settings=settings
+    )
+    twice = [open_particles(listed_twice(star)) for star in (labelled, every)]
+    outcome = classify(*twice, tmp_path / "2", encoder_path=encoder_path, settings=settings, say=lines.append)
+    assert outcome.recogniser.check.n_tested == once.recogniser.check.n_tested
+    assert outcome.recogniser.check.accuracy == once.recogniser.check.accuracy
+    n = len(once.table)
+    assert any(f"{n} of {2 * n} particles of the query are listed before" in line for line in lines)
+    assert any(f"{len(twice[0]) // 2} particles of the support are listed twice" in line for line in lines)
+
+
+def test_a_particle_of_two_classes_is_refused_and_nothing_is_left(data, encoder_path, tmp_path):
+    labelled, every = (data[0] / name / "particles.star" for name in ("labelled", "all"))
+    first = open_particles(labelled).labels[0]
+    other = next(name for name in CLASSES if name != first)
+    both = open_particles(listed_twice(labelled, label=other))
+    with pytest.raises(UserError, match=f"is labelled ({first} and {other}|{other} and {first}); correct"):
+        classify(both, open_particles(every), tmp_path / "out", encoder_path=encoder_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("refused", [{"false_accept_rate": 5.0}, {"junk": ("carbon",)}])
+def test_a_refused_run_leaves_nothing_and_the_right_one_goes(data, encoder_path, tmp_path, run, refused):
+    with pytest.raises(UserError):
+        run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0, **refused))
+    assert not (tmp_path / "out").exists()
+    run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0))
+    assert (tmp_path / "out" / "run.json").exists()
+
+
+def test_what_a_run_wrote_is_an_input_again(data, encoder_path, tmp_path, run):
+    """From a folder elsewhere, and what was read is in the record of the run."""
+    import json
+
+    run(tmp_path / "out", encoder_path)
+    query = open_particles(data[0] / "all" / "particles.star")
+    again = open_particles(tmp_path / "out" / "rejected.star")
+    rows = starfile.read(tmp_path / "out" / "rejected.star")["particles"]["rlnImageName"].tolist()
+    volumes, rejected = again.read(range(len(again)), 12, 2.0)
+    chosen = [query.names.index(name) for name in rows]
+    assert not rejected and bool((volumes == query.read(chosen, 12, 2.0)[0]).all())
+    said = json.loads((tmp_path / "out" / "run.json").read_text())["query"]["said"]
+    assert said == list(query.notes)

@@ -43,7 +43,9 @@ def test_averages_are_maps_with_their_voxel_size(data, encoder_path, tmp_path, r
         with mrcfile.open(tmp_path / "out" / "averages" / f"{name}.mrc") as mrc:
             assert mrc.data.shape == (12, 12, 12) and mrc.data.dtype == np.float32
             assert float(mrc.voxel_size.x) == pytest.approx(30.0)
-        assert {"frequency_per_nm", "fsc"} == set(pd.read_csv(tmp_path / "out" / "averages" / f"{name}_fsc.csv"))
+        assert {"frequency_per_nm", "fsc", "fsc_masked"} == set(
+            pd.read_csv(tmp_path / "out" / "averages" / f"{name}_fsc.csv")
+        )
     assert "<html" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -49,7 +49,8 @@ def average(density=None, fall=2.0):
         poses=Poses(np.tile([0.0, 0, 0, 1], (20, 1)), np.zeros((20, 3))),
         halves=np.arange(20) % 2,
         frequencies_per_nm=frequencies,
-        fsc=1 - fall * frequencies,
+        fsc=np.ones(9),
+        corrected_fsc=np.append(1 - fall * frequencies[:-1], np.nan),
         history=(),
     )
 
@@ -139,7 +140,7 @@ def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
     assert data["averages"]["GroEL"]["surface"] is None
     assert "the half maps do not agree" in data["averages"]["GroEL"]["text"]
     _, data = report(tmp_path, averages={"GroEL": average(fall=0)})
-    assert "finer than its voxels show" in data["averages"]["GroEL"]["text"]
+    assert "finer than 2.3 nm, all that its voxels show" in data["averages"]["GroEL"]["text"]
     text, data = report(tmp_path, averages={}, support={**SUPPORT, "n_tested": 0, "warnings": []})
     assert "Averages" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert "cannot be checked" in text and "Nothing looks wrong" in text

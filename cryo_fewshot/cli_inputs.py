@@ -1,0 +1,120 @@
+"""Options that say how an input is read: the same for every command, for all of its inputs or for one alone."""
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import typer
+import typer.core
+
+from .errors import UserError
+
+RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
+"""Options of release 0.1, still taken in the next release, and their names since."""
+
+
+class CommandOfInputs(typer.core.TyperCommand):
+    """A command that takes options by other names: `--support-root` as `--root` where there is one input, old ones."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse with every other name replaced; a name that will go is replaced with a word on stderr."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        for i, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            plain, new = re.sub(r"^--(support|query)-", "--", name), RENAMED_OPTIONS.get(name)
+            if new in known and name not in known:
+                print(f"cryo-fewshot: {name} is now called {new}; the old name will go", file=sys.stderr)
+                args[i] = f"{new}{equals}{value}"
+            elif plain in known and name not in known:
+                args[i] = f"{plain}{equals}{value}"
+        return super().parse_args(ctx, args)
+
+
+class Reading(NamedTuple):
+    """An option of how files are read: keyword of `open_particles`, option, type, help, whether inputs may share it."""
+
+    keyword: str
+    option: str
+    kind: type
+    help: str
+    shared: bool = True
+
+
+READINGS = (
+    Reading(
+        "coordinates", "coordinates", str, "STAR, csv, tbl, mod or EMAN2 json, where the input is tomograms", False
+    ),
+    Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick"),
+    Reading("picks", "picks", str, "user/session of a copick project's picks"),
+    Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),
+    Reading("root", "root", str, "folder that the names in STAR files are relative to"),
+    Reading("file_voxel_size_nm", "voxel-size-nm", float, "of the files, whatever their headers say"),
+    Reading("coordinate_voxel_size_nm", "coordinate-voxel-size-nm", float, "unit of coordinates in voxels"),
+    Reading("box_nm", "box-nm", float, "edge of the boxes that are cut from tomograms; default 40"),
+    Reading("pad_edges", "pad-edges", bool, "fill boxes that reach out of a tomogram with their mean"),
+    Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
+    Reading("mirror", "mirror", bool, "turn z: tomograms of the other handedness"),
+)
+LABELS = Reading("label_column", "label-column", str, "STAR column with the classes", False)
+_DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
+
+
+def reads(*inputs: str) -> Callable:
+    """Give a command the options of READINGS, and pass it `readings`: by input the keywords of `open_particles`.
+
+    `--option` is for all of its inputs, where they can share it, and `--input-option` for one of several alone.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "readings"]
+        options = _options(inputs)
+
+        @functools.wraps(command)
+        def with_readings(**given):
+            readings: dict[str, dict] = {name: {} for name in inputs}
+            for parameter, (names, reading, _) in options.items():  # those of one input come later and win
+                value = given.pop(parameter)
+                if not (value is None or value is False or value == ""):
+                    for name in names:
+                        readings[name][reading.keyword] = _value(reading, value)
+            return command(**given, readings=readings)
+
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, (*_, annotation) in options.items()
+        ]
+        as_keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        with_readings.__signature__ = inspect.Signature([*as_keywords, *added])
+        return with_readings
+
+    return decorate
+
+
+def _options(inputs: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], Reading, object]]:
+    """By parameter: the inputs that an option is for, what it says, and its annotation for typer."""
+    of_all = "the inputs are" if len(inputs) > 1 else "the files are"
+    options = {"label_column": ((inputs[0],), LABELS, _annotation(LABELS, LABELS.option, of_all))}
+    for reading in READINGS:
+        if reading.shared or len(inputs) == 1:
+            options[reading.keyword] = inputs, reading, _annotation(reading, reading.option, of_all)
+    for name in inputs if len(inputs) > 1 else ():
+        for reading in READINGS:
+            annotation = _annotation(reading, f"{name}-{reading.option}", f"the {name} alone is")
+            options[f"{name}_{reading.keyword}"] = (name,), reading, annotation
+    return options
+
+
+def _annotation(reading: Reading, name: str, of: str) -> object:
+    option = typer.Option(f"--{name}", help=reading.help, rich_help_panel=f"How {of} read", show_default=False)
+    return Annotated[reading.kind | None, option]
+
+
+def _value(reading: Reading, value):
+    if reading.option != "contrast":
+        return value
+    if value not in _DARK_PROTEIN:
+        raise UserError(f"contrast '{value}' is unknown: use dark, bright or detect")
+    return _DARK_PROTEIN[value]

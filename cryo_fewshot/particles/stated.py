@@ -1,0 +1,123 @@
+"""Columns of STAR files that change what a particle's file shows or where it lies: each is used, said or refused.
+
+A column that is in none of these tables leaves a volume at a few nm as it is.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import UserError
+from .mrc import SAME_PIXEL
+from .star import numbers
+
+USED = {
+    "rlnImagePixelSize": "voxel size",
+    "rlnPixelSize": "voxel size",
+    "rlnDetectorPixelSize": "voxel size, with rlnMagnification",
+    "rlnMagnification": "voxel size, with rlnDetectorPixelSize",
+    "rlnTomoSubtomogramBinning": "voxel size, with rlnTomoTiltSeriesPixelSize",
+    "rlnMicrographPixelSize": "what rlnCoordinateX counts",
+    "rlnTomoTiltSeriesPixelSize": "what rlnCoordinateX counts",
+    "rlnOriginXAngst": "subtracted from coordinates in a tomogram",
+    "rlnImageDimensionality": "2 for stacks of tilt images",
+    "rlnTomoSubTomosAre2DStacks": "1 for stacks of tilt images",
+    "rlnTomoVisibleFrames": "tilts of a stack",
+    "rlnTomoProjX": "geometry of a tilt",
+    "rlnTomoYTilt": "geometry of a tilt",
+    "rlnCtfDataAreCtfPremultiplied": "divided by the CTF",
+    "rlnDefocusU": "the CTF to divide by",
+    "rlnDefocusAngle": "the CTF to divide by",
+    "rlnPhaseShift": "the CTF to divide by",
+    "rlnVoltage": "the CTF to divide by",
+    "rlnSphericalAberration": "the CTF to divide by",
+    "rlnAmplitudeContrast": "the CTF to divide by",
+    "wrpSourceName": "tomogram of a row",
+    "rlnTomoReconstructedTomogram": "tomogram of a row",
+    "rlnTomoReconstructedTomogramDenoised": "tomogram of a row, where the plain one is not meant",
+}
+"""What is read elsewhere in this folder."""
+
+
+class Column(NamedTuple):
+    """A column, whether it concerns rows of coordinates or of extracted particles or both, from which size on, what
+    is then said, and whether that refuses the file."""
+
+    name: str
+    of: str
+    above: float
+    text: str
+    refuses: bool = False
+
+
+STATED = (
+    Column("rlnIsFlip", "both", 0, "mirrored particles; extract them without, or give --mirror for those alone", True),
+    *(
+        Column(f"rlnOrigin{axis}", "coordinates", 0, f"a shift in pixels; write it as rlnOrigin{axis}Angst", True)
+        for axis in "XYZ"
+    ),
+    *(
+        Column(f"rlnOrigin{axis}{unit}", "particles", least, "a shift that is not applied; extract them anew, centred")
+        for axis in "XYZ"
+        for unit, least in (("Angst", 20), ("", 2))
+    ),
+    *(
+        Column(f"rlnTomoSubtomogram{angle}", "particles", 1, "boxes that were rotated: their wedge is not about z")
+        for angle in ("Rot", "Tilt", "Psi")
+    ),
+    Column("rlnCtfDataArePhaseFlipped", "both", 0, "phases were flipped, which changes nothing before the first zero"),
+    Column("rlnPhaseShift", "particles", 5, "a phase plate, which no pretrained encoder was trained on"),
+)
+
+
+def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, ...]:
+    """A line for each column of STATED that says something; UserError for one that refuses the file.
+
+    of : what the rows are, coordinates or particles
+    """
+    notes: dict[str, list[str]] = {}
+    for column in STATED:
+        values = numbers(blocks, name, column.name) if column.of in (of, "both") else None
+        with np.errstate(invalid="ignore"):
+            rows = 0 if values is None else int((np.abs(values) > column.above).sum())
+        if rows and column.refuses:
+            raise UserError(f"{path}: {column.name} of {rows} rows says {column.text}")
+        if rows:
+            notes.setdefault(column.text, []).append(f"{column.name} of {rows} rows")
+    return tuple(f"{path}: {' and '.join(columns)}: {text}" for text, columns in notes.items())
+
+
+def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
+    """A line where a table states two voxel sizes that differ by more than they are rounded."""
+    columns = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
+    columns += ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning")
+    image, pixel, detector, magnification, unbinned, binning = (numbers(blocks, name, column) for column in columns)
+    products = {
+        columns[0]: image,
+        columns[1]: pixel,
+        "rlnDetectorPixelSize and rlnMagnification": _both(detector, magnification, lambda d, m: 1e4 * d / m),
+        "rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning": _both(unbinned, binning, lambda u, b: u * b),
+    }
+    (used, first), *others = [(name, a) for name, a in products.items() if a is not None] or [("", None)]
+    notes = []
+    for other, sizes in others:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
+        if len(rows):
+            both = f"{other} say {sizes[rows[0]] / 10:.4g} nm, {used} {first[rows[0]] / 10:.4g} nm"
+            notes.append(f"{path}: {both}, which counts ({len(rows)} rows)")
+    return tuple(notes)
+
+
+def _both(a: np.ndarray | None, b: np.ndarray | None, of: Callable) -> np.ndarray | None:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return None if a is None or b is None else of(a, b)
+
+
+def box_notes(blocks: dict, name: str, path: object, boxes: tuple[int | None, ...]) -> tuple[str, ...]:
+    """A line where rlnImageSize is none of the boxes that the files have."""
+    stated = numbers(blocks, name, "rlnImageSize")
+    other = {} if stated is None else {f"{size:g}" for size in stated[np.isfinite(stated)]} - {str(b) for b in boxes}
+    have = ", ".join(str(box) for box in dict.fromkeys(boxes) if box)
+    return (f"{path}: rlnImageSize says {', '.join(sorted(other))} voxels, the files have {have}",) if other else ()

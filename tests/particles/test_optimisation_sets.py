@@ -1,0 +1,63 @@
+"""The tilt geometry of 2D stacks where several exports share a folder: that of the set which names the particles."""
+
+import numpy as np
+import pytest
+
+from cryo_fewshot.particles.opening import open_particles
+
+mrcfile = pytest.importorskip("mrcfile")
+pytest.importorskip("torch_fourier_slice")
+
+
+def export(files, folder, name, tomogram, tilts=(-30, 0, 30)):
+    """Particles and tilt geometry called `<name>.star` and `<name>_tomograms.star`, with one stack of images."""
+    folder.mkdir(exist_ok=True)
+    images = np.random.default_rng(0).normal(size=(len(tilts), 8, 8)).astype(np.float32)
+    mrcfile.write(folder / f"{name}.mrcs", images, voxel_size=10, overwrite=True)
+    general = "data_general\n\n_rlnTomoSubTomosAre2DStacks 1\n\n"
+    row = [[tomogram, f"{name}.mrcs"]]
+    particles = files.star_of(folder / f"{name}.star", ("rlnTomoName", "rlnImageName"), row, general=general)
+    angles = [[0, tilt, 85] for tilt in tilts]
+    series = files.table(tomogram, ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot"), angles)
+    (folder / f"{name}_tomograms.star").write_text(series)
+    return particles
+
+
+def optimisation_set(folder, name, particles="{}.star", tomograms="{}_tomograms.star"):
+    lines = f"_rlnTomoParticlesFile   {particles}\n_rlnTomoTomogramsFile   {tomograms}\n".format(name, name)
+    path = folder / f"{name}_optimisation_set.star"
+    path.write_text(f"data_\n\n{lines}")
+    return path
+
+
+def geometry_note(particles):
+    return next(note for note in particles.notes if "geometry of" in note)
+
+
+def test_the_set_that_names_the_particles_counts(tmp_path, files):
+    for name, tomogram in (("apo", "TS_1"), ("ribo", "TS_1")):  # the same name, so only the set tells them apart
+        export(files, tmp_path, name, tomogram)
+        optimisation_set(tmp_path, name)
+    for name in ("apo", "ribo"):
+        assert geometry_note(open_particles(tmp_path / f"{name}.star")).endswith(f"{name}_tomograms.star")
+        given = open_particles(tmp_path / f"{name}_optimisation_set.star")
+        assert len(given) == 1 and geometry_note(given).endswith(f"{name}_tomograms.star")
+    (tmp_path / "ribo_optimisation_set.star").unlink()
+    words = ("none of 1 optimisation sets beside it names it", "--tomograms-star")
+    files.one_line(lambda: open_particles(tmp_path / "ribo.star"), *words)
+
+
+def test_a_set_without_particles_counts_where_it_is_the_only_one(tmp_path, files):
+    star = export(files, tmp_path, "ribo", "TS_1")
+    optimisation_set(tmp_path, "ribo", particles="")
+    assert geometry_note(open_particles(star)).endswith("ribo_tomograms.star")
+    optimisation_set(tmp_path, "apo", particles="")
+    files.one_line(lambda: open_particles(star), "2 optimisation sets")
+
+
+def test_a_set_that_names_an_absent_file_is_one_line(tmp_path, files):
+    export(files, tmp_path, "ribo", "TS_1")
+    lost = optimisation_set(tmp_path, "ribo", particles="gone/{}.star")
+    files.one_line(lambda: open_particles(lost), "gone/ribo.star", "not there")
+    lost = optimisation_set(tmp_path, "ribo", tomograms="gone.star")
+    files.one_line(lambda: open_particles(lost), "gone.star", "not there")
