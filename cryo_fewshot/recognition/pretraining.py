@@ -5,7 +5,7 @@ of it. What an epoch draws follows from its number alone, so a training that was
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from ..encoder import Encoder3D, PooledEncoder3D
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
 from ..evaluation import correct_counts, predict
+from ..hashing import ADDED_LATER
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, simulate_on_the_fly
+from ..simulation.surroundings import BACKGROUND, Surroundings
 from ..training import History, Schedule, episode_loss, fit
 from ..weights import AnyEncoder
 from .embedding_cache import unit_embeddings
@@ -39,6 +41,7 @@ class Pretraining:
     objective : 'classes', a cosine classifier over all training classes, or 'episodes', ProtoNet3D's
     n_way, n_shot, n_query : classes of a step and samples of each; 'classes' does not tell support from query
     architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
+    widths : channels of a 'pooled' encoder; empty for those that suit the box
     """
 
     classes: tuple[str, ...]
@@ -56,6 +59,7 @@ class Pretraining:
     n_selection_episodes: int = 300
     precision: str = "bf16"
     seed: int = 0
+    widths: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.objective not in ("classes", "episodes"):
@@ -66,9 +70,11 @@ class Pretraining:
             raise UserError(f"n_way={self.n_way}, but there are {len(self.classes)} training classes: lower n_way")
         if len(self.selection) < 2:
             raise UserError(f"{len(self.selection)} classes to select the model on: give at least 2")
+        around = self.acquisitions.surroundings
+        learnt_from = (*self.classes, *(around.complexes if around else ()))
         for held_out in (self.selection, self.test):
             known = {homologous_family(name): name for name in held_out}
-            if shared := [name for name in self.classes if homologous_family(name) in known]:
+            if shared := [name for name in learnt_from if homologous_family(name) in known]:
                 relative = known[homologous_family(shared[0])]
                 raise UserError(f"training class '{shared[0]}' is of the family of held-out '{relative}': remove it")
 
@@ -113,12 +119,29 @@ def pretrained_spec(n_epochs: int = 40) -> Pretraining:
     )
 
 
+def in_cells(spec: Pretraining, **settings: object) -> Pretraining:
+    """The spec with surroundings made of its own training classes, and with membranes and crowds among the classes.
+
+    settings : of `Surroundings`
+    """
+    complexes = tuple(name for name in spec.classes if name not in BACKGROUND)
+    acquisitions = replace(
+        spec.acquisitions,
+        microscope=replace(spec.acquisitions.microscope, bead_grid_nm=1.05),  # one grid for all magnifications
+        surroundings=Surroundings(complexes=complexes, **settings),
+    )
+    classes = (*spec.classes, *(name for name in BACKGROUND if name not in spec.classes))
+    return replace(spec, classes=classes, acquisitions=acquisitions)
+
+
 def spec_of(card: dict[str, Any]) -> Pretraining:
     """The spec that a card holds; UserError where it holds none."""
     try:
         plain = _fields(card["spec"])
         acquisitions, schedule = _fields(plain.pop("acquisitions")), Schedule(**_fields(plain.pop("schedule")))
         microscope = Microscope(**_fields(acquisitions.pop("microscope")))
+        if around := acquisitions.pop("surroundings", None):
+            acquisitions["surroundings"] = Surroundings(**_fields(around))
         return Pretraining(**plain, acquisitions=Acquisitions(**acquisitions, microscope=microscope), schedule=schedule)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -176,7 +199,8 @@ def new_encoder(spec: Pretraining) -> AnyEncoder:
     torch.manual_seed(seed_from("weights", spec.seed) % 2**31)
     if spec.architecture == "paper":
         return Encoder3D(spec.box, n_blocks=4 if spec.box >= 32 else 3)
-    return PooledEncoder3D(spec.box, widths=(32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
+    widths = spec.widths or ((32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
+    return PooledEncoder3D(spec.box, widths=widths)
 
 
 def train(

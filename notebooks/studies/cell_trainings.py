@@ -1,0 +1,36 @@
+"""Trainings that ask what surroundings bring: the pretrained encoder's recipe, and one setting after the other added."""
+
+from dataclasses import replace
+
+from cryo_fewshot.recognition.pretraining import Pretraining, in_cells, pretrained_spec
+from cryo_fewshot.training import Schedule
+
+CELLS = {"neighbours": 0.5, "membranes": 0.15}
+"""Shares of samples; membrane and crowd are two further classes."""
+PICKS = CELLS | {"off_centre": 0.3, "source_voxel_nm": (0.5, 3.2), "edges": 0.05, "gold": 0.02}
+RESPONSE = PICKS | {"response": 0.1}
+WIDER = (32, 64, 192)
+"""Channels of a larger encoder that still embeds a volume in less than a millisecond on two cores."""
+SHORT, LONG = 12, 100
+
+
+def trainings() -> dict[str, Pretraining]:
+    """All of them by name; those without "long" take 120,000 volumes, the others a million."""
+    control = pretrained_spec(SHORT)
+    short = {
+        "control": control,
+        "neighbours": in_cells(control, neighbours=0.5),
+        "cells": in_cells(control, **CELLS),
+        "cells-off-centre": in_cells(control, **CELLS, off_centre=0.3),
+        "cells-source-voxel": in_cells(control, **CELLS, source_voxel_nm=(0.5, 3.2)),
+        "picks": in_cells(control, **PICKS),
+        "response": in_cells(control, **RESPONSE),
+    }
+    long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks")}
+    return short | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
+
+
+def lengthened(spec: Pretraining, n_epochs: int = LONG) -> Pretraining:
+    """The same training over more epochs, its rate halved as often."""
+    schedule = Schedule(**{**vars(spec.schedule), "n_epochs": n_epochs, "halve_every": max(1, n_epochs // 5)})
+    return replace(spec, schedule=schedule)
