@@ -110,9 +110,9 @@ def radial_gain(
 ) -> torch.Tensor:
     """What became of each frequency (per nm) before the box was cut: a smooth random gain, none past the band limit."""
     relative = (2 * voxel_nm * frequencies).clamp(max=1)
-    waves, phases = rng.normal(size=3), rng.uniform(0, 2 * np.pi, size=3)
-    log_gain = sum(a * torch.cos(np.pi * (j + 1) * relative + p) for j, (a, p) in enumerate(zip(waves, phases)))
-    source = np.exp(rng.uniform(*np.log(surroundings.source_voxel_nm)))
+    waves, phases = rng.normal(size=3).tolist(), rng.uniform(0, 2 * np.pi, size=3).tolist()
+    log_gain = sum(waves[j] * torch.cos(np.pi * (j + 1) * relative + phases[j]) for j in range(3))
+    source = float(np.exp(rng.uniform(*np.log(surroundings.source_voxel_nm))))
     return torch.exp(surroundings.response * (2 / 3) ** 0.5 * log_gain) * (frequencies * 2 * source < 1)
 
 
@@ -177,6 +177,11 @@ def _directions(n: int, rng: np.random.Generator) -> np.ndarray:
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
+def _rotations(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Matrices `(n, 3, 3)`, uniform on SO(3); scipy takes no empty batch."""
+    return Rotation.from_quat(rng.normal(size=(max(n, 1), 4))).as_matrix()[:n]
+
+
 # ---------------------------------------------------------------- one group of samples
 
 
@@ -233,7 +238,7 @@ class _Scene:
             return
         # Towards corners of a turned cube, so that two neighbours of a sample seldom overlap.
         corner = np.concatenate([rng.permutation(8)[:count] for count in counts.clip(max=8)])
-        turn = Rotation.random(self.n, random_state=rng).as_matrix()
+        turn = _rotations(self.n, rng)
         direction = np.einsum("pij,pj->pi", turn[samples], _CORNERS[corner])
         number = self._neighbours_of(samples)
         distance = self.radius[samples] + self.library.radius_nm[number] + rng.uniform(*s.gap_nm, len(samples))
@@ -244,7 +249,7 @@ class _Scene:
         chosen = self.is_membrane | (~self.is_empty & (rng.random(self.n) < s.membranes))
         owner = np.flatnonzero(chosen)
         m, central = len(owner), self.is_membrane[owner]
-        frame = Rotation.random(m, random_state=rng).as_matrix() if m else np.zeros((0, 3, 3))
+        frame = _rotations(m, rng)
         thickness = rng.uniform(3.5, 5, m)
         spacing = np.where(rng.random(m) < s.paired, rng.uniform(*s.pair_nm, m), 0)
         outside = self.radius[owner] + thickness / 2 + rng.uniform(*s.gap_nm, m).clip(0)
@@ -300,7 +305,7 @@ class _Scene:
         """Spectra `(n, n_signal)` in which the complex alone has unit power over the simulated box."""
         own = self._posed(self.centre, np.arange(self.n), self.acquisition.shifts_nm, self._own_turns(), device)
         number, samples, place = (np.concatenate(parts) for parts in zip(*self.placed, strict=True))
-        turns = Rotation.random(max(1, len(number)), random_state=self.rng).as_matrix()[: len(number)]
+        turns = _rotations(len(number), self.rng)
         around = self._posed(number, samples, place, turns, device)
         if len(self.sheets):
             around = tuple(map(torch.cat, zip(around, self.sheets.beads(device), strict=True)))
@@ -338,5 +343,5 @@ class _Scene:
             masses = masses * inside  # counting those inside would wait for the GPU
         else:
             positions, masses, owner = positions[inside], masses[inside], owner[inside]
-        spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, self.n, grid, positions.device)
+        spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, self.n, grid)
         return imaged(spectra, self.acquisition, self.microscope)

@@ -1,4 +1,4 @@
-"""Trainings that ask what surroundings bring: the pretrained encoder's recipe, and one setting after the other added."""
+"""Trainings that ask what surroundings bring: the pretrained encoder's recipe with one setting after the other."""
 
 from dataclasses import replace
 
