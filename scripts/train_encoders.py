@@ -5,7 +5,7 @@
 
 Needs torch, numpy, scipy, pandas, safetensors, tqdm and torch-ctf alone. The same command goes on where it was stopped.
 Several processes can share a GPU and a folder, each with specs of its own. The card holds spec, history and machine;
-what to expect and the calibration are measured afterwards, see `recognition.model_card.measured_card`.
+what to expect and the calibration are measured afterwards, see `recognition.model_card.measured`.
 """
 
 import argparse
@@ -20,11 +20,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
 
-from cryo_fewshot.device import default_device, machine  # noqa: E402
-from cryo_fewshot.hashing import spec_dict, spec_digest  # noqa: E402
+from cryo_fewshot.device import default_device  # noqa: E402
+from cryo_fewshot.hashing import spec_digest  # noqa: E402
+from cryo_fewshot.recognition.model_card import training_card  # noqa: E402
 from cryo_fewshot.recognition.pretraining import Pretraining, simulated_batch, train  # noqa: E402
-from cryo_fewshot.training import DeadlineReached, History  # noqa: E402
-from cryo_fewshot.weights import AnyEncoder, save_encoder  # noqa: E402
+from cryo_fewshot.training import DeadlineReached  # noqa: E402
+from cryo_fewshot.weights import save_encoder  # noqa: E402
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def train_one(name: str, spec: Pretraining, options: argparse.Namespace) -> None
         n_done = done // spec.schedule.steps_per_epoch
         stopped = replace(spec, schedule=replace(spec.schedule, n_epochs=n_done))
         encoder, history = train(stopped, checkpoint, device=options.device)
-    save_encoder(path, encoder, card_of(spec, encoder, history))
+    save_encoder(path, encoder, training_card(spec, history))
     best = max(history.accuracies)
     print(f"Done: {path}, {len(history.losses)} epochs, selection accuracy {best:.3f}", flush=True)
 
@@ -100,25 +101,6 @@ def seconds_per_epoch(spec: Pretraining, device: torch.device) -> float:
         simulated_batch(spec, step, device)  # so that every microscope has its plan
     _, history = train(replace(spec, schedule=probe), device=device)
     return history.seconds / 40 * spec.schedule.steps_per_epoch
-
-
-def card_of(spec: Pretraining, encoder: AnyEncoder, history: History) -> dict:
-    """What is known of an encoder right after its training."""
-    microscope = spec.acquisitions.microscope
-    return {
-        "spec": spec_dict(spec),
-        "training_classes": list(spec.classes),
-        "held_out_classes": {"selection": list(spec.selection), "test": list(spec.test)},
-        "box": spec.box,
-        "voxel_size_nm": microscope.final_voxel_size_nm,
-        "dark_protein": microscope.dark_protein,
-        "selection_accuracy": history.accuracies,
-        "loss": history.losses,
-        "best_epoch": history.best_epoch,
-        "volumes": len(history.losses) * spec.schedule.steps_per_epoch * spec.volumes_per_step,
-        "machine": machine(),
-        "seconds": round(history.seconds, 1),
-    }
 
 
 if __name__ == "__main__":

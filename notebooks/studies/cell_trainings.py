@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from cryo_fewshot.recognition.pretraining import Pretraining, in_cells, pretrained_spec
 from cryo_fewshot.training import Schedule
 
@@ -25,9 +27,16 @@ def trainings() -> dict[str, Pretraining]:
         "cells-source-voxel": in_cells(control, **CELLS, source_voxel_nm=(0.5, 3.2)),
         "picks": in_cells(control, **PICKS),
         "response": in_cells(control, **RESPONSE),
+        "clearer": _with_snrs(in_cells(control, **PICKS)),
     }
     long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks")}
     return short | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
+
+
+def _with_snrs(spec: Pretraining) -> Pretraining:
+    """The same training with SNRs up to 2, those of a tomogram of large voxels, instead of 0.5."""
+    snrs = tuple(round(float(snr), 4) for snr in np.geomspace(0.02, 2, 16))
+    return replace(spec, acquisitions=replace(spec.acquisitions, snrs=snrs))
 
 
 def lengthened(spec: Pretraining, n_epochs: int = LONG) -> Pretraining:
