@@ -339,9 +339,9 @@ class _Scene:
         positions, masses, owner = beads
         grid, width = fine_box(self.microscope), self.microscope.width_nm
         inside = (positions.abs() < width / 2 - 1).all(dim=1)  # the rest would wrap around
-        if positions.is_cuda:
-            masses = masses * inside  # counting those inside would wait for the GPU
-        else:
+        if positions.device.type == "cpu":
             positions, masses, owner = positions[inside], masses[inside], owner[inside]
+        else:
+            masses = masses * inside  # counting those inside would wait for the GPU
         spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, self.n, grid)
         return imaged(spectra, self.acquisition, self.microscope)
