@@ -178,8 +178,13 @@ def _directions(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rotations(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Matrices `(n, 3, 3)`, uniform on SO(3); scipy takes no empty batch."""
-    return Rotation.from_quat(rng.normal(size=(max(n, 1), 4))).as_matrix()[:n]
+    """Matrices `(n, 3, 3)` of xyz, uniform on SO(3)."""
+    return _matrices(rng.normal(size=(n, 4)))
+
+
+def _matrices(quaternions: np.ndarray) -> np.ndarray:
+    """Matrices `(n, 3, 3)` of quaternions `(n, 4)` xyzw of any length; scipy takes no empty batch."""
+    return Rotation.from_quat(quaternions).as_matrix() if len(quaternions) else np.zeros((0, 3, 3))
 
 
 # ---------------------------------------------------------------- one group of samples
@@ -303,45 +308,46 @@ class _Scene:
 
     def signal(self, device: torch.device | str) -> torch.Tensor:
         """Spectra `(n, n_signal)` in which the complex alone has unit power over the simulated box."""
-        own = self._posed(self.centre, np.arange(self.n), self.acquisition.shifts_nm, self._own_turns(), device)
-        number, samples, place = (np.concatenate(parts) for parts in zip(*self.placed, strict=True))
-        turns = _rotations(len(number), self.rng)
-        around = self._posed(number, samples, place, turns, device)
+        beads = self._complexes(device)
         if len(self.sheets):
-            around = tuple(map(torch.cat, zip(around, self.sheets.beads(device), strict=True)))
-        centre, rest = self._imaged(own), self._imaged(around)
+            positions, masses, owner = self.sheets.beads(device)
+            beads = tuple(map(torch.cat, zip(beads, (positions, masses, owner + self.n), strict=True)))
+        centre, rest = self._imaged(*beads).split(self.n)
         power, louder = signal_power(centre, self.microscope), signal_power(rest, self.microscope)
         dimmed = (self.settings.loudest * power / louder.clamp(min=1e-30)).sqrt().clamp(max=1)
         there = torch.as_tensor(self.has_centre, dtype=torch.float32, device=device)
         return (centre * there[:, None] + rest * dimmed[:, None]) * power.rsqrt()[:, None]
 
-    def _own_turns(self) -> np.ndarray:
-        return Rotation.from_quat(self.acquisition.quaternions).as_matrix()
+    def _complexes(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Beads of all complexes: positions zyx in nm, masses, and the volume of each.
 
-    def _posed(
-        self, number: np.ndarray, samples: np.ndarray, place: np.ndarray, turns: np.ndarray, device
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Beads of complexes turned (matrices of xyz) and moved: positions zyx in nm, masses, samples."""
+        Volume i is sample i's own complex, volume n + i what surrounds it.
+        """
         library = _packed(self.names, str(device))
+        number, samples, place = (np.concatenate(parts) for parts in zip(*self.placed, strict=True))
+        turns = np.concatenate([_matrices(self.acquisition.quaternions), _rotations(len(number), self.rng)])
+        number = np.concatenate([self.centre, number])
+        volume = np.concatenate([np.arange(self.n), self.n + samples])
+        place = np.concatenate([self.acquisition.shifts_nm, place])
         count = library.count[number]
-        n_beads = int(count.sum())
-        # Row i of all beads belongs to placed complex `which[i]` and is bead `bead[i]` of the library.
-        shift = torch.from_numpy(library.first[number] - (np.cumsum(count) - count))
-        table = torch.stack([torch.from_numpy(count), shift, torch.from_numpy(samples)]).to(device)
-        which = torch.repeat_interleave(table[0], output_size=n_beads)
-        bead = torch.arange(n_beads, device=device) + table[1][which]
+        # Of all beads, bead j is that of the placed complex which[j], and number bead[j] of the library.
+        shift = library.first[number] - (np.cumsum(count) - count)
+        count, shift, volume = torch.from_numpy(np.stack([count, shift, volume])).to(device)
+        which = torch.repeat_interleave(count, output_size=int(library.count[number].sum()))
+        bead = torch.arange(len(which), device=device) + shift[which]
         pose = np.concatenate([turns.reshape(-1, 9), place[:, ::-1]], axis=1)
-        pose = torch.from_numpy(pose).float().to(device)[which]
-        xyz = torch.einsum("bij,bj->bi", pose[:, :9].view(-1, 3, 3), library.positions_xyz[bead]) + pose[:, 9:]
-        return xyz.flip(1), library.masses[bead], table[2][which]
+        turn, move = torch.from_numpy(pose).float().to(device)[which].split([9, 3], dim=1)
+        xyz = torch.einsum("bij,bj->bi", turn.view(-1, 3, 3), library.positions_xyz[bead]) + move
+        return xyz.flip(1), library.masses[bead], volume[which]
 
-    def _imaged(self, beads: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        positions, masses, owner = beads
+    def _imaged(self, positions: torch.Tensor, masses: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """Spectra `(2 n, n_signal)` of the volumes, in the beads' scale."""
         grid, width = fine_box(self.microscope), self.microscope.width_nm
         inside = (positions.abs() < width / 2 - 1).all(dim=1)  # the rest would wrap around
         if positions.device.type == "cpu":
             positions, masses, owner = positions[inside], masses[inside], owner[inside]
         else:
             masses = masses * inside  # counting those inside would wait for the GPU
-        spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, self.n, grid)
-        return imaged(spectra, self.acquisition, self.microscope)
+        spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, 2 * self.n, grid)
+        twice = Acquisition(*(np.concatenate([part, part]) for part in vars(self.acquisition).values()))
+        return imaged(spectra, twice, self.microscope)
