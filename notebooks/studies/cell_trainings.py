@@ -14,6 +14,22 @@ RESPONSE = PICKS | {"response": 0.1}
 WIDER = (32, 64, 192)
 """Channels of a larger encoder that still embeds a volume in less than a millisecond on two cores."""
 SHORT, LONG = 12, 100
+SHOWN = {
+    "shipped": "the encoder of the package",
+    "control": "complexes alone in their boxes",
+    "neighbours": "neighbours for half of the samples; two background classes",
+    "cells": "the same and membranes",
+    "cells-off-centre": "the same and picks off by up to 8 nm",
+    "cells-source-voxel": "membranes, and source voxels of 0.5 to 3.2 nm",
+    "picks": "all of these, edges and gold",
+    "response": "the same and a mild random response",
+    "clearer": "all of these, edges and gold, SNR up to 2",
+    "control-long": "complexes alone, longer",
+    "cells-long": "neighbours and membranes, longer",
+    "picks-long": "all but the response, longer",
+    "picks-wider-long": "the same, a wider network",
+}
+"""What the trainings are called on the page, in its order."""
 
 
 def trainings() -> dict[str, Pretraining]:
