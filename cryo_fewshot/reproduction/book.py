@@ -14,6 +14,7 @@ STUDIES = (
     "claims",
     "bounds",
     "ablation",
+    "surroundings",
     "remarks",
     "geometry",
     "conformations",
