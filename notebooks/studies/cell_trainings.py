@@ -9,6 +9,8 @@ from cryo_fewshot.training import Schedule
 
 CELLS = {"neighbours": 0.5, "membranes": 0.15}
 """Shares of samples; membrane and crowd are two further classes."""
+APART = {"neighbours": 0.5, "membranes": 0.1, "n_neighbours": (1, 2), "gap_nm": (3.0, 12.0)}
+"""Fewer and farther away: nothing touches."""
 PICKS = CELLS | {"off_centre": 0.3, "source_voxel_nm": (0.5, 3.2), "edges": 0.05, "gold": 0.02}
 RESPONSE = PICKS | {"response": 0.1}
 WIDER = (32, 64, 192)
@@ -16,18 +18,21 @@ WIDER = (32, 64, 192)
 SHORT, LONG = 12, 100
 SHOWN = {
     "shipped": "the encoder of the package",
-    "control": "complexes alone in their boxes",
-    "neighbours": "neighbours for half of the samples; two background classes",
-    "cells": "the same and membranes",
-    "cells-off-centre": "the same and picks off by up to 8 nm",
-    "cells-source-voxel": "membranes, and source voxels of 0.5 to 3.2 nm",
-    "picks": "all of these, edges and gold",
-    "response": "the same and a mild random response",
-    "clearer": "all of these, edges and gold, SNR up to 2",
-    "control-long": "complexes alone, longer",
-    "cells-long": "neighbours and membranes, longer",
-    "picks-long": "all but the response, longer",
-    "picks-wider-long": "the same, a wider network",
+    "control": "alone in the box",
+    "neighbours": "neighbours",
+    "cells": "neighbours, membranes",
+    "apart": "neighbours, membranes, farther away",
+    "cells-off-centre": "neighbours, membranes, off-centre picks",
+    "cells-source-voxel": "neighbours, membranes, large source voxels",
+    "picks": "neighbours, membranes, picks, voxels, edges, gold",
+    "picks-apart": "the same, farther away",
+    "response": "all, and a mild response",
+    "clearer": "all but the response, SNR up to 2",
+    "control-long": "long: alone in the box",
+    "cells-long": "long: neighbours, membranes",
+    "picks-long": "long: all but the response",
+    "picks-apart-long": "long: all but the response, farther away",
+    "picks-wider-long": "long: all but the response, a wider network",
 }
 """What the trainings are called on the page, in its order."""
 
@@ -39,13 +44,15 @@ def trainings() -> dict[str, Pretraining]:
         "control": control,
         "neighbours": in_cells(control, neighbours=0.5),
         "cells": in_cells(control, **CELLS),
+        "apart": in_cells(control, **APART),
         "cells-off-centre": in_cells(control, **CELLS, off_centre=0.3),
         "cells-source-voxel": in_cells(control, **CELLS, source_voxel_nm=(0.5, 3.2)),
         "picks": in_cells(control, **PICKS),
+        "picks-apart": in_cells(control, **PICKS | APART),
         "response": in_cells(control, **RESPONSE),
         "clearer": _with_snrs(in_cells(control, **PICKS)),
     }
-    long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks")}
+    long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks", "picks-apart")}
     return short | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
 
 
