@@ -27,7 +27,7 @@ from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, simulate_on_the_fly
-from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE
+from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE, Surroundings
 from cryo_fewshot.weights import load_encoder
 
 use_style()
@@ -58,16 +58,23 @@ Markdown(
 # among neighbours and beside a membrane, and the two background classes, without noise worth the name.
 
 # %% tags=["hide-input"]
-cells = trainings()["cells"].acquisitions.surroundings
-around = {"alone": {}, "among neighbours": {"neighbours": 1.0}, "beside a membrane": {"membranes": 1.0}}
-rows = [("1AON", name, settings) for name, settings in around.items()] + [(MEMBRANE, MEMBRANE, {}), (CROWD, CROWD, {})]
-pictures = []
-for name, _, settings in rows:
-    scene = Acquisitions(
-        microscope=Microscope(binning=2), snrs=(100.0,), surroundings=type(cells)(complexes=cells.complexes, **settings)
-    )
-    pictures.append(simulate_on_the_fly([name], scene, np.random.default_rng(4))[0].numpy())
-slices_figure(pictures, [title for _, title, _ in rows], 2.0);
+complexes = trainings()["cells"].acquisitions.surroundings.complexes
+rows = {
+    "alone": ("1AON", Surroundings(complexes=complexes)),
+    "neighbours": ("1AON", Surroundings(complexes=complexes, neighbours=1.0)),
+    "near membrane": ("1AON", Surroundings(complexes=complexes, membranes=1.0)),
+    "class membrane": (MEMBRANE, Surroundings(complexes=complexes)),
+    "class crowd": (CROWD, Surroundings(complexes=complexes)),
+}
+scenes = {
+    title: Acquisitions(microscope=Microscope(binning=2), snrs=(100.0,), surroundings=surroundings)
+    for title, (_, surroundings) in rows.items()
+}
+pictures = [
+    simulate_on_the_fly([name], scenes[title], np.random.default_rng(4))[0].numpy()
+    for title, (name, _) in rows.items()
+]
+slices_figure(pictures, list(rows), 2.0);
 
 # %% [markdown]
 # ## Simulated complexes that no training has met
