@@ -25,7 +25,7 @@ from cryo_fewshot.hashing import spec_digest  # noqa: E402
 from cryo_fewshot.recognition.model_card import training_card  # noqa: E402
 from cryo_fewshot.recognition.pretraining import Pretraining, simulated_batch, train  # noqa: E402
 from cryo_fewshot.training import DeadlineReached  # noqa: E402
-from cryo_fewshot.weights import save_encoder  # noqa: E402
+from cryo_fewshot.weights import load_encoder, save_encoder  # noqa: E402
 
 
 def main() -> None:
@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs instead of the spec's, its rate halved as often")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for each spec, until its last epoch ends")
     parser.add_argument("--fill", action="store_true", help="as many epochs as fit --seconds, by a measured rate")
+    parser.add_argument(
+        "--start", help="file of the encoder that specs with a `start` go on from, default the package's"
+    )
     parser.add_argument("--device", type=torch.device, default=default_device())
     parser.add_argument("--out", type=Path, default=Path("encoders"), help="folder of NAME.safetensors")
     options = parser.parse_args()
@@ -63,13 +66,13 @@ def train_one(name: str, spec: Pretraining, options: argparse.Namespace) -> None
         return
     started = time.monotonic()
     n_epochs = options.epochs
-    if options.fill:
+    if options.fill and not spec.start:
         n_epochs = max(1, int(0.85 * options.seconds / seconds_per_epoch(spec, options.device)))
     if n_epochs:
         schedule = replace(spec.schedule, n_epochs=n_epochs, halve_every=max(1, n_epochs // 5))
         spec = replace(spec, schedule=schedule)
     checkpoint = options.out / f".{name}.{spec_digest(spec)}.checkpoint"
-    done = 0
+    done, start = 0, load_encoder(options.start)[0] if spec.start else None
 
     def count(n_steps: int) -> None:
         nonlocal done
@@ -83,12 +86,12 @@ def train_one(name: str, spec: Pretraining, options: argparse.Namespace) -> None
             raise DeadlineReached
 
     try:
-        encoder, history = train(spec, checkpoint, count, after_epoch, options.device)
+        encoder, history = train(spec, checkpoint, count, after_epoch, options.device, start)
     except DeadlineReached:
         # The checkpoint holds the best state so far: a training that has no epoch left returns it.
         n_done = done // spec.schedule.steps_per_epoch
         stopped = replace(spec, schedule=replace(spec.schedule, n_epochs=n_done))
-        encoder, history = train(stopped, checkpoint, device=options.device)
+        encoder, history = train(stopped, checkpoint, device=options.device, start=start)
     save_encoder(path, encoder, training_card(spec, history))
     best = max(history.accuracies)
     print(f"Done: {path}, {len(history.losses)} epochs, selection accuracy {best:.3f}", flush=True)

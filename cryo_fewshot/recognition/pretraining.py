@@ -5,6 +5,7 @@ of it. What an epoch draws follows from its number alone, so a training that was
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..encoder import Encoder3D, PooledEncoder3D
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
 from ..evaluation import correct_counts, predict
-from ..hashing import ADDED_LATER
+from ..hashing import ADDED_LATER, digest_of
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.microscope import Microscope
@@ -42,6 +43,7 @@ class Pretraining:
     n_way, n_shot, n_query : classes of a step and samples of each; 'classes' does not tell support from query
     architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
     widths : channels of a 'pooled' encoder; empty for those that suit the box
+    start : digest of the weights that training starts from; empty for random ones
     """
 
     classes: tuple[str, ...]
@@ -60,6 +62,7 @@ class Pretraining:
     precision: str = "bf16"
     seed: int = 0
     widths: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
+    start: str = field(default="", metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.objective not in ("classes", "episodes"):
@@ -209,20 +212,30 @@ def train(
     progress: Callable[[int], object] = lambda n_steps: None,
     after_checkpoint: Callable[[], object] = lambda: None,
     device: torch.device | None = None,
+    start: AnyEncoder | None = None,
 ) -> tuple[AnyEncoder, History]:
-    """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`."""
+    """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`.
+
+    start : the encoder whose digest `spec.start` is
+    """
     device = device or default_device()
     keep_freed_memory()
-    encoder = new_encoder(spec).to(device)
+    encoder = new_encoder(spec)
+    if spec.start:
+        if start is None or digest_of(*start.state_dict().values()) != spec.start:
+            raise UserError(f"this training starts from the encoder with weights {spec.start}: give that one")
+        encoder.load_state_dict(start.state_dict())
+    encoder = encoder.to(device)
     model = nn.ModuleDict({"encoder": encoder})
     if spec.objective == "classes":
         model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
+        if spec.start:
+            model["classifier"].directions.data.copy_(_class_means(spec, encoder, device))
     volumes, checked = _selection(spec, device)
 
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         first = epoch * spec.schedule.steps_per_epoch
-        for step in range(first, first + spec.schedule.steps_per_epoch):
-            batch, labels = simulated_batch(spec, step, device)
+        for batch, labels in _batches(spec, range(first, first + spec.schedule.steps_per_epoch), device):
             with autocast(device, spec.precision):
                 embeddings = encoder(batch)
             if spec.objective == "classes":
@@ -235,6 +248,27 @@ def train(
         return float(correct_counts(predict(embeddings, checked, prototype_logits)).mean() / checked.query[0].size)
 
     return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+
+
+def _batches(
+    spec: Pretraining, steps: range, device: torch.device, n_ahead: int = 2
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`simulated_batch` of each step, the next ones simulated by threads meanwhile; no bit depends on that."""
+    with ThreadPoolExecutor(n_ahead) as threads:
+        waiting = [threads.submit(simulated_batch, spec, step, device) for step in steps[:n_ahead]]
+        for step in steps:
+            batch = waiting.pop(0).result()
+            if step + n_ahead in steps:
+                waiting.append(threads.submit(simulated_batch, spec, step + n_ahead, device))
+            yield batch
+
+
+def _class_means(spec: Pretraining, encoder: AnyEncoder, device: torch.device, n_per_class: int = 12) -> torch.Tensor:
+    """Mean unit embeddings `(n_classes, dim)`: directions that a trained encoder's classifier starts from."""
+    names = [name for name in spec.classes for _ in range(n_per_class)]
+    rng = np.random.default_rng(seed_from("directions", spec.seed))
+    volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
+    return unit_embeddings(encoder.eval(), volumes).unflatten(0, (-1, n_per_class)).mean(1)
 
 
 def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.pretraining import Pretraining, in_cells, pretrained_spec
 from cryo_fewshot.training import Schedule
+from cryo_fewshot.weights import load_encoder
 
 CELLS = {"neighbours": 0.5, "membranes": 0.15}
 """Shares of samples; membrane and crowd are two further classes."""
@@ -53,7 +55,10 @@ def trainings() -> dict[str, Pretraining]:
         "clearer": _with_snrs(in_cells(control, **PICKS)),
     }
     long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks", "picks-apart")}
-    return short | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
+    shipped, _ = load_encoder()
+    schedule = Schedule(n_epochs=8, steps_per_epoch=100, learning_rate=1e-3, halve_every=2)
+    tuned = replace(short["cells"], schedule=schedule, start=digest_of(*shipped.state_dict().values()))
+    return short | {"cells-tuned": tuned} | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
 
 
 def _with_snrs(spec: Pretraining) -> Pretraining:
