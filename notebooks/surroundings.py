@@ -21,7 +21,6 @@ from studies.cell_trainings import SHOWN, trainings
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.reproduction.display import plain_style, provenance_line
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store
@@ -35,7 +34,7 @@ if encoders:
     runner, boxes, entries = open_runner(store), read_boxes(), []
     for path in sorted(Path(encoders).glob("*.safetensors")):
         encoder, card = load_encoder(path)
-        entries.append(cell_evaluation(runner, path.stem, spec_of(card), encoder, boxes))
+        entries.append(cell_evaluation(runner, path.stem, card, encoder, boxes))
 else:
     entries = Store(REPOSITORY / "results" / store).entries("cellevaluation")
 order = list(SHOWN)

@@ -20,7 +20,7 @@ from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.pretraining import TEST_CLASSES, Pretraining, pretrained_spec
+from cryo_fewshot.recognition.pretraining import TEST_CLASSES, Pretraining, pretrained_spec, spec_of
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
@@ -44,11 +44,13 @@ AROUND = {ALONE: None, "among neighbours": {"neighbours": 1.0}, "beside a membra
 class CellEvaluation:
     """One encoder by nearest prototypes among unit embeddings, five classes at a time.
 
-    name : of the training; encoder : digest of its weights; boxes : digest of the real boxes, "" without them
+    name : of the training; volumes : that it took, fewer than planned where its time was over; encoder : digest of its
+    weights; boxes : digest of the real boxes, "" without them
     """
 
     name: str
     training: Pretraining
+    volumes: int
     encoder: str
     boxes: str
     classes: tuple[str, ...] = TEST_CLASSES
@@ -177,12 +179,17 @@ def read_boxes(folder: Path = ROOM, box: int = 20, voxel_size_nm: float = 2.0) -
 
 
 def cell_evaluation(
-    runner: Runner, name: str, training: Pretraining, encoder: AnyEncoder, boxes: RealBoxes | None, **settings
+    runner: Runner, name: str, card: dict, encoder: AnyEncoder, boxes: RealBoxes | None, **settings
 ) -> dict:
-    """The stored entry of one encoder."""
-    digest = digest_of(*encoder.state_dict().values())
-    found = digest_of(boxes.volumes) if boxes else ""
-    spec = CellEvaluation(name=name, training=training, encoder=digest, boxes=found, **settings)
+    """The stored entry of one encoder and its card."""
+    spec = CellEvaluation(
+        name=name,
+        training=spec_of(card),
+        volumes=card["volumes"],
+        encoder=digest_of(*encoder.state_dict().values()),
+        boxes=digest_of(boxes.volumes) if boxes else "",
+        **settings,
+    )
     return runner(spec, encoder, boxes)
 
 
@@ -195,12 +202,7 @@ def rows_of(entries: list[dict], part: str) -> pd.DataFrame:
 
 
 def _training(spec: dict) -> dict[str, object]:
-    plain, schedule = spec["training"], spec["training"]["schedule"]
-    per_step = plain["n_way"] * (plain["n_shot"] + plain["n_query"])
-    return {
-        "training": SHOWN.get(spec["name"], spec["name"]),
-        "volumes": f"{schedule['n_epochs'] * schedule['steps_per_epoch'] * per_step:,}",
-    }
+    return {"training": SHOWN.get(spec["name"], spec["name"]), "volumes": f"{spec['volumes']:,}"}
 
 
 def shown_simulated(entries: list[dict]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.hashing import spec_dict
+from cryo_fewshot.hashing import digest_of, spec_dict
 from cryo_fewshot.recognition.pretraining import (
     CALIBRATION_CLASSES,
     TEST_CLASSES,
@@ -130,6 +130,18 @@ def test_a_card_gives_back_the_spec_it_was_made_by(tiny):
         assert spec_of({"spec": json.loads(json.dumps(spec_dict(spec)))}) == spec
     with pytest.raises(UserError, match="how it was trained"):
         spec_of({"name": "bare"})
+
+
+def test_a_training_may_start_from_an_encoder_that_its_spec_names(tiny):
+    first, _ = train(tiny())
+    schedule = replace(tiny().schedule, learning_rate=1e-9)
+    spec = tiny(start=digest_of(*first.state_dict().values()), schedule=schedule, seed=1)
+    second, _ = train(spec, start=first)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    for wrong in (None, second):
+        with pytest.raises(UserError, match="starts from the encoder with weights"):
+            train(spec, start=wrong)
 
 
 def test_surroundings_are_made_of_the_training_classes_and_never_of_a_held_out_family(tiny):

@@ -6,9 +6,10 @@ import torch
 from studies import cell_evaluation
 from studies.cell_evaluation import ALONE, APART, AROUND, RealBoxes, read_boxes, rows_of
 from studies.cell_evaluation import cell_evaluation as evaluate
-from studies.cell_trainings import LONG, SHORT, trainings
+from studies.cell_trainings import LONG, SHORT, SHOWN, trainings
 
 from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 
@@ -44,25 +45,28 @@ def test_no_query_shares_a_voxel_with_its_support(boxes):
 
 def test_an_entry_holds_both_parts_and_is_the_same_again(tmp_path, boxes, monkeypatch):
     torch.manual_seed(0)
-    training, encoder = trainings()["cells"], PooledEncoder3D(20, (4, 8)).eval()
+    card = {"spec": spec_dict(trainings()["cells"]), "volumes": 50_000}
+    encoder = PooledEncoder3D(20, (4, 8)).eval()
     small = {"classes": ("1OEL", "3UWX"), "snrs": (0.1,), "shots": (2,), "real_shots": (1, 5), "n_per_class": 6}
-    entry = evaluate(Runner(Store(tmp_path)), "cells", training, encoder, boxes, n_episodes=20, **small)
+    entry = evaluate(Runner(Store(tmp_path)), "cells", card, encoder, boxes, n_episodes=20, **small)
     simulated, real = rows_of([entry], "simulated"), rows_of([entry], "real")
     assert simulated["around"].tolist() == list(AROUND) and next(iter(AROUND)) == ALONE
     assert real[["half", "n_shot"]].values.tolist() == [[h, n] for h in ("even", "odd", "all") for n in (1, 5)]
-    assert set(simulated["volumes"]) == {"120,000"} and simulated["accuracy"].between(0, 1).all()
+    assert set(simulated["volumes"]) == {"50,000"} and simulated["accuracy"].between(0, 1).all()
     assert real["accuracy"].min() > 0.34  # brightness is seen even by an untrained network; chance is a third
     monkeypatch.setattr(cell_evaluation.CellEvaluation, "run", None)  # from the store
-    again = evaluate(Runner(Store(tmp_path)), "cells", training, encoder, boxes, n_episodes=20, **small)
+    again = evaluate(Runner(Store(tmp_path)), "cells", card, encoder, boxes, n_episodes=20, **small)
     assert again["result"] == entry["result"]
 
 
-def test_each_training_differs_from_the_control_by_its_surroundings_and_length():
+def test_each_training_differs_from_the_control_by_its_surroundings_length_and_start():
     found = trainings()
     control = found["control"]
     assert control.acquisitions.surroundings is None and found["cells"].acquisitions.surroundings.neighbours == 0.5
+    assert set(found) < set(SHOWN)
     for name, spec in found.items():
-        assert spec.schedule.n_epochs == (LONG if name.endswith("long") else SHORT)
+        assert spec.schedule.n_epochs == {"long": LONG, "tuned": 8}.get(name.split("-")[-1], SHORT)
+        assert bool(spec.start) == (name == "cells-tuned")
         assert (spec.seed, spec.n_way, spec.selection, spec.test) == (0, 20, control.selection, control.test)
 
 
