@@ -19,8 +19,8 @@ from ..randomness import seed_from
 from ..simulation.datasets import SimulatedData, simulate_set
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import homologous_family, simulate_on_the_fly
-from ..training import DeadlineReached
-from ..weights import PRETRAINED, save_encoder
+from ..training import DeadlineReached, History
+from ..weights import PRETRAINED, AnyEncoder, save_encoder
 from .calibration import Calibration, fit_calibration
 from .embedding_cache import unit_embeddings
 from .pretraining import Pretraining, progress_bar, train
@@ -143,24 +143,34 @@ def pretrain(
 
     with progress_bar(spec.cost, show_progress) as bar:
         encoder, history = train(spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time)
+    card = training_card(spec, history) | measured(encoder, spec)
+    save_encoder(path, encoder, card)
+    checkpoint.unlink(missing_ok=True)
+    return card
+
+
+def training_card(spec: Pretraining, history: History) -> dict[str, Any]:
+    """What a card says right after the training."""
     microscope = spec.acquisitions.microscope
-    expected = expected_accuracy(encoder, spec.test, microscope=microscope, n_way=min(5, len(spec.test)))
-    card = {
+    return {
         "spec": spec_dict(spec),
         "training_classes": list(spec.classes),
         "held_out_classes": {"selection": list(spec.selection), "test": list(spec.test)},
         "box": spec.box,
         "voxel_size_nm": microscope.final_voxel_size_nm,
         "dark_protein": microscope.dark_protein,
-        "expected_accuracy": expected,
         "selection_accuracy": history.accuracies,
         "loss": history.losses,
         "best_epoch": history.best_epoch,
-        "volumes": spec.cost,
-        "calibration": calibrated(encoder, spec).to_json(),
+        "volumes": len(history.losses) * spec.schedule.steps_per_epoch * spec.volumes_per_step,
         "machine": machine(),
         "seconds": round(history.seconds, 1),
     }
-    save_encoder(path, encoder, card)
-    checkpoint.unlink(missing_ok=True)
-    return card
+
+
+def measured(encoder: AnyEncoder, spec: Pretraining) -> dict[str, Any]:
+    """What a card says of an encoder's results: accuracy on the test classes, calibration on the selection's."""
+    expected = expected_accuracy(
+        encoder, spec.test, microscope=spec.acquisitions.microscope, n_way=min(5, len(spec.test))
+    )
+    return {"expected_accuracy": expected, "calibration": calibrated(encoder, spec).to_json()}

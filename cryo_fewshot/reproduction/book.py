@@ -15,6 +15,7 @@ STUDIES = (
     "alike_for_all",
     "bounds",
     "ablation",
+    "surroundings",
     "remarks",
     "geometry",
     "conformations",
