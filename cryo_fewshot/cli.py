@@ -9,7 +9,7 @@ import typer.core
 
 from .errors import UserError
 
-RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
+RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support", "--false-accept": "--false-accept-rate"}
 """Options of release 0.1, still taken in the next release, and their names since."""
 
 
@@ -110,6 +110,21 @@ def pretrain(
     print(f"Done: {path}")
 
 
+@app.command()
+def calibrate(
+    encoder: Annotated[str, typer.Option(help="file of `pretrain`")],
+    out: Annotated[str, typer.Option(help="file of the encoder with new promises")],
+    cross_fitted: Annotated[list[str], typer.Option(help="file of an encoder of the same recipe; repeat it")] = [],  # noqa: B006
+):
+    """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
+    from pathlib import Path
+
+    from .recognition.model_card import recalibrate
+
+    card = recalibrate(Path(encoder), list(map(Path, cross_fitted)), Path(out))
+    print(f"Done: {out}, measured on {card['calibration']['n_classes']} classes")
+
+
 @app.command(cls=CommandWithOldOptions)
 def train(
     support: Annotated[str, typer.Option(help="labelled particles: STAR, folder with one folder per class, npz")],
@@ -157,9 +172,14 @@ def classify(
     mirror: Annotated[bool, typer.Option(help="turn z: tomograms of the other handedness")] = False,
     support_mirror: Annotated[bool, typer.Option(help="the same, of the support alone")] = False,
     query_mirror: Annotated[bool, typer.Option(help="the same, of the query alone")] = False,
-    false_accept: Annotated[
-        float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
+    false_accept_rate: Annotated[
+        float,
+        typer.Option(help="promised: at most this share of particles of unknown classes is accepted, 0.01 to 0.2"),
     ] = 0.05,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
+    ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
@@ -214,7 +234,8 @@ def classify(
             Path(out),
             encoder_path=encoder_path,
             settings=Settings(
-                false_accept_rate=false_accept,
+                false_accept_rate=false_accept_rate,
+                fdr=fdr,
                 junk=tuple(name for name in junk.split(",") if name),
                 transductive=transductive,
                 rotations=rotations,

@@ -17,6 +17,7 @@ from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
 from .output import claim_folder, run_record, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
+from .rejection import Errors, estimate_errors
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -29,16 +30,18 @@ SHOWN = 3000
 class Outcome:
     """What a run found.
 
-    table : a row per query particle, columns of `Recognition.to_frame`, `reason` (why a particle cannot be used, else
-        empty) and `labelled` (whether it is in the support as well)
+    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
+        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
     counts : a row per class
     averages : by class
+    wrong_at_most : wrong ones among the accepted, 90 % sure
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
     averages: dict[str, Refined]
+    wrong_at_most: int
 
 
 def classify(
@@ -79,21 +82,29 @@ def classify(
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
     labelled = embed_particles(support, encoder, card, cache, **options)
-    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
-    for warning in recogniser.check.warnings:
-        say(f"support: {warning}")
     embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
     sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, sample_embeddings, say)
+    for warning in recogniser.check.warnings:
+        say(f"support: {warning}")
+    say(f"particles as noisy to the encoder as simulated ones of SNR {np.exp(recogniser.conditions.log_snr):.2g}")
     if settings.transductive:
         recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
     table = _recognised(recogniser, embedded, say)
     table["labelled"] = _also_in_support(support, query, usable, say)
-    counts = _counts(table, recogniser.class_names)
+    errors = _judge_errors(table, recogniser, settings)
+    counts = _counts(table, errors, recogniser.class_names)
+    wrong_at_most = errors.at_most(table["accepted"].to_numpy(), recogniser.promises)
+    n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
+    say(
+        f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
+        f"{wrong_at_most:,} (90 % sure)"
+    )
     write_tables(out, query, table, recogniser.class_names)
     averages = write_averages(out, query, table, recogniser.class_names, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN]
     write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
-    return Outcome(table, counts, recogniser, averages)
+    return Outcome(table, counts, recogniser, averages, wrong_at_most)
 
 
 def embed_shard(
@@ -127,7 +138,13 @@ def _calibration(card: dict) -> Calibration:
 
 
 def _recogniser(
-    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
+    labelled: Embedded,
+    support: Particles,
+    classes: dict,
+    calibration: Calibration,
+    settings: Settings,
+    unlabelled: torch.Tensor,
+    say: Callable,
 ) -> tuple[Recogniser, set[int]]:
     """The recogniser, and the indices of the labelled particles that it rests on."""
     embeddings, rejected = labelled.all()
@@ -139,7 +156,12 @@ def _recogniser(
             raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
     labels = [support.labels[i] for i in usable]
     recogniser = build_recogniser(
-        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
+        embeddings[usable],
+        labels,
+        calibration,
+        false_accept_rate=settings.false_accept_rate,
+        junk=settings.junk,
+        unlabelled=unlabelled,
     )
     return recogniser, set(usable)
 
@@ -181,8 +203,20 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
     return labelled
 
 
-def _counts(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    accepted = table[table["accepted"]].groupby("class")["probability"]
+def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
+    """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
+    label = pd.Categorical(table["class"], recogniser.class_names).codes
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label)
+    table["q_value"] = errors.q_value
+    if settings.fdr is not None:
+        wanted = ~np.isin(table["class"], settings.junk)
+        table["accepted"] = (errors.q_value <= settings.fdr) & wanted
+    return errors
+
+
+def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.DataFrame:
+    accepted = table.assign(wrong=errors.wrong)[table["accepted"]].groupby("class")
     columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
     counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
-    return counts.assign(**{"mean probability": accepted.mean()}).reset_index()
+    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum()}
+    return counts.assign(**sums).fillna({"expected wrong": 0.0}).reset_index()
