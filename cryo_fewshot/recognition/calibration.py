@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from ..errors import UserError
 from .plda import PLDA, class_posteriors, gaussian_log_likelihoods
@@ -57,18 +58,22 @@ class Promises:
     Parameters
     ----------
     temperature : `(6,)` of the log temperature; thresholds : `(len(RATES), 6)` of the least score that is accepted
+    adapted_temperature : the same as temperature, where unlabelled particles took part
+    recall : `(len(RATES), 6)` of the log odds that a particle of a known class is accepted
     limits : lowest and highest n_shot, n_way and log_snr that were measured
     excess : how many times more often than promised eight unknown classes are accepted, at worst in 95 of 100 draws
     doubt : the same of wrong answers among known classes against what the probabilities say
-    measured : by SNR and shots: accuracy, ece (calibration error), auroc of known against unknown, and at a promised
-        5 %: false_accepts, and kept, the recall
+    measured : by SNR and shots: accuracy, ece (calibration error), both also adapted, auroc of known against unknown,
+        and at a promised 5 %: false_accepts, and kept, the recall
     by_class : false accepts at a promised 5 % of each class when unknown
     choices : mean false accepts at a promised 5 % on half of the families, thresholds measured on the other half;
         one for each random choice of halves
     """
 
     temperature: tuple[float, ...]
+    adapted_temperature: tuple[float, ...]
     thresholds: tuple[tuple[float, ...], ...]
+    recall: tuple[tuple[float, ...], ...]
     limits: dict[str, tuple[float, float]]
     excess: float
     doubt: float
@@ -76,14 +81,18 @@ class Promises:
     by_class: dict[str, float]
     choices: tuple[float, ...]
 
-    def temperature_of(self, conditions: Conditions) -> np.ndarray:
+    def temperature_of(self, conditions: Conditions, adapted: bool = False) -> np.ndarray:
         """Divisor of log-likelihoods."""
-        return np.exp(conditions.terms(self.limits) @ self.temperature)
+        return np.exp(conditions.terms(self.limits) @ (self.adapted_temperature if adapted else self.temperature))
 
     def thresholds_of(self, conditions: Conditions) -> np.ndarray:
         """Least scores to accept at each of RATES, `(..., len(RATES))`; a higher rate never asks for more."""
         found = conditions.terms(self.limits) @ np.transpose(self.thresholds)
         return np.minimum.accumulate(found, axis=-1)
+
+    def recall_of(self, conditions: Conditions) -> np.ndarray:
+        """Share of particles of known classes that is accepted at each of RATES."""
+        return np.maximum.accumulate(expit(conditions.terms(self.limits) @ np.transpose(self.recall)), axis=-1)
 
     def threshold(self, conditions: Conditions, rate: float) -> float:
         """Least score to accept at a promised false-positive rate, interpolated in its logarithm."""
@@ -113,14 +122,12 @@ class Calibration:
     ----------
     space : geometry of classes
     noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
-    inductive, transductive : what holds without and with unlabelled particles taking part
     n_classes : held-out classes that all this was measured on
     """
 
     space: PLDA
     noise: np.ndarray
-    inductive: Promises
-    transductive: Promises
+    promises: Promises
     n_classes: int
 
     def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -141,9 +148,9 @@ class Calibration:
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
-            promises = {name: _promises(content[name]) for name in ("inductive", "transductive")}
             space, noise = PLDA(**content["space"]), np.asarray(content["noise"], dtype=np.float32)
-            return cls(space=space, noise=noise, n_classes=int(content["n_classes"]), **promises)
+            promises = _promises(content["promises"])
+            return cls(space=space, noise=noise, promises=promises, n_classes=int(content["n_classes"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"calibration: not readable ({error!r}); a file of an earlier release needs "
@@ -152,9 +159,10 @@ class Calibration:
 
 
 def _promises(content: Mapping) -> Promises:
-    tuples = {name: tuple(content[name]) for name in ("temperature", "measured", "choices")}
+    tuples = {name: tuple(content[name]) for name in ("temperature", "adapted_temperature", "measured", "choices")}
     limits = {name: tuple(pair) for name, pair in content["limits"].items()}
-    return Promises(**{**content, **tuples, "thresholds": tuple(map(tuple, content["thresholds"])), "limits": limits})
+    rows = {name: tuple(map(tuple, content[name])) for name in ("thresholds", "recall")}
+    return Promises(**{**content, **tuples, **rows, "limits": limits})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..randomness import seed_from
 from .calibration import Calibration, Conditions, Promises, adapt, class_model
 from .plda import PLDA, fit_plda
-from .promises_fit import Trials, fit_promises
+from .promises_fit import Trials, fit_promises, with_adapted
 
 N_AXES = 32
 
@@ -93,14 +93,13 @@ def fit_calibration(
         _check_enough(pool, max(shots) + n_query)
     kinds = {"n_query": n_query, "n_tasks": n_tasks, "n_axes": n_axes, "seed": seed}
     trials = [trial for pool in pools for trial in run_trials(pool, shots, ways, **kinds)]
-    inductive = fit_promises(trials, n_choices, seed)
-    again = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=inductive, **kinds)]
+    promises = fit_promises(trials, n_choices, seed)
+    adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
     space, noise = particles.geometry(n_axes=n_axes)
     return Calibration(
         space=space,
         noise=noise,
-        inductive=inductive,
-        transductive=fit_promises(again, n_choices, seed),
+        promises=with_adapted(promises, adapted),
         n_classes=len({trial.unknown for trial in trials}),
     )
 

@@ -206,7 +206,8 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
     label = pd.Categorical(table["class"], recogniser.class_names).codes
-    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label)
+    recall = recogniser.promises.recall_of(recogniser.conditions)
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
     table["q_value"] = errors.q_value
     if settings.fdr is not None:
         wanted = ~np.isin(table["class"], settings.junk)

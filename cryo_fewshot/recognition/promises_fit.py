@@ -1,11 +1,11 @@
 """From what many small tasks came to, to temperatures and thresholds that hold: `Promises`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logit, logsumexp
 from scipy.stats import t as student
 
 from ..evaluation import area_under_roc, expected_calibration_error
@@ -59,8 +59,10 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
     by_class = np.stack([accepted[unknown.classes == name].mean(0) for name in np.unique(unknown.classes)])
     at = RATES.index(PROMISE)
     return Promises(
-        temperature=tuple(map(float, temperature)),
-        thresholds=tuple(tuple(map(float, row)) for row in thresholds),
+        temperature=temperature,
+        adapted_temperature=temperature,
+        thresholds=_rows(thresholds),
+        recall=_rows(_recall(trials, thresholds, limits)),
         limits=limits,
         excess=_excess(by_class, seed),
         doubt=_doubt(trials, temperature, limits),
@@ -68,6 +70,36 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
         by_class=dict(zip(np.unique(unknown.classes).tolist(), by_class[:, at].round(4).tolist(), strict=True)),
         choices=tuple(unknown.halves(n_choices, seed)),
     )
+
+
+def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
+    """The promises with what trials say in which unlabelled particles took part; acceptance is left as it is."""
+    temperature = _temperature(trials, promises.limits)
+    cells = {(row["snr"], row["n_shot"]): row for row in _accuracies(trials, temperature, promises.limits)}
+    measured = []
+    for row in promises.measured:
+        adapted = cells[row["snr"], row["n_shot"]]
+        measured.append({**row, "adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]})
+    doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
+    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
+
+
+def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in values)
+
+
+def _recall(trials: Sequence[Trials], thresholds: np.ndarray, limits: dict) -> np.ndarray:
+    """Least squares through the log odds of each cell, see `Promises`."""
+    design, odds = [], []
+    for parts in _by_cell(trials).values():
+        terms = [trial.conditions.terms(limits)[chosen] for trial, chosen in parts]
+        accepted = [
+            (trial.scores[chosen][..., None] >= (of_part @ thresholds.T)[:, None]).mean((0, 1))
+            for (trial, chosen), of_part in zip(parts, terms, strict=True)
+        ]
+        design.append(np.concatenate(terms).mean(0))
+        odds.append(logit(np.mean(accepted, axis=0).clip(1e-3, 1 - 1e-3)))
+    return np.linalg.lstsq(np.stack(design), np.stack(odds), rcond=1e-6)[0].T
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
@@ -90,7 +122,7 @@ def _answers(trial: Trials, chosen: np.ndarray, temperature: np.ndarray, limits:
     return p.max(-1), p.argmax(-1) == trial.true
 
 
-def _temperature(trials: Sequence[Trials], limits: dict) -> np.ndarray:
+def _temperature(trials: Sequence[Trials], limits: dict) -> tuple[float, ...]:
     """Least squares through the best log temperature of each cell."""
 
     def best(parts) -> float:
@@ -108,7 +140,8 @@ def _temperature(trials: Sequence[Trials], limits: dict) -> np.ndarray:
     design = np.stack(
         [np.concatenate([trial.conditions.terms(limits)[chosen] for trial, chosen in parts]).mean(0) for parts in cells]
     )
-    return np.linalg.lstsq(design, np.array([best(parts) for parts in cells]), rcond=1e-6)[0]
+    found = np.linalg.lstsq(design, np.array([best(parts) for parts in cells]), rcond=1e-6)[0]
+    return tuple(map(float, found))
 
 
 class _Unknown:
@@ -176,30 +209,40 @@ def _doubt(trials: Sequence[Trials], temperature: np.ndarray, limits: dict) -> f
     return float(factors[np.argmax(enough)] if any(enough) else factors[-1])
 
 
-def _measured(trials: Sequence[Trials], temperature, threshold, limits) -> Iterable[dict]:
+def _by_snr_and_shots(trials: Sequence[Trials]) -> dict[tuple[float, int], list]:
+    """As `_by_cell`, whatever the number of classes."""
     cells: dict[tuple, list] = {}
     for (n_shot, _, snr), parts in _by_cell(trials).items():
         cells.setdefault((float(snr), int(n_shot)), []).extend(parts)
-    for (snr, n_shot), parts in sorted(cells.items(), key=lambda item: (-item[0][0], item[0][1])):
+    return dict(sorted(cells.items(), key=lambda item: (-item[0][0], item[0][1])))
+
+
+def _accuracies(trials: Sequence[Trials], temperature: Sequence[float], limits: dict) -> Iterable[dict]:
+    for (snr, n_shot), parts in _by_snr_and_shots(trials).items():
         answers = [_answers(*part, temperature, limits) for part in parts]
         probability, right = (np.concatenate([part.ravel() for part in found]) for found in zip(*answers, strict=True))
-        above = [trial.conditions.terms(limits)[chosen] @ threshold for trial, chosen in parts]
-        known, unknown = (
-            [getattr(trial, name)[chosen] for trial, chosen in parts] for name in ("scores", "unknown_scores")
-        )
-        kept, let_in = (
-            np.concatenate([(part >= least[:, None]).ravel() for part, least in zip(scores, above, strict=True)]).mean()
-            for scores in (known, unknown)
-        )
-        flat = (np.concatenate([part.ravel() for part in scores]) for scores in (known, unknown))
+        ece = expected_calibration_error(probability, right)
+        yield {"snr": snr, "n_shot": n_shot, "accuracy": round(float(right.mean()), 4), "ece": round(ece, 4)}
+
+
+def _measured(trials: Sequence[Trials], temperature, threshold, limits) -> Iterable[dict]:
+    cells = _by_snr_and_shots(trials).values()
+    for row, parts in zip(_accuracies(trials, temperature, limits), cells, strict=True):
+        least = [(trial.conditions.terms(limits)[chosen] @ threshold)[:, None] for trial, chosen in parts]
+        above = {
+            name: np.concatenate(
+                [
+                    (getattr(trial, name)[chosen] - of_part).ravel()
+                    for (trial, chosen), of_part in zip(parts, least, strict=True)
+                ]
+            )
+            for name in ("scores", "unknown_scores")
+        }
         yield {
-            "snr": snr,
-            "n_shot": n_shot,
-            "accuracy": round(float(right.mean()), 4),
-            "ece": round(expected_calibration_error(probability, right), 4),
-            "auroc": round(float(area_under_roc(*flat)), 4),
-            "false_accepts": round(float(let_in), 4),
-            "kept": round(float(kept), 4),
+            **row,
+            "auroc": round(float(area_under_roc(*above.values())), 4),
+            "false_accepts": round(float((above["unknown_scores"] >= 0).mean()), 4),
+            "kept": round(float((above["scores"] >= 0).mean()), 4),
         }
 
 

@@ -55,13 +55,17 @@ class Recognition:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Made by `build_recogniser`."""
+    """Made by `build_recogniser`.
+
+    labelled : classes from the labelled particles alone, which scores and acceptance rest on
+    model : from unlabelled ones as well if it was `adapted`, which classes and probabilities rest on
+    """
 
     class_names: tuple[str, ...]
     calibration: Calibration
-    promises: Promises
     conditions: Conditions
     false_accept_rate: float
+    labelled: ClassModel
     model: ClassModel
     log_frequencies: torch.Tensor
     junk: np.ndarray
@@ -70,9 +74,14 @@ class Recogniser:
     check: SupportCheck
 
     @property
+    def promises(self) -> Promises:
+        """Of the calibration."""
+        return self.calibration.promises
+
+    @property
     def temperature(self) -> float:
         """Divisor of log-likelihoods."""
-        return float(self.promises.temperature_of(self.conditions))
+        return float(self.promises.temperature_of(self.conditions, adapted=self.model is not self.labelled))
 
     @property
     def threshold(self) -> float:
@@ -94,7 +103,7 @@ class Recogniser:
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self.model.scores(projected, of_class)
+        score = self.labelled.scores(projected, self.labelled.log_likelihoods(projected))
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
@@ -107,12 +116,15 @@ class Recogniser:
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
         """Transductive: let unlabelled particles take part, for classes of any frequencies; see `calibration.adapt`.
 
+        Classes and probabilities gain from it. Acceptance does not, and stays as it is: adapted classes reach out for
+        particles of unknown ones.
+
         embeddings : `(m, dim)`, some thousands drawn at random from all particles are enough
         """
         projected = self.calibration.space.project(_finite(embeddings))
         sums, counts = self.members.T @ self.support, self.members.sum(0)
         model, log_frequencies = adapt(self.model, sums, counts, projected, self.temperature)
-        return replace(self, model=model, log_frequencies=log_frequencies, promises=self.calibration.transductive)
+        return replace(self, model=model, log_frequencies=log_frequencies)
 
 
 def _finite(embeddings: torch.Tensor) -> torch.Tensor:
@@ -167,14 +179,14 @@ def build_recogniser(
         n_way=len(names),
         log_snr=float(calibration.log_snr(seen)),
     )
-    temperature = float(calibration.inductive.temperature_of(conditions))
-    calibration.inductive.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised
+    temperature = float(calibration.promises.temperature_of(conditions))
+    calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised
     return Recogniser(
         class_names=names,
         calibration=calibration,
-        promises=calibration.inductive,
         conditions=conditions,
         false_accept_rate=false_accept_rate,
+        labelled=model,
         model=model,
         log_frequencies=torch.full((len(names),), -float(np.log(len(names)))),
         junk=np.isin(names, list(junk)),

@@ -1,8 +1,8 @@
-"""Which particles to accept: p-values, error probabilities and q-values as proteomics has them, and a bound.
+"""Which particles to accept: error probabilities and q-values as proteomics has them, and a bound.
 
-A particle is wrong if it is of an unknown class, or of another known class than said. How many unknown ones there are
-among the user's particles, the particles' own p-values tell (Storey 2002); how likely another known class is, the
-probability tells.
+A particle is wrong if it is of an unknown class, or of another known class than said. The first is a mixture of two
+(Efron 2008): p-values of unknown classes are uniform, those of known ones fall as they did when the encoder was
+calibrated, and how many there are of each the user's own particles tell. The second is told by the probability.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from .calibration import Promises, most_of
+from .calibration import RATES, Promises, most_of
 
-HALF = 0.5
-"""P-values above it are taken for those of unknown classes, which have as many below it."""
+PRIOR = 10.0
+"""Weight, in particles, of the share of unknown ones among all in that of one class."""
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,54 @@ class Errors:
         5 % of doubt for unknown classes, three or more of them, and 5 % for confusion of known ones.
         """
         unknown, wrong = self.unknown[accepted], self.wrong[accepted]
-        expected = promises.excess * unknown.sum(), promises.doubt * (wrong - unknown).sum()
+        confused = np.maximum(wrong - unknown, 0)  # but for rounding
+        expected = promises.excess * unknown.sum(), promises.doubt * confused.sum()
         return min(int(accepted.sum()), int(sum(map(most_of, expected))))
 
 
-def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndarray) -> Errors:
-    """Class by class, from p-values, probabilities and classes `(n,)`; a negative label has no answer."""
+def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndarray, recall: np.ndarray) -> Errors:
+    """From p-values, probabilities and classes `(n,)`, where a negative label has no answer.
+
+    recall : share of particles of known classes with a p-value of at most each of RATES, `Promises.recall_of`
+    """
     unknown, wrong, q_value = (np.full(len(label), np.nan) for _ in range(3))
-    for name in np.unique(label[label >= 0]):
+    answered = label >= 0
+    share = unknown_share(p_value[answered], recall, 0.5, 1.0)
+    for name in np.unique(label[answered]):
         members = np.flatnonzero(label == name)
-        unknown[members] = unknown_probability(p_value[members])
+        its_share = unknown_share(p_value[members], recall, share, PRIOR)
+        unknown[members] = _unknown(its_share, _known_to_unknown(recall))[_bins(p_value[members])]
         wrong[members] = 1 - (1 - unknown[members]) * probability[members]
         order = members[np.argsort(wrong[members], kind="stable")]
         means = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
         # Equally likely wrong ones come in together.
-        last = np.searchsorted(wrong[order], wrong[order], side="right") - 1
-        q_value[order] = means[last]
+        q_value[order] = means[np.searchsorted(wrong[order], wrong[order], side="right") - 1]
     return Errors(unknown, wrong, q_value)
 
 
-def unknown_probability(p_value: np.ndarray) -> np.ndarray:
-    """Probability `(n,)` that a particle with this p-value among these is of an unknown class (local FDR).
+def unknown_share(p_value: np.ndarray, recall: np.ndarray, prior: float, weight: float, n_steps: int = 100) -> float:
+    """Most likely share of unknown classes among some particles, by expectation-maximisation.
 
-    P-values of unknown classes are uniform or larger. The density of all p-values is the steepest falling one
-    (Grenander), by isotonic regression.
+    prior, weight : a share known beforehand, and as how many particles it counts
     """
-    n_unknown = min(len(p_value), ((p_value > HALF).sum() + 1) / (1 - HALF))
-    order = np.argsort(p_value, kind="stable")
-    steps = np.diff(p_value[order], prepend=0.0)
-    found = np.empty(len(p_value))
-    found[order] = isotonic_regression(n_unknown * steps).x
-    # Ties come in together, so that the order of particles changes nothing.
-    _, inverse, counts = np.unique(p_value, return_inverse=True, return_counts=True)
-    return np.minimum(1, np.bincount(inverse, found) / counts)[inverse]
+    counts, ratio = np.bincount(_bins(p_value), minlength=len(RATES) + 1), _known_to_unknown(recall)
+    share = prior
+    for _ in range(n_steps):
+        share = (counts @ _unknown(share, ratio) + weight * prior) / (counts.sum() + weight)
+    return float(share)
+
+
+def _bins(p_value: np.ndarray) -> np.ndarray:
+    """Between which of RATES p-values lie."""
+    return np.searchsorted(np.array(RATES) * (1 + 1e-9), p_value)
+
+
+def _known_to_unknown(recall: np.ndarray) -> np.ndarray:
+    """How much likelier each bin is for a known class, never more for a higher p-value: `(len(RATES) + 1,)`."""
+    of_unknown, of_known = (np.diff(np.r_[0.0, part, 1.0]) for part in (RATES, recall))
+    return isotonic_regression(of_known / of_unknown, weights=of_unknown, increasing=False).x
+
+
+def _unknown(share: float, ratio: np.ndarray) -> np.ndarray:
+    """Probability of an unknown class in each bin."""
+    return share / (share + (1 - share) * ratio)

@@ -26,7 +26,7 @@ def test_a_calibration_survives_json(calibration, user):
 
 
 def test_thresholds_lie_between_those_measured_and_beyond_them_the_nearest_counts(calibration):
-    promises = calibration.inductive
+    promises = calibration.promises
     lower, between, higher = (promises.threshold(RUN, rate) for rate in (0.1, 0.07, 0.05))
     assert lower < between < higher
     assert higher == pytest.approx(promises.thresholds_of(RUN)[RATES.index(0.05)])
@@ -36,7 +36,7 @@ def test_thresholds_lie_between_those_measured_and_beyond_them_the_nearest_count
 
 
 def test_p_values_undo_thresholds_and_fall_with_the_score(calibration):
-    promises = calibration.inductive
+    promises = calibration.promises
     scores = np.array([promises.threshold(RUN, rate) for rate in (0.2, 0.07, 0.01)])
     assert promises.p_values(scores, RUN) == pytest.approx([0.2, 0.07, 0.01])
     far = promises.p_values(np.array([-1e6, 1e6, np.nan]), RUN)

@@ -140,8 +140,8 @@ def test_classes_with_few_shots_decide_threshold_and_temperature(calibration, us
     support, names, *_ = user(n_classes=2, n_shot=4)
     recogniser = build_recogniser(support[3:], names[3:], calibration)
     conditions = Conditions(n_shot=1.6, n_way=2, log_snr=float(calibration.log_snr(support[3:])))
-    assert recogniser.threshold == pytest.approx(calibration.inductive.threshold(conditions, 0.05))
-    assert recogniser.temperature == pytest.approx(calibration.inductive.temperature_of(conditions))
+    assert recogniser.threshold == pytest.approx(calibration.promises.threshold(conditions, 0.05))
+    assert recogniser.temperature == pytest.approx(calibration.promises.temperature_of(conditions))
 
 
 def test_what_is_accepted_has_the_promised_p_value(calibration, user):
@@ -158,4 +158,7 @@ def test_unlabelled_particles_tell_how_noisy_the_particles_are(calibration, user
     recogniser = build_recogniser(support, names, calibration, unlabelled=queries)
     assert recogniser.conditions.log_snr == pytest.approx(float(calibration.log_snr(both)), abs=1e-3)
     adapted = recogniser.adapted(queries)
-    assert adapted.promises == calibration.transductive and adapted.conditions == recogniser.conditions
+    for name in ("score", "accepted"):
+        one, other = (getattr(part.recognise(both), name) for part in (recogniser, adapted))
+        np.testing.assert_array_equal(one, other)
+    assert adapted.temperature == calibration.promises.temperature_of(recogniser.conditions, adapted=True)
