@@ -82,11 +82,12 @@ def classify(
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
     labelled = embed_particles(support, encoder, card, cache, **options)
-    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
-    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
-    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, sample_embeddings, say)
+    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
+    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+    recogniser = recogniser.seeing(sample_embeddings)
     say(f"particles as noisy to the encoder as simulated ones of SNR {np.exp(recogniser.conditions.log_snr):.2g}")
     if settings.transductive:
         recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
@@ -138,13 +139,7 @@ def _calibration(card: dict) -> Calibration:
 
 
 def _recogniser(
-    labelled: Embedded,
-    support: Particles,
-    classes: dict,
-    calibration: Calibration,
-    settings: Settings,
-    unlabelled: torch.Tensor,
-    say: Callable,
+    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
 ) -> tuple[Recogniser, set[int]]:
     """The recogniser, and the indices of the labelled particles that it rests on."""
     embeddings, rejected = labelled.all()
@@ -156,12 +151,7 @@ def _recogniser(
             raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
     labels = [support.labels[i] for i in usable]
     recogniser = build_recogniser(
-        embeddings[usable],
-        labels,
-        calibration,
-        false_accept_rate=settings.false_accept_rate,
-        junk=settings.junk,
-        unlabelled=unlabelled,
+        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
     )
     return recogniser, set(usable)
 
@@ -205,7 +195,7 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
 
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
-    label = pd.Categorical(table["class"], recogniser.class_names).codes
+    label = pd.Index(recogniser.class_names).get_indexer(table["class"])
     recall = recogniser.promises.recall_of(recogniser.conditions)
     errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
     table["q_value"] = errors.q_value

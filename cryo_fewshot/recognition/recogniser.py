@@ -112,6 +112,18 @@ class Recogniser:
         p_value = self.promises.p_values(score, self.conditions)
         return label, probability, runner_up, distance, margin, score, p_value, accepted.numpy()
 
+    def seeing(self, embeddings: torch.Tensor) -> "Recogniser":
+        """With unlabelled particles `(m, dim)` beside the labelled ones to tell how noisy the particles are.
+
+        Thresholds and probabilities depend on it.
+        """
+        embeddings = _finite(embeddings)
+        if not len(embeddings):
+            return self
+        pair = self.conditions.log_snr, float(self.calibration.log_snr(embeddings))
+        log_snr = float(np.average(pair, weights=[len(self.members), len(embeddings)]))
+        return replace(self, conditions=replace(self.conditions, log_snr=log_snr))
+
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
         """Transductive: let unlabelled particles take part, for classes of any frequencies; see `calibration.adapt`.
@@ -140,7 +152,6 @@ def build_recogniser(
     *,
     false_accept_rate: float = 0.05,
     junk: Sequence[str] = (),
-    unlabelled: torch.Tensor | None = None,
 ) -> Recogniser:
     """Learn the user's classes.
 
@@ -150,8 +161,6 @@ def build_recogniser(
     calibration : of the encoder that made the embeddings
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
-    unlabelled : embeddings `(m, dim)` of particles to be recognised; with those of the support they tell how noisy the
-        particles are, on which thresholds and probabilities depend
 
     Raises
     ------
@@ -172,12 +181,11 @@ def build_recogniser(
     members = torch.from_numpy(labels[:, None] == np.array(names)).float()
     support = calibration.space.project(embeddings)
     model = class_model(calibration.space, support, members)
-    seen = embeddings if unlabelled is None else torch.cat([embeddings, _finite(unlabelled)])
     conditions = Conditions(
         # Harmonic mean: classes with few shots decide how far the whole can be trusted.
         n_shot=float(len(names) / (1 / members.sum(0)).sum()),
         n_way=len(names),
-        log_snr=float(calibration.log_snr(seen)),
+        log_snr=float(calibration.log_snr(embeddings)),
     )
     temperature = float(calibration.promises.temperature_of(conditions))
     calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised

@@ -108,12 +108,8 @@ def _asked(embeddings, names, calibration, spec, support, queries, unknown, tran
     """What the tool says of the queries, then of the particles of unknown classes, and what is true."""
     asked = np.r_[queries, unknown]
     recogniser = build_recogniser(
-        embeddings[support],
-        names[support],
-        calibration,
-        false_accept_rate=spec.false_accept_rate,
-        unlabelled=embeddings[asked],
-    )
+        embeddings[support], names[support], calibration, false_accept_rate=spec.false_accept_rate
+    ).seeing(embeddings[asked])
     if transductive:
         recogniser = recogniser.adapted(embeddings[asked])
     told = recogniser.recognise(embeddings[asked])

@@ -153,9 +153,9 @@ def test_what_is_accepted_has_the_promised_p_value(calibration, user):
 
 def test_unlabelled_particles_tell_how_noisy_the_particles_are(calibration, user):
     support, names, queries, _ = user()
-    both = torch.cat([support, queries])
     queries[0, 0] = torch.nan
-    recogniser = build_recogniser(support, names, calibration, unlabelled=queries)
+    both = torch.cat([support, queries[1:]])
+    recogniser = build_recogniser(support, names, calibration).seeing(queries)
     assert recogniser.conditions.log_snr == pytest.approx(float(calibration.log_snr(both)), abs=1e-3)
     adapted = recogniser.adapted(queries)
     for name in ("score", "accepted"):
