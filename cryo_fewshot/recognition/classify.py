@@ -17,7 +17,7 @@ from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
 from .output import claim_folder, run_record, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
-from .rejection import Errors, estimate_errors
+from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -95,7 +95,9 @@ def classify(
     table["labelled"] = _also_in_support(support, query, usable, say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
-    wrong_at_most = errors.at_most(table["accepted"].to_numpy(), recogniser.promises)
+    wanted = ~table["class"].isin(settings.junk).to_numpy()
+    points = operating_points(errors, table["accepted"].to_numpy(), wanted, recogniser.promises)
+    wrong_at_most = points[0]["at_most"]
     n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
     say(
         f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
@@ -104,7 +106,7 @@ def classify(
     write_tables(out, query, table, recogniser.class_names)
     averages = write_averages(out, query, table, recogniser.class_names, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN]
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
+    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card)
     return Outcome(table, counts, recogniser, averages, wrong_at_most)
 
 

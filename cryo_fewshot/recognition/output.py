@@ -164,10 +164,14 @@ def write_results_page(
     embeddings: torch.Tensor,
     check: SupportCheck,
     averages: dict[str, Refined],
+    points: Sequence[dict],
     settings: Settings,
     card: dict,
 ) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
+
+    points : of `rejection.operating_points`
+    """
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
@@ -182,5 +186,6 @@ def write_results_page(
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=check,
+        points=points,
         settings={**asdict(settings), "particles": len(query), "encoder": card.get("name", "")},
     )

@@ -80,8 +80,9 @@ class Recogniser:
 
     @property
     def temperature(self) -> float:
-        """Divisor of log-likelihoods."""
-        return float(self.promises.temperature_of(self.conditions, adapted=self.model is not self.labelled))
+        """Divisor of log-likelihoods: the calibration's, and what the labelled particles say of it when left out."""
+        measured = self.promises.temperature_of(self.conditions, adapted=self.model is not self.labelled)
+        return float(measured) * self.check.tempered
 
     @property
     def threshold(self) -> float:
@@ -187,7 +188,7 @@ def build_recogniser(
         n_way=len(names),
         log_snr=float(calibration.log_snr(embeddings)),
     )
-    temperature = float(calibration.promises.temperature_of(conditions))
+    left_out = float(calibration.promises.temperature_of(replace(conditions, n_shot=conditions.n_shot - 1)))
     calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised
     return Recogniser(
         class_names=names,
@@ -200,5 +201,5 @@ def build_recogniser(
         junk=np.isin(names, list(junk)),
         support=support,
         members=members,
-        check=check_support(embeddings, support, members, model, names, temperature),
+        check=check_support(embeddings, support, members, model, names, left_out),
     )

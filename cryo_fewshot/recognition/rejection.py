@@ -14,6 +14,8 @@ from .calibration import RATES, Promises, most_of
 
 PRIOR = 10.0
 """Weight, in particles, of the share of unknown ones among all in that of one class."""
+Q_VALUES = np.geomspace(0.002, 0.5, 60).round(4)
+"""Thresholds that the report lets a user try."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,28 @@ class Errors:
         confused = np.maximum(wrong - unknown, 0)  # but for rounding
         expected = promises.excess * unknown.sum(), promises.doubt * confused.sum()
         return min(int(accepted.sum()), int(sum(map(most_of, expected))))
+
+
+def operating_points(errors: Errors, accepted: np.ndarray, wanted: np.ndarray, promises: Promises) -> list[dict]:
+    """What accepting at each of Q_VALUES would come to, and first what was accepted, without a `q_value`.
+
+    wanted : `(n,)`, False for junk. Each: n, expected `wrong` ones, `at_most`, `precision`, and `recall`, the expected
+    share of all right answers.
+    """
+    right = np.nan_to_num(1 - errors.wrong) * wanted
+    choices = [(None, accepted), *((float(q), wanted & (errors.q_value <= q)) for q in Q_VALUES)]
+    points = []
+    for q_value, chosen in choices:
+        n, n_right = int(chosen.sum()), float(right[chosen].sum())
+        point = {
+            "q_value": q_value,
+            "n": n,
+            "wrong": round(n - n_right, 1),
+            "at_most": errors.at_most(chosen, promises),
+        }
+        precision, recall = n_right / max(n, 1) if n else 1.0, n_right / max(right.sum(), 1e-9)
+        points.append({**point, "precision": round(precision, 4), "recall": round(recall, 4)})
+    return points
 
 
 def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndarray, recall: np.ndarray) -> Errors:
