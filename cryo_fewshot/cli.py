@@ -95,6 +95,21 @@ EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`;
 SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, folder with a folder per class, npz, ...")]
 
 
+@app.command()
+def calibrate(
+    encoder: Annotated[str, typer.Option(help="file of `pretrain`")],
+    out: Annotated[str, typer.Option(help="file of the encoder with new promises")],
+    cross_fitted: Annotated[list[str], typer.Option(help="file of an encoder of the same recipe; repeat it")] = [],  # noqa: B006
+):
+    """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
+    from pathlib import Path
+
+    from .recognition.model_card import recalibrate
+
+    card = recalibrate(Path(encoder), list(map(Path, cross_fitted)), Path(out))
+    print(f"Done: {out}, measured on {card['calibration']['n_classes']} classes")
+
+
 @app.command(cls=CommandOfInputs)
 @reads("support")
 def train(
@@ -128,9 +143,14 @@ def classify(
     out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
     readings: dict,
     encoder: EncoderOption = "",
-    false_accept: Annotated[
-        float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
+    false_accept_rate: Annotated[
+        float,
+        typer.Option(help="promised: at most this share of particles of unknown classes is accepted, 0.01 to 0.2"),
     ] = 0.05,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
+    ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
@@ -174,7 +194,8 @@ def classify(
             Path(out),
             encoder_path=encoder_path,
             settings=Settings(
-                false_accept_rate=false_accept,
+                false_accept_rate=false_accept_rate,
+                fdr=fdr,
                 junk=tuple(name for name in junk.split(",") if name),
                 transductive=transductive,
                 rotations=rotations,

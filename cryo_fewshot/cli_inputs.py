@@ -12,7 +12,7 @@ import typer.core
 
 from .errors import UserError
 
-RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
+RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support", "--false-accept": "--false-accept-rate"}
 """Options of release 0.1, still taken in the next release, and their names since."""
 
 

@@ -17,6 +17,7 @@ from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
+from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -29,16 +30,18 @@ SHOWN = 3000
 class Outcome:
     """What a run found.
 
-    table : a row per query particle, columns of `Recognition.to_frame`, `reason` (why a particle cannot be used, else
-        empty) and `labelled` (whether it is in the support as well)
+    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
+        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
     counts : a row per class
     averages : by class
+    wrong_at_most : wrong ones among the accepted, 90 % sure
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
     averages: dict[str, Refined]
+    wrong_at_most: int
 
 
 def classify(
@@ -87,18 +90,30 @@ def classify(
             say(f"support: {warning}")
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
         sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+        recogniser = recogniser.seeing(sample_embeddings)
+        snr = np.exp(recogniser.conditions.log_snr)
+        say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
         if settings.transductive:
             recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
         table = _recognised(recogniser, embedded, say)
         claim_folder(out, record)
     table["labelled"] = _also_in_support(support, query, usable, say)
-    counts = _counts(table, recogniser.class_names)
+    errors = _judge_errors(table, recogniser, settings)
+    counts = _counts(table, errors, recogniser.class_names)
+    wanted = ~table["class"].isin(settings.junk).to_numpy()
+    points = operating_points(errors, table["accepted"].to_numpy(), wanted, recogniser.promises)
+    wrong_at_most = points[0]["at_most"]
+    n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
+    say(
+        f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
+        f"{wrong_at_most:,} (90 % sure)"
+    )
     write_tables(out, query, table, recogniser.class_names)
     averages = write_averages(out, query, table.drop(index=list(again)), recogniser.class_names, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card, said)
-    return Outcome(table, counts, recogniser, averages)
+    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
+    return Outcome(table, counts, recogniser, averages, wrong_at_most)
 
 
 def embed_shard(
@@ -202,8 +217,21 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
     return labelled
 
 
-def _counts(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    accepted = table[table["accepted"]].groupby("class")["probability"]
+def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
+    """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
+    label = pd.Index(recogniser.class_names).get_indexer(table["class"])
+    recall = recogniser.promises.recall_of(recogniser.conditions)
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
+    table["q_value"] = errors.q_value
+    if settings.fdr is not None:
+        wanted = ~np.isin(table["class"], settings.junk)
+        table["accepted"] = (errors.q_value <= settings.fdr) & wanted
+    return errors
+
+
+def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.DataFrame:
+    accepted = table.assign(wrong=errors.wrong)[table["accepted"]].groupby("class")
     columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
     counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
-    return counts.assign(**{"mean probability": accepted.mean()}).reset_index()
+    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum()}
+    return counts.assign(**sums).fillna({"expected wrong": 0.0}).reset_index()

@@ -202,11 +202,15 @@ def write_results_page(
     embeddings: torch.Tensor,
     check: SupportCheck,
     averages: dict[str, Refined],
+    points: Sequence[dict],
     settings: Settings,
     card: dict,
     said: Sequence[str],
 ) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
+
+    points : of `rejection.operating_points`
+    """
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
@@ -221,6 +225,7 @@ def write_results_page(
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=check,
+        points=points,
         settings={
             **asdict(settings),
             "particles": len(query),

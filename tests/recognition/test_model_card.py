@@ -30,7 +30,13 @@ needs_pretrained = pytest.mark.skipif(
 
 def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatch, tiny, assert_equal_states):
     monkeypatch.setattr(model_card, "expected_accuracy", partial(expected_accuracy, n_per_class=24, n_episodes=5))
-    few = {"snrs": (0.1,), "n_per_class": 17, "n_background": 4, "shots": (1, 2), "n_episodes": 4}
+    few = {
+        "snrs": (0.1,),
+        "n_per_class": 11,
+        "n_microscopes": 1,
+        "n_background": 4,
+        "fitting": {"shots": (1, 2), "n_query": 9},
+    }
     monkeypatch.setattr(model_card, "calibrated", partial(calibrated, **few))
     selection = ("1OEL", "1BXN", "3ZBI", "4V1W")
     spec, path = tiny(selection=selection), tmp_path / "encoder.safetensors"
