@@ -161,6 +161,7 @@ def classify(
         float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
     ] = 0.05,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
+    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
         int,
@@ -216,6 +217,7 @@ def classify(
             settings=Settings(
                 false_accept_rate=false_accept,
                 junk=tuple(name for name in junk.split(",") if name),
+                adapt=adapt,
                 transductive=transductive,
                 rotations=rotations,
                 n_averaged=averages,

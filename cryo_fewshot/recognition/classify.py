@@ -14,13 +14,15 @@ from ..errors import UserError
 from ..particles.base import Particles, class_indices, duplicates
 from ..weights import load_encoder
 from .calibration import Calibration
+from .domain import FEWEST, space_of_data
 from .embedding_cache import Embedded, embed_particles
+from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .settings import Settings
 
 ADAPT_TO = 5000
-"""Particles that a transductive run adapts to, drawn at random."""
+"""Unlabelled particles that a run adapts to, drawn at random."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -79,19 +81,34 @@ def classify(
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
     labelled = embed_particles(support, encoder, card, cache, **options)
-    recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
+    usable = _usable(labelled, support, classes, say)
+    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+    widths, words = (), ""
+    if settings.adapt:
+        labelled, embedded, widths, words = _with_numbers(labelled, embedded, support, query)
+    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+    recogniser = recogniser_of(
+        labelled.all()[0][usable],
+        [support.labels[i] for i in usable],
+        calibration,
+        sample_embeddings[:ADAPT_TO],
+        settings,
+        widths,
+    )
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
-    embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
-    sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+    if settings.adapt and recogniser.reference is None:
+        words = f"fewer than {FEWEST} particles that can be used: how classes scatter is taken from the encoder's card"
+    if words:
+        say(words)
     if settings.transductive:
         recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
     table = _recognised(recogniser, embedded, say)
-    table["labelled"] = _also_in_support(support, query, usable, say)
+    table["labelled"] = _also_in_support(support, query, set(usable), say)
     counts = _counts(table, recogniser.class_names)
     write_tables(out, query, table, recogniser.class_names)
     averages = write_averages(out, query, table, recogniser.class_names, settings, say)
-    shown = sample[:SHOWN], sample_embeddings[:SHOWN]
+    shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card)
     return Outcome(table, counts, recogniser, averages)
 
@@ -126,22 +143,61 @@ def _calibration(card: dict) -> Calibration:
     return Calibration.from_json(card["calibration"])
 
 
-def _recogniser(
-    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
-) -> tuple[Recogniser, set[int]]:
-    """The recogniser, and the indices of the labelled particles that it rests on."""
-    embeddings, rejected = labelled.all()
+def recogniser_of(
+    support: torch.Tensor,
+    labels: Sequence[str],
+    calibration: Calibration,
+    unlabelled: torch.Tensor,
+    settings: Settings,
+    widths: Sequence[int] = (),
+) -> Recogniser:
+    """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
+
+    widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
+    """
+    space = None
+    if settings.adapt:
+        members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
+        space = space_of_data(calibration.space, widths, support, members, unlabelled)
+    return build_recogniser(
+        support,
+        labels,
+        calibration,
+        space=space,
+        false_accept_rate=settings.false_accept_rate,
+        junk=settings.junk,
+    )
+
+
+def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
+    """Indices of the labelled particles that can be used, class by class."""
+    _, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")
-    usable = [i for members in classes.values() for i in members if i not in rejected]
     for name, members in classes.items():
         if all(i in rejected for i in members):
             raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
-    labels = [support.labels[i] for i in usable]
-    recogniser = build_recogniser(
-        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
+    return [i for members in classes.values() for i in members if i not in rejected]
+
+
+def _with_numbers(
+    labelled: Embedded, embedded: Embedded, support: Particles, query: Particles
+) -> tuple[Embedded, Embedded, tuple[int, ...], str]:
+    """Both with numbers behind the embeddings, how many of each kind, and a line that says so.
+
+    Descriptors always, grey values where those of support and query can be compared.
+    """
+    grey = [torch.cat([part for _, part, _ in data.with_parts("grey").chunks()]) for data in (labelled, embedded)]
+    scale = common_grey_scale(support, query, *grey)
+    numbers = ("descriptors",) if scale.query is None else ("descriptors", "grey")
+    widths = tuple(next(labelled.with_parts(part).chunks())[1].shape[1] for part in numbers)
+    return (
+        labelled.with_parts("embeddings", *numbers, grey_reference=scale.support),
+        embedded.with_parts("embeddings", *numbers, grey_reference=scale.query),
+        widths,
+        "how classes scatter is fitted to these particles (--no-adapt: taken from the encoder's card); beside the "
+        f"embedding count profile and power, {scale.words}",
     )
-    return recogniser, set(usable)
 
 
 def _sample(embedded: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:

@@ -13,7 +13,8 @@ import torch
 
 from ..errors import UserError
 from .calibration import Calibration, ClassModel, class_model
-from .plda import class_posteriors
+from .domain import lifted
+from .plda import PLDA, class_posteriors
 from .support_check import SupportCheck, check_support
 
 INVALID = -1
@@ -52,11 +53,18 @@ class Recognition:
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Made by `build_recogniser`."""
+    """Made by `build_recogniser`.
+
+    space, model : geometry and classes, that labels, probabilities and distances rest on
+    reference : the encoder's own geometry and the classes in it, where thresholds were measured and scores count; None
+        where it is `space`
+    """
 
     class_names: tuple[str, ...]
     calibration: Calibration
+    space: PLDA
     model: ClassModel
+    reference: tuple[PLDA, ClassModel] | None
     log_frequencies: torch.Tensor
     temperature: float
     threshold: float
@@ -74,19 +82,27 @@ class Recogniser:
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()
         finite = torch.isfinite(embeddings).all(dim=1)
-        projected = self.calibration.space.project(torch.where(finite[:, None], embeddings, 0.0))
+        embeddings = torch.where(finite[:, None], embeddings, 0.0)
+        projected = self.space.project(embeddings)
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self.model.scores(projected, of_class)
+        score = self._scores(embeddings, projected, of_class)
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
         probability, distance, margin, score = (torch.where(finite, part, torch.nan).numpy() for part in numbers)
         label, runner_up = order.T.numpy()
         return label, probability, runner_up, distance, margin, score, accepted.numpy()
+
+    def _scores(self, embeddings: torch.Tensor, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
+        if self.reference is None:
+            return self.model.scores(projected, of_class)
+        space, model = self.reference
+        own = space.project(embeddings)
+        return model.scores(own, model.log_likelihoods(own))
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor, n_steps: int = 10, weight: float = 2.0) -> "Recogniser":
@@ -102,7 +118,7 @@ class Recogniser:
         weight : the unlabelled particles of a class count at most so many times as much as its labelled ones
         """
         embeddings = torch.as_tensor(embeddings).float().cpu()
-        projected = self.calibration.space.project(embeddings[torch.isfinite(embeddings).all(dim=1)])
+        projected = self.space.project(embeddings[torch.isfinite(embeddings).all(dim=1)])
         counts, sums = self.members.sum(0), self.members.T @ self.support
         n_way = len(counts)
         unknown = self.model.unknown_class(projected).unsqueeze(1)
@@ -128,6 +144,7 @@ def build_recogniser(
     labels: Sequence[str],
     calibration: Calibration,
     *,
+    space: PLDA | None = None,
     false_accept_rate: float = 0.05,
     junk: Sequence[str] = (),
 ) -> Recogniser:
@@ -137,6 +154,7 @@ def build_recogniser(
     ----------
     embeddings : `(n, dim)` of the labelled particles; labels : n class names, unequal numbers and single ones allowed
     calibration : of the encoder that made the embeddings
+    space : geometry of classes in the user's data, see `domain.space_of_data`; default the encoder's own
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
 
@@ -157,15 +175,20 @@ def build_recogniser(
     if len(bad):
         raise UserError(f"labelled particle {bad[0]} has an embedding with NaN ({len(bad)} do): remove it")
     members = torch.from_numpy(labels[:, None] == np.array(names)).float()
-    support = calibration.space.project(embeddings)
-    model = class_model(calibration.space, support, members)
+    own = lifted(calibration.space, embeddings.shape[1] - len(calibration.space.mean))
+    own_model = class_model(own, own.project(embeddings), members)
+    space = space or own
+    support = space.project(embeddings)
+    model = own_model if space is own else class_model(space, support, members)
     # Harmonic mean: classes with few shots decide how far the whole can be trusted.
     n_shot = float(len(names) / (1 / members.sum(0)).sum())
     temperature = calibration.temperature(n_shot, len(names))
     return Recogniser(
         class_names=names,
         calibration=calibration,
+        space=space,
         model=model,
+        reference=None if space is own else (own, own_model),
         log_frequencies=torch.full((len(names),), -float(np.log(len(names)))),
         temperature=temperature,
         threshold=calibration.threshold(n_shot, false_accept_rate),
