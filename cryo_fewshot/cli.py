@@ -238,6 +238,55 @@ def classify(
     print(f"Done: {Path(out) / 'report.html'}")
 
 
+@app.command()
+def benchmark_real(
+    path: Annotated[str, typer.Argument(help="tomogram, or a folder with its npz and a csv of labelled coordinates")],
+    coordinates: Annotated[str, typer.Option(help="STAR or csv with a class for each place")] = "",
+    label_column: Annotated[str, typer.Option(help="column with the classes")] = "",
+    classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
+    shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
+    episodes: int = 100,
+    voxel_size_nm: Annotated[float | None, typer.Option(help="whatever the header says")] = None,
+    contrast: ContrastOption = "detect",
+    encoder: Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")] = "",
+    out: Annotated[str, typer.Option(help="csv of the results; default none is written")] = "",
+):
+    """Accuracy of `classify` on a labelled tomogram of yours, beside that of simple features, odd half and all."""
+    import tempfile
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from .files import write_atomically
+    from .particles.opening import open_particles
+    from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
+    from .recognition.calibration import Calibration
+    from .weights import load_encoder
+
+    network, card = load_encoder(Path(encoder) if encoder else None)
+    with tempfile.TemporaryDirectory() as temporary:
+        if coordinates:
+            reading = _reading("", voxel_size_nm, contrast, False)
+            particles = open_particles(path, coordinates=coordinates, label_column=label_column or None, **reading)
+        else:
+            particles = open_tomogram_folder(Path(path), Path(temporary))
+        data = labelled_tomogram(particles, network, card, Path(temporary))
+    names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
+    numbers = tuple(int(n) for n in shots.split(","))
+    with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
+        found = benchmark(
+            data,
+            Calibration.from_json(card["calibration"]),
+            {", ".join(names): names},
+            shots=numbers,
+            n_episodes=episodes,
+            progress=bar.update,
+        )
+    print(wide_table(found).to_string())
+    if out:
+        write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())
+
+
 def _reading(root: str, voxel_size_nm: float | None, contrast: str, mirror: bool) -> dict:
     """How the files of one input are read, as keywords of `open_particles`."""
     dark_protein = {"dark": True, "bright": False, "detect": None}
