@@ -1,4 +1,4 @@
-"""Accuracy on a labelled tomogram: few-shot tasks with `classify`'s own decision, beside features that anybody can compute.
+"""Accuracy on a labelled tomogram: few-shot tasks with the decision of `classify`, beside simple features.
 
 One tomogram, so that the acquisition gives nothing away. Boxes overlap where particles crowd, so queries keep clear of
 every support box of their episode, and intervals are drawn over blocks of the tomogram.
@@ -154,7 +154,7 @@ def benchmark(
                     rows.append({"task": task, "half": half, "n_shot": n_shot, "method": method, **found})
     if not rows:
         raise UserError(
-            f"benchmark: no class set has {min(shots)} labels and {FEWEST_QUERIES} queries of each class clear of them; "
+            f"benchmark: no task has {min(shots)} labels and {FEWEST_QUERIES} queries of each class clear of them; "
             "label more places, farther apart, or ask for fewer --shots"
         )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""How classes scatter in the data at hand: better where the encoder's own geometry is wrong, harmless where it is right."""
+"""How classes scatter in the data: better where the encoder's own geometry is wrong, harmless where it is right."""
 
 import numpy as np
 import pytest
