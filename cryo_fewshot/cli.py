@@ -152,6 +152,7 @@ def classify(
         typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
     ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
+    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
         int,
@@ -197,6 +198,7 @@ def classify(
                 false_accept_rate=false_accept_rate,
                 fdr=fdr,
                 junk=tuple(name for name in junk.split(",") if name),
+                adapt=adapt,
                 transductive=transductive,
                 rotations=rotations,
                 n_averaged=averages,
@@ -245,6 +247,52 @@ def inspect(
         names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
         contact_sheet(list(rows.values()), names).savefig(picture)
         print(f"Done: {picture}")
+
+
+@app.command(cls=CommandOfInputs)
+@reads("files")
+def benchmark_real(
+    path: Annotated[str, typer.Argument(help="tomogram, or a folder with its npz and a csv of labelled coordinates")],
+    readings: dict,
+    classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
+    shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
+    episodes: int = 100,
+    encoder: EncoderOption = "",
+    out: Annotated[str, typer.Option(help="csv of the results; default none is written")] = "",
+):
+    """Accuracy of `classify` on a labelled tomogram of yours, beside that of simple features, odd half and all."""
+    import tempfile
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from .files import write_atomically
+    from .particles.opening import open_particles
+    from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
+    from .recognition.calibration import Calibration
+    from .weights import load_encoder
+
+    network, card = load_encoder(Path(encoder) if encoder else None)
+    with tempfile.TemporaryDirectory() as temporary:
+        if readings["files"].get("coordinates"):
+            particles = open_particles(path, **readings["files"])
+        else:
+            particles = open_tomogram_folder(Path(path), Path(temporary))
+        data = labelled_tomogram(particles, network, card, Path(temporary))
+    names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
+    numbers = tuple(int(n) for n in shots.split(","))
+    with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
+        found = benchmark(
+            data,
+            Calibration.from_json(card["calibration"]),
+            {", ".join(names): names},
+            shots=numbers,
+            n_episodes=episodes,
+            progress=bar.update,
+        )
+    print(wide_table(found).to_string())
+    if out:
+        write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())
 
 
 @app.command()

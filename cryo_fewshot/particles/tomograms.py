@@ -38,6 +38,14 @@ class Tomogram:
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
         return open_mrc(self.path).data if self.level is None else _zarr_group(self.path)[self.level]
 
+    def grey_values(self, n_boxes: int = 64, edge: int = 16) -> tuple[float, float]:
+        """Mean and standard deviation, of boxes at random places, the same ones each time."""
+        array, rng = self.array(), np.random.default_rng(0)
+        low = rng.integers(0, np.maximum(1, np.array(self.shape) - edge + 1), size=(n_boxes, 3))
+        boxes = [np.asarray(_piece(array, start, start + edge), dtype=np.float64).ravel() for start in low]
+        values = np.concatenate(boxes)
+        return float(values.mean()), max(float(values.std()), 1e-9)
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -100,8 +108,7 @@ class Boxes:
             remedy = "give pad_edges (--pad-edges) to fill up with the mean, or a smaller box_nm (--box-nm)"
             raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
         try:
-            where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-            piece = np.asarray(array[(0,) * (array.ndim - 3) + where])  # axes of one before z belong to OME-Zarr
+            piece = _piece(array, low, high)
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
             raise UserError(
                 f"{self.names[i]}: cannot be read ({first_line(error)}); write {tomogram.path} again"
@@ -112,6 +119,11 @@ class Boxes:
         volume = np.full((edge,) * 3, piece.mean())
         volume[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = piece
         return volume
+
+
+def _piece(array, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    return np.asarray(array[(0,) * (array.ndim - 3) + where])  # axes of one before z belong to OME-Zarr
 
 
 def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:

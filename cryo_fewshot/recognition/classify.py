@@ -14,14 +14,16 @@ from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
 from ..weights import load_encoder
 from .calibration import Calibration
+from .domain import FEWEST, space_of_data
 from .embedding_cache import Embedded, embed_particles
+from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
 
 ADAPT_TO = 5000
-"""Particles that a transductive run adapts to, drawn at random."""
+"""Unlabelled particles that a run adapts to, drawn at random."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -85,19 +87,20 @@ def classify(
         if again:
             say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
         labelled = embed_particles(support, encoder, card, cache, **options)
-        recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
-        for warning in recogniser.check.warnings:
-            say(f"support: {warning}")
+        usable = _usable(labelled, support, classes, say)
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+        widths, words = (), ""
+        if settings.adapt:
+            labelled, embedded, widths, words = _with_numbers(labelled, embedded, support, query)
         sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
-        recogniser = recogniser.seeing(sample_embeddings)
-        snr = np.exp(recogniser.conditions.log_snr)
-        say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+        labels, unlabelled = [support.labels[i] for i in usable], sample_embeddings[:ADAPT_TO]
+        recogniser = recogniser_of(labelled.all()[0][usable], labels, calibration, unlabelled, settings, widths)
+        _say_of(recogniser, settings, words, say)
         if settings.transductive:
-            recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
+            recogniser = recogniser.adapted(unlabelled)
         table = _recognised(recogniser, embedded, say)
         claim_folder(out, record)
-    table["labelled"] = _also_in_support(support, query, usable, say)
+    table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
     wanted = ~table["class"].isin(settings.junk).to_numpy()
@@ -110,7 +113,7 @@ def classify(
     )
     write_tables(out, query, table, recogniser.class_names)
     averages = write_averages(out, query, table.drop(index=list(again)), recogniser.class_names, settings, say)
-    shown = sample[:SHOWN], sample_embeddings[:SHOWN]
+    shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
     write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
     return Outcome(table, counts, recogniser, averages, wrong_at_most)
@@ -162,22 +165,74 @@ def _once_each(classes: dict[str, list[int]], support: Particles, say: Callable)
     return once
 
 
-def _recogniser(
-    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
-) -> tuple[Recogniser, set[int]]:
-    """The recogniser, and the indices of the labelled particles that it rests on."""
-    embeddings, rejected = labelled.all()
+def recogniser_of(
+    support: torch.Tensor,
+    labels: Sequence[str],
+    calibration: Calibration,
+    unlabelled: torch.Tensor,
+    settings: Settings,
+    widths: Sequence[int] = (),
+) -> Recogniser:
+    """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
+
+    widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
+    """
+    space = None
+    if settings.adapt:
+        members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
+        space = space_of_data(calibration.space, widths, support, members, unlabelled)
+    recogniser = build_recogniser(
+        support,
+        labels,
+        calibration,
+        space=space,
+        false_accept_rate=settings.false_accept_rate,
+        junk=settings.junk,
+    )
+    return recogniser.seeing(unlabelled)
+
+
+def _say_of(recogniser: Recogniser, settings: Settings, words: str, say: Callable) -> None:
+    """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
+    for warning in recogniser.check.warnings:
+        say(f"support: {warning}")
+    if settings.adapt and recogniser.space is recogniser.own:
+        words = f"fewer than {FEWEST} particles that can be used: how classes scatter is taken from the encoder's card"
+    if words:
+        say(words)
+    snr = np.exp(recogniser.conditions.log_snr)
+    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+
+
+def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
+    """Indices of the labelled particles that can be used, class by class."""
+    _, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")
-    usable = [i for members in classes.values() for i in members if i not in rejected]
     for name, members in classes.items():
         if all(i in rejected for i in members):
             raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
-    labels = [support.labels[i] for i in usable]
-    recogniser = build_recogniser(
-        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
+    return [i for members in classes.values() for i in members if i not in rejected]
+
+
+def _with_numbers(
+    labelled: Embedded, embedded: Embedded, support: Particles, query: Particles
+) -> tuple[Embedded, Embedded, tuple[int, ...], str]:
+    """Both with numbers behind the embeddings, how many of each kind, and a line that says so.
+
+    Descriptors always, grey values where those of support and query can be compared.
+    """
+    grey = [torch.cat([part for _, part, _ in data.with_parts("grey").chunks()]) for data in (labelled, embedded)]
+    scale = common_grey_scale(support, query, *grey)
+    numbers = ("descriptors",) if scale.query is None else ("descriptors", "grey")
+    widths = tuple(next(labelled.with_parts(part).chunks())[1].shape[1] for part in numbers)
+    return (
+        labelled.with_parts("embeddings", *numbers, grey_reference=scale.support),
+        embedded.with_parts("embeddings", *numbers, grey_reference=scale.query),
+        widths,
+        "how classes scatter is fitted to these particles (--no-adapt: taken from the encoder's card); beside the "
+        f"embedding count profile and power, {scale.words}",
     )
-    return recogniser, set(usable)
 
 
 def _sample(embedded: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:

@@ -13,6 +13,8 @@ import torch
 
 from ..errors import UserError
 from .calibration import Calibration, ClassModel, Conditions, Promises, adapt, class_model
+from .domain import lifted
+from .plda import PLDA
 from .support_check import SupportCheck, check_support
 
 INVALID = -1
@@ -57,21 +59,26 @@ class Recognition:
 class Recogniser:
     """Made by `build_recogniser`.
 
-    labelled : classes from the labelled particles alone, which scores and acceptance rest on
-    model : from unlabelled ones as well if it was `adapted`, which classes and probabilities rest on
+    own, labelled : the encoder's geometry, and the classes in it from the labelled particles alone: scores and
+        acceptance rest on these, as promises were measured with them
+    space, model : geometry of the user's data, where it was fitted to them, and the classes in it, from unlabelled
+        particles as well where these took part: labels, probabilities and distances rest on these
     """
 
     class_names: tuple[str, ...]
     calibration: Calibration
     conditions: Conditions
     false_accept_rate: float
+    own: PLDA
     labelled: ClassModel
+    space: PLDA
     model: ClassModel
     log_frequencies: torch.Tensor
     junk: np.ndarray
     support: torch.Tensor
     members: torch.Tensor
     check: SupportCheck
+    transductive: bool = False
 
     @property
     def promises(self) -> Promises:
@@ -81,7 +88,7 @@ class Recogniser:
     @property
     def temperature(self) -> float:
         """Divisor of log-likelihoods: the calibration's, and what the labelled particles say of it when left out."""
-        measured = self.promises.temperature_of(self.conditions, adapted=self.model is not self.labelled)
+        measured = self.promises.temperature_of(self.conditions, adapted=self.transductive)
         return float(measured) * self.check.tempered
 
     @property
@@ -98,13 +105,14 @@ class Recogniser:
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()
         finite = torch.isfinite(embeddings).all(dim=1)
-        projected = self.calibration.space.project(torch.where(finite[:, None], embeddings, 0.0))
+        embeddings = torch.where(finite[:, None], embeddings, 0.0)
+        projected = self.space.project(embeddings)
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self.labelled.scores(projected, self.labelled.log_likelihoods(projected))
+        score = self._scores(embeddings)
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
@@ -121,9 +129,16 @@ class Recogniser:
         embeddings = _finite(embeddings)
         if not len(embeddings):
             return self
-        pair = self.conditions.log_snr, float(self.calibration.log_snr(embeddings))
+        pair = (
+            self.conditions.log_snr,
+            float(self.calibration.log_snr(embeddings[:, : len(self.calibration.space.mean)])),
+        )
         log_snr = float(np.average(pair, weights=[len(self.members), len(embeddings)]))
         return replace(self, conditions=replace(self.conditions, log_snr=log_snr))
+
+    def _scores(self, embeddings: torch.Tensor) -> torch.Tensor:
+        projected = self.own.project(embeddings)
+        return self.labelled.scores(projected, self.labelled.log_likelihoods(projected))
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
@@ -134,10 +149,10 @@ class Recogniser:
 
         embeddings : `(m, dim)`, some thousands drawn at random from all particles are enough
         """
-        projected = self.calibration.space.project(_finite(embeddings))
+        projected = self.space.project(_finite(embeddings))
         sums, counts = self.members.T @ self.support, self.members.sum(0)
         model, log_frequencies = adapt(self.model, sums, counts, projected, self.temperature)
-        return replace(self, model=model, log_frequencies=log_frequencies)
+        return replace(self, model=model, log_frequencies=log_frequencies, transductive=True)
 
 
 def _finite(embeddings: torch.Tensor) -> torch.Tensor:
@@ -151,6 +166,7 @@ def build_recogniser(
     labels: Sequence[str],
     calibration: Calibration,
     *,
+    space: PLDA | None = None,
     false_accept_rate: float = 0.05,
     junk: Sequence[str] = (),
 ) -> Recogniser:
@@ -160,6 +176,7 @@ def build_recogniser(
     ----------
     embeddings : `(n, dim)` of the labelled particles; labels : n class names, unequal numbers and single ones allowed
     calibration : of the encoder that made the embeddings
+    space : geometry of classes in the user's data, see `domain.space_of_data`; default the encoder's own
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
 
@@ -180,13 +197,17 @@ def build_recogniser(
     if len(bad):
         raise UserError(f"labelled particle {bad[0]} has an embedding with NaN ({len(bad)} do): remove it")
     members = torch.from_numpy(labels[:, None] == np.array(names)).float()
-    support = calibration.space.project(embeddings)
-    model = class_model(calibration.space, support, members)
+    dim = len(calibration.space.mean)
+    own = lifted(calibration.space, embeddings.shape[1] - dim)
+    labelled = class_model(own, own.project(embeddings), members)
+    space = space or own
+    support = space.project(embeddings)
+    model = labelled if space is own else class_model(space, support, members)
     conditions = Conditions(
         # Harmonic mean: classes with few shots decide how far the whole can be trusted.
         n_shot=float(len(names) / (1 / members.sum(0)).sum()),
         n_way=len(names),
-        log_snr=float(calibration.log_snr(embeddings)),
+        log_snr=float(calibration.log_snr(embeddings[:, :dim])),
     )
     left_out = float(calibration.promises.temperature_of(replace(conditions, n_shot=conditions.n_shot - 1)))
     calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised
@@ -195,7 +216,9 @@ def build_recogniser(
         calibration=calibration,
         conditions=conditions,
         false_accept_rate=false_accept_rate,
-        labelled=model,
+        own=own,
+        labelled=labelled,
+        space=space,
         model=model,
         log_frequencies=torch.full((len(names),), -float(np.log(len(names)))),
         junk=np.isin(names, list(junk)),

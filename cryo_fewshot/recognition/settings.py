@@ -17,6 +17,7 @@ class Settings:
     fdr : promised false-discovery rate instead: at most this share of the accepted particles of each class is wrong, of
         an unknown class or of another known one
     junk : classes of the support that are never accepted
+    adapt : fit how classes scatter to these data, see `domain`; False keeps the encoder's own geometry
     transductive : let the unlabelled particles take part
     rotations : test-time augmentation: 1, 2 or 4 rotations that keep the missing wedge, over which each embedding is
         averaged, at as many times the cost
@@ -29,6 +30,7 @@ class Settings:
     false_accept_rate: float = 0.05
     fdr: float | None = None
     junk: tuple[str, ...] = ()
+    adapt: bool = True
     transductive: bool = False
     rotations: int = 1
     n_averaged: int = 100

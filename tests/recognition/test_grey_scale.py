@@ -1,0 +1,72 @@
+"""Grey values count where two inputs share a scale, and are left out, with the reason, where they do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryo_fewshot.particles.mrc import write_mrc
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
+from cryo_fewshot.recognition.grey_scale import common_grey_scale
+
+RNG = np.random.default_rng(0)
+
+
+def archive(folder, volumes):
+    np.savez(folder / "particles.npz", volumes=volumes.astype(np.float32), voxel_size_nm=3.0)
+    return open_particles(folder / "particles.npz", dark_protein=True)
+
+
+def scale_of(support, query):
+    grey = [particles.read_with_grey(range(len(particles)), 12, 3.0)[1] for particles in (support, query)]
+    return common_grey_scale(support, query, *grey)
+
+
+@pytest.fixture
+def volumes():
+    return RNG.normal(size=(20, 12, 12, 12)) * 5 + 100 + 4 * RNG.normal(size=(20, 1, 1, 1))
+
+
+def test_files_share_a_scale_unless_normalised_one_by_one_or_unlike(volumes, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    particles = archive(tmp_path / "a", volumes)
+    shared = scale_of(particles, particles)
+    assert shared.query.shape == (20, 2) and torch.equal(shared.support, shared.query)
+    one_by_one = (volumes - volumes.mean((1, 2, 3), keepdims=True)) / volumes.std((1, 2, 3), keepdims=True)
+    found = scale_of(particles, archive(tmp_path / "b", one_by_one))
+    assert found.query is None and "query were normalised one by one" in found.words
+    found = scale_of(particles, archive(tmp_path / "c", volumes * 3))
+    assert found.support is None and "contrast of support and query differs" in found.words
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_tomogram_of_another_scale_gives_the_same_grey_values(dark, tmp_path):
+    volume = RNG.normal(size=(30, 40, 40)) + 0.1 * np.arange(40)
+    pd.DataFrame({"x": [10, 25], "y": [20, 20], "z": [15, 15]}).to_csv(tmp_path / "places.csv", index=False)
+    found = []
+    for factor, offset in ((1.0, 0.0), (7.0, 300.0)):
+        write_mrc(tmp_path / f"{offset}.mrc", (factor * volume + offset).astype(np.float32), 3.0)
+        particles = open_particles(
+            tmp_path / f"{offset}.mrc", coordinates=tmp_path / "places.csv", box_nm=36, dark_protein=dark
+        )
+        grey = particles.read_with_grey(range(2), 12, 3.0)[1]
+        scale = scale_of(particles, replace(particles))
+        found.append(relative_grey(grey, *scale.query.T))
+    assert torch.allclose(*found, atol=1e-3)
+    brighter = (found[0][1] - found[0][0])[[0, 2]]  # the ramp rises with x; where protein is bright it is inverted
+    assert (brighter > 0.3).all() if dark else (brighter < -0.3).all()
+
+
+def test_profile_and_power_are_those_of_the_volume():
+    box = 12
+    line = torch.arange(box) - box // 2
+    radius = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).float().norm(dim=0)
+    wave = torch.cos(2 * torch.pi * 3 * line / box).expand(box, box, box)
+    found = descriptors(torch.stack([(radius < 2.5).float(), wave]))
+    assert found.shape == (2, box - 3)
+    assert found[0, :5].round(decimals=1).tolist() == [1, 1, 1, 0, 0], "shells of radius 0 to 4"
+    assert found[1, 5:].argmax() == 2, "the wave of three periods lies in the third Fourier shell"
