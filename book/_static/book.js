@@ -27,3 +27,6 @@ function markFrames() {
 addEventListener("load", markFrames);
 addEventListener("resize", markFrames);
 document.addEventListener("change", markFrames);
+
+/* The theme names its search button otherwise than it reads. */
+for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");

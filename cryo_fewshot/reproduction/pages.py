@@ -60,6 +60,8 @@ def _finish_page(app, pagename, templatename, context, doctree):
     for script in soup.find_all("script"):
         if "thebe" in script.get("type", "") or (script.string or "").startswith("kernelName"):
             script.decompose()
+    for references in soup.select("div.citation-list"):
+        references.attrs.pop("role")  # a list with more than items
     inlined = _inline_figures(soup, {name: Path(app.srcdir, path) for path, (_, name) in app.env.images.items()})
     _gather_code(soup)
     for table in soup.find_all("table"):
@@ -146,7 +148,9 @@ def _prove(soup, pagename: str, source: Path) -> None:
             if data:
                 address = f"data:text/csv;charset=utf-8,{quote(data)}"
                 file = f"{name}-{next(numbers)}.csv"
-                parts.append(f'<a download="{file}" href="{address}">data as csv<span class="hidden"> {file}</span></a>')
+                parts.append(
+                    f'<a download="{file}" href="{address}">data as csv<span class="hidden"> {file}</span></a>'
+                )
             parts += [html.escape(made)] if made else []
             line = f'<p class="proof">{"" if table else _LARGE + " "}{" · ".join(parts)}</p>'
             thing.insert_after(BeautifulSoup(line, "html.parser"))
