@@ -40,9 +40,11 @@ def _copy_scripts(app):
 
 
 def _load_scripts(app, pagename, templatename, context, doctree):
-    """Plotly where a figure needs it. Thebe nowhere: it is declared twice, and the book runs no code."""
+    """Scripts of a page where it needs them. Thebe nowhere: it is declared twice, and the book runs no code."""
     if "Plotly.newPlot" in context.get("body", ""):
         app.add_js_file("plotly.min.js")
+    if 'id="label-five"' in context.get("body", ""):
+        app.add_js_file("label_five.js")
     for name in ("script_files", "css_files"):
         context[name] = [file for file in context[name] if "thebe" not in _text_of(file)]
 
