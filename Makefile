@@ -63,6 +63,14 @@ publish: setup  ## run the notebooks on results/$(PUBLISHED) into book/notebooks
 book: setup  ## build the published book from the executed notebooks
 	@$(RUN) -m cryo_fewshot book
 
+.PHONY: pdf
+pdf: book  ## the book as one PDF, _build/book.pdf; needs chromium and poppler's pdfunite
+	@rm -rf _build/pdf && mkdir -p _build/pdf
+	@for page in $$(sed -nE 's/^( *- file|root): //p' book/_toc.yml); do \
+	  chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=10000 \
+	    --print-to-pdf="_build/pdf/$$(printf %03d $$((++n))).pdf" "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null; done
+	@pdfunite _build/pdf/*.pdf _build/book.pdf && echo "Done: _build/book.pdf"
+
 .PHONY: verify
 verify: setup  ## does a published page follow from the stored results? FIG=table1
 	@$(RUN) -m cryo_fewshot verify $(FIG)
