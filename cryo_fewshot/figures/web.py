@@ -104,6 +104,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
         {"panel": ax.get_title() or str(number), "series": name, "x": _named(ax, x), "y": y, "low": low, "high": high}
         for number, ax in enumerate(figure.axes, 1)
         for name, values in _series(ax)
+        if not name.startswith("_")  # matplotlib's own names, of what the figure does not name
         for x, y, low, high in values
     ]
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high"])
@@ -125,7 +126,7 @@ def _series(ax: Axes):
                       (b.get_y() + b.get_height() / 2, b.get_width()) for b in container]  # fmt: skip
             yield container.get_label(), _without_interval(places)
     for line in ax.lines:
-        if line not in taken and not line.get_label().startswith("_"):
+        if line not in taken:
             yield line.get_label(), _without_interval(np.array(line.get_data(), float).T)
     for marks in ax.collections:
         if isinstance(marks, PathCollection) and len(marks.get_offsets()):

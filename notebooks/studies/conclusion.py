@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cryo_fewshot.reproduction.store import results_folder
+from cryo_fewshot.files import REPOSITORY
 
 
 def three_numbers(table: pd.DataFrame, expected: Sequence[dict], demonstration: dict) -> str:
@@ -51,7 +51,7 @@ def conclusion() -> str:
 
     Until then: the verdicts over several class splits and training seeds, counted.
     """
-    judged = pd.read_csv(results_folder("extended") / "tables" / "claims.csv")
+    judged = pd.read_csv(REPOSITORY / "results" / "extended" / "tables" / "claims.csv")
     counts = Counter(judged["verdict"])
     kept, unclear = counts["holds"] + counts["agrees"], counts["cannot be told"]
     return (

@@ -82,7 +82,7 @@ def glance_figure(spec: dict, result: dict, averages: dict[str, dict], names: di
     classes, n_labelled = spec["classes"], spec["n_labelled"]
     figure = plt.figure(figsize=(WIDTH, 2.35), layout="none")
     titles = ("1  a tomogram", "2  five labelled of each", "3  embedded", "4  sorted, averaged")
-    lefts, widths = (0.005, 0.27, 0.545, 0.81), (0.235, 0.235, 0.225, 0.185)
+    lefts, widths = (0.005, 0.265, 0.535, 0.79), (0.235, 0.235, 0.22, 0.2)
     for left, title in zip(lefts, titles, strict=True):
         figure.text(left, 0.955, title, fontsize=9, fontweight="bold", va="center")
     for left in lefts[1:]:
@@ -108,7 +108,9 @@ def glance_figure(spec: dict, result: dict, averages: dict[str, dict], names: di
             ax.imshow(picture, cmap="gray", origin="lower", aspect="auto")
             for spine in ax.spines.values():
                 spine.set(visible=True, color=_COLOURS[row], linewidth=1.2)
-        figure.text(lefts[1], bottom + 0.035, names[key], color=_COLOURS[row], fontsize=9, va="center")
+        figure.text(
+            lefts[1], bottom + 0.035, f"{names[key].split()[0]} ({key})", color=_COLOURS[row], fontsize=9, va="center"
+        )
         ax = figure.add_axes((lefts[3], bottom, widths[3], 0.8 / len(classes)))
         _average(ax, unpacked(averages[key]["density"]), row, averages[key]["n_particles"])
 
