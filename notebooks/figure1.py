@@ -30,9 +30,10 @@ cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet
 evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
 entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, query=query))
 view = entry["result"]
+names = [complex_name(key) for key in view["classes"]]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}: "
-    f"{', '.join(map(complex_name, view['classes']))}. Query {query} is of {complex_name(view['classes'][view['right']])}. Encoder "
+    f"{', '.join(names)}. Query {query} is of {names[view['right']]}. Encoder "
     f"and attention were trained 5-way 5-shot; profile {profile}."
 )
 
@@ -55,6 +56,5 @@ episode_figure(shown, supports, sample_volume(evaluation, view["classes"][view["
 plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
 total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
 distances = {"d": plain, "d*": adapted, "d + d*": total}
-names = [complex_name(key) for key in view["classes"]]
 nearest = ", ".join(f"{names[values.index(min(values))]} by {name}" for name, values in distances.items())
 Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")

@@ -3,7 +3,7 @@
 #
 # A tomogram of a cell shows thousands of molecular machines, each a faint shape in heavy noise. Label five of a kind,
 # and a network that has learned on other complexes *what makes two particles alike* finds the rest. Li et al.
-# {cite}`li2020` proposed it; this book runs their method again from atomic models up, says what holds, and goes past it.
+# {cite}`li2020` proposed it. This book runs their method again from atomic models up, says what holds, and goes on.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper

@@ -58,8 +58,8 @@ plain_style(expected_frame(result)).format("{:.0%}", subset=rates).hide(axis="in
 
 # %% tags=["hide-input"]
 Markdown(
-    f"{len(result['truth'])} particles, {spec.n_per_class} of each of {', '.join(map(complex_name, result['classes']))}; "
-    f"boxes of {protonet.data.box}³ voxels of {protonet.data.voxel_size_nm:g} nm. The {spec.n_axes} principal axes that "
-    f"are kept of ProtoNet3D's embeddings hold {result['protonet_variance']:.0%} of their variance. "
+    f"{spec.n_per_class} particles of each of {', '.join(map(complex_name, result['classes']))}; boxes of "
+    f"{protonet.data.box}³ voxels of {protonet.data.voxel_size_nm:g} nm. The {spec.n_axes} principal axes that are "
+    f"kept of ProtoNet3D's embeddings hold {result['protonet_variance']:.0%} of their variance. "
     f"{provenance_line([entry])}"
 )

@@ -60,8 +60,10 @@ HTML(shown.to_html(index=False, border=0, float_format="{:,.1f}".format))
 # %% tags=["hide-input"]
 paired = table[(table["family"] != "") & table["family"].duplicated(keep=False)]
 for family, members in paired.groupby("family"):
-    words = (f"{complex_name(key)} ({row.mass_kda:.0f} kDa, {row.max_diameter_nm:.1f} nm)" for key, row in members.iterrows())
-    print(f"{family}: {', '.join(words)}")
+    words = (
+        f"{complex_name(key)}: {row.mass_kda:.0f} kDa, {row.max_diameter_nm:.1f} nm" for key, row in members.iterrows()
+    )
+    print(f"{family}: {'; '.join(words)}")
 
 # %% [markdown]
 # **The hard pair.** Complexes of one homologous family are listed above. Two proteasomes (1PMA and 3IPM) share the

@@ -6,7 +6,9 @@ import tomllib
 
 import pytest
 
-yaml = pytest.importorskip("yaml", reason="the book's packages are not installed")
+pytest.importorskip("yaml", reason="the book's packages are not installed")
+
+import yaml
 
 from cryo_fewshot.files import REPOSITORY
 

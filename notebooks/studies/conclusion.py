@@ -33,8 +33,8 @@ def three_numbers(table: pd.DataFrame, expected: Sequence[dict], demonstration: 
             ),
             _number(
                 f"{result['false_accepts']:.0%}",
-                f"of {len(spec['outsiders']) * spec['n_particles']} particles of unknown complexes accepted in a run of "
-                f"<code>classify</code> that was promised at most {spec['false_accept_rate']:.0%}. It accepted "
+                f"of {len(spec['outsiders']) * spec['n_particles']} particles of unknown complexes accepted in a run "
+                f"of <code>classify</code> that was promised at most {spec['false_accept_rate']:.0%}. It accepted "
                 f"{result['kept']:.0%} of the known ones, and left the others for you to look at.",
             ),
         ]
