@@ -103,6 +103,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     rows = [
         {"panel": ax.get_title() or str(number), "series": name, "x": _named(ax, x), "y": y, "low": low, "high": high}
         for number, ax in enumerate(figure.axes, 1)
+        if ax.get_label() != "<colorbar>"
         for name, values in _series(ax)
         if not name.startswith("_")  # matplotlib's own names, of what the figure does not name
         for x, y, low, high in values

@@ -1,5 +1,6 @@
 """Stored results as what a reader of the book sees: styled tables and sentences whose numbers are read off the runs."""
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
@@ -294,9 +295,11 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
 def complex_name(key: str) -> str:
     """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
     names = registry()["name"]
-    return f"{names[key].split(':')[0]} ({key})" if key in names else key
+    if key not in names:
+        return key
+    return f"{re.sub(r' [(].*?[)]', '', names[key].split(':')[0])} ({key})"  # without remarks on the entry
 
 
-def complex_label(key: str, width: int = 18) -> str:
+def complex_label(key: str, width: int = 16) -> str:
     """The same in lines of about so many letters, for a figure."""
     return textwrap.fill(complex_name(key), width, break_long_words=False)
