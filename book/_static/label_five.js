@@ -98,7 +98,8 @@ function element(tag, attributes = {}, ...children) {
 
 function start(place, data) {
   const n = data.truth.length, known = data.n_known;
-  const names = data.names, everyone = data.truth.map((_, i) => i);
+  const names = data.names, short = data.names.map(name => name.split(" ")[0]);
+  const everyone = data.truth.map((_, i) => i);
   const embeddings = {};
   for (const [snr, of] of Object.entries(data.snrs)) {
     embeddings[snr] = {protonet: rowsOf(of.protonet, n), pretrained: rowsOf(of.pretrained, n)};
@@ -139,7 +140,7 @@ function start(place, data) {
     const sheet = data.snrs[state.snr].pictures;
     const shown = everyone.slice(state.first, state.first + SHOWN);
     return element("div", {class: "particles", role: "group", "aria-label": "Particles"}, ...shown.map(i => {
-      const way = state.labels.get(i), truth = names[data.truth[i]];
+      const way = state.labels.get(i), truth = short[data.truth[i]];
       const said = way === undefined ? "" : `, labelled ${names[way]}`;
       return element("button", {
         type: "button", id: `particle-${i}`, class: way === undefined ? "particle" : `particle labelled way-${way}`,
@@ -171,7 +172,7 @@ function start(place, data) {
   }
 
   function confusion(title, answer, ways, rejected) {
-    const columns = [...ways.map(way => names[way]), ...(rejected ? ["rejected"] : [])];
+    const columns = [...ways.map(way => short[way]), ...(rejected ? ["rejected"] : [])];
     const rows = [...Array(known).keys(), "unknown complexes"].map(row => {
       const members = everyone.filter(i => !state.labels.has(i) &&
         (row === "unknown complexes" ? data.truth[i] >= known : data.truth[i] === row));
@@ -211,7 +212,7 @@ function start(place, data) {
       element("div", {class: "particles"}, ...rejected.map(i => element("span", {
         class: "particle", role: "img", style: picture(data.snrs[state.snr].pictures, 20, i, 48),
         "aria-label": `Particle ${i + 1}, ${names[data.truth[i]]}`,
-      }, element("small", {}, names[data.truth[i]])))),
+      }, element("small", {}, short[data.truth[i]])))),
     ];
   }
 

@@ -17,6 +17,7 @@ from cryo_fewshot.recognition.calibration import RATES, Calibration
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.reproduction.training_specs import EncoderRun
+from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.weights import AnyEncoder
 
@@ -25,57 +26,91 @@ _GREYS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelFive:
-    """Simulated particles of classes that neither network was trained on, as pictures and embeddings.
+class PlayedParticles:
+    """Simulated particles of classes that neither network was trained on, in a shuffled order.
 
-    encoder : digest of the pretrained weights; protonet : the training that stands beside it, on all SNRs
-    known : classes that may be labelled; unknown : classes among the particles that nobody labels
-    n_axes : principal axes of ProtoNet3D's embeddings that are kept
+    known : classes that may be labelled, unknown : classes that nobody labels; both as in `Demonstration`
+    """
+
+    data: SimulatedData
+    known: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
+    unknown: tuple[str, ...] = ("1HTQ", "4NMN", "1E0T")
+    snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
+    n_per_class: int = 50
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Known ones first."""
+        return *self.known, *self.unknown
+
+    @property
+    def order(self) -> np.ndarray:
+        """Number within the simulated set of each particle shown."""
+        n = len(self.classes) * self.n_per_class
+        return np.random.default_rng(seed_from("label five")).permutation(n)
+
+    def volumes(self, snr: float, device: torch.device | str = "cpu") -> torch.Tensor:
+        """`(n, b, b, b)`."""
+        found = self.data.subtomograms({snr: self.n_per_class}, self.classes, device).volumes
+        return found[torch.from_numpy(self.order)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedProtoNet:
+    """ProtoNet3D's embeddings of the particles, along the principal axes that are kept."""
+
+    particles: PlayedParticles
+    protonet: EncoderRun
+    n_axes: int = 32
+
+    def run(self, runner) -> dict:
+        """Result: `embeddings` by SNR, float32 as base64; `variance`, the least share that the axes hold."""
+        encoder, found, shares = runner.encoder(self.protonet), {}, []
+        for snr in self.particles.snrs:
+            volumes = self.particles.volumes(snr, runner.device)
+            kept, share = principal(embed(encoder, volumes).cpu(), self.n_axes)
+            found[f"{snr:g}"] = packed(kept)
+            shares.append(share)
+        return {"embeddings": found, "variance": min(shares)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFive:
+    """The particles as pictures and embeddings of both networks.
+
+    encoder : digest of the pretrained weights
     """
 
     encoder: str
-    protonet: EncoderRun
-    known: tuple[str, ...] = ("1OEL", "3KUY", "4NMN", "1E0T", "3M6A")
-    unknown: tuple[str, ...] = ("1QVR", "1HTQ", "3UWX")
-    snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
-    n_per_class: int = 50
-    n_axes: int = 32
+    protonet: PlayedProtoNet
     n_slices: int = 5
 
     def run(self, runner, pretrained: AnyEncoder, calibration: Calibration) -> dict:
-        """Result: `classes`; `truth`, class of each particle in a shuffled order; per SNR `pictures`, a PNG of all
-        particles in 20 columns (mean of the middle slices), `pretrained` and `protonet`, embeddings as float32;
-        `references`, a PNG of each class without noise; what the recogniser's calibration says.
-
-        Bytes are base64. `protonet_variance` is the least share, over the SNRs, that the kept axes hold.
+        """Result: `classes`; `truth`, class of each particle; per SNR `pictures`, a PNG of all particles in 20 columns
+        (mean of the middle slices), `pretrained` and `protonet`, embeddings as float32; `references`, a PNG of each
+        class without noise; `protonet_variance`; what the recogniser's calibration says. Bytes are base64.
         """
-        classes, data = [*self.known, *self.unknown], self.protonet.data
-        order = np.random.default_rng(seed_from("label five")).permutation(len(classes) * self.n_per_class)
-        truth = np.repeat(np.arange(len(classes)), self.n_per_class)[order]
-        by_snr, shares = {}, []
-        for snr in self.snrs:
-            counts = ((snr, self.n_per_class),)
-            volumes = data.subtomograms(dict(counts), tuple(classes), runner.device).volumes[torch.from_numpy(order)]
-            of_protonet, share = _principal(embed(runner.encoder(self.protonet), volumes).cpu(), self.n_axes)
-            of_pretrained = calibration.space.project(embed(pretrained, volumes.cpu()))
-            shares.append(share)
+        particles, of_protonet = self.protonet.particles, runner(self.protonet)["result"]
+        by_snr, data = {}, particles.data
+        for snr in particles.snrs:
+            volumes = particles.volumes(snr)
             by_snr[f"{snr:g}"] = {
-                "pictures": _sheet(volumes.cpu().numpy(), self.n_slices),
-                "pretrained": _packed(of_pretrained),
-                "protonet": _packed(of_protonet),
+                "pictures": sheet(volumes.numpy(), self.n_slices),
+                "pretrained": packed(calibration.space.project(embed(pretrained, volumes))),
+                "protonet": of_protonet["embeddings"][f"{snr:g}"],
             }
         clean = [
             simulate(data.beads_of(name, seeds), seeds, None, data.microscope)[0].numpy()
-            for name in classes
-            for seeds in [data.sample_seeds(name, self.snrs[0], count=1)]
+            for name in particles.classes
+            for seeds in [data.sample_seeds(name, particles.snrs[0], count=1)]
         ]
         return {
-            "classes": classes,
-            "n_known": len(self.known),
-            "truth": truth.tolist(),
+            "classes": list(particles.classes),
+            "n_known": len(particles.known),
+            "truth": np.repeat(np.arange(len(particles.classes)), particles.n_per_class)[particles.order].tolist(),
             "snrs": by_snr,
-            "references": _sheet(np.stack(clean), self.n_slices),
-            "protonet_variance": min(shares),
+            "references": sheet(np.stack(clean), self.n_slices),
+            "protonet_variance": of_protonet["variance"],
             "between": calibration.space.between.tolist(),
             "temperature_terms": list(calibration.temperature_terms),
             "shots": list(calibration.shots),
@@ -83,7 +118,7 @@ class LabelFive:
         }
 
 
-def _principal(embeddings: torch.Tensor, n_axes: int) -> tuple[torch.Tensor, float]:
+def principal(embeddings: torch.Tensor, n_axes: int) -> tuple[torch.Tensor, float]:
     """Embeddings along their first principal axes, and the share of the variance that these hold."""
     centred = embeddings.double() - embeddings.double().mean(0)
     _, scales, axes = torch.linalg.svd(centred, full_matrices=False)
@@ -91,7 +126,8 @@ def _principal(embeddings: torch.Tensor, n_axes: int) -> tuple[torch.Tensor, flo
     return (centred @ axes[:n_axes].T).float(), share
 
 
-def _packed(values: torch.Tensor) -> str:
+def packed(values: torch.Tensor) -> str:
+    """Float32 numbers as base64."""
     return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
 
 
@@ -100,7 +136,7 @@ def unpacked(text: str, n: int) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").reshape(n, -1).copy())
 
 
-def _sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
+def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
     """PNG of the mean of the middle slices of each volume, in rows of 20, each on its own grey scale."""
     middle, half = volumes.shape[1] // 2, n_slices // 2
     pictures = volumes[:, middle - half : middle + half + 1].mean(1)[:, ::-1]

@@ -1,10 +1,7 @@
-"""The published book, built once, and a browser to look at it with."""
+"""The published book, built once, and a look at its pages in frames."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import yaml
 
 from cryo_fewshot.files import REPOSITORY
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 AXE = Path(sys.prefix, "node_modules", "axe-core", "axe.min.js")
 
 
@@ -33,34 +29,6 @@ def html(tmp_path_factory):
     if missing:
         pytest.skip(f"book/notebooks has no executed {', '.join(missing)} yet")
     return book.build_book(output_dir=tmp_path_factory.mktemp("book")).parent
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """`browse(url)`: the page's DOM after its scripts have run, without network, and what the console said."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine to look at the pages with")
-    options = [
-        "--headless",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--allow-file-access-from-files",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--enable-logging=stderr",
-        f"--user-data-dir={tmp_path / 'browser'}",
-        *(["--no-sandbox"] if os.geteuid() == 0 else []),
-    ]
-
-    def look(url: str, milliseconds: int = 20_000) -> tuple[str, list[str]]:
-        command = [CHROMIUM, *options, f"--virtual-time-budget={milliseconds}", "--dump-dom", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.stdout, done.stderr[-2000:]
-        return done.stdout, re.findall(r"CONSOLE.*?\] (.*)", done.stderr)
-
-    return look
 
 
 @pytest.fixture
