@@ -58,6 +58,18 @@ def publish(profile: ProfileOption = "cpu"):
 
 
 @app.command()
+def verify(name: Annotated[str, typer.Argument(help="of a published page, such as table1")]):
+    """Make a published page anew from the stored results, and say whether every table and figure is the same."""
+    from .reproduction.verify import verify
+
+    n_outputs, differences = verify(name)
+    print(*differences, sep="\n")
+    if differences:
+        raise UserError(f"{len(differences)} of {n_outputs} outputs of {name} differ from the published page")
+    print(f"Equal: all {n_outputs} outputs of {name}")
+
+
+@app.command()
 def book():
     """Build the published book from the executed notebooks in book/notebooks."""
     from .reproduction.book import build_book

@@ -1,5 +1,7 @@
 """Stored results as what a reader of the book sees: styled tables and sentences whose numbers are read off the runs."""
 
+import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -235,8 +237,8 @@ def class_text(frame: pd.DataFrame) -> str:
     for n_shot, part in frame.groupby("n_shot", sort=False):
         best, worst = part.loc[part["accuracy"].idxmax()], part.loc[part["accuracy"].idxmin()]
         sentences.append(
-            f"{n_shot}-shot: easiest is {best['class']} ({best['accuracy']:.2f}), hardest {worst['class']} "
-            f"({worst['accuracy']:.2f})."
+            f"{n_shot}-shot: easiest is {complex_name(best['class'])}, {best['accuracy']:.2f}; hardest "
+            f"{complex_name(worst['class'])}, {worst['accuracy']:.2f}."
         )
     return " ".join(sentences)
 
@@ -289,4 +291,11 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
 def complex_name(key: str) -> str:
     """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
     names = registry()["name"]
-    return f"{names[key].split(':')[0]} ({key})" if key in names else key
+    if key not in names:
+        return key
+    return f"{re.sub(r' [(].*?[)]', '', names[key].split(':')[0])} ({key})"  # without remarks on the entry
+
+
+def complex_label(key: str, width: int = 16) -> str:
+    """The same in lines of about so many letters, for a figure."""
+    return textwrap.fill(complex_name(key), width, break_long_words=False)

@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import claim_values, judged, quotes_table, verdict
+from studies.claims import _conclusions, claim_values, judged, quotes_table, verdict
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -94,3 +95,14 @@ def test_each_claim_stands_beside_one_sentence_of_the_paper():
     assert rows["slight increase"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.05, 5-shot"
     assert rows["SNR of 0.03"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.03, 5-shot and 1-shot"
     assert not table["the paper's sentence"].str.fullmatch("“”").any()
+
+
+def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
+    words = [f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr}" for snr in (0.1, 0.05)] + ["best method at SNR 0.1"]
+    found = pd.DataFrame(
+        {"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"], "this_work": [0.02, 0.3, 0.79]}
+    )
+    text = _conclusions(found.assign(verdict=["holds", "still improving", "below"]), 19, 10)
+    assert "10 of the 19 networks" in text and "from +0.020 to +0.300" in text
+    assert "holds in 1 of 2 columns (no verdict, as a training was still improving, in 1)" in text
+    assert "0.790 in 5-shot (paper ≥ 0.86)" in text and "12 of the 22 structures are substitutes" in text
