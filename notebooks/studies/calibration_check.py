@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.figures.style import OTHER_COLOURS
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.recognition.calibration import Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.pretraining import TEST_CLASSES
 from cryo_fewshot.recognition.recogniser import build_recogniser
@@ -155,3 +159,34 @@ def _row(found: list[dict], spec: CalibrationCheck) -> dict[str, float | None]:
         "worst": round(float(max(by_class.values())), 4),
         "could_keep": round(float((told["margin"][right] > best).mean()), 4),
     }
+
+
+def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
+    """What the rows of `checked_tasks` say, in Markdown."""
+    told = rows[~rows["transductive"]]
+    asked = told.dropna(subset=["false_accepts"])
+    errors = rows.groupby(["transductive", "n_way"])["ece"].max()
+    listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
+    rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
+    return (
+        f"{spec.n_tasks} tasks a row. Promised an FPR of {spec.false_accept_rate:.0%}, the mean over rows with {ways} "
+        f"classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: "
+        f"{listed}. Promised an FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong. The bound on "
+        f"wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of {len(LOOKED_AT)} "
+        "thresholds is taken with the truth in sight."
+    )
+
+
+def promises_figure(promises: Promises) -> Figure:
+    """False accepts at the promised 5 %, class by class, and for other choices of families."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    rates = sorted(promises.by_class.items(), key=lambda item: item[1])
+    left.bar(range(len(rates)), [rate for _, rate in rates], color=OTHER_COLOURS[0])
+    left.set(xlabel="held-out class", ylabel="false accepts", xticks=[])
+    for i in range(max(0, len(rates) - 3), len(rates)):
+        left.annotate(rates[i][0], (i, rates[i][1]), ha="right", va="bottom", fontsize=8)
+    right.hist(promises.choices, bins=15, color=OTHER_COLOURS[0])
+    right.set(xlabel="false accepts, mean over classes", ylabel="choices of families")
+    left.axhline(0.05, color="black", linestyle=":")
+    right.axvline(0.05, color="black", linestyle=":")
+    return figure

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import beta
 
 from cryo_fewshot.recognition.calibration import RATES
-from cryo_fewshot.recognition.rejection import estimate_errors, unknown_share
+from cryo_fewshot.recognition.rejection import Q_VALUES, estimate_errors, operating_points, unknown_share
 
 RECALL = beta(0.15, 4).cdf(RATES)
 
@@ -62,6 +62,20 @@ def test_an_unknown_class_far_from_the_known_ones_is_not_taken_for_known():
     errors = estimate_errors(p_value, np.full(160, 0.99), np.zeros(160, int), RECALL)
     assert errors.unknown[:100].max() < 0.05 and errors.unknown[100:].min() > 0.4
     assert (errors.q_value <= 0.05).sum() == 100
+
+
+def test_operating_points_start_with_what_was_accepted():
+    p_value, probability, label, wrong = mixture(600, 200)
+    errors, promises = estimate_errors(p_value, probability, label, RECALL), SimpleNamespace(excess=1.0, doubt=1.0)
+    accepted, wanted = p_value <= 0.05, label != 2
+    first, *others = operating_points(errors, accepted, wanted, promises)
+    assert first["n"] == accepted.sum() and first["q_value"] is None
+    assert [point["n"] for point in others] == [((errors.q_value <= q) & wanted).sum() for q in Q_VALUES]
+    (at,) = (point for point in others if point["q_value"] == pytest.approx(0.05, rel=0.05))
+    chosen = wanted & (errors.q_value <= at["q_value"])
+    assert at["precision"] == pytest.approx((~wrong)[chosen].mean(), abs=0.04)
+    assert at["recall"] == pytest.approx(chosen[~wrong & wanted].mean(), abs=0.1)
+    assert others[-1]["recall"] > others[0]["recall"] and others[-1]["precision"] < others[0]["precision"]
 
 
 def test_order_and_missing_answers_change_nothing():
