@@ -20,7 +20,7 @@ def three_numbers(table: pd.DataFrame, expected: Sequence[dict], demonstration: 
             _number(
                 f"{best['accuracy']:.0%}",
                 f"of particles get the right one of {best['n_way']} classes by the best of the paper's methods "
-                f"({best['method']}), run again on boxes of 20³: {best['n_shot']} labels per class, SNR {best['snr']:g}. "
+                f"({best['method']}), run again at 20³: {best['n_shot']} labels per class, SNR {best['snr']:g}. "
                 f"Guessing gives {1 / best['n_way']:.0%}.",
             ),
             _number(
