@@ -18,14 +18,14 @@ from .plda import PLDA
 
 FEWEST = 50
 """Unlabelled particles below which the geometry stays the encoder's own."""
-N_STEPS = 8
-DESCRIPTOR_WEIGHT = 0.4
-"""Length of each further block of columns beside the embedding, in the first step's distances."""
-PRIOR_WEIGHT = 50.0
+N_STEPS = 15
+BLOCK_WEIGHTS = (0.5, 0.7)
+"""Lengths of the blocks of columns behind the embedding, of 1, in the first step's distances: profile, grey values."""
+PRIOR_WEIGHT = 30.0
 """Weight, in particles, of the prior that all columns scatter alike within a class."""
 PRIOR_SHARE = 0.4
 """Of the total variance, that the prior takes to lie within a class."""
-UNKNOWN_FREQUENCY = 0.01
+UNKNOWN_FREQUENCY = 0.001
 """Of particles of unknown classes, while the scatter is estimated."""
 SMALLEST_BETWEEN = 0.05
 
@@ -43,13 +43,13 @@ def space_of_data(
     """Geometry of the classes of one data set, by expectation-maximisation over a scatter that all classes share.
 
     Embeddings enter by the encoder's own axes, other columns standardised. The first step is that of the nearest
-    prototype. The fewer classes the unlabelled particles turn out to hold, the more the encoder's own scatter of class
+    prototype. The more classes are missing among the unlabelled particles, the more the encoder's own scatter of class
     centres counts: one class alone does not show how classes differ.
 
     Parameters
     ----------
     space : of the encoder
-    widths : columns of each further block, such as (17, 3), behind the embedding
+    widths : columns of each block behind the embedding: none, those of the descriptors, or these and the grey values
     support : `(n, dim)` finite; members : `(n, n_way)` one-hot labels; unlabelled : `(m, dim)`, rows with NaN are
         left out; dim the embedding's and those of the blocks
 
@@ -63,11 +63,11 @@ def space_of_data(
     mean, columns = _blocks(space, widths, torch.cat([unlabelled, support.double()]))
     labelled, unlabelled = (support.double() - mean) @ columns, (unlabelled - mean) @ columns
     within, frequencies = _scatter_within(labelled, members.double(), unlabelled)
-    share = 1 / float((-frequencies * frequencies.log()).sum().exp())  # 1 over the number of classes that are there
-    between = (1 - share) * (torch.cov(torch.cat([unlabelled, labelled]).T) - within)
+    missing = 1 - float((-frequencies * frequencies.log()).sum().exp()) / len(frequencies)  # share of the classes
+    between = (1 - missing) * (torch.cov(torch.cat([unlabelled, labelled]).T) - within)
     n_axes, dim = len(space.between), len(space.mean)
     scale = columns[:dim, :n_axes].square().sum() / np.square(space.axes).sum()
-    between[:n_axes, :n_axes] += share * scale * torch.from_numpy(space.between).double().diag()
+    between[:n_axes, :n_axes] += missing * scale * torch.from_numpy(space.between).double().diag()
     whitening = torch.linalg.inv(torch.linalg.cholesky(within)).T
     variances, rotation = torch.linalg.eigh(whitening.T @ between @ whitening)
     axes = columns @ whitening @ rotation[:, -n_axes:]
@@ -81,7 +81,7 @@ def _blocks(space: PLDA, widths: Sequence[int], rows: torch.Tensor) -> tuple[tor
     columns = torch.block_diag(*parts)
     columns[dim:] /= spread[dim:, None]
     lengths = ((rows - mean) @ columns).var(0).split([part.shape[1] for part in parts])
-    weights = [1.0] + [DESCRIPTOR_WEIGHT] * len(widths)
+    weights = (1.0, *BLOCK_WEIGHTS)[: len(parts)]
     scales = [w / of.sum().sqrt().clamp(min=1e-9) * torch.ones(len(of)) for w, of in zip(weights, lengths, strict=True)]
     return mean, columns * torch.cat(scales)
 

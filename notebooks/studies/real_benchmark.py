@@ -42,6 +42,7 @@ TASKS = {
     "ribosome, ER, cytosol": (RIBOSOME, ER, CYTOSOL),
     "ribosome, cytosol": (RIBOSOME, CYTOSOL),
 }
+SMALL_SETS = (("microtubule", "ice"), ("70S", "80S", "microtubule"))
 MATCHED = "nearest prototype, shells matched and centred"
 POWER, CLASSIFY = "power alone (control)", "classify"
 

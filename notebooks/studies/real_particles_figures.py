@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+from cryo_fewshot.recognition.benchmark import FILES, TOOL
 
 from .real_particles import FILED, READ
 
@@ -60,6 +61,64 @@ def confusion_frame(entry: dict) -> pd.DataFrame:
     table = pd.DataFrame(result["found"], index=[f"predicted {name}" for name in result["names"]]).T
     table["accepted"] = [f"{result['accepted'][name]:.0%}" for name in table.index]
     return table.loc[result["names"]].rename_axis("true class").reset_index()
+
+
+def benchmark_frame(entries: list[dict], half: str) -> pd.DataFrame:
+    """Accuracy on the labelled tomogram: a row per task and method, a column per number of labels; empty if not run."""
+    rows = _benchmark_rows(entries)
+    if rows.empty:
+        return rows
+    rows = rows[rows["half"] == half]
+    rows = rows.assign(text=[f"{r.accuracy:.3f} ({r.low:.3f}–{r.high:.3f})" for r in rows.itertuples()])
+    table = rows.pivot_table(
+        index=["task", "method"], columns="n_shot", values="text", aggfunc="first", sort=False
+    ).fillna("–")
+    half_name = {"odd": "odd half", "all": "all boxes"}[half]
+    table.columns = [f"{n} label{'s' * (n > 1)}" for n in table.columns]
+    return table.reset_index().rename(columns={"task": f"Task, {half_name}", "method": "Method"})
+
+
+def benchmark_text(entries: list[dict]) -> str:
+    """How far the command's default is from each other method, in words."""
+    rows = _benchmark_rows(entries)
+    if rows.empty:
+        return "Not run with this encoder."
+    odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
+    others = odd.drop(columns=[TOOL, FILES])
+    behind = odd.index[others.max(axis=1) > odd[TOOL]]
+    where = "; ".join(
+        f"{task}, {n} label{'s' * (n > 1)}: {others.loc[(task, n)].idxmax()}, by "
+        f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
+        for task, n in behind
+    )
+    counts = next(entry["result"]["boxes"] for entry in entries if entry["spec"]["type"] == "RealBenchmark")
+    classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
+    ahead = len(odd) - len(behind)
+    return (
+        f"On the odd half the command is ahead of every other method in {ahead} of {len(odd)} columns"
+        f"{f'; not in these: {where}' if where else ''}. Boxes in the odd half: {classes}."
+    )
+
+
+def small_sets_frame(entries: list[dict]) -> pd.DataFrame:
+    """Accuracy on the small sets, with 5 to 95 % of the draws; empty if not run."""
+    rows = [
+        {"Set": ", ".join(f"{name} ({n})" for name, n in entry["result"]["boxes"].items()), **row}
+        for entry in entries
+        if entry["spec"]["type"] == "RealBoxes"
+        for row in pd.DataFrame(entry["result"]["rows"]).to_dict("records")
+    ]
+    if not rows:
+        return pd.DataFrame()
+    found = pd.DataFrame(rows)
+    text = [f"{row.accuracy:.2f} ({row.low:.2f}–{row.high:.2f})" for row in found.itertuples()]
+    names = {"n_shot": "Labels per class", "method": "Method", "text": "Accuracy (5 to 95 % of the draws)"}
+    return found.assign(text=text)[["Set", *names]].rename(columns=names)
+
+
+def _benchmark_rows(entries: list[dict]) -> pd.DataFrame:
+    found = [entry["result"]["rows"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
+    return pd.DataFrame(found[0]) if found else pd.DataFrame()
 
 
 def spectra_figure(entry: dict) -> Figure:
