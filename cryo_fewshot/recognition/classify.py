@@ -93,7 +93,9 @@ def classify(
         if settings.adapt:
             labelled, embedded, widths, words = _with_numbers(labelled, embedded, support, query)
         sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
-        labels, unlabelled = [support.labels[i] for i in usable], sample_embeddings[:ADAPT_TO]
+        labels = [support.labels[i] for i in usable]
+        first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
+        unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
         recogniser = recogniser_of(labelled.all()[0][usable], labels, calibration, unlabelled, settings, widths)
         _say_of(recogniser, settings, words, say)
         if settings.transductive:
