@@ -124,10 +124,31 @@ if averages:
 
 # %% [markdown]
 # Slices and surfaces of the averages of accepted particles, poses unknown, with the resolution at which the two halves
-# agree (0.143).
+# agree (0.143), corrected by random phases for the mask and for laying one half onto the other. Particles that share
+# voxels, or are listed twice, cannot make the halves agree: they come into one half, copies count once.
 #
 # All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
 # not a measure of accuracy.
+#
+# ## Before a run
+#
+# ```bash
+# cryo-fewshot inspect labelled.star particles.star --picture slices.png
+# ```
+#
+# prints what the tool makes of each input: particles, box, voxel size and what says it, tomograms and where they were
+# found, the unit of coordinates, contrast, CTF, classes with their counts, and what is left out. The same lines head
+# every run and stand in `run.json` and the report. What a file says that changes the physics is used, said or refused
+# by its name; a refused run leaves nothing.
+#
+# Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC or EM files, npz,
+# copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
+# tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod` or EMAN2's `_info.json`. What a run
+# writes is an input again; coordinates get the columns of RELION 5, and those of a `.tbl` a `.tbl` as well.
+#
+# Options of reading (`--voxel-size-nm`, `--contrast`, `--mirror`, `--root`, `--box-nm`, `--pad-edges`,
+# `--coordinate-voxel-size-nm`, `--tomogram`, `--tomograms-star`, `--picks`) are for both inputs, with `--support-` or
+# `--query-` before the name for one alone.
 #
 # ## Scale, and options
 #
@@ -140,11 +161,11 @@ if averages:
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
-#   `--turns 2`, or `--turns 4` where the tilt range is symmetric, is test-time augmentation: the mean embedding of as
-#   many rotations that keep the missing wedge. The probabilities were calibrated without either; transductive ones are
-#   overconfident.
+#   `--rotations 2`, or `--rotations 4` where the tilt range is symmetric, is test-time augmentation: the mean
+#   embedding of as many rotations that keep the missing wedge. The probabilities were calibrated without either;
+#   transductive ones are overconfident.
 # - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
-# - `cryo-fewshot train --labelled all.star --out mine.safetensors` finetunes the network on your labelled particles.
+# - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than hundreds it does not help; the result is used only if it is better on held-out ones.
 #
 # The same from Python:

@@ -49,8 +49,9 @@ def corrected_correlation(
     """FSC `(box // 2 + 1,)` of two half maps without what their mask and laying one onto the other bring by themselves.
 
     From the shell on where the maps agree by less than 0.8 without a mask, the phases of both are made random, the
-    second is laid onto the first again, and what then correlates under the mask, n, is taken off: (f - n) / (1 - n)
-    (Chen et al. 2013, who do so for the mask). The last shell is NaN: it holds nothing but what the mask carries there.
+    second is laid onto the first again, and what then correlates, n, is taken off: (f - n) / (1 - n) (Chen et al. 2013,
+    who do so for the mask). Next to that shell n is too large, for the mask carries true signal there; so the better
+    one counts of this and the same without a mask. The last shell is NaN: it holds nothing but what the mask carries.
 
     Parameters
     ----------
@@ -58,20 +59,25 @@ def corrected_correlation(
     lay : function that lays its second density onto its first, as b was onto a
     seed : of the random phases; n_draws : of which n is the mean
     """
-    from torch_fourier_shell_correlation import fourier_shell_correlation
-
-    _, fsc = shell_correlation(a, b, voxel_size_nm)
-    unmasked = fourier_shell_correlation(a, b).cpu().numpy()
-    first = next((k for k in range(1, len(fsc)) if not unmasked[k] >= TRUSTED), len(fsc))
+    curves = _both_curves(a, b, voxel_size_nm)
+    masked, unmasked = curves
+    first = next((k for k in range(1, len(masked)) if not unmasked[k] >= TRUSTED), len(masked))
     generator, by_chance = torch.Generator().manual_seed(seed), []
-    for _ in range(n_draws if first < len(fsc) - 1 else 0):
+    for _ in range(n_draws if first < len(masked) - 1 else 0):
         one, other = (phase_randomised(density, first, generator) for density in (a, b))
-        by_chance.append(shell_correlation(one, lay(one, other), voxel_size_nm)[1])
+        by_chance.append(_both_curves(one, lay(one, other), voxel_size_nm))
+    fsc = masked.copy()
     if by_chance:
-        n = np.mean(by_chance, axis=0)[first:]
-        fsc[first:] = (fsc[first:] - n) / np.maximum(1 - n, 1e-6)
+        n = np.mean(by_chance, axis=0)[:, first:]
+        fsc[first:] = ((curves[:, first:] - n) / np.maximum(1 - n, 1e-6)).max(axis=0)
     fsc[-1] = np.nan
     return fsc
+
+
+def _both_curves(a: torch.Tensor, b: torch.Tensor, voxel_size_nm: float) -> np.ndarray:
+    """FSC under the mask and without one, `(2, box // 2 + 1)`."""
+    whole = 2 * len(a) * voxel_size_nm  # a mask wider than the box
+    return np.stack([shell_correlation(a, b, voxel_size_nm, radius)[1] for radius in (None, whole)])
 
 
 def resolution(fsc: np.ndarray, frequencies_per_nm: np.ndarray, threshold: float = 0.143) -> float:

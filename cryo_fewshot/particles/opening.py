@@ -139,7 +139,8 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     elif seen is None or seen == dark_protein:
         note = f"{path}: protein is {words[dark_protein]}, as given"
     else:
-        note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used"
+        alone = "for one input alone give --support-contrast or --query-contrast"
+        note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used; {alone}"
     note += f"; but {mixed}" if mixed else ""
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))
 
