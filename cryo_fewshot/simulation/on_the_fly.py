@@ -13,8 +13,9 @@ from ..randomness import seed_from
 from .datasets import EMPTY, SimulatedData
 from .imaging import simulate
 from .microscope import Microscope
+from .scenes import simulate_surrounded
 from .structures import class_keys, registry
-from .surroundings import BACKGROUND, Surroundings, simulate_surrounded
+from .surroundings import BACKGROUND, Surroundings
 
 RELATED = {"tric": "groel", "ino80": "nucleosome"}
 """Families that are homologous to another one: TRiC is a chaperonin as GroEL is; this INO80 holds a nucleosome."""

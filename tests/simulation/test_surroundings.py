@@ -12,13 +12,13 @@ from cryo_fewshot.simulation.datasets import EMPTY
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, simulate_on_the_fly
+from cryo_fewshot.simulation.scenes import simulate_surrounded
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.simulation.surroundings import (
     CROWD,
     MEMBRANE,
     Surroundings,
     radial_gain,
-    simulate_surrounded,
     widened,
 )
 
