@@ -8,6 +8,7 @@ import torch
 
 from .book import STUDIES, book_notebooks, build_book
 from .cells import SURROGATES, Cell, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
+from .crate import write_crate
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
@@ -107,6 +108,7 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     if publish_in:
         for published in (profile.name, "extended", "paper"):
             Store(results_folder(published)).publish()
+        write_crate(results_folder(profile.name).parent)
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
     return build_book(notebooks_dir=notebooks, output_dir=folder)
