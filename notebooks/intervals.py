@@ -48,7 +48,6 @@ from cryo_fewshot.reproduction.display import plain_style, protocol_line, proven
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.tables import keep_table
 from cryo_fewshot.weights import load_encoder
 
 pretrained, _ = load_encoder()
@@ -65,7 +64,6 @@ Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
 
 # %% tags=["hide-input"]
 frame = intervals_frame({key: entry["result"] for key, entry in entries.items()})
-keep_table(frame, "intervals")
 shown = frame.assign(low=[f"{row.low:.3f} to {row.high:.3f}" for row in frame.itertuples()]).drop(columns="high")
 shown.columns = ["Method", "SNR", "Accuracy", "± over tasks", "± over particles", "± over classes, particles", "95 %"]
 plain_style(shown).format(precision=3).format("{:g}", subset=["SNR"]).hide(axis="index")

@@ -22,6 +22,7 @@ from .cells import (
     table_3,
     table_4,
 )
+from .crate import write_crate
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
@@ -139,6 +140,7 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     if publish_in:
         for published in (profile.name, "extended", "finished", "paper"):
             Store(results_folder(published)).publish()
+        write_crate(results_folder(profile.name).parent)
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
     return build_book(notebooks_dir=notebooks, output_dir=folder)

@@ -141,7 +141,7 @@ def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
     middle, half = volumes.shape[1] // 2, n_slices // 2
     pictures = volumes[:, middle - half : middle + half + 1].mean(1)[:, ::-1]
     low, high = np.percentile(pictures, [1, 99], axis=(1, 2), keepdims=True)
-    pictures = np.clip((pictures - low) / (high - low), 0, 1)
+    pictures = np.clip((pictures - low) / np.maximum(high - low, 1e-12), 0, 1)
     n, height, width = pictures.shape
     n_columns = min(n, n_columns)
     pictures = np.concatenate([pictures, np.zeros((-n % n_columns, height, width))])

@@ -54,6 +54,22 @@ def test_pages_fit_a_phone_and_figures_open_with_letters_that_can_be_read(html, 
     assert {chapter: size for chapter, size in letters.items() if size < 10} == {}
 
 
+def test_a_touch_opens_a_figure_and_one_switch_shows_the_code(html, in_frames):
+    script = """async page => {
+        const of = selector => page.document.querySelector(selector), code = of(".page-code");
+        const hidden = code.getClientRects().length;
+        of("#show-code").click();
+        const shown = code.getClientRects().length;
+        of(".book-figure svg, .cell_output img").dispatchEvent(new page.MouseEvent("click", {bubbles: true}));
+        const large = of("dialog[open] .figure-room > *").getBoundingClientRect().width;
+        of("dialog button").click();
+        await new Promise(done => setTimeout(done, 50));
+        return [hidden, shown, large >= 720, of("dialog")];
+    }"""
+    page = (html / "notebooks" / "table1.html").as_uri()
+    assert in_frames([page], script, width=PHONE_WIDTH)[0] == [[0, 1, True, None]]
+
+
 def test_math_is_rendered_without_network(html, browse):
     body = BeautifulSoup(browse((html / "methods.html").as_uri())[0], "html.parser").article
     for spoken in body.select("mjx-assistive-mml"):
