@@ -37,7 +37,7 @@ class LabelOrder:
 
     @torch.no_grad()
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
-        """Result: `rows`, by order ('proposed' or 'random') and n_labels: accuracy over all unlabelled particles, ci95."""
+        """Result: `rows` by order ('proposed' or 'random') and n_labels: accuracy of all unlabelled particles, ci95."""
         calibration = Calibration.from_json(card["calibration"])
         recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
         particles = simulate_set(recipe, {self.snr: self.n_per_class}, self.classes)

@@ -2,10 +2,9 @@
 
 import numpy as np
 from studies.label_order import LabelOrder, accuracies
-from test_calibration_check import calibration, particles  # noqa: F401
 
 
-def test_proposed_labels_find_the_unknown_classes(calibration):  # noqa: F811
+def test_proposed_labels_find_the_unknown_classes(calibration, particles):
     embeddings, names = particles(12, 1)
     spec = LabelOrder(encoder="", n_rounds=2)
     found = {
