@@ -188,12 +188,15 @@ class ClassModel:
         return gaussian_log_likelihoods(projected, torch.zeros_like(spread), spread)[..., 0]
 
     def scores(self, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
-        """log of mean_c p(x | c) / p(x | unknown), `(..., m)`: how much likelier a known class is than an unknown one.
+        """How much likelier a known class is than an unknown one, `(..., m)`.
 
-        If the model holds, this ratio is 1 on average for particles of an unknown class, whatever the number of ways.
-        Where the model is not exact, the measured thresholds make up for it.
+        log of mean_c p(x | c) / p(x | unknown), less the same of a particle at the centre of a class that lies at the
+        mean of all. So standardised, scores of encoders that part classes well and less well have like thresholds, and
+        so have those of few and of many shots.
         """
-        return torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.unknown_class(projected)
+        ratio = torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.unknown_class(projected)
+        at_centre = 0.5 * ((self.between + self.within) / (self.variances + self.within)).log().sum(-1).mean(-1)
+        return ratio - at_centre.unsqueeze(-1)
 
 
 def class_model(space: PLDA, support: torch.Tensor, members: torch.Tensor) -> ClassModel:

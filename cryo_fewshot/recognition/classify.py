@@ -16,6 +16,7 @@ from ..weights import load_encoder
 from .calibration import Calibration
 from .domain import FEWEST, space_of_data
 from .embedding_cache import Embedded, embed_particles
+from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
@@ -61,7 +62,8 @@ def classify(
     """Classify every particle of `query` by the labelled ones of `support`, and write all results to `out`.
 
     Written: `particles.star`, every input column with the classification's after it; `classes/<class>.star`, accepted
-    particles of each class; `rejected.star`, all others; `unreadable.csv`, particles that could not be used, with the
+    particles of each class; `rejected.star`, all others; `rejected_group_<n>.star`, those of them that look alike;
+    `next_to_label.star`, whose labels would help most; `unreadable.csv`, particles that could not be used, with the
     reason; `averages/<class>.mrc` with `<class>_fsc.csv`; `report.html`; `run.json`, all settings.
 
     Parameters
@@ -113,8 +115,10 @@ def classify(
         f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
         f"{wrong_at_most:,} (90 % sure)"
     )
-    write_tables(out, query, table, recogniser.class_names)
-    averages = write_averages(out, query, table.drop(index=list(again)), recogniser.class_names, settings, say)
+    groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
+    write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
+    first_listed = table.drop(index=list(again))
+    averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
     write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
@@ -284,6 +288,17 @@ def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Setting
         wanted = ~np.isin(table["class"], settings.junk)
         table["accepted"] = (errors.q_value <= settings.fdr) & wanted
     return errors
+
+
+def _follow_up(
+    table: pd.DataFrame, errors: Errors, recogniser: Recogniser, sample: np.ndarray, embeddings: torch.Tensor
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Groups of rejected particles of a sample, and its particles to label next, as rows of the table."""
+    usable = ((table["reason"] == "") & ~table["labelled"]).to_numpy()[sample]
+    sample, projected = sample[usable], recogniser.space.project(embeddings[torch.from_numpy(usable)])
+    groups = group_rejected(projected, ~table["accepted"].to_numpy()[sample])
+    to_label = next_to_label(projected, errors.wrong[sample])
+    return {name: sample[members] for name, members in groups.items()}, sample[to_label]
 
 
 def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.DataFrame:

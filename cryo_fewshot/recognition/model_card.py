@@ -92,7 +92,7 @@ def held_out_particles(
     spec: Pretraining,
     *,
     snrs: Sequence[float] = CALIBRATION_SNRS,
-    n_microscopes: int = 6,
+    n_microscopes: int = 4,
     n_per_class: int = 30,
     n_background: int = 6,
 ) -> HeldOutParticles:

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -117,8 +117,13 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones."""
+def write_tables(
+    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, np.ndarray]
+) -> None:
+    """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones.
+
+    chosen : rows of further STAR files in `out`, in their order, by name
+    """
     columns = table.drop(columns=["reason", "labelled"])
     columns.columns = ["fewshot" + name.title().replace("_", "") for name in columns]
     columns["fewshotAccepted"] = table["accepted"].astype(int)
@@ -131,8 +136,9 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
         for name, file in file_names(names).items()
     }
     wanted[out / "rejected.star"] = ~table["accepted"]
-    for path, chosen in wanted.items():
-        rows = np.flatnonzero(chosen)
+    files = {path: np.flatnonzero(rows) for path, rows in wanted.items()}
+    files |= {out / f"{file_names([name])[name]}.star": rows for name, rows in chosen.items()}
+    for path, rows in files.items():
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
         if "dynamoClass" in (() if query.table is None else query.table) and len(rows):
             numbers = table["class"].iloc[rows].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int)
@@ -144,22 +150,29 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
 
 
 def write_averages(
-    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], settings: Settings, say: Callable
+    out: Path,
+    query: Particles,
+    table: pd.DataFrame,
+    names: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    settings: Settings,
+    say: Callable,
 ) -> dict[str, Refined]:
-    """Average the most probable accepted particles of each class, and write the averages; by class."""
+    """Average the most probable accepted particles of each class, and groups of rejected ones; by class or group."""
     if not settings.n_averaged:
         return {}
     nm = average_voxel_nm(query, settings)
     box = 2 * max(4, round(query.box * query.voxel_size_nm / nm / 2))
     angles = np.arange(settings.tilt_min, settings.tilt_max + 1e-6, settings.tilt_increment)
     averages = {}
-    for name, file in file_names(names).items():
+    for name, file in file_names([*names, *groups]).items():
         members = table[table["accepted"] & (table["class"] == name)]
-        chosen = members.sort_values("probability", ascending=False, kind="stable").index[: settings.n_averaged]
+        chosen = members.sort_values("probability", ascending=False, kind="stable").index
+        chosen = np.asarray(groups.get(name, chosen))[: settings.n_averaged]
         if len(chosen) < MIN_AVERAGED:
             say(f"class {name}: {len(chosen)} accepted particles, too few to average")
             continue
-        say(f"averaging {len(chosen)} particles of class {name}")
+        say(f"averaging {len(chosen)} particles of {name if name in groups else f'class {name}'}")
         volumes, rejected = query.read(chosen, box, nm)
         usable = np.array([i not in rejected for i in chosen])
         chain = overlapping(query, chosen[usable], MASK_SHARE * box * nm)

@@ -31,7 +31,7 @@ class Recognition:
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
     margin : how much farther the runner-up's centre is; negative where the classes' own uncertainty decided
-    score : log ratio of the likelihood under the known classes and under an unknown class
+    score : how much likelier a known class is than an unknown one, see `ClassModel.scores`
     p_value : share of particles of unknown classes that score as high, see `Promises.p_values`
     accepted : the p-value is at most the promised false-positive rate and the class is no junk
     """

@@ -171,9 +171,9 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
     return (
         f"{spec.n_tasks} tasks a row. Promised an FPR of {spec.false_accept_rate:.0%}, the mean over rows with {ways} "
         f"classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: "
-        f"{listed}. Promised an FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong. The bound on "
-        f"wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of {len(LOOKED_AT)} "
-        "thresholds is taken with the truth in sight."
+        f"{listed}. Promised an FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong. The bound "
+        f"on wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of "
+        f"{len(LOOKED_AT)} thresholds is taken with the truth in sight."
     )
 
 

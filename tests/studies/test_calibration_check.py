@@ -1,27 +1,9 @@
 """The check of an encoder's promises, on embeddings whose classes are known."""
 
-import numpy as np
-import pytest
-import torch
 from studies.calibration_check import CalibrationCheck, checked_tasks
 
-from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
 
-
-def particles(n_classes, seed, n=40, dim=8):
-    rng = np.random.default_rng(seed)
-    x = 6 * rng.normal(size=(n_classes, 1, dim)) + rng.normal(size=(n_classes, n, dim))
-    return torch.from_numpy(x.reshape(-1, dim)).float(), np.repeat([f"{seed}-{i}" for i in range(n_classes)], n)
-
-
-@pytest.fixture(scope="module")
-def calibration():
-    x, labels = particles(16, 0)
-    held_out = HeldOutParticles(embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int))
-    return fit_calibration(held_out, shots=(1, 5), n_tasks=5, n_axes=8)
-
-
-def test_promises_about_classes_far_apart_hold(calibration):
+def test_promises_about_classes_far_apart_hold(calibration, particles):
     spec = CalibrationCheck(encoder="", shots=(1, 5), ways=(5, 12, 20), n_tasks=20)
     rows = checked_tasks(*particles(12, 1), calibration, spec)
     asked = [(row["n_shot"], row["n_way"], row["transductive"]) for row in rows]
@@ -37,7 +19,7 @@ def test_promises_about_classes_far_apart_hold(calibration):
     assert rows[4]["kept_right"] > 0.9 and rows[4]["accepted_accuracy"] > 0.97
 
 
-def test_a_task_is_the_same_for_the_same_seed(calibration):
+def test_a_task_is_the_same_for_the_same_seed(calibration, particles):
     spec = CalibrationCheck(encoder="", shots=(1,), ways=(3,), n_tasks=3)
     first, second = (checked_tasks(*particles(8, 1), calibration, spec) for _ in range(2))
     assert first == second
