@@ -162,6 +162,10 @@ def classify(
     ] = 0.05,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
+    background: Annotated[
+        str,
+        typer.Option(help="particles of nothing, a negative control; of tomograms taken away from the picks"),
+    ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
         int,
@@ -224,6 +228,7 @@ def classify(
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
             ),
+            background=open_particles(background, **of_query) if background else None,
             cache=cache_path,
             n_workers=workers,
             say=lambda line: tqdm.write(line),

@@ -18,7 +18,7 @@ from IPython.display import Markdown
 from studies import real_particles_figures as figures
 from studies.averages import unpacked
 from studies.demonstration import demonstrate_real
-from studies.real_benchmark import SMALL_SETS, real_benchmark, real_boxes
+from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes
 from studies.real_particles import FILED, READ, digest_of, real_particles
 
 from cryo_fewshot.figures.style import use_style
@@ -44,7 +44,7 @@ def stored_entries(*kinds):
 if tomogram:
     runner = open_runner(store)
     benchmarks = [real_benchmark(runner, encoder, card, tomogram)]
-    benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS]
+    benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS if REAL.is_dir()]
 else:
     benchmarks = stored_entries("realbenchmark", "realboxes")
 if particles:

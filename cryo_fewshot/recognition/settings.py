@@ -16,6 +16,7 @@ class Settings:
     false_accept_rate : promised false-positive rate: at most this share of particles of unknown classes is accepted
     junk : classes of the support that are never accepted
     adapt : fit how classes scatter to these data, see `domain`; False keeps the encoder's own geometry
+    n_background : boxes away from the picks of a tomogram that are classified as a negative control; 0 for none
     transductive : let the unlabelled particles take part
     rotations : test-time augmentation: 1, 2 or 4 rotations that keep the missing wedge, over which each embedding is
         averaged, at as many times the cost
@@ -28,6 +29,7 @@ class Settings:
     false_accept_rate: float = 0.05
     junk: tuple[str, ...] = ()
     adapt: bool = True
+    n_background: int = 200
     transductive: bool = False
     rotations: int = 1
     n_averaged: int = 100
