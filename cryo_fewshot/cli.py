@@ -245,8 +245,9 @@ def classify(
 
 @app.command()
 def benchmark_real(
-    path: Annotated[str, typer.Argument(help="tomogram, or a folder with its npz and a csv of labelled coordinates")],
+    path: Annotated[str, typer.Argument(help="tomogram, folder of tomograms with picks, or of an npz and a csv")],
     coordinates: Annotated[str, typer.Option(help="STAR or csv with a class for each place")] = "",
+    tomogram: Annotated[str, typer.Option(help="of a folder with picks: type@angstrom, as in denoised@10.0")] = "",
     label_column: Annotated[str, typer.Option(help="column with the classes")] = "",
     classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
     shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
@@ -264,15 +265,16 @@ def benchmark_real(
 
     from .files import write_atomically
     from .particles.opening import open_particles
+    from .particles.picks_folders import is_picks_folder
     from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
     from .recognition.calibration import Calibration
     from .weights import load_encoder
 
     network, card = load_encoder(Path(encoder) if encoder else None)
     with tempfile.TemporaryDirectory() as temporary:
-        if coordinates:
-            reading = _reading("", voxel_size_nm, contrast, False)
-            particles = open_particles(path, coordinates=coordinates, label_column=label_column or None, **reading)
+        if coordinates or is_picks_folder(Path(path)):
+            reading = {**_reading("", voxel_size_nm, contrast, False), "label_column": label_column or None}
+            particles = open_particles(path, coordinates=coordinates or None, tomogram=tomogram or None, **reading)
         else:
             particles = open_tomogram_folder(Path(path), Path(temporary))
         data = labelled_tomogram(particles, network, card, Path(temporary))
@@ -290,6 +292,20 @@ def benchmark_real(
     print(wide_table(found).to_string())
     if out:
         write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())
+
+
+@app.command()
+def fetch_portal(
+    out: Annotated[str, typer.Argument(help="folder, for `benchmark-real` and `classify`; the same command goes on")],
+    dataset: Annotated[int, typer.Option(help="of the CZ cryoET Data Portal")] = 10440,
+    processing: Annotated[str, typer.Option(help="of the tomograms: raw, filtered or denoised")] = "raw",
+):
+    """Fetch tomograms and picks of a dataset of the CZ cryoET Data Portal; needs `pip install cryoet-data-portal`."""
+    from pathlib import Path
+
+    from .particles.picks_folders import fetch_dataset
+
+    print(f"Done: {fetch_dataset(dataset, Path(out), processing=processing, say=print)}")
 
 
 def _reading(root: str, voxel_size_nm: float | None, contrast: str, mirror: bool) -> dict:

@@ -12,6 +12,7 @@ from .base import Particles
 from .copick_projects import copick_table
 from .listings import column_labels
 from .mrc import first_line, remark_lines
+from .picks_folders import is_picks_folder, picks_table
 from .star import numbers, read_star_blocks, table_with
 from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
 
@@ -31,8 +32,9 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    if path.suffix == ".json":
-        table, tomograms = copick_table(path, tomogram, file_voxel_size_nm)
+    if path.suffix == ".json" or is_picks_folder(path):
+        read_picks = copick_table if path.suffix == ".json" else picks_table
+        table, tomograms = read_picks(path, tomogram, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         label_column = label_column or "copickObject"
