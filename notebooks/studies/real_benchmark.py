@@ -60,7 +60,7 @@ class RealBenchmark:
     boxes: str
     shots: tuple[int, ...] = (1, 5, 10, 20)
     halves: tuple[str, ...] = ("odd", "all")
-    n_episodes: int = 200
+    n_episodes: int = 100
     n_training: int = 2000
     seed: int = 0
 
@@ -84,6 +84,7 @@ class RealBenchmark:
             progress=lambda n: runner.check_time(),
         )
         boxes = {half: pd.Series(data.labels[data.half(half)]).value_counts().to_dict() for half in ("all", "odd")}
+        found = found.astype(object).where(found.notna(), None)  # NaN is no JSON
         return {"rows": found.to_dict("list"), "boxes": boxes, "tasks": {name: list(of) for name, of in tasks.items()}}
 
 

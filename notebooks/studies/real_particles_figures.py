@@ -78,7 +78,7 @@ def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> 
     half_name = {"odd": "odd half", "all": "all boxes"}[half]
     table.columns = [f"{n} label{'s' * (n > 1)}" for n in table.columns]
     if first_task == PICKS:
-        areas = rows.groupby(["task", "method"], sort=False)["background_auroc"].mean()
+        areas = rows.astype({"background_auroc": float}).groupby(["task", "method"])["background_auroc"].mean()
         table["AUROC, background"] = areas.map("{:.3f}".format).replace("nan", "–")
     return table.reset_index().rename(columns={"task": f"Task, {half_name}", "method": "Method"})
 
@@ -96,7 +96,7 @@ def benchmark_text(entries: list[dict]) -> str:
         f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
         for task, n in behind
     )
-    counts = next(entry["result"]["boxes"] for entry in entries if entry["spec"]["type"] == "RealBenchmark")
+    counts = next(found["boxes"] for found in _benchmark_results(entries) if YEAST in found["tasks"])
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
     ahead = len(odd) - len(behind)
     return (
@@ -121,9 +121,12 @@ def small_sets_frame(entries: list[dict]) -> pd.DataFrame:
     return found.assign(text=text)[["Set", *names]].rename(columns=names)
 
 
+def _benchmark_results(entries: list[dict]) -> list[dict]:
+    return [entry["result"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
+
+
 def _benchmark_rows(entries: list[dict], first_task: str = YEAST) -> pd.DataFrame:
-    runs = [entry["result"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
-    found = [result["rows"] for result in runs if first_task in result["tasks"]]
+    found = [result["rows"] for result in _benchmark_results(entries) if first_task in result["tasks"]]
     return pd.DataFrame(found[0]) if found else pd.DataFrame()
 
 
