@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .cli_inputs import CommandOfInputs, reads
+from .cli_data import benchmark_real, fetch_portal, inspect
+from .cli_inputs import CommandOfInputs, EncoderOption, as_files, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -103,7 +104,6 @@ def pretrain(
     print(f"Done: {path}")
 
 
-EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
 SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, folder with a folder per class, npz, ...")]
 
 
@@ -165,6 +165,10 @@ def classify(
     ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
     adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
+    background: Annotated[
+        str,
+        typer.Option(help="particles of nothing, a negative control; of tomograms taken away from the picks"),
+    ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
         int,
@@ -217,6 +221,7 @@ def classify(
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
             ),
+            background=open_particles(background, **as_files(readings["query"])) if background else None,
             cache=cache_path,
             n_workers=workers,
             say=lambda line: tqdm.write(line),
@@ -231,80 +236,8 @@ def classify(
     print(f"Done: {Path(out) / 'report.html'}")
 
 
-@app.command(cls=CommandOfInputs)
-@reads("files")
-def inspect(
-    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
-    readings: dict,
-    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
-):
-    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
-    from pathlib import Path
-
-    from .particles.opening import open_particles
-
-    rows = {}
-    for file in files:
-        particles = open_particles(file, **readings["files"])
-        print(*particles.notes, sep="\n")
-        if particles.labels is None:
-            print(f"{file}: no labels; as support it would need them (--label-column)")
-        if not any("axes turned" in note for note in particles.notes):
-            print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
-        if picture:
-            rows |= {(file, label): slices for label, slices in particles.central_slices().items()}
-    if picture:
-        from .figures.volumes import contact_sheet
-
-        names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
-        contact_sheet(list(rows.values()), names).savefig(picture)
-        print(f"Done: {picture}")
-
-
-@app.command(cls=CommandOfInputs)
-@reads("files")
-def benchmark_real(
-    path: Annotated[str, typer.Argument(help="tomogram, or a folder with its npz and a csv of labelled coordinates")],
-    readings: dict,
-    classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
-    shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
-    episodes: int = 100,
-    encoder: EncoderOption = "",
-    out: Annotated[str, typer.Option(help="csv of the results; default none is written")] = "",
-):
-    """Accuracy of `classify` on a labelled tomogram of yours, beside that of simple features, odd half and all."""
-    import tempfile
-    from pathlib import Path
-
-    from tqdm import tqdm
-
-    from .files import write_atomically
-    from .particles.opening import open_particles
-    from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
-    from .recognition.calibration import Calibration
-    from .weights import load_encoder
-
-    network, card = load_encoder(Path(encoder) if encoder else None)
-    with tempfile.TemporaryDirectory() as temporary:
-        if readings["files"].get("coordinates"):
-            particles = open_particles(path, **readings["files"])
-        else:
-            particles = open_tomogram_folder(Path(path), Path(temporary))
-        data = labelled_tomogram(particles, network, card, Path(temporary))
-    names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
-    numbers = tuple(int(n) for n in shots.split(","))
-    with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
-        found = benchmark(
-            data,
-            Calibration.from_json(card["calibration"]),
-            {", ".join(names): names},
-            shots=numbers,
-            n_episodes=episodes,
-            progress=bar.update,
-        )
-    print(wide_table(found).to_string())
-    if out:
-        write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())
+for command in (inspect, benchmark_real, fetch_portal):
+    app.command(cls=CommandOfInputs)(command)
 
 
 @app.command()

@@ -58,6 +58,7 @@ READINGS = (
     Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
     Reading("mirror", "mirror", bool, "turn z: tomograms of the other handedness"),
 )
+EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
 LABELS = Reading("label_column", "label-column", str, "STAR column with the classes", False)
 _DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
 
@@ -118,3 +119,8 @@ def _value(reading: Reading, value):
     if value not in _DARK_PROTEIN:
         raise UserError(f"contrast '{value}' is unknown: use dark, bright or detect")
     return _DARK_PROTEIN[value]
+
+
+def as_files(reading: dict) -> dict:
+    """Of a reading, what says how its files are read, for other files from the same place."""
+    return {key: reading[key] for key in ("root", "file_voxel_size_nm", "dark_protein", "mirror") if key in reading}

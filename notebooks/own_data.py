@@ -160,6 +160,9 @@ if averages:
 #   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
+# - How classes scatter is fitted to your particles, with radial profile, power per Fourier shell and, where they
+#   can be compared, grey values beside the embedding ({doc}`real_particles`); `--no-adapt` leaves it as the encoder's
+#   card has it. Give tomograms with coordinates where you can: boxes normalised one by one have lost their grey values.
 # - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
 #   `--rotations 2`, or `--rotations 4` where the tilt range is symmetric, is test-time augmentation: the mean
 #   embedding of as many rotations that keep the missing wedge. The probabilities were calibrated without either;

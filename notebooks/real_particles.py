@@ -9,6 +9,7 @@
 
 # %% tags=["parameters"]
 tomogram = ""  # folder of a labelled tomogram, as benchmark-real takes it; empty to show the stored run
+picks = ""  # folder of tomograms with picks, as `cryo-fewshot fetch-portal` writes it
 particles = ""  # STAR file of real particles; empty to show the stored run
 store = "extended"  # folder of results
 
@@ -18,7 +19,7 @@ from IPython.display import Markdown
 from studies import real_particles_figures as figures
 from studies.averages import unpacked
 from studies.demonstration import demonstrate_real
-from studies.real_benchmark import SMALL_SETS, real_benchmark, real_boxes
+from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes
 from studies.real_particles import FILED, READ, digest_of, real_particles
 
 from cryo_fewshot.figures.style import use_style
@@ -44,9 +45,11 @@ def stored_entries(*kinds):
 if tomogram:
     runner = open_runner(store)
     benchmarks = [real_benchmark(runner, encoder, card, tomogram)]
-    benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS]
+    benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS if REAL.is_dir()]
 else:
     benchmarks = stored_entries("realbenchmark", "realboxes")
+if picks:
+    benchmarks.append(real_benchmark(open_runner(store), encoder, card, picks, shots=(1, 5, 20)))
 if particles:
     opened, runner = open_particles(particles), open_runner(store)
     entries = [run(runner, encoder, card, opened, Microscope(binning=2)) for run in (real_particles, demonstrate_real)]
@@ -95,6 +98,17 @@ Markdown(figures.benchmark_text(benchmarks))
 #
 #     cryo-fewshot benchmark-real tomogram.mrc --coordinates labelled.star --label-column rlnClassName
 #
+# ## Six complexes of one acquisition
+#
+# The right test would be the set of the CZII challenge: six complexes picked in seven tomograms of one acquisition
+# (CZ cryoET Data Portal, dataset 10440). It needs a network: `cryo-fewshot fetch-portal FOLDER`, then
+# `cryo-fewshot benchmark-real FOLDER --shots 1,5,20`. The last column says how well scores tell queries from boxes away
+# from all picks, as an unknown class.
+
+# %% tags=["hide-input"]
+show(figures.benchmark_frame(benchmarks, "all", figures.PICKS))
+
+# %% [markdown]
 # ## Two small sets
 #
 # **Microtubules and ice** of one tomogram: easy, a smoke test. **70S, 80S, microtubules** come from three data sets and

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,21 @@ class Boxes:
         columns = {"rlnTomoName": np.array(names)[self.which]}
         columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
         return pd.DataFrame(columns).astype(str)
+
+    def background(self, count: int, seed: int = 0) -> "Boxes":
+        """At most so many boxes at random places of the same tomograms, that share no voxel with any of these."""
+        rng, places, which = np.random.default_rng(seed), [], []
+        for k in rng.choice(self.which, max(1000, 20 * count)):  # tries
+            edge, shape = self.edges[k], np.array(self.tomograms[k].shape)
+            place = rng.integers(edge // 2, np.maximum(shape - edge // 2, edge // 2 + 1))
+            taken = [*self.centres[self.which == k], *(p for p, j in zip(places, which, strict=True) if j == k)]
+            if np.abs(np.array(taken) - place).max(axis=1).min() >= edge:
+                places.append(place)
+                which.append(int(k))
+            if len(places) == count:
+                break
+        names = [f"background {i + 1} in {self.tomograms[k].path.name}" for i, k in enumerate(which)]
+        return replace(self, names=names, which=np.array(which, int), centres=np.array(places, float).reshape(-1, 3))
 
     def _cut(self, i: int, array) -> np.ndarray:
         tomogram, edge, centre = self.tomograms[self.which[i]], self.edges[self.which[i]], self.centres[i]

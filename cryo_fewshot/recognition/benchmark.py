@@ -5,7 +5,7 @@ every support box of their episode, and intervals are drawn over blocks of the t
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from ..errors import UserError
+from ..evaluation import area_under_roc
 from ..particles.base import Particles
 from ..particles.mrc import write_mrc
 from ..particles.opening import open_particles
@@ -24,73 +25,95 @@ from .classify import recogniser_of
 from .descriptors import GREY
 from .embedding_cache import embed_particles
 from .grey_scale import common_grey_scale
+from .recogniser import Recogniser
 from .settings import Settings
 
 BLOCK = 40
 """Edge in voxels, x and y, of the blocks that halves and intervals are made of."""
-N_QUERY, FEWEST_QUERIES, TRIES = 10, 3, 50
+N_QUERY, FEWEST_QUERIES, TRIES, N_BACKGROUND = 10, 3, 50, 200
 HALVES = ("all", "odd", "even")
 TOOL, FILES, UNFITTED = "classify", "classify, boxes normalised one by one", "classify --no-adapt"
 
 
 @dataclass(frozen=True)
 class LabelledTomogram:
-    """Particles of one tomogram as numbers, from `labelled_tomogram`.
+    """Particles of a tomogram, or of several of one acquisition, as numbers, from `labelled_tomogram`.
 
-    labels : `(n,)`; centres : `(n, 3)` zyx voxels; edge : voxels, boxes nearer than this on every axis overlap
+    labels, tomograms : `(n,)` class of each, and number of its tomogram
+    centres : `(n, 3)` zyx voxels; edge : voxels, boxes nearer than this on every axis overlap
     features : `(n, dim)` embeddings, descriptors and grey values, the last two of `widths` columns
     volumes : `(n, b, b, b)` as the encoder takes them
+    background : `(m, dim)` features of boxes away from all of these, None where there is no room
     """
 
     labels: np.ndarray
+    tomograms: np.ndarray
     centres: np.ndarray
     edge: int
     features: torch.Tensor
     widths: tuple[int, int]
     volumes: torch.Tensor
+    background: torch.Tensor | None = None
 
     def half(self, name: str) -> np.ndarray:
         """Which particles are of a half, `(n,)` bool: 'odd' to report on, 'even' to choose on, 'all'.
 
         Columns of the tomogram in a checkerboard; of the even ones no box that overlaps an odd one.
         """
-        odd = (self.centres[:, 1:] // BLOCK).sum(axis=1) % 2 == 1
+        odd = self._columns().sum(axis=1) % 2 == 1
         near = self.overlaps(np.flatnonzero(odd)).any(axis=0)
         return {"all": np.full(len(odd), True), "odd": odd, "even": ~odd & ~near}[name]
 
     def overlaps(self, chosen: np.ndarray) -> np.ndarray:
         """Whether boxes `(k,)` share a voxel with each box, `(k, n)` bool."""
-        return (np.abs(self.centres[chosen, None] - self.centres).max(-1) < self.edge).reshape(len(chosen), -1)
+        near = np.abs(self.centres[chosen, None] - self.centres).max(-1) < self.edge
+        return near & (self.tomograms[chosen, None] == self.tomograms)
 
     def blocks(self) -> np.ndarray:
         """Number of the block that each particle lies in, `(n,)`."""
-        return np.unique(self.centres[:, 1:] // BLOCK, axis=0, return_inverse=True)[1].ravel()
+        return np.unique(self._columns(), axis=0, return_inverse=True)[1].ravel()
+
+    def _columns(self) -> np.ndarray:
+        """Tomogram, y and x in blocks, `(n, 3)`."""
+        return np.column_stack([self.tomograms, self.centres[:, 1:] // BLOCK]).astype(int)
 
 
 def labelled_tomogram(particles: Particles, encoder, card: dict, cache: Path) -> LabelledTomogram:
-    """Embed the labelled boxes of a tomogram; those that cannot be used are left out.
+    """Embed the labelled boxes of tomograms, and some of their background; those that cannot be used are left out.
 
-    particles : of `open_particles`, a tomogram with labelled coordinates; encoder, card : of `load_encoder`
+    particles : of `open_particles`, tomograms with labelled coordinates; encoder, card : of `load_encoder`
     """
-    if not isinstance(particles.source, Boxes) or len(particles.source.tomograms) != 1:
-        raise UserError("benchmark: give one tomogram with labelled coordinates, so that no two boxes share a voxel")
-    embedded = embed_particles(particles, encoder, card, cache)
-    grey = embedded.with_parts("grey").all()[0]
-    reference = common_grey_scale(particles, particles, grey, grey).query
-    features, rejected = embedded.with_parts("embeddings", "descriptors", "grey", grey_reference=reference).all()
+    if not isinstance(particles.source, Boxes):
+        raise UserError("benchmark: give tomograms with labelled coordinates, so that no two boxes share a voxel")
     if not particles.labels:
         raise UserError("benchmark: the coordinates have no classes; give --label-column")
+    features, rejected = _features(particles, encoder, card, cache)
+    background = None
+    if (boxes := particles.source.background(N_BACKGROUND)).names:
+        empty = replace(particles, names=boxes.names, source=boxes, labels=None, table=None)
+        background = _features(empty, encoder, card, cache)[0]
+        background = background[torch.isfinite(background).all(dim=1)]
     usable = [i for i in range(len(particles)) if i not in rejected and particles.labels[i] is not None]
     volumes, _ = particles.read(usable, card["box"], card["voxel_size_nm"])
-    nm = particles.source.tomograms[0].voxel_size_nm
+    nm = min(tomogram.voxel_size_nm for tomogram in particles.source.tomograms)
     return LabelledTomogram(
         labels=np.array([particles.labels[i] for i in usable]),
+        tomograms=particles.source.which[usable],
         centres=particles.source.centres[usable],
         edge=int(np.ceil(card["box"] * card["voxel_size_nm"] / nm)),
         features=features[usable],
         widths=(card["box"] - 3, GREY),
         volumes=band_limited(volumes),
+        background=background,
     )
+
+
+def _features(particles: Particles, encoder, card: dict, cache: Path) -> tuple[torch.Tensor, dict[int, str]]:
+    """Embeddings, descriptors and grey values in units of the tomograms, and the reasons of those that are no use."""
+    embedded = embed_particles(particles, encoder, card, cache)
+    grey = embedded.with_parts("grey").all()[0]
+    reference = common_grey_scale(particles, particles, grey, grey).query
+    return embedded.with_parts("embeddings", "descriptors", "grey", grey_reference=reference).all()
 
 
 def open_tomogram_folder(folder: Path, unpacked: Path) -> Particles:
@@ -137,7 +160,8 @@ def benchmark(
     Returns
     -------
     Columns task, half, n_shot, method, accuracy (mean over classes), low, high (95 %, blocks of the tomogram drawn
-    with replacement), n_episodes, n_blocks.
+    with replacement), n_episodes, n_blocks; and of the tool background_auroc, how well its scores tell queries from
+    background boxes as an unknown class.
     """
     rows = []
     for half in halves:
@@ -151,6 +175,8 @@ def benchmark(
                     continue
                 for method, predict in _methods(data, calibration, further or {}).items():
                     found = _accuracy(data, pools, episodes, predict)
+                    if method == TOOL and data.background is not None:
+                        found["background_auroc"] = _against_background(data, calibration, pools, episodes)
                     rows.append({"task": task, "half": half, "n_shot": n_shot, "method": method, **found})
     if not rows:
         raise UserError(
@@ -219,12 +245,28 @@ def _tool(features: torch.Tensor, widths: tuple[int, ...], calibration: Calibrat
     """What `classify` answers where all boxes of the task but the support are its query."""
 
     def predict(support: np.ndarray, queries: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        labels = [f"{k:03d}" for k in np.repeat(np.arange(len(support)), support.shape[1])]
-        unlabelled = features[np.setdiff1d(boxes, support)]
-        recogniser = recogniser_of(features[support.ravel()], labels, calibration, unlabelled, settings, widths)
-        return recogniser.recognise(features[queries]).label
+        return _fitted(features, widths, calibration, settings, support, boxes).recognise(features[queries]).label
 
     return predict
+
+
+def _fitted(features, widths, calibration, settings: Settings, support: np.ndarray, boxes: np.ndarray) -> Recogniser:
+    labels = [f"{k:03d}" for k in np.repeat(np.arange(len(support)), support.shape[1])]
+    unlabelled = features[np.setdiff1d(boxes, support)]
+    return recogniser_of(features[support.ravel()], labels, calibration, unlabelled, settings, widths)
+
+
+def _against_background(data: LabelledTomogram, calibration: Calibration, pools, episodes, at_most: int = 20) -> float:
+    """Mean area under the ROC curve of the tool's scores, queries against background boxes."""
+    areas = []
+    for support, queries in episodes[:at_most]:
+        boxes = np.concatenate(pools)
+        recogniser = _fitted(data.features, data.widths, calibration, Settings(), support, boxes)
+        known, unknown = (
+            recogniser.recognise(part).score for part in (data.features[np.concatenate(queries)], data.background)
+        )
+        areas.append(area_under_roc(known, unknown))
+    return round(float(np.mean(areas)), 4)
 
 
 def _prototype(features: torch.Tensor) -> Predict:

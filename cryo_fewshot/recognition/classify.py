@@ -1,7 +1,7 @@
 """From a user's labelled and unlabelled particles to classes, files and a report: what `cryo-fewshot classify` does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
+from ..particles.tomograms import Boxes
 from ..weights import load_encoder
 from .calibration import Calibration
 from .domain import FEWEST, space_of_data
@@ -38,6 +39,7 @@ class Outcome:
     counts : a row per class
     averages : by class
     wrong_at_most : wrong ones among the accepted, 90 % sure
+    background : a row per background box, a negative control; None where there is none
     """
 
     table: pd.DataFrame
@@ -45,6 +47,7 @@ class Outcome:
     recogniser: Recogniser
     averages: dict[str, Refined]
     wrong_at_most: int
+    background: pd.DataFrame | None = None
 
 
 def classify(
@@ -54,6 +57,7 @@ def classify(
     *,
     encoder_path: Path | None = None,
     settings: Settings | None = None,
+    background: Particles | None = None,
     cache: Path | None = None,
     n_workers: int = 0,
     say: Callable[[str], object] = lambda line: None,
@@ -71,6 +75,8 @@ def classify(
     support, query : of `particles.opening.open_particles`
     out : new, or of the same run before: finished work is not done again
     encoder_path : of `weights.save_encoder`; default the pretrained encoder
+    background : particles that show none of what is looked for, given as the query is; of tomograms by default boxes at
+        random places away from the picks
     cache : folder of embeddings, default `out/embeddings`; runs with another support can share it at no cost
     n_workers : processes that read files
     say : called with each line that a user should read
@@ -91,9 +97,12 @@ def classify(
         labelled = embed_particles(support, encoder, card, cache, **options)
         usable = _usable(labelled, support, classes, say)
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+        background = background or _background_of(query, settings)
+        empty = background and embed_particles(background, encoder, card, cache, **options)
         widths, words = (), ""
         if settings.adapt:
-            labelled, embedded, widths, words = _with_numbers(labelled, embedded, support, query)
+            inputs = support, query, background
+            labelled, embedded, empty, widths, words = _with_numbers(labelled, embedded, empty, *inputs)
         sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
         labels = [support.labels[i] for i in usable]
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
@@ -103,6 +112,9 @@ def classify(
         if settings.transductive:
             recogniser = recogniser.adapted(unlabelled)
         table = _recognised(recogniser, embedded, say)
+        of_background = empty and _recognised(recogniser, empty, lambda line: None)
+        if of_background is not None:
+            say(_background_text(of_background))
         claim_folder(out, record)
     table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
@@ -122,7 +134,7 @@ def classify(
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
     write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
-    return Outcome(table, counts, recogniser, averages, wrong_at_most)
+    return Outcome(table, counts, recogniser, averages, wrong_at_most, of_background)
 
 
 def embed_shard(
@@ -221,10 +233,32 @@ def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable
     return [i for members in classes.values() for i in members if i not in rejected]
 
 
+def _background_of(query: Particles, settings: Settings) -> Particles | None:
+    """Boxes away from the query's picks, where it is cut from tomograms that have room for some."""
+    if not isinstance(query.source, Boxes) or not settings.n_background:
+        return None
+    boxes = query.source.background(settings.n_background, settings.seed)
+    return replace(query.without_table(), names=boxes.names, source=boxes, labels=None) if boxes.names else None
+
+
+def _background_text(table: pd.DataFrame) -> str:
+    counts = table.loc[table["accepted"], "class"].value_counts()
+    by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
+    return (
+        f"negative control: of {(table['reason'] == '').sum()} background boxes {counts.sum()} are accepted"
+        f"{f' ({by_class})' if by_class else ''}; they may hold particles that nobody picked"
+    )
+
+
 def _with_numbers(
-    labelled: Embedded, embedded: Embedded, support: Particles, query: Particles
-) -> tuple[Embedded, Embedded, tuple[int, ...], str]:
-    """Both with numbers behind the embeddings, how many of each kind, and a line that says so.
+    labelled: Embedded,
+    embedded: Embedded,
+    empty: Embedded | None,
+    support: Particles,
+    query: Particles,
+    background: Particles | None,
+) -> tuple[Embedded, Embedded, Embedded | None, tuple[int, ...], str]:
+    """All three with numbers behind the embeddings, how many of each kind, and a line that says so.
 
     Descriptors always, grey values where those of support and query can be compared.
     """
@@ -235,6 +269,7 @@ def _with_numbers(
     return (
         labelled.with_parts("embeddings", *numbers, grey_reference=scale.support),
         embedded.with_parts("embeddings", *numbers, grey_reference=scale.query),
+        empty and empty.with_parts("embeddings", *numbers, grey_reference=scale.of_background(background)),
         widths,
         "how classes scatter is fitted to these particles (--no-adapt: taken from the encoder's card); beside the "
         f"embedding count profile and power, {scale.words}",

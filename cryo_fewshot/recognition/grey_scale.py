@@ -29,6 +29,14 @@ class GreyScale:
     query: torch.Tensor | None
     words: str
 
+    def of_background(self, background: Particles) -> torch.Tensor | None:
+        """The same for more particles, which are given as the query is."""
+        if self.query is None:
+            return None
+        if isinstance(background.source, Boxes):
+            return _of_tomograms(background)
+        return self.query[:1].expand(len(background), 2)
+
 
 def common_grey_scale(
     support: Particles, query: Particles, support_grey: torch.Tensor, query_grey: torch.Tensor

@@ -18,6 +18,7 @@ from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.mrc import open_mrc
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.picks_folders import is_picks_folder
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder
@@ -59,7 +60,7 @@ class RealBenchmark:
     boxes: str
     shots: tuple[int, ...] = (1, 5, 10, 20)
     halves: tuple[str, ...] = ("odd", "all")
-    n_episodes: int = 200
+    n_episodes: int = 100
     n_training: int = 2000
     seed: int = 0
 
@@ -83,13 +84,18 @@ class RealBenchmark:
             progress=lambda n: runner.check_time(),
         )
         boxes = {half: pd.Series(data.labels[data.half(half)]).value_counts().to_dict() for half in ("all", "odd")}
+        found = found.astype(object).where(found.notna(), None)  # NaN is no JSON
         return {"rows": found.to_dict("list"), "boxes": boxes, "tasks": {name: list(of) for name, of in tasks.items()}}
 
 
-def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: Path = YEAST, **settings) -> dict:
-    """The stored entry about a folder in the layout of the yeast tomogram's, see `open_tomogram_folder`."""
+def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
+    """The stored entry about a folder of labelled tomograms, of `open_tomogram_folder` or with copick's picks."""
+    folder = Path(folder)
     with tempfile.TemporaryDirectory() as temporary:
-        particles = open_tomogram_folder(Path(folder), Path(temporary))
+        if is_picks_folder(folder):
+            particles = open_particles(folder)
+        else:
+            particles = open_tomogram_folder(folder, Path(temporary))
         data = labelled_tomogram(particles, encoder, card, Path(temporary))
     tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
     tasks = tasks or {"all classes": tuple(np.unique(data.labels))}

@@ -12,6 +12,8 @@ from .real_particles import FILED, READ
 
 LEFT_OUT = ("embeddings centred", "by tilt", "per class", "CTF left in; shells matched")
 """Parts of the names of stored corrections that no longer belong to the study."""
+YEAST, PICKS = "all five", "all classes"
+"""Tasks that tell the runs of the benchmark apart."""
 _LINES = {
     FILED: {"color": METHOD_COLOURS["ProtoNet-CE"], "linestyle": (0, (4, 2))},
     READ: {"color": METHOD_COLOURS["ProtoNet3D"], "linestyle": "-"},
@@ -63,9 +65,9 @@ def confusion_frame(entry: dict) -> pd.DataFrame:
     return table.loc[result["names"]].rename_axis("true class").reset_index()
 
 
-def benchmark_frame(entries: list[dict], half: str) -> pd.DataFrame:
-    """Accuracy on the labelled tomogram: a row per task and method, a column per number of labels; empty if not run."""
-    rows = _benchmark_rows(entries)
+def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> pd.DataFrame:
+    """Accuracy on labelled tomograms: a row per task and method, a column per number of labels; empty if not run."""
+    rows = _benchmark_rows(entries, first_task)
     if rows.empty:
         return rows
     rows = rows[rows["half"] == half]
@@ -75,6 +77,9 @@ def benchmark_frame(entries: list[dict], half: str) -> pd.DataFrame:
     ).fillna("–")
     half_name = {"odd": "odd half", "all": "all boxes"}[half]
     table.columns = [f"{n} label{'s' * (n > 1)}" for n in table.columns]
+    if first_task == PICKS:
+        areas = rows.astype({"background_auroc": float}).groupby(["task", "method"])["background_auroc"].mean()
+        table["AUROC, background"] = areas.map("{:.3f}".format).replace("nan", "–")
     return table.reset_index().rename(columns={"task": f"Task, {half_name}", "method": "Method"})
 
 
@@ -91,7 +96,7 @@ def benchmark_text(entries: list[dict]) -> str:
         f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
         for task, n in behind
     )
-    counts = next(entry["result"]["boxes"] for entry in entries if entry["spec"]["type"] == "RealBenchmark")
+    counts = next(found["boxes"] for found in _benchmark_results(entries) if YEAST in found["tasks"])
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
     ahead = len(odd) - len(behind)
     return (
@@ -116,8 +121,12 @@ def small_sets_frame(entries: list[dict]) -> pd.DataFrame:
     return found.assign(text=text)[["Set", *names]].rename(columns=names)
 
 
-def _benchmark_rows(entries: list[dict]) -> pd.DataFrame:
-    found = [entry["result"]["rows"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
+def _benchmark_results(entries: list[dict]) -> list[dict]:
+    return [entry["result"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
+
+
+def _benchmark_rows(entries: list[dict], first_task: str = YEAST) -> pd.DataFrame:
+    found = [result["rows"] for result in _benchmark_results(entries) if first_task in result["tasks"]]
     return pd.DataFrame(found[0]) if found else pd.DataFrame()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -149,5 +150,23 @@ def run(data):
         return classify(
             support, query, out, encoder_path=encoder_path, settings=settings or Settings(n_averaged=0), **options
         )
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def tomogram():
+    """Function: rng -> grey values `(40, 200, 200)` of dark balls of two sizes on a grid, and a table of the places."""
+
+    def of(rng):
+        volume = rng.normal(size=(40, 200, 200)).astype(np.float32)
+        z, y, x = np.ogrid[-6:6, -6:6, -6:6]
+        rows = []
+        for i, (cy, cx) in enumerate(np.ndindex(9, 9)):
+            name, radius = [("small", 2.0), ("large", 4.5)][i % 2]
+            place = np.array([20, 20 * (cy + 1), 20 * (cx + 1)])
+            volume[tuple(slice(c - 6, c + 6) for c in place)] -= 3.0 * (z**2 + y**2 + x**2 <= radius**2)
+            rows.append({"class": name, "x": place[2], "y": place[1], "z": place[0]})
+        return volume, pd.DataFrame(rows)
 
     return of

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cryo_fewshot.errors import UserError
@@ -14,25 +13,11 @@ from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, ope
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.weights import load_encoder
 
-NM, GRID = 3.0, 20  # nm; voxels between places, boxes of the small encoder are 12 wide
-RADII = {"small": 2.0, "large": 4.5}
-
-
-def tomogram(rng):
-    """Dark balls of two sizes on a grid, in noise: grey values `(40, 200, 200)` and their table."""
-    volume = rng.normal(size=(40, 200, 200)).astype(np.float32)
-    z, y, x = np.ogrid[-6:6, -6:6, -6:6]
-    rows = []
-    for i, (cy, cx) in enumerate(np.ndindex(9, 9)):
-        name, centre = list(RADII)[i % 2], np.array([20, (cy + 1) * GRID, (cx + 1) * GRID])
-        piece = volume[tuple(slice(c - 6, c + 6) for c in centre)]
-        piece -= 3.0 * (z**2 + y**2 + x**2 <= RADII[name] ** 2)
-        rows.append({"class": name, "x": centre[2], "y": centre[1], "z": centre[0]})
-    return volume, pd.DataFrame(rows)
+NM, CLASSES = 3.0, ("small", "large")  # nm; the classes of `tomogram`
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, encoder_path):
+def data(tmp_path_factory, encoder_path, tomogram):
     folder = tmp_path_factory.mktemp("tomogram")
     volume, table = tomogram(np.random.default_rng(0))
     write_mrc(folder / "tomo.mrc", volume, NM)
@@ -44,7 +29,7 @@ def data(tmp_path_factory, encoder_path):
 
 def test_sizes_are_told_apart_and_shuffled_labels_are_not(data):
     labelled, calibration = data
-    tasks = {"two": tuple(RADII)}
+    tasks = {"two": CLASSES}
     found = benchmark(labelled, calibration, tasks, shots=(3,), halves=("all",), n_episodes=5)
     accuracy = found.set_index("method")["accuracy"]
     assert accuracy[room.TOOL] > 0.9 and accuracy["profile and power"] > 0.9
@@ -60,7 +45,7 @@ def test_sizes_are_told_apart_and_shuffled_labels_are_not(data):
 def test_queries_share_no_voxel_with_the_support_and_the_halves_none_with_each_other(data):
     labelled, _ = data
     crowded = replace(labelled, centres=labelled.centres * 0.5)
-    pools = [np.flatnonzero(labelled.labels == name) for name in RADII]
+    pools = [np.flatnonzero(labelled.labels == name) for name in CLASSES]
     for support, queries in room._episodes(crowded, pools, 2, 5, np.random.default_rng(0)):
         apart = np.abs(crowded.centres[support.ravel(), None] - crowded.centres[np.concatenate(queries)]).max(-1)
         assert apart.min() >= crowded.edge
@@ -71,10 +56,10 @@ def test_queries_share_no_voxel_with_the_support_and_the_halves_none_with_each_o
 def test_a_task_without_enough_places_is_left_out_and_none_at_all_is_an_error(data):
     labelled, calibration = data
     with pytest.raises(UserError, match="label more places"):
-        benchmark(labelled, calibration, {"two": tuple(RADII)}, shots=(60,), n_episodes=2)
+        benchmark(labelled, calibration, {"two": CLASSES}, shots=(60,), n_episodes=2)
 
 
-def test_a_folder_of_grey_codes_is_read_as_its_tomogram(tmp_path):
+def test_a_folder_of_grey_codes_is_read_as_its_tomogram(tmp_path, tomogram):
     volume, table = tomogram(np.random.default_rng(2))
     low, high = float(volume.min()), float(volume.max())
     codes = np.round((volume - low) / (high - low) * 254).astype(np.uint8)

@@ -9,8 +9,10 @@ import torch
 
 from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.classify import classify
 from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
 from cryo_fewshot.recognition.grey_scale import common_grey_scale
+from cryo_fewshot.recognition.settings import Settings
 
 RNG = np.random.default_rng(0)
 
@@ -70,3 +72,39 @@ def test_profile_and_power_are_those_of_the_volume():
     assert found.shape == (2, box - 3)
     assert found[0, :5].round(decimals=1).tolist() == [1, 1, 1, 0, 0], "shells of radius 0 to 4"
     assert found[1, 5:].argmax() == 2, "the wave of three periods lies in the third Fourier shell"
+
+
+def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_path, encoder_path, tomogram):
+    volume, table = tomogram(np.random.default_rng(3))
+    write_mrc(tmp_path / "tomo.mrc", volume, 3.0)
+    few = table.groupby("class").head(3)
+    few.to_csv(tmp_path / "few.csv", index=False)
+    table.drop(few.index).to_csv(tmp_path / "all.csv", index=False)
+    support, query = (
+        open_particles(tmp_path / "tomo.mrc", coordinates=tmp_path / name, label_column="class", dark_protein=True)
+        for name in ("few.csv", "all.csv")
+    )
+    lines, truth = [], table.drop(few.index)["class"].to_numpy()
+    settings = Settings(n_averaged=0, n_background=4)
+    fitted = classify(support, query, tmp_path / "a", encoder_path=encoder_path, settings=settings, say=lines.append)
+    assert (fitted.table["class"] == truth).mean() > 0.95
+    assert any("fitted" in line and "units of each tomogram" in line for line in lines)
+    assert len(fitted.background) == 4 and any("negative control: of 4 background boxes" in line for line in lines)
+    lines.clear()
+    own = Settings(n_averaged=0, n_background=0, adapt=False)
+    plain = classify(support, query, tmp_path / "b", encoder_path=encoder_path, settings=own, say=lines.append)
+    assert plain.background is None and not any("fitted" in line or "negative control" in line for line in lines)
+    np.testing.assert_allclose(plain.table["score"], fitted.table["score"], atol=1e-4)
+
+
+def test_background_boxes_share_no_voxel_with_picks_or_each_other(tmp_path, tomogram):
+    volume, table = tomogram(np.random.default_rng(4))
+    write_mrc(tmp_path / "tomo.mrc", volume, 3.0)
+    table.iloc[::4].to_csv(tmp_path / "places.csv", index=False)
+    picks = open_particles(tmp_path / "tomo.mrc", coordinates=tmp_path / "places.csv", box_nm=36).source
+    boxes = picks.background(10)
+    assert len(boxes.names) == 10
+    places = np.concatenate([picks.centres, boxes.centres])
+    apart = np.abs(places[:, None] - boxes.centres).max(-1)
+    assert (apart + 99 * np.eye(len(places))[:, len(picks.centres) :]).min() >= 12
+    assert all(boxes.opened()(i)[0].shape == (12, 12, 12) for i in range(10))
