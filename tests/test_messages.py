@@ -38,7 +38,8 @@ def messages():
 
 
 def options(*commands):
-    return {name for command in commands for parameter in COMMANDS[command].params for name in parameter.opts}
+    parameters = [parameter for command in commands for parameter in COMMANDS[command].params]
+    return {name for parameter in parameters for name in [*parameter.opts, *parameter.secondary_opts]}
 
 
 def test_every_option_that_a_message_names_exists():
