@@ -78,7 +78,9 @@ def classify(
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
     with unclaimed(out, record):
-        classes, again = _once_each(class_indices(support), support, say), copies(query)
+        classes, again = class_indices(support), copies(query)
+        if n := len(support) - support.labels.count(None) - sum(map(len, classes.values())):
+            say(f"{n} particles of the support are listed before; each counts once")
         if again:
             say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
         labelled = embed_particles(support, encoder, card, cache, **options)
@@ -129,22 +131,6 @@ def _calibration(card: dict) -> Calibration:
     if not card.get("calibration"):
         raise UserError("the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote")
     return Calibration.from_json(card["calibration"])
-
-
-def _once_each(classes: dict[str, list[int]], support: Particles, say: Callable) -> dict[str, list[int]]:
-    """Classes without particles that are listed twice: left out in turn, each would be recognised by its copy."""
-    again, first = copies(support), {}
-    for members in classes.values():
-        for i in members:
-            other = first.setdefault(again.get(i, i), i)
-            if support.labels[other] != support.labels[i]:
-                both = f"is labelled {support.labels[other]} and {support.labels[i]}"
-                raise UserError(f"{support.names[i]} of the support {both}; correct its label, or remove both rows")
-    kept = set(first.values())
-    once = {name: [i for i in members if i in kept] for name, members in classes.items()}
-    if n := sum(map(len, classes.values())) - len(kept):
-        say(f"{n} particles of the support are listed twice; each counts once")
-    return once
 
 
 def _recogniser(
