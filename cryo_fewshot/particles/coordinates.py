@@ -198,7 +198,11 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
     if (table := exchange_table(path)) is not None:
         return {"particles": table}, "particles"
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False)
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = next((s for s in ",;\t" if s in header), ",")  # spreadsheets of many countries write semicolons
+        options = {"dtype": str, "encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False}
+        table = pd.read_csv(path, sep=separator, **options)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
     except Exception as error:  # pandas' parser errors and those of the encoding

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from . import exchange
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
+from .npz import ArchivedRows, archived_names, open_npz
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes, size_notes
@@ -93,6 +95,12 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     said = column_notes(blocks, name, path, "particles") + size_notes(blocks, name, path)
     others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
     said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
+    if (archived := archived_names(names)) is not None:
+        place, _ = replace(files, names=[archived[0]]).finder()(0)
+        whole = open_npz(place, file_voxel_size_nm)
+        if max(archived[1]) >= len(whole):
+            raise UserError(f"{path}: names volume {max(archived[1])} of {place}, which has {len(whole)}; correct it")
+        return replace(whole, names=names, source=ArchivedRows(whole.source, archived[1]), **known)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(stacks.files, stacks, notes + said, **known)

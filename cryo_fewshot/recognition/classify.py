@@ -12,6 +12,7 @@ from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
+from ..particles.coordinates import overlapping
 from ..weights import load_encoder
 from .calibration import Calibration
 from .embedding_cache import Embedded, embed_particles
@@ -21,6 +22,8 @@ from .settings import Settings
 
 ADAPT_TO = 5000
 """Particles that a transductive run adapts to, drawn at random."""
+NEAR = 0.1
+"""Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -83,6 +86,10 @@ def classify(
             say(f"{n} particles of the support are listed before; each counts once")
         if again:
             say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
+        for name, particles in (("support", support), ("query", query)):
+            near_nm = NEAR * particles.box * particles.voxel_size_nm
+            if n := len(particles) - len(set(overlapping(particles, range(len(particles)), near_nm).tolist())):
+                say(f"{n} particles of the {name} lie within {near_nm:.1f} nm of another: picked twice?")
         labelled = embed_particles(support, encoder, card, cache, **options)
         recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
         for warning in recogniser.check.warnings:

@@ -55,14 +55,16 @@ def _input_record(particles: Particles) -> dict:
 @contextmanager
 def unclaimed(out: Path, record: dict) -> Iterator[None]:
     """For all that may still refuse a run: UserError at once where the folder is another's, and a run that is refused
-    before it claims a new folder leaves nothing there."""
-    was_there = out.exists()
+    before it claims the folder leaves nothing there."""
     _check_folder(out, record)
+    before = set(out.iterdir()) if out.exists() else None
     try:
         yield
     except UserError:
-        if not was_there:
-            shutil.rmtree(out, ignore_errors=True)
+        for made in set(out.iterdir() if out.exists() else ()) - (before or set()):
+            shutil.rmtree(made, ignore_errors=True)
+        if before is None and out.exists():
+            out.rmdir()
         raise
 
 

@@ -56,6 +56,9 @@ def test_coordinates_of_m_and_of_a_spreadsheet(tmp_path, tomogram, array, files)
     particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
     files.assert_cut(particles, array)
     assert particles.labels == list("aab")
+    for separator in ";\t":
+        (tmp_path / "b.csv").write_text(path.read_text().replace(",", separator))
+        files.assert_cut(open_particles(tmp_path / "b.csv", tomogram=tomogram, box_nm=12), array)
 
 
 def test_what_is_written_for_a_csv_is_read_again(tmp_path, tomogram, array, files):

@@ -120,6 +120,10 @@ def test_a_refused_run_leaves_nothing_and_the_right_one_goes(data, encoder_path,
     with pytest.raises(UserError):
         run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0, **refused))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError):
+        run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0, **refused))
+    assert not list((tmp_path / "out").iterdir())
     run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0))
     assert (tmp_path / "out" / "run.json").exists()
 
