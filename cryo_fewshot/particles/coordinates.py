@@ -18,7 +18,15 @@ from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, first_line, remark_lines
 from .star import numbers, read_star_blocks, table_with
 from .stated import column_notes
-from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
+from .tomograms import (
+    TILT_PIXEL,
+    Boxes,
+    Tomogram,
+    find_tomograms,
+    name_of_tomogram,
+    tilt_pixel_sizes,
+    tomogram_at,
+)
 
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
 TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName", "wrpSourceName", "copickRun")
@@ -29,7 +37,7 @@ CONVENTIONS = (  # columns, nm of their unit where that is not a voxel, whether 
     ("{}_nm", 1.0, False),
     ("{}", None, False),
 )
-UNITS = ("rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize")  # what RELION counts rlnCoordinateX in
+UNITS = ("rlnMicrographPixelSize", TILT_PIXEL)  # what RELION counts rlnCoordinateX in
 
 
 def open_coordinates(
@@ -49,6 +57,7 @@ def open_coordinates(
         table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
+        stated = {block_name: table}
         label_column = label_column or "copickObject"
     else:
         if (coordinates is None) == (tomogram is None):
@@ -58,10 +67,11 @@ def open_coordinates(
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
         tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
+        stated = _with_tilt_pixels(blocks, block_name, tomogram_path)
     which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     nm = np.array([one.voxel_size_nm for one in tomograms])[which]
     shapes = np.array([one.shape for one in tomograms])[which]
-    centres, unit = read_coordinates({**blocks, block_name: table}, block_name, nm, shapes, coordinate_voxel_size_nm)
+    centres, unit = read_coordinates(stated, block_name, nm, shapes, coordinate_voxel_size_nm)
     _check_inside(centres, shapes, listed_in, unit)
     edges = tuple(_even(box_nm / one.voxel_size_nm) for one in tomograms)
     stems = [one.path.name for one in tomograms]
@@ -84,7 +94,7 @@ def open_coordinates(
         notes=(
             *named,
             f"{listed_in}: {unit}; boxes that reach out of a tomogram are {edge_note}",
-            *column_notes({**blocks, block_name: table}, block_name, listed_in, "coordinates"),
+            *column_notes(stated, block_name, listed_in, "coordinates"),
             *header_notes,
         ),
     )
@@ -243,6 +253,19 @@ def _tomograms_of(
     pairs = [f"{name_of_tomogram(name)} is {file.name}" for name, file in found.items()]
     note = f"{listed_in}: {column} names the tomograms: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''}"
     return [known[name] for name in names], (note,)
+
+
+def _with_tilt_pixels(blocks: dict, name: str, tomograms: Path) -> dict:
+    """Blocks whose rlnCoordinateX have the unit that a tomograms.star states, where they state none themselves."""
+    table = blocks[name]
+    if "rlnCoordinateX" not in table or "rlnTomoName" not in table:
+        return blocks
+    if any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None:
+        return blocks
+    sizes_a = tilt_pixel_sizes(tomograms, table["rlnTomoName"].fillna(""))
+    if not np.isfinite(sizes_a).all():
+        return blocks
+    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})}
 
 
 def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit: str) -> None:
