@@ -126,9 +126,8 @@ def read_coordinates(
             shifts = [numbers(blocks, name, f"rlnOrigin{axis}Angst") for axis in "ZYX"]
             if all(shift is not None for shift in shifts):
                 centres -= np.stack(shifts, axis=1) * 0.1 / nm[:, None]
-            return centres + from_centre * (
-                shapes // 2
-            ), f"{column} in {said}{' from the centre' if from_centre else ''}"
+            centres += from_centre * (shapes // 2)
+            return centres, f"{column} in {said}{' from the centre' if from_centre else ''}"
     there = ", ".join(blocks[name])
     raise UserError(f"coordinates: no columns {CSV_COLUMNS}, or rlnCoordinateX, Y, Z among {there}; rename them")
 

@@ -96,11 +96,7 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
     said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
     if (archived := archived_names(names)) is not None:
-        place, _ = replace(files, names=[archived[0]]).finder()(0)
-        whole = open_npz(place, file_voxel_size_nm)
-        if max(archived[1]) >= len(whole):
-            raise UserError(f"{path}: names volume {max(archived[1])} of {place}, which has {len(whole)}; correct it")
-        return replace(whole, names=names, source=ArchivedRows(whole.source, archived[1]), **known)
+        return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(stacks.files, stacks, notes + said, **known)
@@ -108,6 +104,16 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     files = getattr(volumes, "files", volumes)
     said += box_notes(blocks, name, path, files.boxes)
     return of_files(files, volumes, notes + said, **known)
+
+
+def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tuple[str, ...], known: dict) -> Particles:
+    """Particles of a STAR file that lists volumes of one npz, as a run on an npz writes it."""
+    place, _ = replace(files, names=[name]).finder()(0)
+    whole = open_npz(place, files.file_voxel_size_nm)
+    if max(indices) >= len(whole):
+        lacks = f"names volume {max(indices)} of {place}, which has {len(whole)}"
+        raise UserError(f"{files.listed_in}: {lacks}; correct it")
+    return replace(whole, names=files.names, source=ArchivedRows(whole.source, indices), notes=notes, **known)
 
 
 def _named_above(path: Path, name: str) -> Path:
