@@ -79,10 +79,6 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
     blocks = read_star_blocks(path)
-    of_set, geometry = optimisation_set(blocks)
-    if of_set:
-        particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
-        return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
     remedy = "give one of particles, or its tomograms with this one as --support-coordinates or --query-coordinates"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
     check_optics_groups(blocks, name, path)
@@ -116,12 +112,26 @@ def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tupl
     return replace(whole, names=files.names, source=ArchivedRows(whole.source, indices), notes=notes, **known)
 
 
-def _named_above(path: Path, name: str) -> Path:
-    """The file that a STAR file names, relative to its folder or one above it."""
-    found = next((above / name for above in path.absolute().parents if (above / name).is_file()), None)
-    if found is None:
-        raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
-    return found
+def set_members(path: Path) -> tuple[Path, Path | None] | None:
+    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)  # a set is short, and others may be long
+    except OSError:
+        start = b""  # it is said where the whole is read
+    if b"rlnTomoParticlesFile" not in start:
+        return None
+    names = optimisation_set(read_star_blocks(path))
+    files = [next((up / name for up in path.absolute().parents if (up / name).is_file()), None) for name in names]
+    for name, file in zip(names, files, strict=True):
+        if name and file is None:
+            raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
+    return (files[0], files[1] if names[1] else None) if names[0] else None
+
+
+def names_images(path: Path) -> bool:
+    """Whether a STAR file's rows name files of particles, not places in a tomogram alone."""
+    return any("rlnImageName" in block for block in read_star_blocks(path).values())
 
 
 def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:

@@ -11,7 +11,7 @@ import torch
 from ..errors import UserError
 from .base import Particles, in_number_order
 from .coordinates import open_coordinates
-from .listings import open_folder, open_stack, open_star
+from .listings import names_images, open_folder, open_stack, open_star, set_members
 from .mrc import is_mrc
 from .npz import open_npz
 from .resampling import checked_sizes, looks_dark, one_sidedness
@@ -76,6 +76,10 @@ def open_particles(
         )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
+    if path.suffix.lower() == ".star" and (members := set_members(path)) is not None:
+        path, geometry = members
+        tomograms_star = tomograms_star or geometry
+        tomogram = tomogram or (None if names_images(path) else geometry)
     if path.suffix.lower() in (".json", ".tbl", ".mod") or coordinates is not None or tomogram is not None:
         particles = open_coordinates(
             path,

@@ -65,3 +65,15 @@ def test_a_set_that_names_an_absent_file_is_one_line(tmp_path, files):
     files.one_line(lambda: open_particles(lost), "gone/ribo.star", "not there")
     lost = optimisation_set(tmp_path, "ribo", tomograms="gone.star")
     files.one_line(lambda: open_particles(lost), "gone.star", "not there")
+
+
+def test_a_set_of_picks_without_images_is_cut_from_its_tomograms(tmp_path, tomogram, array, files):
+    columns = ("rlnTomoName", "rlnTomoReconstructedTomogram")
+    text = files.table("global", columns, [("TS_1", tomogram.name)])
+    (tmp_path / "ribo_tomograms.star").write_text(text)
+    centred = 10.0 * (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1]
+    axes = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    files.star_of(tmp_path / "ribo.star", ["rlnTomoName", *axes], [["TS_1", *row] for row in centred])
+    files.assert_cut(open_particles(optimisation_set(tmp_path, "ribo"), box_nm=12), array)
+    unplaced = optimisation_set(tmp_path, "ribo", tomograms="")
+    files.one_line(lambda: open_particles(unplaced), "no column rlnImageName", "--query-coordinates")
