@@ -197,6 +197,7 @@ def classify(
     encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
     with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
         if shard:
+            print(*asked.notes, sep="\n")
             folder = embed_shard(
                 asked, Path(out), shard, encoder_path=encoder_path, cache=cache_path, n_workers=workers,
                 rotations=rotations, progress=bar.update,

@@ -13,6 +13,8 @@ from cryo_fewshot.cli_inputs import READINGS
 from cryo_fewshot.particles.opening import open_particles
 
 PACKAGE = Path(cryo_fewshot.__file__).parent
+REPOSITORY = PACKAGE.parent
+PAGES = REPOSITORY / "notebooks"
 COMMANDS = typer.main.get_command(cli.app).commands
 OPTION_OF = {reading.keyword: f"--{reading.option}" for reading in READINGS} | {"label_column": "--label-column"}
 
@@ -71,3 +73,11 @@ def test_every_keyword_of_open_particles_is_an_option_and_no_message_names_it_wi
         if keyword in OPTION_OF and OPTION_OF[keyword][2:] not in text
     ]
     assert not alone
+
+
+def test_every_option_that_the_pages_name_exists():
+    """But those of sbatch, snakemake, pip and git."""
+    others = {"--array", "--wrap", "--cores", "--config", "--help"}
+    texts = {path: path.read_text(encoding="utf-8") for path in (REPOSITORY / "README.md", PAGES / "own_data.py")}
+    found = {name for text in texts.values() for name in re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", text)}
+    assert len(found) > 15 and not found - options(*COMMANDS) - others

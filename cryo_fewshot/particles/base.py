@@ -128,15 +128,23 @@ class Particles:
 def class_indices(particles: Particles, path: object = "support", at_least: int = 2) -> dict[str, list[int]]:
     """Indices of each class by name, numbers in their order; raises UserError for no labels or too few classes.
 
-    A particle without a label is in none.
+    A particle without a label is in none. One that is listed again counts once, or whatever is left out to test on
+    would be known by its copy; under two labels it is refused.
     """
     known = {label for label in particles.labels or () if label is not None}
     if not known:
         remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
         raise UserError(f"{path}: says of no particle which class it is; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
+    again, first = copies(particles), {}
     for i, label in enumerate(particles.labels):
-        if label is not None:
+        if label is None:
+            continue
+        other = first.setdefault(again.get(i, i), i)
+        if particles.labels[other] != label:
+            both = f"is labelled {particles.labels[other]} and {label}"
+            raise UserError(f"{path}: {particles.names[i]} {both}; correct its label, or remove both rows")
+        if other == i:
             classes[label].append(i)
     if len(classes) < at_least:
         only = f"one class only ({next(iter(classes))}, {len(*classes.values())} particles)"

@@ -19,7 +19,15 @@ from .mrc import SAME_PIXEL, first_line, remark_lines
 from .picks_folders import is_picks_folder, picks_table
 from .star import numbers, read_star_blocks, table_with
 from .stated import column_notes
-from .tomograms import Boxes, Tomogram, find_tomograms, name_of_tomogram, tomogram_at
+from .tomograms import (
+    TILT_PIXEL,
+    Boxes,
+    Tomogram,
+    find_tomograms,
+    name_of_tomogram,
+    tilt_pixel_sizes,
+    tomogram_at,
+)
 
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
 TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName", "wrpSourceName", "copickRun")
@@ -30,7 +38,7 @@ CONVENTIONS = (  # columns, nm of their unit where that is not a voxel, whether 
     ("{}_nm", 1.0, False),
     ("{}", None, False),
 )
-UNITS = ("rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize")  # what RELION counts rlnCoordinateX in
+UNITS = ("rlnMicrographPixelSize", TILT_PIXEL)  # what RELION counts rlnCoordinateX in
 
 
 def open_coordinates(
@@ -54,6 +62,7 @@ def open_coordinates(
             table, tomograms = picks_table(path, tomogram, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
+        stated = {block_name: table}
         label_column = label_column or "copickObject"
     else:
         if (coordinates is None) == (tomogram is None):
@@ -63,10 +72,11 @@ def open_coordinates(
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
         tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
+        stated = _with_tilt_pixels(blocks, block_name, tomogram_path)
     which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     nm = np.array([one.voxel_size_nm for one in tomograms])[which]
     shapes = np.array([one.shape for one in tomograms])[which]
-    centres, unit = read_coordinates({**blocks, block_name: table}, block_name, nm, shapes, coordinate_voxel_size_nm)
+    centres, unit = read_coordinates(stated, block_name, nm, shapes, coordinate_voxel_size_nm)
     _check_inside(centres, shapes, listed_in, unit)
     edges = tuple(_even(box_nm / one.voxel_size_nm) for one in tomograms)
     stems = [one.path.name for one in tomograms]
@@ -89,7 +99,7 @@ def open_coordinates(
         notes=(
             *named,
             f"{listed_in}: {unit}; boxes that reach out of a tomogram are {edge_note}",
-            *column_notes({**blocks, block_name: table}, block_name, listed_in, "coordinates"),
+            *column_notes(stated, block_name, listed_in, "coordinates"),
             *header_notes,
         ),
     )
@@ -121,9 +131,8 @@ def read_coordinates(
             shifts = [numbers(blocks, name, f"rlnOrigin{axis}Angst") for axis in "ZYX"]
             if all(shift is not None for shift in shifts):
                 centres -= np.stack(shifts, axis=1) * 0.1 / nm[:, None]
-            return centres + from_centre * (
-                shapes // 2
-            ), f"{column} in {said}{' from the centre' if from_centre else ''}"
+            centres += from_centre * (shapes // 2)
+            return centres, f"{column} in {said}{' from the centre' if from_centre else ''}"
     there = ", ".join(blocks[name])
     raise UserError(f"coordinates: no columns {CSV_COLUMNS}, or rlnCoordinateX, Y, Z among {there}; rename them")
 
@@ -203,7 +212,11 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
     if (table := exchange_table(path)) is not None:
         return {"particles": table}, "particles"
     try:
-        table = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False)
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = next((s for s in ",;\t" if s in header), ",")  # spreadsheets of many countries write semicolons
+        options = {"dtype": str, "encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False}
+        table = pd.read_csv(path, sep=separator, **options)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
     except Exception as error:  # pandas' parser errors and those of the encoding
@@ -244,6 +257,19 @@ def _tomograms_of(
     pairs = [f"{name_of_tomogram(name)} is {file.name}" for name, file in found.items()]
     note = f"{listed_in}: {column} names the tomograms: {', '.join(pairs[:5])}{', ...' if len(pairs) > 5 else ''}"
     return [known[name] for name in names], (note,)
+
+
+def _with_tilt_pixels(blocks: dict, name: str, tomograms: Path) -> dict:
+    """Blocks whose rlnCoordinateX have the unit that a tomograms.star states, where they state none themselves."""
+    table = blocks[name]
+    if "rlnCoordinateX" not in table or "rlnTomoName" not in table:
+        return blocks
+    if any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None:
+        return blocks
+    sizes_a = tilt_pixel_sizes(tomograms, table["rlnTomoName"].fillna(""))
+    if not np.isfinite(sizes_a).all():
+        return blocks
+    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})}
 
 
 def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit: str) -> None:

@@ -1,6 +1,9 @@
 """Picks of a copick project as a table of coordinates, with the tomogram of each; copick is an optional extra."""
 
+import json
+import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -67,6 +70,23 @@ def copick_table(
         raise UserError(f"{path}: the project has no picks{of}; add some")
     columns = ["copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm"]
     return pd.DataFrame(rows, columns=columns, dtype=str), tomograms
+
+
+def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, bytes]]:
+    """Paths within a copick overlay, and contents, of picks of the rows of `copick_table`: a file per run and object.
+
+    objects, scores : what each row is, and its probability; the user is cryo-fewshot, session 0 is copick's for tools
+    """
+    rows = table.assign(object=[re.sub(r"[^\w.+-]|_", "-", name) for name in objects], score=list(scores))
+    for (run, name), members in rows.groupby(["copickRun", "object"]):
+        centres = members[["x_nm", "y_nm", "z_nm"]].astype(float).to_numpy() * 10
+        points = [
+            {"location": dict(zip("xyz", at, strict=True)), "instance_id": 0, "score": float(score)}
+            for at, score in zip(centres.tolist(), members["score"], strict=True)
+        ]
+        who = {"pickable_object_name": name, "user_id": "cryo-fewshot", "session_id": "0", "run_name": run}
+        content = {**who, "unit": "angstrom", "trust_orientation": False, "points": points}
+        yield f"ExperimentRuns/{run}/Picks/cryo-fewshot_0_{name}.json", json.dumps(content).encode()
 
 
 def _is_of(pick, picks: str | None) -> bool:

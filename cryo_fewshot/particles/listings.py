@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from . import exchange
 from .base import Particles, Source, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
+from .npz import ArchivedRows, archived_names, open_npz
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes, size_notes
@@ -77,10 +79,6 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
     """Particles that a STAR file lists, volumes or stacks of tilt images."""
     blocks = read_star_blocks(path)
-    of_set, geometry = optimisation_set(blocks)
-    if of_set:
-        particle_file, geometry = (_named_above(path, name) if name else None for name in (of_set, geometry))
-        return open_star(particle_file, label_column, file_voxel_size_nm, root, tomograms_star or geometry)
     remedy = "give one of particles, or its tomograms with this one as --support-coordinates or --query-coordinates"
     name = table_with(blocks, path, ["rlnImageName"], remedy)
     check_optics_groups(blocks, name, path)
@@ -93,6 +91,8 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     said = column_notes(blocks, name, path, "particles") + size_notes(blocks, name, path)
     others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
     said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
+    if (archived := archived_names(names)) is not None:
+        return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(stacks.files, stacks, notes + said, **known)
@@ -102,12 +102,36 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     return of_files(files, volumes, notes + said, **known)
 
 
-def _named_above(path: Path, name: str) -> Path:
-    """The file that a STAR file names, relative to its folder or one above it."""
-    found = next((above / name for above in path.absolute().parents if (above / name).is_file()), None)
-    if found is None:
-        raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
-    return found
+def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tuple[str, ...], known: dict) -> Particles:
+    """Particles of a STAR file that lists volumes of one npz, as a run on an npz writes it."""
+    place, _ = replace(files, names=[name]).finder()(0)
+    whole = open_npz(place, files.file_voxel_size_nm)
+    if max(indices) >= len(whole):
+        lacks = f"names volume {max(indices)} of {place}, which has {len(whole)}"
+        raise UserError(f"{files.listed_in}: {lacks}; correct it")
+    return replace(whole, names=files.names, source=ArchivedRows(whole.source, indices), notes=notes, **known)
+
+
+def set_members(path: Path) -> tuple[Path, Path | None] | None:
+    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)  # a set is short, and others may be long
+    except OSError:
+        start = b""  # it is said where the whole is read
+    if b"rlnTomoParticlesFile" not in start:
+        return None
+    names = optimisation_set(read_star_blocks(path))
+    files = [next((up / name for up in path.absolute().parents if (up / name).is_file()), None) for name in names]
+    for name, file in zip(names, files, strict=True):
+        if name and file is None:
+            raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
+    return (files[0], files[1] if names[1] else None) if names[0] else None
+
+
+def names_images(path: Path) -> bool:
+    """Whether a STAR file's rows name files of particles, not places in a tomogram alone."""
+    return any("rlnImageName" in block for block in read_star_blocks(path).values())
 
 
 def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:

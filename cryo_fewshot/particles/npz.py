@@ -4,6 +4,7 @@ numpy maps an .npy file but no member of an archive. What savez writes lies in i
 that memory stays flat; what savez_compressed writes has to be unpacked whole, and is refused above a size.
 """
 
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,32 @@ class ArchivedVolumes:
         """As in `base.Source`."""
         path = str(self.path.resolve())
         return ((i, (path, i)) for i in indices)
+
+
+@dataclass(frozen=True)
+class ArchivedRows:
+    """Some of an archive's volumes, by index."""
+
+    archive: ArchivedVolumes
+    indices: list[int]
+
+    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
+        """As in `base.Source`."""
+        read = self.archive.opened()
+        return lambda i: read(self.indices[i])
+
+    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
+        """As in `base.Source`."""
+        path = str(self.archive.path.resolve())
+        return ((i, (path, self.indices[i])) for i in indices)
+
+
+def archived_names(names: list[str]) -> tuple[str, list[int]] | None:
+    """The archive and the indices in it that names such as `all.npz[3]` mean, None where they are other names."""
+    found = [re.fullmatch(r"(.+\.npz)\[(\d+)\]", name) for name in names]
+    if not all(found) or len({match[1] for match in found}) > 1:
+        return None
+    return found[0][1], [int(match[2]) for match in found]
 
 
 def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:

@@ -11,7 +11,7 @@ import torch
 from ..errors import UserError
 from .base import Particles, in_number_order
 from .coordinates import open_coordinates
-from .listings import open_folder, open_stack, open_star
+from .listings import names_images, open_folder, open_stack, open_star, set_members
 from .mrc import is_mrc
 from .npz import open_npz
 from .picks_folders import is_picks_folder
@@ -78,6 +78,10 @@ def open_particles(
         )
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
+    if path.suffix.lower() == ".star" and (members := set_members(path)) is not None:
+        path, geometry = members
+        tomograms_star = tomograms_star or geometry
+        tomogram = tomogram or (None if names_images(path) else geometry)
     listed = path.suffix.lower() in (".json", ".tbl", ".mod") or is_picks_folder(path)
     if listed or coordinates is not None or tomogram is not None:
         particles = open_coordinates(

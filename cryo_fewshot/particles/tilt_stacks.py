@@ -147,9 +147,10 @@ def _multiplied_by(
 def find_tomograms_star(files: ParticleFiles) -> Path:
     """The tilt geometry: of the optimisation set that names the particle file, else tomograms.star near, else of the
     only set that names no particle file."""
-    folders = list(files.listed_in.absolute().parents)
+    listed_in = files.named_in or files.listed_in
+    folders = [*listed_in.absolute().parents, *files.listed_in.absolute().parents]
     sets = [optimisation_set(read_star_blocks(path)) for path in sorted(folders[0].glob("*optimisation_set.star"))]
-    named = [tomograms for particles, tomograms in sets if Path(particles).name == files.listed_in.name]
+    named = [tomograms for particles, tomograms in sets if Path(particles).name == listed_in.name]
     unnamed = [tomograms for particles, tomograms in sets if not particles]
     near = [folder / "tomograms.star" for folder in ([files.root] if files.root else []) + folders]
     for tomograms in (*named, *near, *(unnamed if len(unnamed) == 1 else ())):

@@ -10,12 +10,13 @@ import pandas as pd
 
 from ..errors import UserError
 from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
-from .star import read_star_blocks
+from .star import as_numbers, read_star_blocks
 
 FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
 # What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
 _ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
 RECONSTRUCTED = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")  # the first there counts
+TILT_PIXEL = "rlnTomoTiltSeriesPixelSize"
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
@@ -214,10 +215,24 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
     )
 
 
+def tilt_pixel_sizes(path: Path, names: Iterable[str]) -> np.ndarray:
+    """Angstrom, the unbinned pixel of each named tomogram `(n,)` as a tomograms.star says, NaN where none does."""
+    star, sizes = _tomograms_star(path), {}
+    for block in () if star is None else read_star_blocks(star).values():
+        if {"rlnTomoName", TILT_PIXEL} <= set(block):
+            columns = (np.atleast_1d(np.asarray(block[c], dtype=object)) for c in ("rlnTomoName", TILT_PIXEL))
+            sizes |= {name_of_tomogram(str(name)): size for name, size in zip(*columns, strict=True)}
+    return as_numbers([sizes.get(name_of_tomogram(name)) for name in names])
+
+
+def _tomograms_star(path: Path) -> Path | None:
+    stars = [path] if path.is_file() else [path / "tomograms.star", path.absolute().parent / "tomograms.star"]
+    return next((star for star in stars if star.is_file() and star.suffix.lower() == ".star"), None)
+
+
 def _reconstructed(path: Path) -> dict[str, Path]:
     """Files that a tomograms.star names by tomogram; of a folder, those of its tomograms.star that lie in it."""
-    stars = [path] if path.is_file() else [path / "tomograms.star", path.absolute().parent / "tomograms.star"]
-    star = next((star for star in stars if star.is_file()), None)
+    star = _tomograms_star(path)
     files: dict[str, Path] = {}
     for block in () if star is None else read_star_blocks(star).values():
         for column in RECONSTRUCTED if "rlnTomoName" in block else ():

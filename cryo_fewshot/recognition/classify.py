@@ -12,6 +12,7 @@ from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
+from ..particles.coordinates import overlapping
 from ..particles.tomograms import Boxes
 from ..weights import load_encoder
 from .calibration import Calibration
@@ -26,6 +27,8 @@ from .settings import Settings
 
 ADAPT_TO = 5000
 """Unlabelled particles that a run adapts to, drawn at random."""
+NEAR = 0.1
+"""Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -91,9 +94,15 @@ def classify(
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
     with unclaimed(out, record):
-        classes, again = _once_each(class_indices(support), support, say), copies(query)
+        classes, again = class_indices(support), copies(query)
+        if n := len(support) - support.labels.count(None) - sum(map(len, classes.values())):
+            say(f"{n} particles of the support are listed before; each counts once")
         if again:
             say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
+        for name, particles in (("support", support), ("query", query)):
+            near_nm = NEAR * particles.box * particles.voxel_size_nm
+            if n := len(particles) - len(set(overlapping(particles, range(len(particles)), near_nm).tolist())):
+                say(f"{n} particles of the {name} lie within {near_nm:.1f} nm of another: picked twice?")
         labelled = embed_particles(support, encoder, card, cache, **options)
         usable = _usable(labelled, support, classes, say)
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
@@ -165,22 +174,6 @@ def _calibration(card: dict) -> Calibration:
     if not card.get("calibration"):
         raise UserError("the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote")
     return Calibration.from_json(card["calibration"])
-
-
-def _once_each(classes: dict[str, list[int]], support: Particles, say: Callable) -> dict[str, list[int]]:
-    """Classes without particles that are listed twice: left out in turn, each would be recognised by its copy."""
-    again, first = copies(support), {}
-    for members in classes.values():
-        for i in members:
-            other = first.setdefault(again.get(i, i), i)
-            if support.labels[other] != support.labels[i]:
-                both = f"is labelled {support.labels[other]} and {support.labels[i]}"
-                raise UserError(f"{support.names[i]} of the support {both}; correct its label, or remove both rows")
-    kept = set(first.values())
-    once = {name: [i for i in members if i in kept] for name, members in classes.items()}
-    if n := sum(map(len, classes.values())) - len(kept):
-        say(f"{n} particles of the support are listed twice; each counts once")
-    return once
 
 
 def recogniser_of(

@@ -20,9 +20,11 @@ from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
 from ..particles.base import Particles
 from ..particles.coordinates import overlapping
+from ..particles.copick_projects import picks_files
 from ..particles.exchange import write_dynamo
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
+from ..particles.tomograms import Boxes
 from .report import write_report
 from .settings import MIN_AVERAGED, Settings
 from .support_check import SupportCheck
@@ -55,14 +57,16 @@ def _input_record(particles: Particles) -> dict:
 @contextmanager
 def unclaimed(out: Path, record: dict) -> Iterator[None]:
     """For all that may still refuse a run: UserError at once where the folder is another's, and a run that is refused
-    before it claims a new folder leaves nothing there."""
-    was_there = out.exists()
+    before it claims the folder leaves nothing there."""
     _check_folder(out, record)
+    before = set(out.iterdir()) if out.exists() else None
     try:
         yield
     except UserError:
-        if not was_there:
-            shutil.rmtree(out, ignore_errors=True)
+        for made in set(out.iterdir() if out.exists() else ()) - (before or set()):
+            shutil.rmtree(made, ignore_errors=True)
+        if before is None and out.exists():
+            out.rmdir()
         raise
 
 
@@ -140,13 +144,28 @@ def write_tables(
     files |= {out / f"{file_names([name])[name]}.star": rows for name, rows in chosen.items()}
     for path, rows in files.items():
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
-        if "dynamoClass" in (() if query.table is None else query.table) and len(rows):
-            numbers = table["class"].iloc[rows].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int)
-            places = query.source.centres[rows], query.source.which[rows] + 1, numbers.to_numpy()
-            write_dynamo(path.with_suffix(".tbl"), *places)
+    _write_for_other_programs(out, query, table, names, wanted)
     reasons = table.loc[table["reason"] != "", "reason"]
     listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
     _write_csv(out / "unreadable.csv", listed)
+
+
+def _write_for_other_programs(
+    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], wanted: Mapping[Path, np.ndarray]
+) -> None:
+    """A .tbl beside each STAR file where the coordinates came from one, and picks where they are a copick project's."""
+    columns = set() if query.table is None else set(query.table)
+    if "dynamoClass" in columns and isinstance(query.source, Boxes):
+        numbers = table["class"].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int).to_numpy()
+        for path, chosen in wanted.items():
+            rows = np.flatnonzero(chosen)
+            places = query.source.centres[rows], query.source.which[rows] + 1
+            write_dynamo(path.with_suffix(".tbl"), *places, numbers[rows])
+    if {"copickRun", "x_nm"} <= columns:
+        accepted = table[table["accepted"]]
+        rows = query.table.iloc[accepted.index]
+        for path, content in picks_files(rows, accepted["class"], accepted["probability"]):
+            write_atomically(out / "copick" / path, content)
 
 
 def write_averages(

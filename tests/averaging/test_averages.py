@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from cryo_fewshot.averaging import averages
 from cryo_fewshot.averaging.alignment import Poses, Search, TiltSeries
 from cryo_fewshot.averaging.averages import (
     Average,
@@ -215,3 +216,16 @@ def test_copies_of_noise_agree_unless_they_come_into_one_half(known):
         for groups in (None, np.arange(16) % 8)
     )
     assert together < apart
+
+
+def test_neither_half_sees_the_other(known, monkeypatch):
+    """Other particles in one half leave the other's average as it is, bit for bit, but for the filter by their FSC."""
+    monkeypatch.setattr(averages, "wiener_filtered", lambda density, shells: density)
+    noise = simulate([None] * 24, torch.arange(24), 0.1, known.BINNED)
+    quick = {"search": Search(grid_degrees=60.0, finest_degrees=30.0), "n_iterations": 1, "n_starts": 1}
+    first = refine(noise[:16], known.BINNED, seed=0, **quick)
+    changed = noise[:16].clone()
+    changed[torch.from_numpy(first.halves == 1)] = noise[16:]
+    second = refine(changed, known.BINNED, seed=0, **quick)
+    assert torch.equal(first.half_maps[0].density, second.half_maps[0].density)
+    assert not torch.equal(first.half_maps[1].density, second.half_maps[1].density)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.particles.base import class_indices, duplicates
+from cryo_fewshot.particles.base import class_indices, copies, duplicates
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -88,3 +88,12 @@ def test_particles_without_a_label_are_in_no_class(project, files, mark):
     rows[0] = ("p0.mrc", "a")
     one = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     files.one_line(lambda: class_indices(one), "one class only (a, 1 particles)")
+
+
+def test_a_particle_that_is_listed_again_counts_once_and_two_labels_are_refused(project, files):
+    rows = [("p0.mrc", "a"), ("p1.mrc", "b"), ("./p0.mrc", "a"), ("p2.mrc", '""'), ("p2.mrc", "b")]
+    particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
+    assert copies(particles) == {2: 0, 4: 3}
+    assert class_indices(particles) == {"a": [0], "b": [1, 4]}
+    both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, ("p1.mrc", "a")]))
+    files.one_line(lambda: class_indices(both, "mine.star"), "mine.star: p1.mrc is labelled b and a", "remove both")

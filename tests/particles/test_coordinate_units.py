@@ -47,6 +47,20 @@ def test_a_given_unit_wins_and_two_readings_are_refused(tmp_path, tomogram, arra
     files.one_line(lambda: open_particles(wrong, tomogram=tomogram), "3 of 3 coordinates do not lie in", TILT)
 
 
+def test_the_unit_that_tomograms_star_states_counts_where_the_coordinates_state_none(tmp_path, tomogram, array, files):
+    listed = tmp_path / "tomograms.star"
+    columns = ["rlnTomoName", "rlnTomoReconstructedTomogram", TILT]
+    listed.write_text(files.table("global", columns, [["TS_1", tomogram.name, 2.5]]))
+    unbinned, binned = (star(files, tmp_path / f"{factor}.star", factor, {}) for factor in (4, 1))
+    for given in (listed, tmp_path):
+        particles = open_particles(unbinned, tomogram=given, box_nm=12)
+        files.assert_cut(particles, array)
+        assert any(f"pixels of 0.25 nm ({TILT}), scaled" in note for note in particles.notes)
+    files.assert_cut(open_particles(binned, tomogram=listed, box_nm=12, coordinate_voxel_size_nm=1.0), array)
+    csv = files.csv_of(tmp_path / "a.csv")
+    files.assert_cut(open_particles(csv, tomogram=tomogram, box_nm=12), array)
+
+
 def test_coordinates_of_m_and_of_a_spreadsheet(tmp_path, tomogram, array, files):
     path = star(files, tmp_path / "m.star", 10, {}, [f"wrpCoordinate{axis}1" for axis in "XYZ"])
     path.write_text(path.read_text().replace("_rlnTomoName", "_wrpSourceName"))
@@ -56,6 +70,9 @@ def test_coordinates_of_m_and_of_a_spreadsheet(tmp_path, tomogram, array, files)
     particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
     files.assert_cut(particles, array)
     assert particles.labels == list("aab")
+    for separator in ";\t":
+        (tmp_path / "b.csv").write_text(path.read_text().replace(",", separator))
+        files.assert_cut(open_particles(tmp_path / "b.csv", tomogram=tomogram, box_nm=12), array)
 
 
 def test_what_is_written_for_a_csv_is_read_again(tmp_path, tomogram, array, files):

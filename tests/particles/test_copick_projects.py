@@ -2,12 +2,25 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
+from cryo_fewshot.particles.copick_projects import picks_files
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
+
+
+def test_picks_are_written_as_an_overlay_has_them():
+    rows = [["TS_1", "1.5", "2.5", "3.5"], ["TS_1", "4", "5", "6"], ["TS_2", "7", "8", "9"]]
+    table = pd.DataFrame(rows, columns=["copickRun", "x_nm", "y_nm", "z_nm"])
+    written = dict(picks_files(table, ["80S_a b", "gold", "gold"], [0.9, 0.8, 0.7]))
+    names = ("TS_1/Picks/cryo-fewshot_0_80S-a-b", "TS_1/Picks/cryo-fewshot_0_gold", "TS_2/Picks/cryo-fewshot_0_gold")
+    assert sorted(written) == [f"ExperimentRuns/{name}.json" for name in names]
+    content = json.loads(written[f"ExperimentRuns/{names[0]}.json"])
+    assert content["points"] == [{"location": {"x": 15.0, "y": 25.0, "z": 35.0}, "instance_id": 0, "score": 0.9}]
+    assert content["unit"] == "angstrom" and content["run_name"] == "TS_1"
 
 
 def test_a_project_that_copick_wrote(tmp_path, array, files):
@@ -49,3 +62,10 @@ def test_a_project_that_copick_wrote(tmp_path, array, files):
     for chosen, count in {"me": 3, "me/1": 3, "tomotwin/2": 1}.items():
         assert len(open_particles(path, tomogram="wbp@10.0", picks=chosen, box_nm=12)) == count
     files.one_line(lambda: open_particles(path, tomogram="wbp@10.0", picks="you"), "no picks of you (--picks)")
+    mine = open_particles(path, tomogram="wbp@10.0", picks="me", box_nm=12)
+    for name, content in picks_files(mine.table, mine.labels, [1.0] * 3):  # and copick reads what is written
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    back = open_particles(path, tomogram="wbp@10.0", picks="cryo-fewshot/0", box_nm=12)
+    columns = ["copickObject", "x_nm", "y_nm", "z_nm"]
+    assert sorted(back.table[columns].values.tolist()) == sorted(mine.table[columns].values.tolist())

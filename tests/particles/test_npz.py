@@ -8,9 +8,12 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from cryo_fewshot.particles import npz
+from cryo_fewshot.particles.base import duplicates
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.star import write_star
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -106,3 +109,18 @@ def test_an_unlikely_voxel_size_is_refused_until_it_is_given(tmp_path, files):
         np.savez(path, volumes=np.stack([files.noise()] * 2), voxel_size_nm=nm)
         files.one_line(lambda words=words: open_particles(path), "x.npz", *words, "--voxel-size-nm")
         assert open_particles(path, file_voxel_size_nm=1.0).voxel_size_nm == 1.0
+
+
+def test_what_is_written_of_an_archive_is_read_again(tmp_path, files):
+    volumes = np.stack([files.noise(i) for i in range(4)])
+    np.savez(tmp_path / "all.npz", volumes=volumes, voxel_size_nm=1.5)
+    first = open_particles(tmp_path / "all.npz")
+    write_star(tmp_path / "out" / "a.star", first, rows=[3, 1])
+    again = open_particles(tmp_path / "out" / "a.star")
+    assert torch.equal(again.read([0, 1], 12, 1.5)[0], first.read([3, 1], 12, 1.5)[0]) and again.voxel_size_nm == 1.5
+    assert duplicates(again, first) == [(1, 1), (0, 3)]
+    write_star(tmp_path / "third.star", again)
+    assert len(open_particles(tmp_path / "third.star")) == 2
+    text = (tmp_path / "third.star").read_text()
+    (tmp_path / "third.star").write_text(text.replace("[3]", "[7]"))
+    files.one_line(lambda: open_particles(tmp_path / "third.star"), "names volume 7", "which has 4")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.star import write_star
 
 mrcfile = pytest.importorskip("mrcfile")
 pytest.importorskip("torch_fourier_slice")
@@ -42,6 +43,9 @@ def test_the_set_that_names_the_particles_counts(tmp_path, files):
         assert geometry_note(open_particles(tmp_path / f"{name}.star")).endswith(f"{name}_tomograms.star")
         given = open_particles(tmp_path / f"{name}_optimisation_set.star")
         assert len(given) == 1 and geometry_note(given).endswith(f"{name}_tomograms.star")
+        write_star(tmp_path / "out" / "classes" / "a.star", given)  # what a run writes is an input again
+        again = open_particles(tmp_path / "out" / "classes" / "a.star")
+        assert geometry_note(again).endswith(f"{name}_tomograms.star") and not again.read([0])[1]
     (tmp_path / "ribo_optimisation_set.star").unlink()
     words = ("none of 1 optimisation sets beside it names it", "--tomograms-star")
     files.one_line(lambda: open_particles(tmp_path / "ribo.star"), *words)
@@ -61,3 +65,15 @@ def test_a_set_that_names_an_absent_file_is_one_line(tmp_path, files):
     files.one_line(lambda: open_particles(lost), "gone/ribo.star", "not there")
     lost = optimisation_set(tmp_path, "ribo", tomograms="gone.star")
     files.one_line(lambda: open_particles(lost), "gone.star", "not there")
+
+
+def test_a_set_of_picks_without_images_is_cut_from_its_tomograms(tmp_path, tomogram, array, files):
+    columns = ("rlnTomoName", "rlnTomoReconstructedTomogram")
+    text = files.table("global", columns, [("TS_1", tomogram.name)])
+    (tmp_path / "ribo_tomograms.star").write_text(text)
+    centred = 10.0 * (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1]
+    axes = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    files.star_of(tmp_path / "ribo.star", ["rlnTomoName", *axes], [["TS_1", *row] for row in centred])
+    files.assert_cut(open_particles(optimisation_set(tmp_path, "ribo"), box_nm=12), array)
+    unplaced = optimisation_set(tmp_path, "ribo", tomograms="")
+    files.one_line(lambda: open_particles(unplaced), "no column rlnImageName", "--query-coordinates")

@@ -102,7 +102,7 @@ def test_particles_listed_twice_count_once(data, encoder_path, tmp_path):
     assert outcome.recogniser.check.accuracy == once.recogniser.check.accuracy
     n = len(once.table)
     assert any(f"{n} of {2 * n} particles of the query are listed before" in line for line in lines)
-    assert any(f"{len(twice[0]) // 2} particles of the support are listed twice" in line for line in lines)
+    assert any(f"{len(twice[0]) // 2} particles of the support are listed before" in line for line in lines)
 
 
 def test_a_particle_of_two_classes_is_refused_and_nothing_is_left(data, encoder_path, tmp_path):
@@ -120,6 +120,10 @@ def test_a_refused_run_leaves_nothing_and_the_right_one_goes(data, encoder_path,
     with pytest.raises(UserError):
         run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0, **refused))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError):
+        run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0, **refused))
+    assert not list((tmp_path / "out").iterdir())
     run(tmp_path / "out", encoder_path, settings=Settings(n_averaged=0))
     assert (tmp_path / "out" / "run.json").exists()
 

@@ -13,7 +13,8 @@ import starfile
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.recognition.output import claim_folder, file_names, run_record
+from cryo_fewshot.particles.tomograms import Boxes, Tomogram
+from cryo_fewshot.recognition.output import claim_folder, file_names, run_record, write_tables
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY
 
@@ -146,3 +147,20 @@ def test_a_record_that_says_less_of_the_inputs_is_of_an_earlier_release(tmp_path
     (tmp_path / "run.json").write_text(json.dumps(earlier))
     with pytest.raises(UserError, match="holds another run"):
         claim_folder(tmp_path, record)
+
+
+def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
+    dynamotable = pytest.importorskip("dynamotable")
+    centres = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]])  # zyx from 0
+    source = Boxes(list("pqr"), (Tomogram(Path("t.mrc"), (30, 30, 30), 1.0),), np.zeros(3, int), centres, (12,))
+    nm = {f"{axis}_nm": column.astype(str) for axis, column in zip("zyx", centres.T, strict=True)}
+    given = pd.DataFrame({"copickRun": "TS_1", "dynamoClass": "1", **nm})
+    query = Particles(names=list("pqr"), source=source, voxel_size_nm=1.0, box=12, table=given)
+    found = {"class": list("aba"), "runner_up": list("bab"), "probability": [0.9, 0.8, 0.3], "reason": ""}
+    table = pd.DataFrame({**found, "accepted": [True, True, False], "labelled": False})
+    write_tables(tmp_path, query, table, ["a", "b"])
+    written = dynamotable.read(tmp_path / "classes" / "b.tbl")
+    assert written[["x", "y", "z", "class", "tomo"]].values.tolist() == [[7, 6, 5, 2, 1]]
+    assert len(dynamotable.read(tmp_path / "particles.tbl")) == 3
+    picks = tmp_path / "copick" / "ExperimentRuns" / "TS_1" / "Picks" / "cryo-fewshot_0_a.json"
+    assert json.loads(picks.read_text())["points"][0]["location"] == {"x": 30.0, "y": 20.0, "z": 10.0}
