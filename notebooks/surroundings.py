@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from IPython.display import Markdown
-from studies.cell_evaluation import cell_evaluation, read_boxes, shown_real, shown_simulated
+from studies.cell_evaluation import cell_evaluation, finding, read_boxes, shown_real, shown_simulated
 from studies.cell_trainings import SHOWN, trainings
 
 from cryo_fewshot.figures.style import use_style
@@ -46,6 +46,11 @@ Markdown(
     f"Simulated: {len(spec['classes'])} classes held out with their families, means over SNR "
     f"{', '.join(f'{snr:g}' for snr in spec['snrs'])}."
 )
+
+# %% tags=["hide-input"]
+names = {entry["spec"]["name"] for entry in entries}
+compared = [pair for pair in (("control", "cells"), ("shipped", "cells-tuned")) if set(pair) <= names]
+Markdown("\n".join(f"* {finding(entries, *pair)}" for pair in compared))
 
 # %% [markdown]
 # ## What the network sees

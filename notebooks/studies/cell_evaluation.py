@@ -205,6 +205,23 @@ def _training(spec: dict) -> dict[str, object]:
     return {"training": SHOWN.get(spec["name"], spec["name"]), "volumes": f"{spec['volumes']:,}"}
 
 
+def finding(entries: list[dict], first: str, second: str, half: str = "odd", n_shot: int = 5) -> str:
+    """What training `second` changes over `first`, in words."""
+    by_name = {entry["spec"]["name"]: entry for entry in entries}
+    pair = [by_name[first], by_name[second]]
+
+    def both(part: str, **chosen: object) -> str:
+        frames = [pd.DataFrame(entry["result"][part]) for entry in pair]
+        kept = [frame[(frame[list(chosen)] == list(chosen.values())).all(axis=1)] for frame in frames]
+        return " to ".join(f"{frame['accuracy'].mean():.3f}" for frame in kept)
+
+    said = [f"{around} {both('simulated', around=around, n_shot=n_shot)}" for around in AROUND]
+    if all(entry["result"]["real"] for entry in pair):
+        said.append(f"real tomogram, {half} columns, {both('real', half=half, n_shot=n_shot)}")
+    names = " to ".join("*{training}* ({volumes} volumes)".format(**_training(entry["spec"])) for entry in pair)
+    return f"From {names}, {n_shot} labels: {'; '.join(said)}."
+
+
 def shown_simulated(entries: list[dict]) -> pd.DataFrame:
     """Accuracy by training: means over the SNRs, columns surroundings and labels."""
     return _by_training(rows_of(entries, "simulated"), "around", list(AROUND))
