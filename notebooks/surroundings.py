@@ -49,7 +49,7 @@ Markdown(
 
 # %% tags=["hide-input"]
 names = {entry["spec"]["name"] for entry in entries}
-compared = [pair for pair in (("control", "cells"), ("shipped", "cells-tuned")) if set(pair) <= names]
+compared = [pair for pair in (("control", "cells"), ("shipped", "cells-averaged")) if set(pair) <= names]
 Markdown("\n".join(f"* {finding(entries, *pair)}" for pair in compared))
 
 # %% [markdown]

@@ -67,8 +67,8 @@ def test_each_training_differs_from_the_control_by_its_surroundings_length_and_s
     assert control.acquisitions.surroundings is None and found["cells"].acquisitions.surroundings.neighbours == 0.5
     assert set(found) < set(SHOWN)
     for name, spec in found.items():
-        assert spec.schedule.n_epochs == {"long": LONG, "tuned": 8}.get(name.split("-")[-1], SHORT)
-        assert bool(spec.start) == (name == "cells-tuned")
+        assert spec.schedule.n_epochs == {"long": LONG, "tuned": 8, "averaged": 8}.get(name.split("-")[-1], SHORT)
+        assert bool(spec.start) == (name in ("cells-tuned", "cells-averaged"))
         assert (spec.seed, spec.n_way, spec.selection, spec.test) == (0, 20, control.selection, control.test)
 
 
