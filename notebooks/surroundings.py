@@ -90,11 +90,19 @@ plain_style(shown_simulated(entries)).format(precision=3)
 # ## A real tomogram
 #
 # One in situ tomogram of yeast (EMPIAR-11658, voxels of 3.1 nm): ribosomes, two kinds of membrane, cytosol and vacuum,
-# five classes from one acquisition. No query shares a voxel with the support of its task. The tomogram's columns of 40
-# voxels form a checkerboard: settings were chosen on the even ones, the odd are the test.
+# five classes from one acquisition. No query shares a voxel with the support of its task. The boxes are given to the
+# encoder as they are cut, or with the mean power of each Fourier shell matched to the training's and the embeddings
+# centred on those of all boxes, neither of which takes a label. The tomogram's columns of 40 voxels form a
+# checkerboard: settings were chosen on the even ones, these are the odd.
 
 # %% tags=["hide-input"]
-plain_style(shown_real(entries)).format(precision=3)
+plain_style(shown_real(entries, "odd")).format(precision=3)
+
+# %% [markdown]
+# All columns together, those that settings were chosen on among them:
+
+# %% tags=["hide-input"]
+plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
 # Limits: one tomogram, one seed for each training, and labels that are automatic but for the ribosome's. The intervals

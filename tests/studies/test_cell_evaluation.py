@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from studies import cell_evaluation
-from studies.cell_evaluation import ALONE, APART, AROUND, RealBoxes, finding, read_boxes, rows_of
+from studies.cell_evaluation import ALONE, APART, AROUND, MATCHED, PLAIN, RealBoxes, finding, read_boxes, rows_of
 from studies.cell_evaluation import cell_evaluation as evaluate
 from studies.cell_trainings import LONG, SHORT, SHOWN, trainings
 
@@ -51,11 +51,12 @@ def test_an_entry_holds_both_parts_and_is_the_same_again(tmp_path, boxes, monkey
     entry = evaluate(Runner(Store(tmp_path)), "cells", card, encoder, boxes, n_episodes=20, **small)
     simulated, real = rows_of([entry], "simulated"), rows_of([entry], "real")
     assert simulated["around"].tolist() == list(AROUND) and next(iter(AROUND)) == ALONE
-    assert real[["half", "n_shot"]].values.tolist() == [[h, n] for h in ("even", "odd", "all") for n in (1, 5)]
+    halves = [[b, h, n] for b in (PLAIN, MATCHED) for h in ("even", "odd", "all") for n in (1, 5)]
+    assert real[["boxes", "half", "n_shot"]].values.tolist() == halves
     assert set(simulated["volumes"]) == {"50,000"} and simulated["accuracy"].between(0, 1).all()
     assert real["accuracy"].min() > 0.34  # brightness is seen even by an untrained network; chance is a third
     said = finding([entry], "cells", "cells", n_shot=5)
-    assert "neighbours, membranes* (50,000 volumes)" in said and said.count(" to ") == 5 and "nan" not in said
+    assert "neighbours, membranes* (50,000 volumes)" in said and said.count(" to ") == 6 and "nan" not in said
     monkeypatch.setattr(cell_evaluation.CellEvaluation, "run", None)  # from the store
     again = evaluate(Runner(Store(tmp_path)), "cells", card, encoder, boxes, n_episodes=20, **small)
     assert again["result"] == entry["result"]
