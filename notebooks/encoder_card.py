@@ -131,8 +131,13 @@ roles = {
     "selection and calibration": card["held_out_classes"]["selection"],
     "test": card["held_out_classes"]["test"],
 }
+background = {
+    "empty": "no macromolecule",
+    "membrane": "bilayers, no complex in the centre",
+    "crowd": "a gap among neighbours",
+}
 classes = [
-    (role, name, "no macromolecule" if name == "empty" else load_complex(name).name)
+    (role, name, background.get(name) or load_complex(name).name)
     for role, names in roles.items()
     for name in names
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from IPython.display import Markdown
-from studies.cell_evaluation import cell_evaluation, read_boxes, shown_real, shown_simulated
+from studies.cell_evaluation import cell_evaluation, finding, read_boxes, shown_real, shown_simulated
 from studies.cell_trainings import SHOWN, trainings
 
 from cryo_fewshot.figures.style import use_style
@@ -46,6 +46,11 @@ Markdown(
     f"Simulated: {len(spec['classes'])} classes held out with their families, means over SNR "
     f"{', '.join(f'{snr:g}' for snr in spec['snrs'])}."
 )
+
+# %% tags=["hide-input"]
+names = {entry["spec"]["name"] for entry in entries}
+compared = [pair for pair in (("control", "cells"), ("shipped", "cells-averaged")) if set(pair) <= names]
+Markdown("\n".join(f"* {finding(entries, *pair)}" for pair in compared))
 
 # %% [markdown]
 # ## What the network sees
@@ -85,11 +90,19 @@ plain_style(shown_simulated(entries)).format(precision=3)
 # ## A real tomogram
 #
 # One in situ tomogram of yeast (EMPIAR-11658, voxels of 3.1 nm): ribosomes, two kinds of membrane, cytosol and vacuum,
-# five classes from one acquisition. No query shares a voxel with the support of its task. The tomogram's columns of 40
-# voxels form a checkerboard: settings were chosen on the even ones, the odd are the test.
+# five classes from one acquisition. No query shares a voxel with the support of its task. The boxes are given to the
+# encoder as they are cut, or with the mean power of each Fourier shell matched to the training's and the embeddings
+# centred on those of all boxes, neither of which takes a label. The tomogram's columns of 40 voxels form a
+# checkerboard: settings were chosen on the even ones, these are the odd.
 
 # %% tags=["hide-input"]
-plain_style(shown_real(entries)).format(precision=3)
+plain_style(shown_real(entries, "odd")).format(precision=3)
+
+# %% [markdown]
+# All columns together, those that settings were chosen on among them:
+
+# %% tags=["hide-input"]
+plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
 # Limits: one tomogram, one seed for each training, and labels that are automatic but for the ribosome's. The intervals

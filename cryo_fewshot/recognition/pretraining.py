@@ -44,6 +44,8 @@ class Pretraining:
     architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
     widths : channels of a 'pooled' encoder; empty for those that suit the box
     start : digest of the weights that training starts from; empty for random ones
+    start_share : of the starting weights in the final ones, the rest is what was learnt (Wortsman et al. 2022): keeps
+    what the first training was good at
     """
 
     classes: tuple[str, ...]
@@ -63,12 +65,15 @@ class Pretraining:
     seed: int = 0
     widths: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
     start: str = field(default="", metadata=ADDED_LATER)
+    start_share: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.objective not in ("classes", "episodes"):
             raise UserError(f"objective '{self.objective}' is unknown: use 'classes' or 'episodes'")
         if self.architecture not in ("pooled", "paper"):
             raise UserError(f"architecture '{self.architecture}' is unknown: use 'pooled' or 'paper'")
+        if not 0 <= self.start_share < 1 or (self.start_share and not self.start):
+            raise UserError(f"start_share={self.start_share}: give a share below 1, and an encoder to start from")
         if self.n_way > len(self.classes):
             raise UserError(f"n_way={self.n_way}, but there are {len(self.classes)} training classes: lower n_way")
         if len(self.selection) < 2:
@@ -247,7 +252,10 @@ def train(
         embeddings = unit_embeddings(encoder, volumes, spec.precision)
         return mean_accuracy(embeddings, checked, prototype_logits)
 
-    return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+    history = fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+    if spec.start_share:
+        mix_weights(encoder, start, spec.start_share)
+    return encoder, history
 
 
 def _batches(
@@ -269,6 +277,14 @@ def _class_means(spec: Pretraining, encoder: AnyEncoder, device: torch.device, n
     rng = np.random.default_rng(seed_from("directions", spec.seed))
     volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
     return unit_embeddings(encoder.eval(), volumes).unflatten(0, (-1, n_per_class)).mean(1)
+
+
+def mix_weights(encoder: AnyEncoder, other: AnyEncoder, share: float) -> None:
+    """Move the weights of an encoder, and the running means of its layers, by a share towards another's."""
+    theirs = other.state_dict()
+    for name, value in encoder.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name].to(value.device), share)
 
 
 def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:

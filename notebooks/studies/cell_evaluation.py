@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional as F
 
 from cryo_fewshot.episodes import sample_episodes
 from cryo_fewshot.evaluation import correct_counts, mean_and_interval, predict
@@ -28,6 +29,7 @@ from cryo_fewshot.simulation.on_the_fly import Acquisitions, simulate_on_the_fly
 from cryo_fewshot.simulation.surroundings import Surroundings
 from cryo_fewshot.weights import AnyEncoder
 
+from . import spectra
 from .cell_trainings import SHOWN
 
 ROOM = REPOSITORY.parent / "shared" / "real" / "yeast_tomogram_11658"
@@ -35,6 +37,7 @@ ROOM = REPOSITORY.parent / "shared" / "real" / "yeast_tomogram_11658"
 VOXEL_NM, APART, COLUMN = 3.136, 13, 40
 """Edge of a voxel; voxels between a query and every support box of its task; edge of a column of the checkerboard."""
 REAL = ("ribosome80S", "ER_cisterna", "second_double_membrane", "cytosol_no_listed_ribosome", "outside_lamella")
+PLAIN, MATCHED = "boxes as cut", "spectrum matched, embeddings centred"
 ALONE = "alone in the box"
 AROUND = {ALONE: None, "among neighbours": {"neighbours": 1.0}, "beside a membrane": {"membranes": 1.0}}
 """What lies in the boxes of held-out complexes: settings of `Surroundings`, whose complexes are training classes."""
@@ -66,7 +69,9 @@ class CellEvaluation:
         return {"around": AROUND, "apart": APART, "column": COLUMN}
 
     def run(self, runner: Runner, encoder: AnyEncoder, boxes: "RealBoxes | None") -> dict:
-        """Result: `simulated`, rows of around, snr, n_shot, accuracy, ci95; `real`, rows of half, n_shot, the same."""
+        """Result: `simulated`, rows of around, snr, n_shot, accuracy, ci95; `real`, rows of boxes (as cut, or
+        matched to the training), half, n_shot, the same.
+        """
         encoder = encoder.to(runner.device)
         simulated = []
         for around in AROUND:
@@ -76,7 +81,10 @@ class CellEvaluation:
                 for n_shot in self.shots:
                     row = {"around": around, "snr": snr, "n_shot": n_shot}
                     simulated.append(row | self._accuracy(embeddings, n_shot))
-        real = [] if boxes is None else list(boxes.rows(encoder, self.real_shots, self.n_episodes))
+        real = []
+        if boxes is not None:
+            training = training_samples(self.training.acquisitions, self.training.classes)
+            real = list(boxes.rows(encoder, training, self.real_shots, self.n_episodes))
         return {"simulated": simulated, "real": real}
 
     def _accuracy(self, embeddings: torch.Tensor, n_shot: int) -> dict[str, float]:
@@ -115,6 +123,13 @@ def held_out(around: str, snr: float, classes: tuple[str, ...], n_per_class: int
     return simulate_on_the_fly(names, acquisitions, np.random.default_rng(seed_from("held out", around, snr)))
 
 
+@lru_cache(maxsize=8)
+def training_samples(acquisitions: Acquisitions, classes: tuple[str, ...], n: int = 300) -> torch.Tensor:
+    """Samples as a training meets them, for their mean spectrum."""
+    names = [classes[i % len(classes)] for i in range(n)]
+    return simulate_on_the_fly(names, acquisitions, np.random.default_rng(seed_from("spectrum")))
+
+
 # ---------------------------------------------------------------- the real tomogram
 
 
@@ -139,16 +154,18 @@ class RealBoxes:
     def _distances(self) -> np.ndarray:
         return np.linalg.norm(self.centres[:, None] - self.centres, axis=2)
 
-    def rows(self, encoder: AnyEncoder, shots: tuple[int, ...], n_tasks: int) -> Iterator[dict]:
-        """Accuracy in tasks of all classes, by half and number of labels."""
+    def rows(self, encoder: AnyEncoder, training: torch.Tensor, shots: tuple[int, ...], n_tasks: int) -> Iterator[dict]:
+        """Accuracy in tasks of all classes, by how the boxes are given to the encoder, half and number of labels."""
         device = next(encoder.parameters()).device
-        embeddings = unit_embeddings(encoder, self.volumes.to(device)).cpu()
-        for half in ("even", "odd", "all"):
-            for n_shot in shots:
-                # The same tasks for every encoder.
-                rng = np.random.default_rng(seed_from("real tasks", half, n_shot))
-                right = [self._right(embeddings, *self._task(self.half(half), n_shot, rng)) for _ in range(n_tasks)]
-                yield {"half": half, "n_shot": n_shot, **_rounded(np.array(right))}
+        fitted = spectra.matched(self.volumes, training, spectra.radii(self.volumes.shape[-1]))
+        plain, matched = (unit_embeddings(encoder, part.to(device)).cpu() for part in (self.volumes, fitted))
+        for boxes, embeddings in {PLAIN: plain, MATCHED: matched - matched.mean(0)}.items():
+            for half in ("even", "odd", "all"):
+                for n_shot in shots:
+                    # The same tasks for every encoder.
+                    rng = np.random.default_rng(seed_from("real tasks", half, n_shot))
+                    right = [self._right(embeddings, *self._task(self.half(half), n_shot, rng)) for _ in range(n_tasks)]
+                    yield {"boxes": boxes, "half": half, "n_shot": n_shot, **_rounded(np.array(right))}
 
     def _task(self, chosen: np.ndarray, n_shot: int, rng: np.random.Generator, n_query: int = 10):
         """Support `(n_way, n_shot)`, and for each class at most `n_query` boxes that share no voxel with it."""
@@ -162,6 +179,7 @@ class RealBoxes:
 
     @staticmethod
     def _right(embeddings: torch.Tensor, support: np.ndarray, queries: list[np.ndarray]) -> float:
+        embeddings = F.normalize(embeddings, dim=1)
         prototypes = embeddings[support].mean(1)
         found = [torch.cdist(embeddings[query], prototypes).argmin(1).numpy() for query in queries]
         return float(np.mean([(answers == way).mean() for way, answers in enumerate(found)]))
@@ -205,15 +223,34 @@ def _training(spec: dict) -> dict[str, object]:
     return {"training": SHOWN.get(spec["name"], spec["name"]), "volumes": f"{spec['volumes']:,}"}
 
 
+def finding(entries: list[dict], first: str, second: str, half: str = "odd", n_shot: int = 5) -> str:
+    """What training `second` changes over `first`, in words."""
+    by_name = {entry["spec"]["name"]: entry for entry in entries}
+    pair = [by_name[first], by_name[second]]
+
+    def both(part: str, **chosen: object) -> str:
+        frames = [pd.DataFrame(entry["result"][part]) for entry in pair]
+        kept = [frame[(frame[list(chosen)] == list(chosen.values())).all(axis=1)] for frame in frames]
+        return " to ".join(f"{frame['accuracy'].mean():.3f}" for frame in kept)
+
+    said = [f"{around} {both('simulated', around=around, n_shot=n_shot)}" for around in AROUND]
+    if all(entry["result"]["real"] for entry in pair):
+        for boxes in (PLAIN, MATCHED):
+            said.append(f"real tomogram, {half} columns, {boxes} {both('real', boxes=boxes, half=half, n_shot=n_shot)}")
+    names = " to ".join("*{training}* ({volumes} volumes)".format(**_training(entry["spec"])) for entry in pair)
+    return f"From {names}, {n_shot} labels: {'; '.join(said)}."
+
+
 def shown_simulated(entries: list[dict]) -> pd.DataFrame:
     """Accuracy by training: means over the SNRs, columns surroundings and labels."""
     return _by_training(rows_of(entries, "simulated"), "around", list(AROUND))
 
 
-def shown_real(entries: list[dict]) -> pd.DataFrame:
-    """Accuracy by training on the real tomogram, columns half and labels."""
+def shown_real(entries: list[dict], half: str) -> pd.DataFrame:
+    """Accuracy by training on a half of the real tomogram, columns how its boxes are given and labels."""
     with_boxes = [entry for entry in entries if entry["result"]["real"]]
-    return _by_training(rows_of(with_boxes, "real"), "half", ["odd", "all", "even"])
+    frame = rows_of(with_boxes, "real")
+    return _by_training(frame[frame["half"] == half].copy(), "boxes", [PLAIN, MATCHED])
 
 
 def _by_training(frame: pd.DataFrame, column: str, order: list[str]) -> pd.DataFrame:

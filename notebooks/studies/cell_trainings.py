@@ -23,6 +23,7 @@ SHOWN = {
     "cells": "neighbours, membranes",
     "cells-long": "neighbours, membranes",
     "cells-tuned": "neighbours, membranes, from the first encoder",
+    "cells-averaged": "the same, averaged with the first encoder, 7 : 3",
     "cells-off-centre": "neighbours, membranes, off-centre picks",
     "cells-source-voxel": "neighbours, membranes, large source voxels",
     "picks": _ALL,
@@ -46,9 +47,10 @@ def trainings() -> dict[str, Pretraining]:
         "response": in_cells(control, **RESPONSE),
     }
     gentle = Schedule(n_epochs=8, steps_per_epoch=100, learning_rate=1e-3, halve_every=2)
-    tuned = {"cells-tuned": replace(short["cells"], schedule=gentle, start=START)}
+    tuned = replace(short["cells"], schedule=gentle, start=START)
+    from_first = {"cells-tuned": tuned, "cells-averaged": replace(tuned, start_share=0.3)}
     long = {f"{name}-long": lengthened(short[name]) for name in ("control", "cells", "picks")}
-    return short | tuned | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
+    return short | from_first | long | {"picks-wider-long": replace(long["picks-long"], widths=WIDER)}
 
 
 def lengthened(spec: Pretraining, n_epochs: int = LONG) -> Pretraining:

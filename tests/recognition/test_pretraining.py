@@ -139,6 +139,13 @@ def test_a_training_may_start_from_an_encoder_that_its_spec_names(tiny):
     second, _ = train(spec, start=first)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    untouched, _ = train(replace(spec, schedule=tiny().schedule), start=first)
+    mixed, _ = train(replace(spec, schedule=tiny().schedule, start_share=0.25), start=first)
+    for one, other, mean in zip(*(net.parameters() for net in (first, untouched, mixed)), strict=True):
+        torch.testing.assert_close(mean, 0.25 * one + 0.75 * other)
+    assert not torch.equal(untouched.coarse[0][0].weight, mixed.coarse[0][0].weight)
+    with pytest.raises(UserError, match="start_share=0"):
+        tiny(start_share=0.5)
     for wrong in (None, second):
         with pytest.raises(UserError, match="starts from the encoder with weights"):
             train(spec, start=wrong)
