@@ -77,8 +77,8 @@ Markdown(
     f"Drawing the particles again makes the half-width {particles.min():g} to {particles.max():g} times that over "
     f"tasks; drawing classes and particles again, {wider.min():g} to {wider.max():g} times. Here "
     f"{cells[0].method} was trained anew with the settings of Table 1, as its weights had not been kept: "
-    f"{frame['accuracy'][0]:.3f} at SNR {frame['snr'][0]:g}, in the place of {first:.3f}. What another training changes, "
-    "none of these intervals counts."
+    f"{frame['accuracy'][0]:.3f} at SNR {frame['snr'][0]:g}, in the place of {first:.3f}. What another training "
+    "changes, none of these intervals counts."
 )
 
 # %% [markdown]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cryo_fewshot.evaluation import mean_and_interval, predict
 from cryo_fewshot.protonet import prototype_logits

@@ -62,7 +62,7 @@ class PlayedProtoNet:
 
     particles: PlayedParticles
     protonet: EncoderRun
-    n_axes: int = 32
+    n_axes: int = 64
 
     def run(self, runner) -> dict:
         """Result: `embeddings` by SNR, float32 as base64; `variance`, the least share that the axes hold."""
