@@ -2,7 +2,7 @@
 # # What an interval counts
 #
 # An accuracy with an interval answers "and if it were done again?". What is done again differs, and so does the width:
-# over tasks the interval is narrow, over classes it is several times wider.
+# over tasks the interval is narrow, over classes and particles it is many times wider.
 #
 # :::{list-table}
 # :header-rows: 1

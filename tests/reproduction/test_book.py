@@ -79,7 +79,7 @@ def placeholders(tmp_path_factory):
 
 
 def test_book_needs_every_notebook(placeholders, tmp_path):
-    with pytest.raises(UserError, match=r"lacks the executed introduction, figure1, structures"):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, label_five, figure1"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
         book.build_book(notebooks_dir=placeholders, output_dir=tmp_path / "out", repository=tmp_path)
