@@ -111,6 +111,8 @@ def test_chapter_is_whole(html, chapter):
     assert "Traceback (most recent call last)" not in text
     assert 'class="problematic"' not in text
     assert not re.search(r"<script[^>]+src=[\"'](https?:)?//|<link[^>]+href=[\"'](https?:)?//", text)
+    scripts = re.findall(r"<script[^>]+src=\"([^\"]+)\"", text)
+    assert len(scripts) == len(set(scripts)), "a script that is loaded twice runs twice"
     for source in re.findall(r"<img[^>]+src=\"([^\"]+)\"", text):
         assert source.startswith("data:") or (page.parent / source).is_file(), source
 

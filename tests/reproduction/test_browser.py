@@ -63,7 +63,7 @@ def test_a_touch_opens_a_figure_and_one_switch_shows_the_code(html, in_frames):
         of(".book-figure svg, .cell_output img").dispatchEvent(new page.MouseEvent("click", {bubbles: true}));
         const large = of(".figure-dialog[open] .figure-room > *").getBoundingClientRect().width;
         of(".figure-dialog button").click();
-        await new Promise(done => setTimeout(done, 50));
+        await new Promise(done => setTimeout(done, 500));
         return [hidden, shown, large >= 720, of(".figure-dialog")];
     }"""
     page = (html / "notebooks" / "table1.html").as_uri()
