@@ -66,9 +66,9 @@ book: setup  ## build the published book from the executed notebooks
 .PHONY: pdf
 pdf: book  ## the book as one PDF, _build/book.pdf; needs chromium and poppler's pdfunite
 	@rm -rf _build/pdf && mkdir -p _build/pdf
-	@for page in $$(sed -nE 's/^( *- file|root): //p' book/_toc.yml); do \
+	@n=100; for page in $$(sed -nE 's/^( *- file|root): //p' book/_toc.yml); do n=$$((n + 1)); \
 	  chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=10000 \
-	    --print-to-pdf="_build/pdf/$$(printf %03d $$((++n))).pdf" "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null; done
+	    --print-to-pdf="_build/pdf/$$n.pdf" "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null; done
 	@pdfunite _build/pdf/*.pdf _build/book.pdf && echo "Done: _build/book.pdf"
 
 .PHONY: verify

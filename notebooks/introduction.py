@@ -11,6 +11,7 @@ profile = "quick"  # smoke, quick, cpu or paper
 # %% tags=["hide-input"]
 from IPython.display import HTML
 from studies.claims import at_papers_size, conclusions
+from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure
 from studies.three_numbers import three_numbers
 
@@ -29,10 +30,10 @@ from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
 encoder, card = load_encoder()
-stored = Store(REPOSITORY / "results" / "extended")
+runner = Runner(Store(REPOSITORY / "results" / "extended"))
 digest = digest_of(*encoder.state_dict().values())
-seen = Runner(stored)(Glance(encoder=digest), encoder, Calibration.from_json(card["calibration"]).space)
-run = next(entry for entry in stored.entries("demonstration") if entry["spec"]["encoder"] == digest)
+seen = runner(Glance(encoder=digest), encoder, Calibration.from_json(card["calibration"]).space)
+run = runner(Demonstration(encoder=digest))  # as in own_data
 names = {key: complex_name(key) for key in seen["spec"]["classes"]}
 glance_figure(seen["spec"], seen["result"], run["result"]["averages"], names);
 

@@ -51,8 +51,8 @@ HTML(
 # ## The same in numbers
 #
 # Accuracy on particles of the five complexes, and the share that is accepted, with right labels drawn at random: means
-# over 40 draws. The promise of 5 % is for unknown complexes on average; one that looks much like a labelled one breaks
-# it ({doc}`open_world`).
+# over 40 draws. At most 5 % of unknown ones are promised to be accepted; the price is that many known ones are left to
+# you. {doc}`open_world` says when the promise holds.
 
 # %% tags=["hide-input"]
 rates = ["ProtoNet3D", "Pretrained", "Accepted of known", "Accepted of unknown"]

@@ -29,4 +29,6 @@ addEventListener("resize", markFrames);
 document.addEventListener("change", markFrames);
 
 /* The theme names its search button otherwise than it reads. */
-for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
+addEventListener("DOMContentLoaded", () => {
+  for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
+});

@@ -38,9 +38,10 @@ def write_crate(results: Path) -> Path:
         "about": {"@id": "./"},
         "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
     }
-    crate = {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [descriptor, root, *parts]}
+    graph = ",\n".join(map(json.dumps, (descriptor, root, *parts)))
     path = results / "ro-crate-metadata.json"
-    write_atomically(path, (json.dumps(crate, indent=1) + "\n").encode())
+    crate = f'{{"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [\n{graph}\n]}}\n'
+    write_atomically(path, crate.encode())
     return path
 
 

@@ -21,8 +21,7 @@ _LARGE = '<button type="button" class="figure-large" aria-haspopup="dialog">Open
 
 
 def setup(app):
-    """Connect the steps below to Sphinx."""
-    app.add_js_file("book.js", defer="defer")
+    """Connect the steps below to Sphinx. Jupyter Book itself adds the scripts and styles of `book/_static`."""
     app.connect("builder-inited", _copy_scripts)
     app.connect("html-page-context", _load_scripts)
     app.connect("html-page-context", _finish_page, priority=900)
@@ -43,8 +42,6 @@ def _load_scripts(app, pagename, templatename, context, doctree):
     """Scripts of a page where it needs them. Thebe nowhere: it is declared twice, and the book runs no code."""
     if "Plotly.newPlot" in context.get("body", ""):
         app.add_js_file("plotly.min.js")
-    if 'id="label-five"' in context.get("body", ""):
-        app.add_js_file("label_five.js")
     for name in ("script_files", "css_files"):
         context[name] = [file for file in context[name] if "thebe" not in _text_of(file)]
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
-from cryo_fewshot.encoder import embed
 from cryo_fewshot.evaluation import mean_and_interval, predict
 from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.weights import AnyEncoder
 
@@ -32,8 +31,7 @@ class QueryCounts:
             predictions = evaluation.predictions(runner)
         else:
             volumes = evaluation.novel_data.subtomograms({evaluation.snr: n}, names, runner.device).volumes
-            unit = torch.nn.functional.normalize(embed(encoder, volumes.cpu()), dim=1)
-            predictions = predict(unit, episodes, prototype_logits)
+            predictions = predict(unit_embeddings(encoder, volumes.cpu()), episodes, prototype_logits)
         right = predictions == np.arange(evaluation.n_way)[:, None]
 
         def counts(queries: np.ndarray) -> list:

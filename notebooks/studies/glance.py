@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from scipy.spatial.transform import Rotation
 
-from cryo_fewshot.encoder import embed
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
@@ -60,7 +60,7 @@ class Glance:
         tomogram = simulate(beads, seeds, self.snr, _TOMOGRAM, acquisition=still)[0]
         slab = tomogram[_TOMOGRAM.box // 2 - 5 : _TOMOGRAM.box // 2 + 6].mean(0)
         volumes = self.data.subtomograms({self.snr: self.n_particles}, self.classes, "cpu").volumes
-        projected = space.project(embed(encoder, volumes)).double()
+        projected = space.project(unit_embeddings(encoder, volumes)).double()
         centred = projected - projected.mean(0)
         places = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T
         by_class = volumes.view(len(self.classes), self.n_particles, *volumes.shape[1:])

@@ -14,6 +14,7 @@ from cryo_fewshot.encoder import embed
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import RATES, Calibration
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.reproduction.training_specs import EncoderRun
@@ -61,7 +62,7 @@ class PlayedProtoNet:
 
     particles: PlayedParticles
     protonet: EncoderRun
-    n_axes: int = 32
+    n_axes: int = 64
 
     def run(self, runner) -> dict:
         """Result: `embeddings` by SNR, float32 as base64; `variance`, the least share that the axes hold."""
@@ -96,7 +97,7 @@ class LabelFive:
             volumes = particles.volumes(snr)
             by_snr[f"{snr:g}"] = {
                 "pictures": sheet(volumes.numpy(), self.n_slices),
-                "pretrained": packed(calibration.space.project(embed(pretrained, volumes))),
+                "pretrained": packed(calibration.space.project(unit_embeddings(pretrained, volumes))),
                 "protonet": of_protonet["embeddings"][f"{snr:g}"],
             }
         clean = [

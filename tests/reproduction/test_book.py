@@ -79,7 +79,7 @@ def placeholders(tmp_path_factory):
 
 
 def test_book_needs_every_notebook(placeholders, tmp_path):
-    with pytest.raises(UserError, match=r"lacks the executed introduction, figure1, structures"):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, label_five, figure1"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
         book.build_book(notebooks_dir=placeholders, output_dir=tmp_path / "out", repository=tmp_path)
@@ -111,6 +111,8 @@ def test_chapter_is_whole(html, chapter):
     assert "Traceback (most recent call last)" not in text
     assert 'class="problematic"' not in text
     assert not re.search(r"<script[^>]+src=[\"'](https?:)?//|<link[^>]+href=[\"'](https?:)?//", text)
+    scripts = re.findall(r"<script[^>]+src=\"([^\"]+)\"", text)
+    assert len(scripts) == len(set(scripts)), "a script that is loaded twice runs twice"
     for source in re.findall(r"<img[^>]+src=\"([^\"]+)\"", text):
         assert source.startswith("data:") or (page.parent / source).is_file(), source
 

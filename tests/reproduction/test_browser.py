@@ -61,10 +61,10 @@ def test_a_touch_opens_a_figure_and_one_switch_shows_the_code(html, in_frames):
         of("#show-code").click();
         const shown = code.getClientRects().length;
         of(".book-figure svg, .cell_output img").dispatchEvent(new page.MouseEvent("click", {bubbles: true}));
-        const large = of("dialog[open] .figure-room > *").getBoundingClientRect().width;
-        of("dialog button").click();
-        await new Promise(done => setTimeout(done, 50));
-        return [hidden, shown, large >= 720, of("dialog")];
+        const large = of(".figure-dialog[open] .figure-room > *").getBoundingClientRect().width;
+        of(".figure-dialog button").click();
+        await new Promise(done => setTimeout(done, 500));
+        return [hidden, shown, large >= 720, of(".figure-dialog")];
     }"""
     page = (html / "notebooks" / "table1.html").as_uri()
     assert in_frames([page], script, width=PHONE_WIDTH)[0] == [[0, 1, True, None]]
