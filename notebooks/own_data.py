@@ -141,7 +141,7 @@ if averages:
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
-#   It changes classes and probabilities, not who is accepted. `--rotations 2`, or `--rotations 4` where the tilt range is
+#   It changes classes and probabilities, not who is accepted. `--rotations 2`, or 4 where the tilt range is
 #   symmetric, is test-time augmentation: the mean embedding of as many rotations that keep the missing wedge;
 #   probabilities were calibrated without it.
 # - `--false-accept-rate 0.01` lets fewer unknown particles in. `--fdr 0.1` accepts by q-value instead: at most a tenth

@@ -133,10 +133,10 @@ class Calibration:
     def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
         """How noisy particles `(..., m, dim)` look to the encoder, on average: `(...)`, as the log of an SNR.
 
-        Classes differ by a factor of 1.1; it takes particles of a few.
+        Classes differ by a factor of 1.1; it takes particles of a few. Columns behind the embedding do not count.
         """
         weights = torch.as_tensor(self.noise, dtype=torch.float32)
-        return (embeddings @ weights[:-1]).mean(-1) + weights[-1]
+        return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
