@@ -89,8 +89,13 @@ Markdown(
     f"{', '.join(f'{name} ({rate:.0%})' for name, rate in worst[:3])}. "
     f"Measured on half of the families and checked on the other half, {len(promises.choices)} times, the rate is "
     f"{np.mean(promises.choices):.1%} on average, {max(promises.choices):.1%} at most, and above 5 % in {over}. "
-    + ("Held-out classes of other trainings of the recipe count as well (cross-fitting): that assumes that scores mean "
-       "the same in all of them." if card.get("cross_fitted") else "No other training of the recipe was asked.")
+    + (
+        "Classes held out from other trainings of the recipe count as well (cross-fitting): that assumes that scores "
+        "mean the same in all of them. Encoder by encoder, "
+        f"{', '.join(f'{rate:.1%}' for rate in promises.by_encoder)} are accepted."
+        if card.get("cross_fitted")
+        else "No other training of the recipe was asked."
+    )
 )
 
 # %% tags=["hide-input"]

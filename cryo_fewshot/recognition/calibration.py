@@ -66,6 +66,7 @@ class Promises:
     measured : by SNR and shots: accuracy, ece (calibration error), both also adapted, auroc of known against unknown,
         and at a promised 5 %: false_accepts, and kept, the recall
     by_class : false accepts at a promised 5 % of each class when unknown
+    by_encoder : the mean over classes of one encoder, for each that was pooled: alike if their scores mean the same
     choices : mean false accepts at a promised 5 % on half of the families, thresholds measured on the other half;
         one for each random choice of halves
     """
@@ -80,6 +81,7 @@ class Promises:
     measured: tuple[dict, ...]
     by_class: dict[str, float]
     choices: tuple[float, ...]
+    by_encoder: tuple[float, ...] = ()
 
     def temperature_of(self, conditions: Conditions, adapted: bool = False) -> np.ndarray:
         """Divisor of log-likelihoods."""
@@ -133,10 +135,10 @@ class Calibration:
     def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
         """How noisy particles `(..., m, dim)` look to the encoder, on average: `(...)`, as the log of an SNR.
 
-        Classes differ by a factor of 1.1; it takes particles of a few.
+        Classes differ by a factor of 1.1; it takes particles of a few. Columns behind the embedding do not count.
         """
         weights = torch.as_tensor(self.noise, dtype=torch.float32)
-        return (embeddings @ weights[:-1]).mean(-1) + weights[-1]
+        return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
@@ -159,7 +161,8 @@ class Calibration:
 
 
 def _promises(content: Mapping) -> Promises:
-    tuples = {name: tuple(content[name]) for name in ("temperature", "adapted_temperature", "measured", "choices")}
+    names = ("temperature", "adapted_temperature", "measured", "choices", "by_encoder")
+    tuples = {name: tuple(content[name]) for name in names if name in content}
     limits = {name: tuple(pair) for name, pair in content["limits"].items()}
     rows = {name: tuple(map(tuple, content[name])) for name in ("thresholds", "recall")}
     return Promises(**{**content, **tuples, **rows, "limits": limits})

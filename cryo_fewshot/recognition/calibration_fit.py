@@ -7,7 +7,7 @@ the same in all, are put together.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -92,7 +92,9 @@ def fit_calibration(
     for pool in pools:
         _check_enough(pool, max(shots) + n_query)
     kinds = {"n_query": n_query, "n_tasks": n_tasks, "n_axes": n_axes, "seed": seed}
-    trials = [trial for pool in pools for trial in run_trials(pool, shots, ways, **kinds)]
+    trials = [
+        replace(trial, encoder=i) for i, pool in enumerate(pools) for trial in run_trials(pool, shots, ways, **kinds)
+    ]
     promises = fit_promises(trials, n_choices, seed)
     adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
     space, noise = particles.geometry(n_axes=n_axes)

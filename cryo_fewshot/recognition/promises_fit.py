@@ -23,7 +23,8 @@ class Trials:
     """What e tasks of one kind came to: n_way classes with n_shot labels each, and particles of one unknown class.
 
     log_snr : `(e,)` as estimated; snrs : `(e,)` true; log_likelihoods : `(e, m, n_way)`; log_frequencies : of classes,
-    `(e, 1, n_way)`; scores : `(e, m)`; unknown_scores : `(e, n_query)`; true : `(m,)` class of each query
+    `(e, 1, n_way)`; scores : `(e, m)`; unknown_scores : `(e, n_query)`; true : `(m,)` class of each query; encoder :
+    which of several
     """
 
     unknown: str
@@ -37,6 +38,7 @@ class Trials:
     scores: np.ndarray
     unknown_scores: np.ndarray
     true: np.ndarray
+    encoder: int = 0
 
     @property
     def conditions(self) -> Conditions:
@@ -69,6 +71,7 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
         measured=tuple(_measured(trials, temperature, thresholds[at], limits)),
         by_class=dict(zip(np.unique(unknown.classes).tolist(), by_class[:, at].round(4).tolist(), strict=True)),
         choices=tuple(unknown.halves(n_choices, seed)),
+        by_encoder=tuple(_by_encoder(unknown, accepted[:, at])),
     )
 
 
@@ -152,6 +155,7 @@ class _Unknown:
         n_query = [trial.unknown_scores.shape[1] for trial in trials]
         self.scores = np.concatenate([trial.unknown_scores.ravel() for trial in trials])
         self.classes = np.repeat([str(trial.unknown) for trial in trials], sizes)
+        self.encoders = np.repeat([trial.encoder for trial in trials], sizes)
         self.families = np.repeat([str(trial.family) for trial in trials], sizes)
         self.terms = np.concatenate(
             [np.repeat(trial.conditions.terms(limits), n, axis=0) for trial, n in zip(trials, n_query, strict=True)]
@@ -190,6 +194,13 @@ class _Unknown:
             accepted, names = (self.scores >= least)[~half], self.classes[~half]
             rates.append(float(np.mean([accepted[names == name].mean() for name in np.unique(names)]).round(4)))
         return rates
+
+
+def _by_encoder(unknown: _Unknown, accepted: np.ndarray) -> Iterable[float]:
+    for encoder in np.unique(unknown.encoders):
+        own = unknown.encoders == encoder
+        names, its = unknown.classes[own], accepted[own]
+        yield round(float(np.mean([its[names == name].mean() for name in np.unique(names)])), 4)
 
 
 def _excess(by_class: np.ndarray, seed: int, n_classes: int = 3, n_draws: int = 2000) -> float:

@@ -46,7 +46,7 @@ def test_cross_fitted_classes_count_as_much(held_out, classes):
     ]
     settings = {"shots": (1, 5), "n_tasks": 4, "n_axes": 10}
     both = fit_calibration(*pools, **settings)
-    assert both.n_classes == len(both.promises.by_class) == 12
+    assert both.n_classes == len(both.promises.by_class) == 12 and len(both.promises.by_encoder) == 2
     np.testing.assert_array_equal(both.space.axes, fit_calibration(pools[0], **settings).space.axes)
 
 
