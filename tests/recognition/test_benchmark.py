@@ -21,7 +21,8 @@ def data(tmp_path_factory, encoder_path, tomogram):
     folder = tmp_path_factory.mktemp("tomogram")
     volume, table = tomogram(np.random.default_rng(0))
     write_mrc(folder / "tomo.mrc", volume, NM)
-    table.to_csv(folder / "places.csv", index=False)
+    volume[:, 140:] = np.random.default_rng(1).normal(size=(40, 60, 200))  # two rows become background
+    table.iloc[:54].to_csv(folder / "places.csv", index=False)
     particles = open_particles(folder / "tomo.mrc", coordinates=folder / "places.csv", label_column="class")
     encoder, card = load_encoder(encoder_path)
     return labelled_tomogram(particles, encoder, card, folder / "cache"), Calibration.from_json(card["calibration"])
@@ -33,6 +34,7 @@ def test_sizes_are_told_apart_and_shuffled_labels_are_not(data):
     found = benchmark(labelled, calibration, tasks, shots=(3,), halves=("all",), n_episodes=5)
     accuracy = found.set_index("method")["accuracy"]
     assert accuracy[room.TOOL] > 0.9 and accuracy["profile and power"] > 0.9
+    assert found.set_index("method")["background_auroc"].notna().sum() == 1
     assert (found["low"] <= found["accuracy"]).all() and (found["accuracy"] <= found["high"]).all()
     assert wide_table(found).loc[room.TOOL].item().startswith(f"{accuracy[room.TOOL]:.3f} (")
     shuffled = np.random.default_rng(1).permutation(labelled.labels)
