@@ -15,7 +15,7 @@ from IPython.display import HTML, Markdown
 from studies.label_five import LabelFive, PlayedParticles, PlayedProtoNet, expected_frame
 
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.hashing import digest_of, spec_digest
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
@@ -27,7 +27,9 @@ from cryo_fewshot.weights import load_encoder
 pretrained, card = load_encoder()
 protonet = table_1(profile_named(store), snrs=[0.1], shots=[5], methods=["ProtoNet3D (mix)"])[0].evaluation.encoder
 played = PlayedProtoNet(particles=PlayedParticles(data=protonet.data), protonet=protonet)
-spec = LabelFive(encoder=digest_of(*pretrained.state_dict().values()), protonet=played)
+spec = LabelFive(
+    encoder=digest_of(*pretrained.state_dict().values()), protonet=played, calibration=spec_digest(card["calibration"])
+)
 runner = Runner(Store(REPOSITORY / "results" / store))
 entry = runner(spec, pretrained, Calibration.from_json(card["calibration"]))
 result = entry["result"]

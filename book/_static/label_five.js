@@ -19,13 +19,6 @@ function logSumExp(values) {
   return top + Math.log(sum(values.map(value => Math.exp(value - top))));
 }
 
-function interpolate(x, xs, ys) {
-  if (x <= xs[0]) return ys[0];
-  const right = xs.findIndex(value => value >= x);
-  if (right < 0) return ys.at(-1);
-  return ys[right - 1] + (ys[right] - ys[right - 1]) * (x - xs[right - 1]) / (xs[right] - xs[right - 1]);
-}
-
 /* Labelled particles by class, in the order of the class: [[class, [particle, ...]], ...]. */
 function supportOf(labels) {
   const ways = new Map();
@@ -51,8 +44,19 @@ function logNormal(row, mean, variance) {
   return -0.5 * sum(variance.map((v, axis) => (row[axis] - mean[axis]) ** 2 / v + Math.log(v)));
 }
 
+/* What thresholds and temperatures are linear in; beyond what was measured the nearest counts. */
+function termsOf(nShot, nWay, logSnr, limits) {
+  const clip = (value, [low, high]) => Math.min(Math.max(value, low), high);
+  const shot = clip(nShot, limits.n_shot), snr = clip(logSnr, limits.log_snr);
+  return [1, Math.log(shot), 1 / shot, Math.log(clip(nWay, limits.n_way)), snr, Math.log(shot) * snr];
+}
+
+function dot(a, b) {
+  return sum(a.map((value, i) => value * b[i]));
+}
+
 /* PLDA with the encoder's calibration: class, probability and acceptance of every particle. */
-function recognise(embeddings, labels, data) {
+function recognise(embeddings, labels, data, logSnr) {
   const ways = supportOf(labels), between = data.between;
   const means = ways.map(([, members]) => meanOf(members.map(i => embeddings[i])));
   const scatter = sum(ways.flatMap(([, members], k) => members.map(
@@ -66,14 +70,15 @@ function recognise(embeddings, labels, data) {
     };
   });
   const nShot = ways.length / sum(ways.map(([, members]) => 1 / members.length));
-  const shots = data.shots, [constant, ofShots, ofWays] = data.temperature_terms;
-  const clipped = Math.min(Math.max(nShot, shots[0]), shots.at(-1));
-  const temperature = Math.exp(constant + ofShots * Math.log(clipped) + ofWays * Math.log(ways.length));
-  const threshold = interpolate(Math.log(nShot), shots.map(Math.log), data.thresholds);
+  const terms = termsOf(nShot, ways.length, logSnr, data.limits);
+  const temperature = Math.exp(dot(terms, data.temperature));
+  const threshold = Math.min(...data.thresholds.map(factors => dot(terms, factors)));
   const nowhere = between.map(() => 0), anywhere = between.map(b => b + within);
+  const atCentre = sum(classes.map(({spread}) => 0.5 * sum(spread.map((v, axis) => Math.log(anywhere[axis] / v)))));
   return embeddings.map(row => {
     const likelihoods = classes.map(({centre, spread}) => logNormal(row, centre, spread));
-    const score = logSumExp(likelihoods) - Math.log(ways.length) - logNormal(row, nowhere, anywhere);
+    const ratio = logSumExp(likelihoods) - Math.log(ways.length) - logNormal(row, nowhere, anywhere);
+    const score = ratio - atCentre / ways.length;
     const scaled = likelihoods.map(value => value / temperature);
     return {
       label: ways[likelihoods.indexOf(Math.max(...likelihoods))][0],
@@ -102,7 +107,7 @@ function start(place, data) {
   const everyone = data.truth.map((_, i) => i);
   const embeddings = {};
   for (const [snr, of] of Object.entries(data.snrs)) {
-    embeddings[snr] = {protonet: rowsOf(of.protonet, n), pretrained: rowsOf(of.pretrained, n)};
+    embeddings[snr] = {protonet: rowsOf(of.protonet, n), pretrained: rowsOf(of.pretrained, n), logSnr: of.log_snr};
   }
   const state = {snr: Object.keys(data.snrs)[0], way: 0, labels: new Map(), first: 0, reveal: false};
 
@@ -192,7 +197,7 @@ function start(place, data) {
     const ways = supportOf(state.labels).map(([way]) => way);
     if (ways.length < 2) return [element("p", {"aria-live": "polite"}, "Label particles of at least two complexes.")];
     const of = embeddings[state.snr];
-    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data);
+    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data, of.logSnr);
     const asked = everyone.filter(i => !state.labels.has(i) && ways.includes(data.truth[i]));
     const strange = everyone.filter(i => !state.labels.has(i) && !ways.includes(data.truth[i]));
     const share = (list, test) => list.length ? `${Math.round(100 * list.filter(test).length / list.length)} %` : "none";

@@ -96,6 +96,8 @@ class Demonstration:
     false_accept_rate: float = 0.05
     seed: int = 11
 
+    version = 2  # fitted to the data, thresholds by conditions
+
     def run(self, runner) -> dict:
         """Write the particles, run the command, and compare its answer with the truth.
 

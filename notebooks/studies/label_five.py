@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from PIL import Image
 from cryo_fewshot.encoder import embed
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import RATES, Calibration
+from cryo_fewshot.recognition.calibration import RATES, Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.recognition.recogniser import build_recogniser
@@ -79,12 +79,13 @@ class PlayedProtoNet:
 class LabelFive:
     """The particles as pictures and embeddings of both networks.
 
-    encoder : digest of the pretrained weights
+    encoder : digest of the pretrained weights; calibration : of its calibration
     """
 
     encoder: str
     protonet: PlayedProtoNet
     n_slices: int = 5
+    calibration: str = ""
 
     def run(self, runner, pretrained: AnyEncoder, calibration: Calibration) -> dict:
         """Result: `classes`; `truth`, class of each particle; per SNR `pictures`, a PNG of all particles in 20 columns
@@ -95,9 +96,11 @@ class LabelFive:
         by_snr, data = {}, particles.data
         for snr in particles.snrs:
             volumes = particles.volumes(snr)
+            embeddings = unit_embeddings(pretrained, volumes)
             by_snr[f"{snr:g}"] = {
                 "pictures": sheet(volumes.numpy(), self.n_slices),
-                "pretrained": packed(calibration.space.project(unit_embeddings(pretrained, volumes))),
+                "pretrained": packed(calibration.space.project(embeddings)),
+                "log_snr": float(calibration.log_snr(embeddings)),
                 "protonet": of_protonet["embeddings"][f"{snr:g}"],
             }
         clean = [
@@ -113,9 +116,10 @@ class LabelFive:
             "references": sheet(np.stack(clean), self.n_slices),
             "protonet_variance": of_protonet["variance"],
             "between": calibration.space.between.tolist(),
-            "temperature_terms": list(calibration.temperature_terms),
-            "shots": list(calibration.shots),
-            "thresholds": [row[RATES.index(FALSE_ACCEPT_RATE)] for row in calibration.thresholds],
+            "limits": calibration.promises.limits,
+            "temperature": list(calibration.promises.temperature),
+            # The least of these: a higher rate never asks for more.
+            "thresholds": [list(row) for row in calibration.promises.thresholds[: RATES.index(FALSE_ACCEPT_RATE) + 1]],
         }
 
 
@@ -153,15 +157,27 @@ def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def calibration_of(result: dict) -> Calibration:
-    """The calibration whose space is the one that the stored embeddings are in already."""
+def calibration_of(result: dict, snr: str) -> Calibration:
+    """The calibration whose space is the one that the stored embeddings are in already, and whose noise is known."""
     between = np.array(result["between"])
+    rows = [tuple(row) for row in result["thresholds"]]
+    promises = Promises(
+        temperature=tuple(result["temperature"]),
+        adapted_temperature=tuple(result["temperature"]),
+        thresholds=(*rows, *rows[-1:] * (len(RATES) - len(rows))),
+        recall=((0.0,) * len(rows[0]),) * len(RATES),
+        limits={name: tuple(pair) for name, pair in result["limits"].items()},
+        excess=1.0,
+        doubt=1.0,
+        measured=(),
+        by_class={},
+        choices=(),
+    )
+    noise = np.r_[np.zeros(len(between)), result["snrs"][snr]["log_snr"]]
     return Calibration(
         space=PLDA(mean=np.zeros(len(between)), axes=np.eye(len(between)), between=between),
-        temperature_terms=tuple(result["temperature_terms"]),
-        shots=tuple(result["shots"]),
-        thresholds=tuple((threshold,) * len(RATES) for threshold in result["thresholds"]),
-        measured=(),
+        noise=noise,
+        promises=promises,
         n_classes=0,
     )
 
@@ -169,13 +185,16 @@ def calibration_of(result: dict) -> Calibration:
 def answers(result: dict, snr: str, labels: dict[int, int]) -> tuple[np.ndarray, pd.DataFrame]:
     """What the package says of all particles when some are labelled: ProtoNet3D's classes; the recogniser's table.
 
+    Probabilities are those of the calibration alone, without what `classify` learns from labels left out in turn.
+
     labels : class index by particle
     """
     n, chosen = len(result["truth"]), list(labels)
     names = np.array(result["classes"])[[labels[i] for i in chosen]]
     embeddings = result["snrs"][snr]
     of_pretrained = unpacked(embeddings["pretrained"], n)
-    recogniser = build_recogniser(of_pretrained[chosen], names, calibration_of(result))
+    recogniser = build_recogniser(of_pretrained[chosen], names, calibration_of(result, snr))
+    recogniser = replace(recogniser, check=replace(recogniser.check, tempered=1.0))
     of_protonet = unpacked(embeddings["protonet"], n)
     ways = sorted(set(labels.values()))
     prototypes = torch.stack([of_protonet[[i for i in chosen if labels[i] == way]].mean(0) for way in ways])

@@ -27,7 +27,8 @@ def result():
     pretrained = torch.from_numpy(centres[truth] + rng.normal(size=(len(truth), 4)))
     protonet = torch.from_numpy(rng.normal(size=(n_classes, 6))[truth] + rng.normal(size=(len(truth), 6)))
     pictures = sheet(rng.normal(size=(len(truth), 6, 6, 6)), 3)
-    embeddings = {"pictures": pictures, "pretrained": packed(pretrained.float()), "protonet": packed(protonet.float())}
+    embeddings = {"pretrained": packed(pretrained.float()), "protonet": packed(protonet.float())}
+    embeddings |= {"pictures": pictures, "log_snr": -2.0}
     return {
         "classes": ["1OEL", "3KUY", "4NMN", "3UWX"],
         "n_known": N_KNOWN,
@@ -35,9 +36,14 @@ def result():
         "snrs": {"0.1": embeddings, "0.03": embeddings},
         "references": pictures,
         "between": between.tolist(),
-        "temperature_terms": [0.3, -0.1, 0.05],
-        "shots": [1, 2, 5, 10],
-        "thresholds": [1.0, 0.4, -0.2, -0.5],
+        "limits": {"n_shot": [1, 4], "n_way": [2, 10], "log_snr": [-3, -1]},
+        "temperature": [0.3, -0.1, 0.2, 0.05, 0.1, -0.05],
+        "thresholds": [
+            [1.0, 0.1, -0.2, 0.1, 0.2, 0.0],
+            [0.5, 0.1, -0.2, 0.1, 0.2, 0.0],
+            [-0.5, 0.1, 0.2, 0.1, 0.2, 0],
+            [-1.0, -0.2, 0.3, 0.1, 0.3, 0.1],
+        ],
     }
 
 
@@ -68,7 +74,8 @@ def test_the_browser_gives_the_packages_numbers(result, in_page):
     uneven = dict(list(cases[1].items())[:8])  # five, three and none
     found = in_page(f"""return {json.dumps([list(case.items()) for case in [*cases, uneven]])}.map(pairs => {{
         const labels = new Map(pairs), of = data.snrs["0.1"], n = data.truth.length;
-        return [nearestPrototype(rowsOf(of.protonet, n), labels), recognise(rowsOf(of.pretrained, n), labels, data)];
+        const recognised = recognise(rowsOf(of.pretrained, n), labels, data, of.log_snr);
+        return [nearestPrototype(rowsOf(of.protonet, n), labels), recognised];
     }});""")
     for labels, (nearest, recognised) in zip([*cases, uneven], found, strict=True):
         protonet, table = answers(result, "0.1", labels)
