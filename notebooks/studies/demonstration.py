@@ -168,6 +168,8 @@ class RealDemonstration:
     n_particles: int = 15
     seed: int = 11
 
+    version = 2  # as `Demonstration`
+
     def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
         """Write real and simulated particles side by side, run the command, and count.
 
