@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_inputs import CommandOfInputs, reads
+from .cli_inputs import CommandOfInputs, opened, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -152,11 +152,10 @@ def classify(
     from tqdm import tqdm
 
     from .particles.base import class_indices
-    from .particles.opening import open_particles
     from .recognition.classify import classify, embed_shard
     from .recognition.settings import Settings
 
-    asked = open_particles(query, **readings["query"])
+    asked = opened("query", query, readings)
     encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
     with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
         if shard:
@@ -167,7 +166,7 @@ def classify(
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
-        labelled = open_particles(support, **readings["support"])
+        labelled = opened("support", support, readings)
         class_indices(labelled, support)  # refused here by its name
         outcome = classify(
             labelled,

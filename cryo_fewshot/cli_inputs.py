@@ -118,3 +118,14 @@ def _value(reading: Reading, value):
     if value not in _DARK_PROTEIN:
         raise UserError(f"contrast '{value}' is unknown: use dark, bright or detect")
     return _DARK_PROTEIN[value]
+
+
+def opened(name: str, path: str, readings: dict):
+    """`open_particles` of one of several inputs, whose errors name the options of this input alone."""
+    from .particles.opening import open_particles
+
+    options = "|".join(reading.option for reading in READINGS)
+    try:
+        return open_particles(path, **readings[name])
+    except UserError as error:
+        raise UserError(re.sub(rf"--({options})\b", rf"--{name}-\1", str(error))) from error
