@@ -38,8 +38,12 @@ reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu
 notebook: setup  ## one notebook with new parameters: NB=table1 P="snrs='0.1' n_shot=3"
 	@$(RUN) -m cryo_fewshot notebook $(NB) "$(P)"
 
+# The pages are audited with axe-core where npm is there to fetch it.
+$(VENV)/node_modules/axe-core: | setup
+	@command -v npm >/dev/null && npm install --silent --no-save --prefix $(VENV) axe-core@4.14.1 || true
+
 .PHONY: test
-test: setup  ## all tests, and the published notebooks against their outputs
+test: setup $(VENV)/node_modules/axe-core  ## all tests, and the published notebooks against their outputs
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) --dist loadfile -p no:warnings --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg book/notebooks/*.ipynb
@@ -58,6 +62,18 @@ publish: setup  ## run the notebooks on results/$(PUBLISHED) into book/notebooks
 .PHONY: book
 book: setup  ## build the published book from the executed notebooks
 	@$(RUN) -m cryo_fewshot book
+
+.PHONY: pdf
+pdf: book  ## the book as one PDF, _build/book.pdf; needs chromium and poppler's pdfunite
+	@rm -rf _build/pdf && mkdir -p _build/pdf
+	@n=100; for page in $$(sed -nE 's/^( *- file|root): //p' book/_toc.yml); do n=$$((n + 1)); \
+	  chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=10000 \
+	    --print-to-pdf="_build/pdf/$$n.pdf" "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null; done
+	@pdfunite _build/pdf/*.pdf _build/book.pdf && echo "Done: _build/book.pdf"
+
+.PHONY: verify
+verify: setup  ## does a published page follow from the stored results? FIG=table1
+	@$(RUN) -m cryo_fewshot verify $(FIG)
 
 .PHONY: structures
 structures: setup  ## make the bead library anew from coordinate files: SOURCE=folder

@@ -24,14 +24,15 @@ class Adaptation(nn.Module):
     variant : 'inductive' attends over the prototypes and one query at a time (the released code; a prediction does
         not depend on other queries); 'transductive' over the prototypes and all queries of the episode (the text)
     layer_norm : normalise after the residual (the released code; the text does not name it)
+    bias : of queries, keys and values (the released code; Equation 4 has none)
     """
 
-    def __init__(self, dim: int, variant: str = "inductive", layer_norm: bool = False):
+    def __init__(self, dim: int, variant: str = "inductive", layer_norm: bool = False, bias: bool = False):
         super().__init__()
         if variant not in VARIANTS:
             raise UserError(f"attention variant '{variant}' is unknown: use one of {', '.join(VARIANTS)}")
         self.dim, self.variant = dim, variant
-        self.to_query, self.to_key, self.to_value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.to_query, self.to_key, self.to_value = (nn.Linear(dim, dim, bias=bias) for _ in range(3))
         self.output = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim) if layer_norm else None
         # Scale of FEAT: logits of order one at the start, whatever the dimension.

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .cli_inputs import CommandOfInputs, opened, reads
+from .cli_data import benchmark_real, fetch_portal, inspect
+from .cli_inputs import CommandOfInputs, EncoderOption, as_files, opened, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -58,6 +59,18 @@ def publish(profile: ProfileOption = "cpu"):
 
 
 @app.command()
+def verify(name: Annotated[str, typer.Argument(help="of a published page, such as table1")]):
+    """Make a published page anew from the stored results, and say whether every table and figure is the same."""
+    from .reproduction.verify import verify
+
+    n_outputs, differences = verify(name)
+    print(*differences, sep="\n")
+    if differences:
+        raise UserError(f"{len(differences)} of {n_outputs} outputs of {name} differ from the published page")
+    print(f"Equal: all {n_outputs} outputs of {name}")
+
+
+@app.command()
 def book():
     """Build the published book from the executed notebooks in book/notebooks."""
     from .reproduction.book import build_book
@@ -91,8 +104,22 @@ def pretrain(
     print(f"Done: {path}")
 
 
-EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
 SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, folder with a folder per class, npz, ...")]
+
+
+@app.command()
+def calibrate(
+    encoder: Annotated[str, typer.Option(help="file of `pretrain`")],
+    out: Annotated[str, typer.Option(help="file of the encoder with new promises")],
+    cross_fitted: Annotated[list[str], typer.Option(help="file of an encoder of the same recipe; repeat it")] = [],  # noqa: B006
+):
+    """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
+    from pathlib import Path
+
+    from .recognition.model_card import recalibrate
+
+    card = recalibrate(Path(encoder), list(map(Path, cross_fitted)), Path(out))
+    print(f"Done: {out}, measured on {card['calibration']['n_classes']} classes")
 
 
 @app.command(cls=CommandOfInputs)
@@ -128,10 +155,20 @@ def classify(
     out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
     readings: dict,
     encoder: EncoderOption = "",
-    false_accept: Annotated[
-        float, typer.Option(help="promised false-positive rate on unknown classes, 0.01 to 0.2")
+    false_accept_rate: Annotated[
+        float,
+        typer.Option(help="promised: at most this share of particles of unknown classes is accepted, 0.01 to 0.2"),
     ] = 0.05,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
+    ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
+    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
+    background: Annotated[
+        str,
+        typer.Option(help="particles of nothing, a negative control; of tomograms taken away from the picks"),
+    ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
         int,
@@ -152,6 +189,7 @@ def classify(
     from tqdm import tqdm
 
     from .particles.base import class_indices
+    from .particles.opening import open_particles
     from .recognition.classify import classify, embed_shard
     from .recognition.settings import Settings
 
@@ -174,14 +212,17 @@ def classify(
             Path(out),
             encoder_path=encoder_path,
             settings=Settings(
-                false_accept_rate=false_accept,
+                false_accept_rate=false_accept_rate,
+                fdr=fdr,
                 junk=tuple(name for name in junk.split(",") if name),
+                adapt=adapt,
                 transductive=transductive,
                 rotations=rotations,
                 n_averaged=averages,
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
             ),
+            background=open_particles(background, **as_files(readings["query"])) if background else None,
             cache=cache_path,
             n_workers=workers,
             say=lambda line: tqdm.write(line),
@@ -196,34 +237,8 @@ def classify(
     print(f"Done: {Path(out) / 'report.html'}")
 
 
-@app.command(cls=CommandOfInputs)
-@reads("files")
-def inspect(
-    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
-    readings: dict,
-    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
-):
-    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
-    from pathlib import Path
-
-    from .particles.opening import open_particles
-
-    rows = {}
-    for file in files:
-        particles = open_particles(file, **readings["files"])
-        print(*particles.notes, sep="\n")
-        if particles.labels is None:
-            print(f"{file}: no labels; as support it would need them (--label-column)")
-        if not any("axes turned" in note for note in particles.notes):
-            print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
-        if picture:
-            rows |= {(file, label): slices for label, slices in particles.central_slices().items()}
-    if picture:
-        from .figures.volumes import contact_sheet
-
-        names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
-        contact_sheet(list(rows.values()), names).savefig(picture)
-        print(f"Done: {picture}")
+for command in (inspect, benchmark_real, fetch_portal):
+    app.command(cls=CommandOfInputs)(command)
 
 
 @app.command()

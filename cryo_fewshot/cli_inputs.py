@@ -12,7 +12,7 @@ import typer.core
 
 from .errors import UserError
 
-RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support"}
+RENAMED_OPTIONS = {"--turns": "--rotations", "--labelled": "--support", "--false-accept": "--false-accept-rate"}
 """Options of release 0.1, still taken in the next release, and their names since."""
 
 
@@ -58,6 +58,7 @@ READINGS = (
     Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
     Reading("mirror", "mirror", bool, "turn z: tomograms of the other handedness"),
 )
+EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
 LABELS = Reading("label_column", "label-column", str, "STAR column with the classes", False)
 _DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
 
@@ -129,3 +130,8 @@ def opened(name: str, path: str, readings: dict):
         return open_particles(path, **readings[name])
     except UserError as error:
         raise UserError(re.sub(rf"--({options})\b", rf"--{name}-\1", str(error))) from error
+
+
+def as_files(reading: dict) -> dict:
+    """Of a reading, what says how its files are read, for other files from the same place."""
+    return {key: reading[key] for key in ("root", "file_voxel_size_nm", "dark_protein", "mirror") if key in reading}

@@ -32,6 +32,11 @@ def correct_counts(predictions: np.ndarray) -> np.ndarray:
     return (predictions == np.arange(predictions.shape[1])[:, None]).sum(axis=(1, 2))
 
 
+def mean_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:
+    """Accuracy over all episodes, between 0 and 1: what models and settings are selected by."""
+    return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
+
+
 def confusion(predictions: np.ndarray, episodes: Episodes, n_classes: int) -> np.ndarray:
     """Counts `(n_classes, n_classes)` over all episodes: row true class, column predicted class."""
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)

@@ -1,6 +1,7 @@
 """Prototypes and distances (Snell et al. 2017; Equations 1 and 2 of Li et al. 2020), vectorised over episodes."""
 
 import torch
+from torch.nn import functional as F
 
 
 def prototypes(support: torch.Tensor) -> torch.Tensor:
@@ -26,3 +27,11 @@ def prototype_logits(support: torch.Tensor, queries: torch.Tensor) -> torch.Tens
     support `(..., n_way, n_shot, dim)`, queries `(..., m, dim)` -> `(..., m, n_way)`.
     """
     return -squared_distances(queries, prototypes(support))
+
+
+def cosine_logits(support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """Cosine between each query and each prototype (Chen et al. 2021, "Meta-Baseline"); shapes of `prototype_logits`.
+
+    Without a temperature: made for deciding, not for probabilities.
+    """
+    return F.normalize(queries, dim=-1) @ F.normalize(prototypes(support), dim=-1).mT

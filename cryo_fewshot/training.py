@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .files import write_atomically
+from .hashing import ADDED_LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Schedule:
 
     n_epochs : at most; steps_per_epoch : episodes (or batches) between two validations;
     halve_every : epochs between halvings of the rate, 0 for never; patience : epochs without a better validation
-    accuracy before stopping, 0 for never stopping early.
+    accuracy before stopping, 0 for never stopping early; min_epochs : no stop before so many.
     """
 
     n_epochs: int
@@ -29,6 +30,11 @@ class Schedule:
     learning_rate: float = 1e-4
     halve_every: int = 0
     patience: int = 0
+    min_epochs: int = field(default=0, metadata=ADDED_LATER)
+
+    def is_over(self, epoch: int, best_epoch: int) -> bool:
+        """Whether training stops before an epoch, the best one so far being known."""
+        return bool(self.patience) and epoch >= self.min_epochs and epoch - best_epoch > self.patience
 
 
 @dataclass
@@ -80,7 +86,7 @@ def fit(
         history, best = resumed
         progress(len(history.losses) * schedule.steps_per_epoch)
     for epoch in range(len(history.losses), schedule.n_epochs):
-        if schedule.patience and history.losses and epoch - history.best_epoch > schedule.patience:
+        if history.losses and schedule.is_over(epoch, history.best_epoch):
             progress((schedule.n_epochs - epoch) * schedule.steps_per_epoch)
             break
         started = time.perf_counter()

@@ -22,7 +22,7 @@ from studies.open_world_tables import conformations_frame
 from studies.transfer import conformations, study_protocol, variations_frame
 
 from cryo_fewshot.figures.volumes import gallery_figure
-from cryo_fewshot.reproduction.display import Page
+from cryo_fewshot.reproduction.display import Page, complex_label
 from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import keep_table
 from cryo_fewshot.simulation.conformations import bent
@@ -47,7 +47,7 @@ densities = [mass_density(positions, masses, box=40, voxel_size_nm=0.8) for _, _
 gallery_figure(
     densities,
     [protein_level(volume, form[3].sum(), 0.8) for volume, form in zip(densities, forms, strict=True)],
-    [f"{key}, {angle}°" for key, angle, *_ in forms],
+    [f"{complex_label(key, 24)}\n{angle}°" for key, angle, *_ in forms],
     0.8,
     n_columns=3,
 );

@@ -21,7 +21,7 @@ from studies.views import EpisodeView, sample_volume
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_name, provenance_line
+from cryo_fewshot.reproduction.display import complex_label, complex_name, provenance_line
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 
@@ -30,9 +30,10 @@ cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet
 evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
 entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, query=query))
 view = entry["result"]
+names = [complex_name(key) for key in view["classes"]]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}: "
-    f"{', '.join(map(complex_name, view['classes']))}. Query {query} is of {view['classes'][view['right']]}. Encoder "
+    f"{', '.join(names)}. Query {query} is of {names[view['right']]}. Encoder "
     f"and attention were trained 5-way 5-shot; profile {profile}."
 )
 
@@ -41,7 +42,8 @@ supports = [
     [sample_volume(evaluation, name, sample) for sample in samples]
     for name, samples in zip(view["classes"], view["support"], strict=True)
 ]
-episode_figure(view, supports, sample_volume(evaluation, view["classes"][view["right"]], view["query"]));
+shown = view | {"classes": [complex_label(name, 14) for name in view["classes"]]}
+episode_figure(shown, supports, sample_volume(evaluation, view["classes"][view["right"]], view["query"]));
 
 # %% [markdown]
 # **Top.** The middle slice of each labelled subtomogram, a row per class, and of the query. **Middle.** Their
@@ -54,5 +56,5 @@ episode_figure(view, supports, sample_volume(evaluation, view["classes"][view["r
 plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
 total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
 distances = {"d": plain, "d*": adapted, "d + d*": total}
-nearest = ", ".join(f"{view['classes'][values.index(min(values))]} by {name}" for name, values in distances.items())
-Markdown(f"The query is of {view['classes'][view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")
+nearest = ", ".join(f"{names[values.index(min(values))]} by {name}" for name, values in distances.items())
+Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")

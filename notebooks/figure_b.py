@@ -20,7 +20,7 @@ from studies.views import Disagreement, sample_volume
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_name, plain_style, protocol_line, provenance_line
+from cryo_fewshot.reproduction.display import complex_label, complex_name, plain_style, protocol_line, provenance_line
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 
@@ -37,9 +37,10 @@ n_queries = np.maximum(result["n_queries"], 1)
 share = np.array(result["only_right"]) / n_queries
 ranked = np.dstack(np.unravel_index(np.argsort(-share, axis=None, kind="stable"), share.shape))[0][:n_examples]
 names = [result["classes"][label] for label, _ in ranked]
+titles = [f"{complex_label(result['classes'][label], 14)}\n{share[label, number]:.0%}" for label, number in ranked]
 slices_figure(
     [sample_volume(spec.right, name, number) for name, (_, number) in zip(names, ranked, strict=True)],
-    [f"{name}\n{share[label, number]:.0%}" for name, (label, number) in zip(names, ranked, strict=True)],
+    titles,
     settings.data.microscope.final_voxel_size_nm,
 );
 

@@ -83,8 +83,9 @@ plain_style(pd.DataFrame(result["rows"])).format(precision=2).hide(axis="index")
 
 # %% [markdown]
 # *Distance* is to the centre of the class in standard deviations within a class, *margin* how much farther the
-# runner-up is, *score* how much likelier (in nats) a labelled class is than an unknown one. A particle whose score is
-# below the threshold of the false-accept rate is rejected. *Truth* is known here only.
+# runner-up is, *score* how much likelier (in nats) a labelled class is than an unknown one. *p_value* is the share of
+# particles of unknown classes that score as high: one above the promised rate is rejected. *q_value* is the share of
+# wrong ones to expect among the particles of the class that are no more doubtful. *Truth* is known here only.
 #
 # ## How right it is
 
@@ -161,10 +162,17 @@ if averages:
 #   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
+# - How classes scatter is fitted to your particles, with radial profile, power per Fourier shell and, where they
+#   can be compared, grey values beside the embedding ({doc}`real_particles`); `--no-adapt` leaves it as the encoder's
+#   card has it. Give tomograms with coordinates where you can: boxes normalised one by one have lost their grey values.
 # - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
-#   `--rotations 2`, or `--rotations 4` where the tilt range is symmetric, is test-time augmentation: the mean
-#   embedding of as many rotations that keep the missing wedge. The probabilities were calibrated without either;
-#   transductive ones are overconfident.
+#   It changes classes and probabilities, not who is accepted. `--rotations 2`, or 4 where the tilt range is
+#   symmetric, is test-time augmentation: the mean embedding of as many rotations that keep the missing wedge;
+#   probabilities were calibrated without it.
+# - `--false-accept-rate 0.01` lets fewer unknown particles in. `--fdr 0.1` accepts by q-value instead: at most a tenth
+#   of the accepted of each class is wrong, of an unknown class or of another known one. The report lets you move it.
+# - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
+#   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
 # - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than hundreds it does not help; the result is used only if it is better on held-out ones.

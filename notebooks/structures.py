@@ -13,6 +13,7 @@ from IPython.display import HTML, Markdown
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure
+from cryo_fewshot.reproduction.display import complex_label, complex_name
 from cryo_fewshot.simulation.density import mass_density, protein_level, upright
 from cryo_fewshot.simulation.structures import class_keys, load_complex, registry
 
@@ -35,7 +36,7 @@ densities = [
     for positions, entry in zip(turned, complexes, strict=True)
 ]
 levels = [protein_level(density, entry.mass_kda, voxel_nm) for density, entry in zip(densities, complexes, strict=True)]
-titles = [f"{entry.key}, {entry.mass_kda:.0f} kDa\n{entry.fidelity}" for entry in complexes]
+titles = [f"{complex_label(entry.key)}\n{entry.mass_kda:.0f} kDa\n{entry.fidelity}" for entry in complexes]
 inks = {"exact": "#00664b", "homologue": "#00568a", "substitute": "#9a4300"}
 colours = [inks.get(entry.fidelity, "black") for entry in complexes]
 gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
@@ -59,12 +60,14 @@ HTML(shown.to_html(index=False, border=0, float_format="{:,.1f}".format))
 # %% tags=["hide-input"]
 paired = table[(table["family"] != "") & table["family"].duplicated(keep=False)]
 for family, members in paired.groupby("family"):
-    words = (f"{key} ({row.mass_kda:.0f} kDa, {row.max_diameter_nm:.1f} nm)" for key, row in members.iterrows())
-    print(f"{family}: {', '.join(words)}")
+    words = (
+        f"{complex_name(key)}: {row.mass_kda:.0f} kDa, {row.max_diameter_nm:.1f} nm" for key, row in members.iterrows()
+    )
+    print(f"{family}: {'; '.join(words)}")
 
 # %% [markdown]
-# **The hard pair.** Complexes of one homologous family are listed above. The proteasomes 1PMA and 3IPM share the barrel
-# of four rings; 3IPM has a cap on either end. The entries that they stand for are such a pair too.
+# **The hard pair.** Complexes of one homologous family are listed above. Two proteasomes (1PMA and 3IPM) share the
+# barrel of four rings; 3IPM has a cap on either end. The entries that they stand for are such a pair too.
 #
 # **To conclude.** Few of the classes are the paper's own, so accuracies can be compared as a whole but not class by
 # class. The smallest complex fills a few dozen voxels of 1 nm, the largest more than a thousand. A small one is not

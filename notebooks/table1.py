@@ -58,7 +58,7 @@ accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
 # ## What the paper says about these numbers
 
 # %% tags=["hide-input"]
-claims = claims_frame(cells, entries)
+claims = claims_frame(cells, entries, page.runner.store)
 show_claims(claims)
 
 # %% [markdown]

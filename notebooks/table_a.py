@@ -19,7 +19,7 @@ from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import accuracy_by_class, confusion_figure
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, class_text, papers_size, show_precision
+from cryo_fewshot.reproduction.display import Page, class_text, complex_label, papers_size, show_precision
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.tables import class_frame, precision_frame
 
@@ -60,7 +60,7 @@ show_precision(table)
 # %% tags=["hide-input"]
 classes = class_frame(cells, entries)
 shown = classes[(classes["method"] == "ProtoNet-CE") & (classes["snr"] == shown_snr)]
-accuracy_by_class(shown);
+accuracy_by_class(shown.assign(**{"class": shown["class"].map(complex_label)}));
 
 # %% tags=["hide-input"]
 Markdown(class_text(shown))
@@ -76,7 +76,7 @@ chosen = next(
     for cell, entry in zip(cells, entries, strict=True)
     if (cell.method, cell.evaluation.snr, cell.evaluation.n_shot) == ("ProtoNet-CE", shown_snr, max(shots))
 )["result"]
-confusion_figure(np.array(chosen["confusion"]), chosen["classes"]);
+confusion_figure(np.array(chosen["confusion"]), list(map(complex_label, chosen["classes"])));
 
 # %% tags=["hide-input"]
 page.provenance(entries)

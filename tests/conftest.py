@@ -1,6 +1,9 @@
 """Small things that several tests need."""
 
 import os
+import re
+import shutil
+import subprocess
 
 # Tests run side by side: one thread each, or they fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
@@ -23,3 +27,31 @@ def beads():
     rng = np.random.default_rng(1)
     positions = rng.normal(size=(400, 3)) * [3.0, 2.0, 1.0] + [0.0, 1.0, 0.0]
     return positions.astype(np.float32), rng.uniform(0.2, 1.0, 400).astype(np.float32)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """`browse(url)`: the page's DOM after its scripts have run, without network, and what the console said."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine to look at the pages with")
+    options = [
+        "--headless",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--allow-file-access-from-files",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'browser'}",
+        *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    ]
+
+    def look(url: str, milliseconds: int = 20_000) -> tuple[str, list[str]]:
+        command = [CHROMIUM, *options, f"--virtual-time-budget={milliseconds}", "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.stdout, done.stderr[-2000:]
+        return done.stdout, re.findall(r"CONSOLE.*?\] (.*)", done.stderr)
+
+    return look

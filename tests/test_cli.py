@@ -86,7 +86,8 @@ def test_old_names_are_taken_only_where_they_were_known():
         ({"--junk": "stones"}, "(--junk)"),
         ({"--rotations": "3"}, "(--rotations)"),
         ({"--averages": "3"}, "(--averages)"),
-        ({"--false-accept": "0.5"}, "(--false-accept)"),
+        ({"--false-accept": "0.5"}, "(--false-accept-rate)"),
+        ({"--fdr": "5"}, "(--fdr)"),
     ],
 )
 def test_wrong_words_on_the_command_line_are_one_line(changes, message, files, tmp_path):

@@ -2,7 +2,7 @@
 
 import torch
 
-from cryo_fewshot.protonet import prototype_logits, prototypes, squared_distances
+from cryo_fewshot.protonet import cosine_logits, prototype_logits, prototypes, squared_distances
 
 
 def random_episode(n_episodes=3, n_way=5, n_shot=4, m=11, dim=16):
@@ -27,3 +27,10 @@ def test_distances_stay_accurate_far_from_the_origin():
     support, queries = random_episode()
     near = squared_distances(queries, prototypes(support))
     assert torch.allclose(squared_distances(queries + 100, prototypes(support + 100)), near, rtol=1e-3, atol=1e-2)
+
+
+def test_cosine_logits_compare_directions_alone():
+    support, queries = random_episode()
+    expected = torch.nn.functional.cosine_similarity(queries[:, :, None], prototypes(support)[:, None], dim=-1)
+    assert torch.allclose(cosine_logits(support, queries), expected, atol=1e-5)
+    assert torch.allclose(cosine_logits(support, 7 * queries), expected, atol=1e-5)

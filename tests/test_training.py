@@ -71,6 +71,7 @@ def test_training_stops_after_so_many_epochs_without_a_better_validation():
     assert progress == 6  # what was spared counts as done
     assert scripted(accuracies, patience=3)[1].accuracies == accuracies
     assert scripted(accuracies, patience=0)[1].accuracies == accuracies
+    assert scripted(accuracies, patience=2, min_epochs=5)[1].accuracies == accuracies
     rising = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert scripted(rising, patience=1)[1].accuracies == rising
 

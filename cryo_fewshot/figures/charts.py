@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ..errors import UserError
 from .style import METHOD_COLOURS, OTHER_COLOURS, WIDTH, _method_rank, _styles
+from .web import FIXED
 
 _CHANCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 0}
 
@@ -46,6 +47,7 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
                 markersize=5.5,
                 markeredgewidth=1.6 if marker == "x" else 0,
                 elinewidth=1.3,
+                label=method,
             )
         ax.axhline(1 / n_way, **_CHANCE)
         ax.annotate(
@@ -119,6 +121,8 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
         yticklabels=class_names,
         cbar_kws={"shrink": 0.7, "label": "Percent of the true class"},
     )
+    for artist in (*ax.collections, *ax.texts):
+        artist.set_gid(FIXED)
     ax.set(facecolor="#d0d0d0", xlabel="Predicted class", ylabel="True class")
     ax.tick_params(length=0)
     ax.tick_params(axis="y", rotation=0)

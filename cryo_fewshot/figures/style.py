@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from .web import figure_svg
 
 # Okabe and Ito's palette: told apart with any kind of colour vision. A mix variant has the lighter shade of its method.
 METHOD_COLOURS = {
@@ -25,11 +28,12 @@ WIDTH = 6.5
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for all figures of the book."""
+    """Set matplotlib's defaults for all figures of the book; a notebook shows them as SVG for light and dark pages."""
+    _show_as_svg()
     plt.rcParams.update(
         {
             "figure.dpi": 130,
-            "savefig.dpi": 130,
+            "savefig.dpi": 150,  # of pictures within a figure
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
@@ -50,6 +54,16 @@ def use_style() -> None:
             "lines.linewidth": 1.4,
         }
     )
+
+
+def _show_as_svg() -> None:
+    import IPython
+
+    if shell := IPython.get_ipython():
+        plt.switch_backend(plt.get_backend())  # the notebook's own backend sets its formats when it is loaded
+        for kind in ("image/png", "image/jpeg"):
+            shell.display_formatter.formatters[kind].pop(Figure, None)
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, figure_svg)
 
 
 def _method_rank(method: str) -> tuple[int, str]:

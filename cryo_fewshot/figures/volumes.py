@@ -158,8 +158,8 @@ def gallery_figure(
     title_colours : one per complex; default black
     """
     n_rows = -(-len(densities) // n_columns)
-    edge = WIDTH / n_columns
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, n_rows * (edge + 0.42)), squeeze=False)
+    height = WIDTH / n_columns + 0.12 + 0.15 * max(title.count("\n") + 1 for title in titles)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, n_rows * height), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for i, (ax, volume, level, title) in enumerate(zip(axes.flat, densities, levels, titles, strict=False)):

@@ -83,8 +83,20 @@ class Particles:
         `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one line for
         each particle that cannot be used: its volume is all zeros.
         """
+        volumes, _, rejected = self.read_with_grey(indices, box, voxel_size_nm)
+        return volumes, rejected
+
+    def read_with_grey(
+        self, indices: Sequence[int], box: int, voxel_size_nm: float
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[int, str]]:
+        """As `read`, with what the standardisation takes away between the two.
+
+        That is `(len(indices), 3)` float32, in the files' own grey values, protein dark: mean and standard deviation of
+        the whole box as it lies in the file, and mean of its middle 12 nm; NaN for a particle that cannot be used.
+        """
         checked_sizes(box, voxel_size_nm=voxel_size_nm)
         volumes = torch.zeros(len(indices), box, box, box)
+        grey = torch.full((len(indices), 3), torch.nan)
         rejected = {}
         volume_of = self.source.opened(voxel_size_nm)
         for row, i in enumerate(map(int, indices)):
@@ -92,9 +104,10 @@ class Particles:
                 volume, nm = volume_of(i)
                 volume = -volume if self.dark_protein is False else volume
                 volumes[row] = resample(volume, nm, box, voxel_size_nm, self.names[i], self.mirror)
+                grey[row] = torch.tensor([volume.mean(), volume.std(), _middle(volume, nm).mean()])
             except UserError as error:
                 rejected[i] = str(error)
-        return volumes, rejected
+        return volumes, grey, rejected
 
     def central_slices(self, n: int = 10, largest_box: int = 24) -> dict[str | None, np.ndarray]:
         """Central xy slices `(m, box, box)` of the first n particles of each class that can be read, protein dark."""
@@ -177,6 +190,12 @@ def known_labels(labels: Iterable) -> list[str | None]:
 def in_number_order(text: str) -> tuple:
     """Key that sorts 9 before 10, and numbers before words."""
     return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+
+
+def _middle(volume: np.ndarray, voxel_size_nm: float) -> np.ndarray:
+    """The middle of a box, a cube of 12 nm."""
+    centre, half = len(volume) // 2, max(1, round(6 / voxel_size_nm))
+    return volume[(slice(max(0, centre - half), centre + half),) * 3]
 
 
 def _last_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,14 @@ class Tomogram:
     def array(self):
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
         return open_mrc(self.path).data if self.level is None else _zarr_group(self.path)[self.level]
+
+    def grey_values(self, n_boxes: int = 64, edge: int = 16) -> tuple[float, float]:
+        """Mean and standard deviation, of boxes at random places, the same ones each time."""
+        array, rng = self.array(), np.random.default_rng(0)
+        low = rng.integers(0, np.maximum(1, np.array(self.shape) - edge + 1), size=(n_boxes, 3))
+        boxes = [np.asarray(_piece(array, start, start + edge), dtype=np.float64).ravel() for start in low]
+        values = np.concatenate(boxes)
+        return float(values.mean()), max(float(values.std()), 1e-9)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,21 @@ class Boxes:
         columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
         return pd.DataFrame(columns).astype(str)
 
+    def background(self, count: int, seed: int = 0) -> "Boxes":
+        """At most so many boxes at random places of the same tomograms, that share no voxel with any of these."""
+        rng, places, which = np.random.default_rng(seed), [], []
+        for k in rng.choice(self.which, max(1000, 20 * count)):  # tries
+            edge, shape = self.edges[k], np.array(self.tomograms[k].shape)
+            place = rng.integers(edge // 2, np.maximum(shape - edge // 2, edge // 2 + 1))
+            taken = [*self.centres[self.which == k], *(p for p, j in zip(places, which, strict=True) if j == k)]
+            if np.abs(np.array(taken) - place).max(axis=1).min() >= edge:
+                places.append(place)
+                which.append(int(k))
+            if len(places) == count:
+                break
+        names = [f"background {i + 1} in {self.tomograms[k].path.name}" for i, k in enumerate(which)]
+        return replace(self, names=names, which=np.array(which, int), centres=np.array(places, float).reshape(-1, 3))
+
     def _cut(self, i: int, array) -> np.ndarray:
         tomogram, edge, centre = self.tomograms[self.which[i]], self.edges[self.which[i]], self.centres[i]
         if not np.isfinite(centre).all():
@@ -101,8 +124,7 @@ class Boxes:
             remedy = "give pad_edges (--pad-edges) to fill up with the mean, or a smaller box_nm (--box-nm)"
             raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
         try:
-            where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-            piece = np.asarray(array[(0,) * (array.ndim - 3) + where])  # axes of one before z belong to OME-Zarr
+            piece = _piece(array, low, high)
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
             raise UserError(
                 f"{self.names[i]}: cannot be read ({first_line(error)}); write {tomogram.path} again"
@@ -113,6 +135,11 @@ class Boxes:
         volume = np.full((edge,) * 3, piece.mean())
         volume[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))] = piece
         return volume
+
+
+def _piece(array, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    where = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    return np.asarray(array[(0,) * (array.ndim - 3) + where])  # axes of one before z belong to OME-Zarr
 
 
 def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:

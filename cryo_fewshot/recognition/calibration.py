@@ -1,84 +1,171 @@
 """What an encoder's makers measure once, on classes it never saw, so that users get honest numbers from few labels.
 
-Held-out classes play the user's support, queries and unknown classes in turn. The result is the geometry of classes in
-general (`PLDA`), a temperature that makes probabilities true, and thresholds that hold a promised false-positive rate
-on unknown classes; all are numbers that fit into the encoder's metadata.
+A `Calibration` holds the geometry of classes in general (`PLDA`), how noisy particles look to the encoder, and
+`Promises`: a temperature that makes probabilities true, and thresholds that hold a promised false-positive rate on
+unknown classes. Both depend on what is known of a user's run, its `Conditions`. All are numbers that fit into the
+encoder's metadata; `calibration_fit` measures them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain, product
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
-from scipy.stats import t as student
+from scipy.special import expit
 
 from ..errors import UserError
-from ..evaluation import area_under_roc, expected_calibration_error
-from .plda import PLDA, class_posteriors, fit_plda, gaussian_log_likelihoods
+from .plda import PLDA, class_posteriors, gaussian_log_likelihoods
 
-RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
+RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """False-positive rates that thresholds are measured at; between them they are interpolated."""
+PROMISED = (0.01, 0.2)
+"""Rates that can be promised; the others tell how likely it is that a particle is of an unknown class."""
 PRIOR_WEIGHT = 10.0
 """Weight, in particles, of the prior that the user's classes scatter as those of the calibration do."""
 
 
+def most_of(expected: np.ndarray | float) -> np.ndarray | float:
+    """A count that one with this expectation (Poisson) exceeds in fewer than 5 of 100 cases."""
+    return expected + 1.645 * np.sqrt(expected) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What is known of a run before any particle is judged.
+
+    n_shot : labelled particles per class; n_way : classes; log_snr : log of the SNR of simulated particles that look as
+    noisy to the encoder. Numbers, or arrays of one shape.
+    """
+
+    n_shot: float
+    n_way: int
+    log_snr: float | np.ndarray
+
+    def terms(self, limits: Mapping[str, tuple[float, float]]) -> np.ndarray:
+        """What thresholds and temperatures are linear in, `(..., 6)`; beyond what was measured the nearest counts."""
+        shot, way, snr = (
+            np.clip(value, *limits[name])
+            for name, value in (("n_shot", self.n_shot), ("n_way", self.n_way), ("log_snr", self.log_snr))
+        )
+        shot, way, snr = np.broadcast_arrays(shot, np.log(way), snr)
+        return np.stack([np.ones_like(snr), np.log(shot), 1 / shot, way, snr, np.log(shot) * snr], axis=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promises:
+    """What holds on unknown classes under given `Conditions`, as factors of `Conditions.terms`.
+
+    Parameters
+    ----------
+    temperature : `(6,)` of the log temperature; thresholds : `(len(RATES), 6)` of the least score that is accepted
+    adapted_temperature : the same as temperature, where unlabelled particles took part
+    recall : `(len(RATES), 6)` of the log odds that a particle of a known class is accepted
+    limits : lowest and highest n_shot, n_way and log_snr that were measured
+    excess : how many times more often than promised eight unknown classes are accepted, at worst in 95 of 100 draws
+    doubt : the same of wrong answers among known classes against what the probabilities say
+    measured : by SNR and shots: accuracy, ece (calibration error), both also adapted, auroc of known against unknown,
+        and at a promised 5 %: false_accepts, and kept, the recall
+    by_class : false accepts at a promised 5 % of each class when unknown
+    by_encoder : the mean over classes of one encoder, for each that was pooled: alike if their scores mean the same
+    choices : mean false accepts at a promised 5 % on half of the families, thresholds measured on the other half;
+        one for each random choice of halves
+    """
+
+    temperature: tuple[float, ...]
+    adapted_temperature: tuple[float, ...]
+    thresholds: tuple[tuple[float, ...], ...]
+    recall: tuple[tuple[float, ...], ...]
+    limits: dict[str, tuple[float, float]]
+    excess: float
+    doubt: float
+    measured: tuple[dict, ...]
+    by_class: dict[str, float]
+    choices: tuple[float, ...]
+    by_encoder: tuple[float, ...] = ()
+
+    def temperature_of(self, conditions: Conditions, adapted: bool = False) -> np.ndarray:
+        """Divisor of log-likelihoods."""
+        return np.exp(conditions.terms(self.limits) @ (self.adapted_temperature if adapted else self.temperature))
+
+    def thresholds_of(self, conditions: Conditions) -> np.ndarray:
+        """Least scores to accept at each of RATES, `(..., len(RATES))`; a higher rate never asks for more."""
+        found = conditions.terms(self.limits) @ np.transpose(self.thresholds)
+        return np.minimum.accumulate(found, axis=-1)
+
+    def recall_of(self, conditions: Conditions) -> np.ndarray:
+        """Share of particles of known classes that is accepted at each of RATES."""
+        return np.maximum.accumulate(expit(conditions.terms(self.limits) @ np.transpose(self.recall)), axis=-1)
+
+    def threshold(self, conditions: Conditions, rate: float) -> float:
+        """Least score to accept at a promised false-positive rate, interpolated in its logarithm."""
+        if not PROMISED[0] <= rate <= PROMISED[1]:
+            raise UserError(
+                f"false_accept_rate={rate} (--false-accept-rate): thresholds are known for rates from "
+                f"{PROMISED[0]} to {PROMISED[1]}; choose one of these"
+            )
+        return float(np.interp(np.log(rate), np.log(RATES), self.thresholds_of(conditions)))
+
+    def p_values(self, scores: np.ndarray, conditions: Conditions) -> np.ndarray:
+        """Conformal p-values `(n,)`: the promised rate at which a score is just accepted.
+
+        At most a share p of particles of unknown classes has a p-value of p or less. Bates et al. 2021, with thresholds
+        smoothed over conditions. None is below the lowest of RATES.
+        """
+        thresholds = self.thresholds_of(conditions)
+        below = np.r_[thresholds[::-1][:1] - 2 * max(1.0, np.ptp(thresholds)), thresholds[::-1]]
+        return np.exp(np.interp(scores, below, np.log(np.r_[1.0, RATES[::-1]])))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Plain numbers, from `fit_calibration`.
+    """Plain numbers, from `calibration_fit.fit_calibration`.
 
     Parameters
     ----------
     space : geometry of classes
-    temperature_terms : log temperature = sum of terms * (1, log n_shot, log n_way)
-    shots : `(n,)` numbers of labelled particles per class that thresholds were measured at
-    thresholds : `(n, len(RATES))` least score that is accepted, by shots and promised rate
-    measured : per number of shots: accuracy, ece, auroc of known against unknown, and kept, the recall at 5 % FPR
+    noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
     n_classes : held-out classes that all this was measured on
     """
 
     space: PLDA
-    temperature_terms: tuple[float, float, float]
-    shots: tuple[int, ...]
-    thresholds: tuple[tuple[float, ...], ...]
-    measured: tuple[dict, ...]
+    noise: np.ndarray
+    promises: Promises
     n_classes: int
 
-    def temperature(self, n_shot: float, n_way: int) -> float:
-        """Divisor of log-likelihoods; beyond the measured shots the nearest measured one counts."""
-        n_shot = float(np.clip(n_shot, self.shots[0], self.shots[-1]))
-        return float(np.exp(np.dot(self.temperature_terms, [1, np.log(n_shot), np.log(n_way)])))
+    def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """How noisy particles `(..., m, dim)` look to the encoder, on average: `(...)`, as the log of an SNR.
 
-    def threshold(self, n_shot: float, false_accept_rate: float) -> float:
-        """Least score to accept at a false-positive rate, interpolated in the logarithms of shots and rate."""
-        if not RATES[0] <= false_accept_rate <= RATES[-1]:
-            raise UserError(
-                f"false_accept_rate={false_accept_rate} (--false-accept): thresholds are known for rates from "
-                f"{RATES[0]} to {RATES[-1]}; choose one of these"
-            )
-        of_rate = [np.interp(np.log(false_accept_rate), np.log(RATES), row) for row in self.thresholds]
-        return float(np.interp(np.log(n_shot), np.log(self.shots), of_rate))
+        Classes differ by a factor of 1.1; it takes particles of a few. Columns behind the embedding do not count.
+        """
+        weights = torch.as_tensor(self.noise, dtype=torch.float32)
+        return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
         plain = asdict(self)
-        return {**plain, "space": {name: values.tolist() for name, values in plain["space"].items()}}
+        plain["space"] = {name: values.tolist() for name, values in plain["space"].items()}
+        return {**plain, "noise": np.asarray(self.noise).tolist()}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
-            tuples = {name: tuple(content[name]) for name in ("temperature_terms", "shots", "measured")}
-            thresholds = tuple(map(tuple, content["thresholds"]))
-            space = PLDA(**content["space"])
-            return cls(space=space, thresholds=thresholds, n_classes=int(content["n_classes"]), **tuples)
+            space, noise = PLDA(**content["space"]), np.asarray(content["noise"], dtype=np.float32)
+            promises = _promises(content["promises"])
+            return cls(space=space, noise=noise, promises=promises, n_classes=int(content["n_classes"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"calibration: not readable ({error!r}); take an encoder file as `pretrain` or `train` wrote it"
+                f"calibration: not readable ({error!r}); a file of an earlier release needs "
+                "`cryo-fewshot calibrate`, else take one as `pretrain` or `train` wrote it"
             ) from error
+
+
+def _promises(content: Mapping) -> Promises:
+    names = ("temperature", "adapted_temperature", "measured", "choices", "by_encoder")
+    tuples = {name: tuple(content[name]) for name in names if name in content}
+    limits = {name: tuple(pair) for name, pair in content["limits"].items()}
+    rows = {name: tuple(map(tuple, content[name])) for name in ("thresholds", "recall")}
+    return Promises(**{**content, **tuples, **rows, "limits": limits})
 
 
 @dataclass(frozen=True)
@@ -104,12 +191,15 @@ class ClassModel:
         return gaussian_log_likelihoods(projected, torch.zeros_like(spread), spread)[..., 0]
 
     def scores(self, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
-        """log of mean_c p(x | c) / p(x | unknown), `(..., m)`: how much likelier a known class is than an unknown one.
+        """How much likelier a known class is than an unknown one, `(..., m)`.
 
-        If the model holds, this ratio is 1 on average for particles of an unknown class, whatever the number of ways.
-        Where the model is not exact, the measured thresholds make up for it.
+        log of mean_c p(x | c) / p(x | unknown), less the same of a particle at the centre of a class that lies at the
+        mean of all. So standardised, scores of encoders that part classes well and less well have like thresholds, and
+        so have those of few and of many shots.
         """
-        return torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.unknown_class(projected)
+        ratio = torch.logsumexp(of_class, dim=-1) - np.log(of_class.shape[-1]) - self.unknown_class(projected)
+        at_centre = 0.5 * ((self.between + self.within) / (self.variances + self.within)).log().sum(-1).mean(-1)
+        return ratio - at_centre.unsqueeze(-1)
 
 
 def class_model(space: PLDA, support: torch.Tensor, members: torch.Tensor) -> ClassModel:
@@ -129,175 +219,41 @@ def class_model(space: PLDA, support: torch.Tensor, members: torch.Tensor) -> Cl
     return ClassModel(means, variances, within, between)
 
 
-def fit_calibration(
-    embeddings: torch.Tensor,
-    labels: np.ndarray,
+def adapt(
+    model: ClassModel,
+    sums: torch.Tensor,
+    counts: torch.Tensor,
+    projected: torch.Tensor,
+    temperature: torch.Tensor | float,
     *,
-    groups: np.ndarray | None = None,
-    families: np.ndarray | None = None,
-    background: tuple[torch.Tensor, np.ndarray] | None = None,
-    shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
-    n_episodes: int = 100,
-    n_query: int = 15,
-    n_axes: int = 16,
-    confidence: float = 0.9,
-    seed: int = 0,
-) -> Calibration:
-    """Measure geometry, temperature and thresholds on classes that the encoder never saw.
+    n_steps: int = 10,
+    weight: float = 2.0,
+) -> tuple[ClassModel, torch.Tensor]:
+    """Let unlabelled particles take part: the model and the log frequencies of its classes, `(..., n_way)`.
 
-    Each held-out class is the unknown one in turn; the geometry used against it is fitted without its family.
+    Expectation-maximisation as in `plda_em_logits`, with one more class for all unknown ones, so that their particles
+    do not pull on the known classes.
 
     Parameters
     ----------
-    embeddings : `(n, dim)`; labels : `(n,)`, at least four classes, the more the better
-    groups : `(n,)` such as the SNR; an episode stays within one. Default one group
-    families : `(n,)` such as 'ribosome'; a class is never the unknown one among classes of its own family, as a close
-        relative of a labelled class is no class of its own. Default each class its own
-    background : embeddings `(k, dim)` and labels of the classes the encoder was trained on; they help to know how
-        classes scatter, and are never asked for
-    shots : labelled particles per class; each class needs n_shot + n_query per group
-    n_episodes : per unknown class and number of shots, over all groups
-    confidence : that unknown classes drawn as these were meet the promise on average; a Student interval over classes
+    sums : `(..., n_way, n_axes)` of projected support; counts : `(n_way,)`
+    projected : `(..., m, n_axes)` of unlabelled particles
+    temperature : number or `(..., 1, 1)`
+    weight : the unlabelled particles of a class count at most so many times as much as its labelled ones
     """
-    embeddings, labels = torch.as_tensor(embeddings, dtype=torch.float32), np.asarray(labels)
-    groups = np.zeros(len(labels), int) if groups is None else np.asarray(groups)
-    families = labels if families is None else np.asarray(families)
-    family_of = dict(zip(labels.tolist(), families.tolist(), strict=True))
-    classes, group_names = sorted(family_of), np.unique(groups)
-    others = {unknown: [c for c in classes if family_of[c] != family_of[unknown]] for unknown in classes}
-    members = {(g, c): np.flatnonzero((groups == g) & (labels == c)) for g in group_names for c in classes}
-    fewest_others = min(map(len, others.values()))
-    _check_enough(len(classes), min(map(len, members.values())), max(shots) + n_query, fewest_others)
-
-    def space_of(chosen: np.ndarray) -> PLDA:
-        x, y = embeddings[torch.from_numpy(chosen)], np.unique(labels[chosen], return_inverse=True)[1]
-        if background is not None:
-            seen = np.unique(background[1], return_inverse=True)[1]
-            x, y = torch.cat([x, background[0].float()]), np.r_[y, y.max() + 1 + seen]
-        return fit_plda(x, y, n_axes=n_axes)
-
-    ways = sorted({min(3, fewest_others), min(fewest_others, 8)})
-    n_drawn = -(-n_episodes // (len(group_names) * len(ways)))
-    rng = np.random.default_rng(seed)
-    rows = []
-    for unknown in classes:
-        space = space_of(families != family_of[unknown])
-        projected = space.project(embeddings)
-        for n_shot, group, n_way in product(shots, group_names, ways):
-            pools = [members[group, c] for c in others[unknown]]
-            drawn = _draw(pools, members[group, unknown], n_way, n_shot, n_query, n_drawn, rng)
-            rows.append((n_shot, n_way, group, unknown, *_log_likelihoods_and_scores(space, projected, drawn)))
-
-    columns = ["n_shot", "n_way", "group", "unknown", "log_likelihoods", "scores", "unknown_scores"]
-    episodes = pd.DataFrame(rows, columns=columns)
-    cells = _cells(episodes, n_query)
-    terms = _temperature_terms(cells)
-    thresholds, measured = [], []
-    for n_shot in shots:
-        of_shot = episodes[episodes["n_shot"] == n_shot]
-        by_group = [[*_joined(part, "unknown", "unknown_scores").values()] for _, part in of_shot.groupby("group")]
-        # The promise holds in every group, not on average over them.
-        row = tuple(max(threshold_for(scores, rate, confidence) for scores in by_group) for rate in RATES)
-        known = np.concatenate(of_shot["scores"].tolist())
-        measured.append(
-            {
-                "n_shot": int(n_shot),
-                **_accuracy_and_error({cell: part for cell, part in cells.items() if cell[0] == n_shot}, terms),
-                "auroc": area_under_roc(known, np.concatenate([*chain(*by_group)])),
-                "kept": float((known >= row[RATES.index(0.05)]).mean()),
-            }
+    n_way = len(counts)
+    unknown = model.unknown_class(projected).unsqueeze(-1)
+    frequencies = torch.full((*sums.shape[:-2], n_way + 1), 1 / (n_way + 1))
+    for _ in range(n_steps):
+        both = torch.cat([model.log_likelihoods(projected), unknown], dim=-1) / temperature
+        shares = torch.softmax(both + frequencies.log().unsqueeze(-2), dim=-1)
+        found = shares.sum(-2)
+        frequencies = (found + 1) / (found + 1).sum(-1, keepdim=True)
+        trust = (weight * counts / found[..., :n_way].clamp(min=1e-6)).clamp(max=1)
+        shares = shares[..., :n_way] * trust.unsqueeze(-2)
+        means, variances = class_posteriors(
+            sums + shares.mT @ projected, counts + shares.sum(-2), model.between, model.within
         )
-        thresholds.append(row)
-    return Calibration(
-        space=space_of(np.full(len(labels), True)),
-        temperature_terms=terms,
-        shots=tuple(map(int, shots)),
-        thresholds=tuple(thresholds),
-        measured=tuple(measured),
-        n_classes=len(classes),
-    )
-
-
-def _check_enough(n_classes: int, n_particles: int, n_needed: int, n_others: int) -> None:
-    if n_classes < 4:
-        raise UserError(f"{n_classes} held-out classes: calibration needs at least 4, hold back more")
-    if n_particles < n_needed:
-        raise UserError(f"{n_particles} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
-    if n_others < 3:
-        raise UserError(f"{n_others} held-out classes of other families than some class: hold back more families")
-
-
-def _draw(pools, of_unknown, n_way, n_shot, n_query, n_episodes, rng) -> tuple[np.ndarray, ...]:
-    """Indices of support `(e, n_way, n_shot)`, queries `(e, n_way, n_query)` and unknown particles `(e, n_query)`."""
-    known, unknown = [], []
-    for _ in range(n_episodes):
-        chosen = rng.choice(len(pools), n_way, replace=False)
-        known.append([rng.choice(pools[i], n_shot + n_query, replace=False) for i in chosen])
-        unknown.append(rng.choice(of_unknown, n_query, replace=False))
-    known = np.array(known)
-    return known[..., :n_shot], known[..., n_shot:], np.array(unknown)
-
-
-def _log_likelihoods_and_scores(space, projected, drawn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-likelihoods `(e m, n_way)` and scores `(e m,)` of the queries; scores of particles of the unknown class."""
-    support, query, unknown = (projected[torch.from_numpy(part)] for part in drawn)
-    n_way, n_shot = support.shape[1:3]
-    model = class_model(space, support.flatten(1, 2), torch.eye(n_way).repeat_interleave(n_shot, 0))
-    query = query.flatten(1, 2)
-    of_query, of_unknown = model.log_likelihoods(query), model.log_likelihoods(unknown)
-    return (
-        of_query.flatten(0, 1).numpy(),
-        model.scores(query, of_query).flatten().numpy(),
-        model.scores(unknown, of_unknown).flatten().numpy(),
-    )
-
-
-def _joined(episodes: pd.DataFrame, by: str | list[str], column: str) -> dict[object, np.ndarray]:
-    """The arrays of a column in one, for each value of `by`, these in the order in which they appear."""
-    return {key: np.concatenate(arrays.tolist()) for key, arrays in episodes.groupby(by, sort=False)[column]}
-
-
-def _cells(episodes: pd.DataFrame, n_query: int) -> dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]:
-    """Log-likelihoods of queries and their true classes, by number of shots and of classes."""
-    joined = _joined(episodes, ["n_shot", "n_way"], "log_likelihoods")
-    return {cell: (logits, np.arange(len(logits)) // n_query % cell[1]) for cell, logits in joined.items()}
-
-
-def _temperature_terms(cells: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, float]:
-    """Least squares through the best log temperature of each (n_shot, n_way)."""
-
-    def best(logits: np.ndarray, true: np.ndarray) -> float:
-        def cost(log_temperature: float) -> float:
-            scaled = logits / np.exp(log_temperature)
-            return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(true)), true]).mean())
-
-        return minimize_scalar(cost, bounds=(-3, 4), method="bounded").x
-
-    design = np.array([[1, np.log(n_shot), np.log(n_way)] for n_shot, n_way in cells])
-    target = np.array([best(*cell) for cell in cells.values()])
-    return tuple(map(float, np.linalg.lstsq(design, target, rcond=None)[0]))
-
-
-def _accuracy_and_error(cells: Mapping[tuple[int, int], tuple[np.ndarray, np.ndarray]], terms) -> dict[str, float]:
-    """Accuracy and expected calibration error over cells of one number of shots."""
-    probability, correct = [], []
-    for (n_shot, n_way), (logits, true) in cells.items():
-        temperature = np.exp(np.dot(terms, [1, np.log(n_shot), np.log(n_way)]))
-        p = np.exp(log_softmax(logits / temperature, axis=1))
-        probability.append(p.max(1))
-        correct.append(p.argmax(1) == true)
-    probability, correct = np.concatenate(probability), np.concatenate(correct)
-    return {"accuracy": float(correct.mean()), "ece": expected_calibration_error(probability, correct)}
-
-
-def threshold_for(scores_by_class: Sequence[np.ndarray], rate: float, confidence: float) -> float:
-    """Least threshold with a false-positive rate of at most `rate`, on average over unknown classes like these.
-
-    The bound is mean + t sd / sqrt(n) of the rates of the n classes (Student, one-sided).
-    """
-    candidates = np.quantile(np.concatenate(scores_by_class), 1 - np.geomspace(2 * rate, 1e-4, 200))
-    accepted = np.stack([(scores[:, None] >= candidates).mean(0) for scores in scores_by_class])
-    n_classes = len(accepted)
-    margin = student.ppf(confidence, n_classes - 1) * accepted.std(0, ddof=1) / n_classes**0.5
-    fits = np.flatnonzero(accepted.mean(0) + margin <= rate)
-    return float(candidates[fits[0]] if len(fits) else np.max(np.concatenate(scores_by_class)))
+        model = replace(model, means=means, variances=variances)
+    known = frequencies[..., :n_way]
+    return model, (known / known.sum(-1, keepdim=True)).log()

@@ -1,7 +1,7 @@
 """From a user's labelled and unlabelled particles to classes, files and a report: what `cryo-fewshot classify` does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,20 @@ from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
 from ..particles.coordinates import overlapping
+from ..particles.tomograms import Boxes
 from ..weights import load_encoder
 from .calibration import Calibration
+from .domain import FEWEST, space_of_data
 from .embedding_cache import Embedded, embed_particles
+from .follow_up import group_rejected, next_to_label
+from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
+from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
 
 ADAPT_TO = 5000
-"""Particles that a transductive run adapts to, drawn at random."""
+"""Unlabelled particles that a run adapts to, drawn at random."""
 NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
@@ -32,16 +37,20 @@ SHOWN = 3000
 class Outcome:
     """What a run found.
 
-    table : a row per query particle, columns of `Recognition.to_frame`, `reason` (why a particle cannot be used, else
-        empty) and `labelled` (whether it is in the support as well)
+    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
+        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
     counts : a row per class
     averages : by class
+    wrong_at_most : wrong ones among the accepted, 90 % sure
+    background : a row per background box, a negative control; None where there is none
     """
 
     table: pd.DataFrame
     counts: pd.DataFrame
     recogniser: Recogniser
     averages: dict[str, Refined]
+    wrong_at_most: int
+    background: pd.DataFrame | None = None
 
 
 def classify(
@@ -51,6 +60,7 @@ def classify(
     *,
     encoder_path: Path | None = None,
     settings: Settings | None = None,
+    background: Particles | None = None,
     cache: Path | None = None,
     n_workers: int = 0,
     say: Callable[[str], object] = lambda line: None,
@@ -59,7 +69,8 @@ def classify(
     """Classify every particle of `query` by the labelled ones of `support`, and write all results to `out`.
 
     Written: `particles.star`, every input column with the classification's after it; `classes/<class>.star`, accepted
-    particles of each class; `rejected.star`, all others; `unreadable.csv`, particles that could not be used, with the
+    particles of each class; `rejected.star`, all others; `rejected_group_<n>.star`, those of them that look alike;
+    `next_to_label.star`, whose labels would help most; `unreadable.csv`, particles that could not be used, with the
     reason; `averages/<class>.mrc` with `<class>_fsc.csv`; `report.html`; `run.json`, all settings.
 
     Parameters
@@ -67,6 +78,8 @@ def classify(
     support, query : of `particles.opening.open_particles`
     out : new, or of the same run before: finished work is not done again
     encoder_path : of `weights.save_encoder`; default the pretrained encoder
+    background : particles that show none of what is looked for, given as the query is; of tomograms by default boxes at
+        random places away from the picks
     cache : folder of embeddings, default `out/embeddings`; runs with another support can share it at no cost
     n_workers : processes that read files
     say : called with each line that a user should read
@@ -91,23 +104,46 @@ def classify(
             if n := len(particles) - len(set(overlapping(particles, range(len(particles)), near_nm).tolist())):
                 say(f"{n} particles of the {name} lie within {near_nm:.1f} nm of another: picked twice?")
         labelled = embed_particles(support, encoder, card, cache, **options)
-        recogniser, usable = _recogniser(labelled, support, classes, calibration, settings, say)
-        for warning in recogniser.check.warnings:
-            say(f"support: {warning}")
+        usable = _usable(labelled, support, classes, say)
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
+        background = background or _background_of(query, settings)
+        empty = background and embed_particles(background, encoder, card, cache, **options)
+        widths, words = (), ""
+        if settings.adapt:
+            inputs = support, query, background
+            labelled, embedded, empty, widths, words = _with_numbers(labelled, embedded, empty, *inputs)
         sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+        labels = [support.labels[i] for i in usable]
+        first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
+        unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
+        recogniser = recogniser_of(labelled.all()[0][usable], labels, calibration, unlabelled, settings, widths)
+        _say_of(recogniser, settings, words, say)
         if settings.transductive:
-            recogniser = recogniser.adapted(sample_embeddings[:ADAPT_TO])
+            recogniser = recogniser.adapted(unlabelled)
         table = _recognised(recogniser, embedded, say)
+        of_background = empty and _recognised(recogniser, empty, lambda line: None)
+        if of_background is not None:
+            say(_background_text(of_background))
         claim_folder(out, record)
-    table["labelled"] = _also_in_support(support, query, usable, say)
-    counts = _counts(table, recogniser.class_names)
-    write_tables(out, query, table, recogniser.class_names)
-    averages = write_averages(out, query, table.drop(index=list(again)), recogniser.class_names, settings, say)
-    shown = sample[:SHOWN], sample_embeddings[:SHOWN]
+    table["labelled"] = _also_in_support(support, query, set(usable), say)
+    errors = _judge_errors(table, recogniser, settings)
+    counts = _counts(table, errors, recogniser.class_names)
+    wanted = ~table["class"].isin(settings.junk).to_numpy()
+    points = operating_points(errors, table["accepted"].to_numpy(), wanted, recogniser.promises)
+    wrong_at_most = points[0]["at_most"]
+    n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
+    say(
+        f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
+        f"{wrong_at_most:,} (90 % sure)"
+    )
+    groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
+    write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
+    first_listed = table.drop(index=list(again))
+    averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
+    shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, settings, card, said)
-    return Outcome(table, counts, recogniser, averages)
+    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
+    return Outcome(table, counts, recogniser, averages, wrong_at_most, of_background)
 
 
 def embed_shard(
@@ -140,22 +176,97 @@ def _calibration(card: dict) -> Calibration:
     return Calibration.from_json(card["calibration"])
 
 
-def _recogniser(
-    labelled: Embedded, support: Particles, classes: dict, calibration: Calibration, settings: Settings, say: Callable
-) -> tuple[Recogniser, set[int]]:
-    """The recogniser, and the indices of the labelled particles that it rests on."""
-    embeddings, rejected = labelled.all()
+def recogniser_of(
+    support: torch.Tensor,
+    labels: Sequence[str],
+    calibration: Calibration,
+    unlabelled: torch.Tensor,
+    settings: Settings,
+    widths: Sequence[int] = (),
+) -> Recogniser:
+    """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
+
+    widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
+    """
+    space = None
+    if settings.adapt:
+        members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
+        space = space_of_data(calibration.space, widths, support, members, unlabelled)
+    recogniser = build_recogniser(
+        support,
+        labels,
+        calibration,
+        space=space,
+        false_accept_rate=settings.false_accept_rate,
+        junk=settings.junk,
+    )
+    return recogniser.seeing(unlabelled)
+
+
+def _say_of(recogniser: Recogniser, settings: Settings, words: str, say: Callable) -> None:
+    """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
+    for warning in recogniser.check.warnings:
+        say(f"support: {warning}")
+    if settings.adapt and recogniser.space is recogniser.own:
+        words = f"fewer than {FEWEST} particles that can be used: how classes scatter is taken from the encoder's card"
+    if words:
+        say(words)
+    snr = np.exp(recogniser.conditions.log_snr)
+    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+
+
+def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
+    """Indices of the labelled particles that can be used, class by class."""
+    _, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")
-    usable = [i for members in classes.values() for i in members if i not in rejected]
     for name, members in classes.items():
         if all(i in rejected for i in members):
             raise UserError(f"class {name} of the support has no particle that can be read; repair or remove it")
-    labels = [support.labels[i] for i in usable]
-    recogniser = build_recogniser(
-        embeddings[usable], labels, calibration, false_accept_rate=settings.false_accept_rate, junk=settings.junk
+    return [i for members in classes.values() for i in members if i not in rejected]
+
+
+def _background_of(query: Particles, settings: Settings) -> Particles | None:
+    """Boxes away from the query's picks, where it is cut from tomograms that have room for some."""
+    if not isinstance(query.source, Boxes) or not settings.n_background:
+        return None
+    boxes = query.source.background(settings.n_background, settings.seed)
+    return replace(query.without_table(), names=boxes.names, source=boxes, labels=None) if boxes.names else None
+
+
+def _background_text(table: pd.DataFrame) -> str:
+    counts = table.loc[table["accepted"], "class"].value_counts()
+    by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
+    return (
+        f"negative control: of {(table['reason'] == '').sum()} background boxes {counts.sum()} are accepted"
+        f"{f' ({by_class})' if by_class else ''}; they may hold particles that nobody picked"
     )
-    return recogniser, set(usable)
+
+
+def _with_numbers(
+    labelled: Embedded,
+    embedded: Embedded,
+    empty: Embedded | None,
+    support: Particles,
+    query: Particles,
+    background: Particles | None,
+) -> tuple[Embedded, Embedded, Embedded | None, tuple[int, ...], str]:
+    """All three with numbers behind the embeddings, how many of each kind, and a line that says so.
+
+    Descriptors always, grey values where those of support and query can be compared.
+    """
+    grey = [torch.cat([part for _, part, _ in data.with_parts("grey").chunks()]) for data in (labelled, embedded)]
+    scale = common_grey_scale(support, query, *grey)
+    numbers = ("descriptors",) if scale.query is None else ("descriptors", "grey")
+    widths = tuple(next(labelled.with_parts(part).chunks())[1].shape[1] for part in numbers)
+    return (
+        labelled.with_parts("embeddings", *numbers, grey_reference=scale.support),
+        embedded.with_parts("embeddings", *numbers, grey_reference=scale.query),
+        empty and empty.with_parts("embeddings", *numbers, grey_reference=scale.of_background(background)),
+        widths,
+        "how classes scatter is fitted to these particles (--no-adapt: taken from the encoder's card); beside the "
+        f"embedding count profile and power, {scale.words}",
+    )
 
 
 def _sample(embedded: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -195,8 +306,32 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
     return labelled
 
 
-def _counts(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    accepted = table[table["accepted"]].groupby("class")["probability"]
+def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
+    """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
+    label = pd.Index(recogniser.class_names).get_indexer(table["class"])
+    recall = recogniser.promises.recall_of(recogniser.conditions)
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
+    table["q_value"] = errors.q_value
+    if settings.fdr is not None:
+        wanted = ~np.isin(table["class"], settings.junk)
+        table["accepted"] = (errors.q_value <= settings.fdr) & wanted
+    return errors
+
+
+def _follow_up(
+    table: pd.DataFrame, errors: Errors, recogniser: Recogniser, sample: np.ndarray, embeddings: torch.Tensor
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Groups of rejected particles of a sample, and its particles to label next, as rows of the table."""
+    usable = ((table["reason"] == "") & ~table["labelled"]).to_numpy()[sample]
+    sample, projected = sample[usable], recogniser.space.project(embeddings[torch.from_numpy(usable)])
+    groups = group_rejected(projected, ~table["accepted"].to_numpy()[sample])
+    to_label = next_to_label(projected, errors.wrong[sample])
+    return {name: sample[members] for name, members in groups.items()}, sample[to_label]
+
+
+def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.DataFrame:
+    accepted = table.assign(wrong=errors.wrong)[table["accepted"]].groupby("class")
     columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
     counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
-    return counts.assign(**{"mean probability": accepted.mean()}).reset_index()
+    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum()}
+    return counts.assign(**sums).fillna({"expected wrong": 0.0}).reset_index()

@@ -1,5 +1,7 @@
 """Embeddings of particles, computed once: chunks on disk that survive being killed and serve every later support.
 
+Beside an embedding lie plain numbers of the same particle (`descriptors`), for the adaptation to a data set.
+
 A chunk is a file of its own, written whole. So a run goes on where it stopped, and several machines with one disk can
 each make a share of the chunks; the result is the same, bit for bit, as that of one.
 """
@@ -9,7 +11,7 @@ import json
 import os
 from collections import ChainMap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from ..files import write_atomically
 from ..particles.base import Particles
 from ..particles.resampling import band_limited, wedge_rotations
 from ..weights import AnyEncoder
+from .descriptors import descriptors, relative_grey
 
 CHUNK = 1024
 """Particles per file. Part of what names the cache: a chunk's bits do not depend on how many there are."""
@@ -35,21 +38,36 @@ _READING = 3  # one more whenever files of the same bytes are read as other volu
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of n particles, of length 1, in a folder of chunks; see `embed_particles`."""
+    """Embeddings of n particles, of length 1, in a folder of chunks; see `embed_particles`.
+
+    parts : columns of what is read: embeddings, and if wanted descriptors and grey beside them, see `with_parts`
+    grey_reference : `(n, 2)` mean and standard deviation of the tomogram that each particle lies in, in which its grey
+        values are expressed; None leaves them as the files have them
+    """
 
     folder: Path
     n: int
+    parts: tuple[str, ...] = ("embeddings",)
+    grey_reference: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.n
 
+    def with_parts(self, *parts: str, grey_reference: torch.Tensor | None = None) -> "Embedded":
+        """The same particles, read with other columns."""
+        return replace(self, parts=parts, grey_reference=grey_reference)
+
     def chunks(self) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, str]]]:
-        """Indices `(m,)`, embeddings `(m, dim)` float32, NaN where rejected, and the reasons by index; in order."""
+        """Indices `(m,)`, columns `(m, dim)` float32, NaN where rejected, and the reasons by index; in order."""
         for number, indices in enumerate(_chunks(self.n)):
             found = _read(self.folder / f"{number:06d}.safetensors")
             if found is None:
                 raise UserError(f"{self.folder}: chunk {number} is missing or damaged; run all shards, then again")
-            yield np.array(indices), *found
+            content, reasons = found
+            if self.grey_reference is not None:
+                centre, spread = self.grey_reference[indices.start : indices.stop].T
+                content["grey"] = relative_grey(content["grey"], centre, spread)
+            yield np.array(indices), torch.cat([content[part] for part in self.parts], dim=1), reasons
 
     def all(self) -> tuple[torch.Tensor, dict[int, str]]:
         """All embeddings in memory, for a support set."""
@@ -99,12 +117,13 @@ def embed_particles(
         list(missing.values()), batch_size=None, num_workers=min(n_workers, len(missing)), collate_fn=read
     )
     encoder = encoder.to(device)
-    for (path, indices), (volumes, rejected) in zip(missing.items(), loader, strict=True):
+    for (path, indices), (volumes, grey, rejected) in zip(missing.items(), loader, strict=True):
         embeddings = unit_embeddings(encoder, volumes.to(device), rotations=rotations).cpu()
-        embeddings[[indices.index(i) for i in rejected]] = torch.nan
+        content = {"embeddings": embeddings.contiguous(), "descriptors": descriptors(volumes), "grey": grey}
+        for part in content.values():
+            part[[indices.index(i) for i in rejected]] = torch.nan
         reasons = json.dumps({str(i): reason for i, reason in rejected.items()})
-        content = save({"embeddings": embeddings.contiguous()}, metadata={"rejected": reasons})
-        write_atomically(path, content)
+        write_atomically(path, save(content, metadata={"rejected": reasons}))
         progress(len(volumes))
     return Embedded(folder, len(particles))
 
@@ -132,17 +151,18 @@ def check_rotations(rotations: int) -> None:
         raise UserError(f"rotations={rotations} (--rotations): use 1, 2, or for symmetric tilt series 4")
 
 
-def _volumes(particles: Particles, card: dict, indices: range) -> tuple[torch.Tensor, dict[int, str]]:
-    """The volumes of a chunk as the encoder takes them, and the reasons of those that cannot be used."""
-    volumes, rejected = particles.read(indices, card["box"], card["voxel_size_nm"])
-    return band_limited(volumes), rejected
+def _volumes(particles: Particles, card: dict, indices: range) -> tuple[torch.Tensor, torch.Tensor, dict[int, str]]:
+    """The volumes of a chunk as the encoder takes them, their grey values, and reasons of those that are no use."""
+    volumes, grey, rejected = particles.read_with_grey(indices, card["box"], card["voxel_size_nm"])
+    return band_limited(volumes), grey, rejected
 
 
-def _read(path: Path) -> tuple[torch.Tensor, dict[int, str]] | None:
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[int, str]] | None:
     try:
         with safe_open(path, framework="pt") as file:
             reasons = json.loads(file.metadata()["rejected"])
-            return file.get_tensor("embeddings"), {int(i): reason for i, reason in reasons.items()}
+            content = {part: file.get_tensor(part) for part in ("embeddings", "descriptors", "grey")}
+            return content, {int(i): reason for i, reason in reasons.items()}
     except (OSError, SafetensorError, KeyError, ValueError, TypeError):
         return None
 

@@ -1,8 +1,9 @@
 """What to expect of an encoder: accuracy and calibration on held-out classes, kept on its card."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from ..randomness import seed_from
 from ..simulation.datasets import SimulatedData, simulate_set
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import homologous_family, simulate_on_the_fly
-from ..training import DeadlineReached
-from ..weights import PRETRAINED, save_encoder
-from .calibration import Calibration, fit_calibration
+from ..training import DeadlineReached, History
+from ..weights import PRETRAINED, AnyEncoder, load_encoder, save_encoder
+from .calibration import Calibration
+from .calibration_fit import HeldOutParticles, fit_calibration
 from .embedding_cache import unit_embeddings
-from .pretraining import Pretraining, progress_bar, train
+from .pretraining import Pretraining, progress_bar, spec_of, train
 
 CALIBRATION_SNRS = (0.3, 0.1, 0.05, 0.03)
 
@@ -72,50 +74,65 @@ def expected_accuracy(
 def calibrated(
     encoder: nn.Module,
     spec: Pretraining,
-    *,
-    n_episodes: int = 60,
-    shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
+    *cross_fitted: tuple[nn.Module, Pretraining],
+    fitting: Mapping[str, Any] | None = None,
     **counts,
 ) -> Calibration:
     """Probabilities and thresholds measured on the selection classes of a training.
 
-    counts : of `calibration_particles`
+    cross_fitted : encoders and specs of `cross_fitting.cross_fit_specs`, whose selection classes count as well
+    fitting : of `fit_calibration`; counts : of `held_out_particles`
     """
-    return fit_calibration(**calibration_particles(encoder, spec, **counts), shots=shots, n_episodes=n_episodes)
+    particles = [held_out_particles(*pair, **counts) for pair in ((encoder, spec), *cross_fitted)]
+    return fit_calibration(*particles, **(fitting or {}))
 
 
-def calibration_particles(
+def held_out_particles(
     encoder: nn.Module,
     spec: Pretraining,
     *,
     snrs: Sequence[float] = CALIBRATION_SNRS,
-    n_per_class: int = 40,
-    n_background: int = 30,
-) -> dict[str, Any]:
-    """Arguments of `fit_calibration`: embedded particles of the selection classes, and of the training classes.
+    n_microscopes: int = 4,
+    n_per_class: int = 30,
+    n_background: int = 6,
+) -> HeldOutParticles:
+    """Embedded particles of the selection classes, and as background some of the training classes.
 
-    Microscopes are drawn as in training. SNRs are groups of their own, as a user's data set has only one. The training
-    classes tell how classes scatter.
+    Data sets are as a user's: one microscope, of those of the training, and one SNR each.
 
-    n_per_class : of each held-out class at each SNR; n_background : of each training class, over all its SNRs
+    n_per_class : of each held-out class in each data set; n_background : of each training class
     """
     device = next(encoder.parameters()).device
     rng = np.random.default_rng(seed_from("calibration", spec.seed))
-
-    def embeddings_of(names: Sequence[str], acquisitions) -> torch.Tensor:
-        volumes = simulate_on_the_fly(names, acquisitions, rng, spec.group_size, device)
-        return unit_embeddings(encoder, volumes).cpu()
-
+    sets = list(product(spec.acquisitions.microscopes()[:n_microscopes], snrs))
     held_out = [name for name in spec.selection for _ in range(n_per_class)]
-    parts = [embeddings_of(held_out, replace(spec.acquisitions, snrs=(snr,))) for snr in snrs]
     known = [name for name in spec.classes for _ in range(n_background)]
-    return {
-        "embeddings": torch.cat(parts),
-        "labels": np.array(held_out * len(snrs)),
-        "groups": np.repeat(snrs, len(held_out)),
-        "families": np.array([homologous_family(name) for name in held_out] * len(snrs)),
-        "background": (embeddings_of(known, spec.acquisitions), np.array(known)),
-    }
+    parts = []
+    for microscope, snr in sets:
+        acquisitions = replace(spec.acquisitions, microscope=microscope, n_microscopes=1, snrs=(snr,))
+        volumes = simulate_on_the_fly([*held_out, *known], acquisitions, rng, spec.group_size, device)
+        parts.append(unit_embeddings(encoder, volumes).cpu())
+    embeddings = torch.stack(parts)
+    snr_of = np.array([snr for _, snr in sets])
+    n = len(held_out)
+    return HeldOutParticles(
+        embeddings=embeddings[:, :n].flatten(0, 1),
+        labels=np.array(held_out * len(sets)),
+        snrs=snr_of.repeat(n),
+        sets=np.arange(len(sets)).repeat(n),
+        families=np.array([homologous_family(name) for name in held_out] * len(sets)),
+        background=(embeddings[:, n:].flatten(0, 1), np.array(known * len(sets)), snr_of.repeat(len(known))),
+    )
+
+
+def recalibrate(path: Path, cross_fitted: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Measure again what an encoder promises, with cross-fitted encoders beside it, and write it; returns its card."""
+    encoder, card = load_encoder(path)
+    others = [load_encoder(other) for other in cross_fitted]
+    card["calibration"] = calibrated(encoder, spec_of(card), *((e, spec_of(c)) for e, c in others)).to_json()
+    card["cross_fitted"] = [list(c["spec"]["selection"]) for _, c in others]
+    save_encoder(out, encoder, card)
+    return card
 
 
 def pretrain(
@@ -143,24 +160,34 @@ def pretrain(
 
     with progress_bar(spec.cost, show_progress) as bar:
         encoder, history = train(spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time)
+    card = training_card(spec, history) | measured(encoder, spec)
+    save_encoder(path, encoder, card)
+    checkpoint.unlink(missing_ok=True)
+    return card
+
+
+def training_card(spec: Pretraining, history: History) -> dict[str, Any]:
+    """What a card says right after the training."""
     microscope = spec.acquisitions.microscope
-    expected = expected_accuracy(encoder, spec.test, microscope=microscope, n_way=min(5, len(spec.test)))
-    card = {
+    return {
         "spec": spec_dict(spec),
         "training_classes": list(spec.classes),
         "held_out_classes": {"selection": list(spec.selection), "test": list(spec.test)},
         "box": spec.box,
         "voxel_size_nm": microscope.final_voxel_size_nm,
         "dark_protein": microscope.dark_protein,
-        "expected_accuracy": expected,
         "selection_accuracy": history.accuracies,
         "loss": history.losses,
         "best_epoch": history.best_epoch,
-        "volumes": spec.cost,
-        "calibration": calibrated(encoder, spec).to_json(),
+        "volumes": len(history.losses) * spec.schedule.steps_per_epoch * spec.volumes_per_step,
         "machine": machine(),
         "seconds": round(history.seconds, 1),
     }
-    save_encoder(path, encoder, card)
-    checkpoint.unlink(missing_ok=True)
-    return card
+
+
+def measured(encoder: AnyEncoder, spec: Pretraining) -> dict[str, Any]:
+    """What a card says of an encoder's results: accuracy on the test classes, calibration on the selection's."""
+    expected = expected_accuracy(
+        encoder, spec.test, microscope=spec.acquisitions.microscope, n_way=min(5, len(spec.test))
+    )
+    return {"expected_accuracy": expected, "calibration": calibrated(encoder, spec).to_json()}

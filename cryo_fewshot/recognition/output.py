@@ -121,8 +121,13 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
     return taken
 
 
-def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones."""
+def write_tables(
+    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, np.ndarray]
+) -> None:
+    """Every particle, those accepted in each class, those rejected, and a list of the unreadable ones.
+
+    chosen : rows of further STAR files in `out`, in their order, by name
+    """
     columns = table.drop(columns=["reason", "labelled"])
     columns.columns = ["fewshot" + name.title().replace("_", "") for name in columns]
     columns["fewshotAccepted"] = table["accepted"].astype(int)
@@ -135,8 +140,9 @@ def write_tables(out: Path, query: Particles, table: pd.DataFrame, names: Sequen
         for name, file in file_names(names).items()
     }
     wanted[out / "rejected.star"] = ~table["accepted"]
-    for path, chosen in wanted.items():
-        rows = np.flatnonzero(chosen)
+    files = {path: np.flatnonzero(rows) for path, rows in wanted.items()}
+    files |= {out / f"{file_names([name])[name]}.star": rows for name, rows in chosen.items()}
+    for path, rows in files.items():
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
     _write_for_other_programs(out, query, table, names, wanted)
     reasons = table.loc[table["reason"] != "", "reason"]
@@ -163,22 +169,29 @@ def _write_for_other_programs(
 
 
 def write_averages(
-    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], settings: Settings, say: Callable
+    out: Path,
+    query: Particles,
+    table: pd.DataFrame,
+    names: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    settings: Settings,
+    say: Callable,
 ) -> dict[str, Refined]:
-    """Average the most probable accepted particles of each class, and write the averages; by class."""
+    """Average the most probable accepted particles of each class, and groups of rejected ones; by class or group."""
     if not settings.n_averaged:
         return {}
     nm = average_voxel_nm(query, settings)
     box = 2 * max(4, round(query.box * query.voxel_size_nm / nm / 2))
     angles = np.arange(settings.tilt_min, settings.tilt_max + 1e-6, settings.tilt_increment)
     averages = {}
-    for name, file in file_names(names).items():
+    for name, file in file_names([*names, *groups]).items():
         members = table[table["accepted"] & (table["class"] == name)]
-        chosen = members.sort_values("probability", ascending=False, kind="stable").index[: settings.n_averaged]
+        chosen = members.sort_values("probability", ascending=False, kind="stable").index
+        chosen = np.asarray(groups.get(name, chosen))[: settings.n_averaged]
         if len(chosen) < MIN_AVERAGED:
             say(f"class {name}: {len(chosen)} accepted particles, too few to average")
             continue
-        say(f"averaging {len(chosen)} particles of class {name}")
+        say(f"averaging {len(chosen)} particles of {name if name in groups else f'class {name}'}")
         volumes, rejected = query.read(chosen, box, nm)
         usable = np.array([i not in rejected for i in chosen])
         chain = overlapping(query, chosen[usable], MASK_SHARE * box * nm)
@@ -221,11 +234,15 @@ def write_results_page(
     embeddings: torch.Tensor,
     check: SupportCheck,
     averages: dict[str, Refined],
+    points: Sequence[dict],
     settings: Settings,
     card: dict,
     said: Sequence[str],
 ) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
+
+    points : of `rejection.operating_points`
+    """
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
@@ -240,6 +257,7 @@ def write_results_page(
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=check,
+        points=points,
         settings={
             **asdict(settings),
             "particles": len(query),

@@ -5,7 +5,8 @@ of it. What an epoch draws follows from its number alone, so a training that was
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from ..device import autocast, default_device, keep_freed_memory
 from ..encoder import Encoder3D, PooledEncoder3D
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import correct_counts, predict
+from ..evaluation import mean_accuracy
+from ..hashing import ADDED_LATER, digest_of
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, library_classes, simulate_on_the_fly
+from ..simulation.surroundings import BACKGROUND, Surroundings
 from ..training import History, Schedule, episode_loss, fit
 from ..weights import AnyEncoder
 from .embedding_cache import unit_embeddings
@@ -39,6 +42,10 @@ class Pretraining:
     objective : 'classes', a cosine classifier over all training classes, or 'episodes', ProtoNet3D's
     n_way, n_shot, n_query : classes of a step and samples of each; 'classes' does not tell support from query
     architecture : 'pooled' (`PooledEncoder3D`) or 'paper' (`Encoder3D` with blocks for the box)
+    widths : channels of a 'pooled' encoder; empty for those that suit the box
+    start : digest of the weights that training starts from; empty for random ones
+    start_share : of the starting weights in the final ones, the rest is what was learnt (Wortsman et al. 2022): keeps
+    what the first training was good at
     """
 
     classes: tuple[str, ...]
@@ -56,19 +63,26 @@ class Pretraining:
     n_selection_episodes: int = 300
     precision: str = "bf16"
     seed: int = 0
+    widths: tuple[int, ...] = field(default=(), metadata=ADDED_LATER)
+    start: str = field(default="", metadata=ADDED_LATER)
+    start_share: float = field(default=0.0, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.objective not in ("classes", "episodes"):
             raise UserError(f"objective '{self.objective}' is unknown: use 'classes' or 'episodes'")
         if self.architecture not in ("pooled", "paper"):
             raise UserError(f"architecture '{self.architecture}' is unknown: use 'pooled' or 'paper'")
+        if not 0 <= self.start_share < 1 or (self.start_share and not self.start):
+            raise UserError(f"start_share={self.start_share}: give a share below 1, and an encoder to start from")
         if self.n_way > len(self.classes):
             raise UserError(f"n_way={self.n_way}, but there are {len(self.classes)} training classes: lower n_way")
         if len(self.selection) < 2:
             raise UserError(f"{len(self.selection)} classes to select the model on: give at least 2")
+        around = self.acquisitions.surroundings
+        learnt_from = (*self.classes, *(around.complexes if around else ()))
         for held_out in (self.selection, self.test):
             known = {homologous_family(name): name for name in held_out}
-            if shared := [name for name in self.classes if homologous_family(name) in known]:
+            if shared := [name for name in learnt_from if homologous_family(name) in known]:
                 relative = known[homologous_family(shared[0])]
                 raise UserError(f"training class '{shared[0]}' is of the family of held-out '{relative}': remove it")
 
@@ -113,12 +127,29 @@ def pretrained_spec(n_epochs: int = 40) -> Pretraining:
     )
 
 
+def in_cells(spec: Pretraining, **settings: object) -> Pretraining:
+    """The spec with surroundings made of its own training classes, and with membranes and crowds among the classes.
+
+    settings : of `Surroundings`
+    """
+    complexes = tuple(name for name in spec.classes if name not in BACKGROUND)
+    acquisitions = replace(
+        spec.acquisitions,
+        microscope=replace(spec.acquisitions.microscope, bead_grid_nm=1.05),  # one grid for all magnifications
+        surroundings=Surroundings(complexes=complexes, **settings),
+    )
+    classes = (*spec.classes, *(name for name in BACKGROUND if name not in spec.classes))
+    return replace(spec, classes=classes, acquisitions=acquisitions)
+
+
 def spec_of(card: dict[str, Any]) -> Pretraining:
     """The spec that a card holds; UserError where it holds none."""
     try:
         plain = _fields(card["spec"])
         acquisitions, schedule = _fields(plain.pop("acquisitions")), Schedule(**_fields(plain.pop("schedule")))
         microscope = Microscope(**_fields(acquisitions.pop("microscope")))
+        if around := acquisitions.pop("surroundings", None):
+            acquisitions["surroundings"] = Surroundings(**_fields(around))
         return Pretraining(**plain, acquisitions=Acquisitions(**acquisitions, microscope=microscope), schedule=schedule)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -176,7 +207,8 @@ def new_encoder(spec: Pretraining) -> AnyEncoder:
     torch.manual_seed(seed_from("weights", spec.seed) % 2**31)
     if spec.architecture == "paper":
         return Encoder3D(spec.box, n_blocks=4 if spec.box >= 32 else 3)
-    return PooledEncoder3D(spec.box, widths=(32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
+    widths = spec.widths or ((32, 64, 128) if spec.box < 32 else (32, 64, 64, 128))
+    return PooledEncoder3D(spec.box, widths=widths)
 
 
 def train(
@@ -185,20 +217,30 @@ def train(
     progress: Callable[[int], object] = lambda n_steps: None,
     after_checkpoint: Callable[[], object] = lambda: None,
     device: torch.device | None = None,
+    start: AnyEncoder | None = None,
 ) -> tuple[AnyEncoder, History]:
-    """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`."""
+    """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`.
+
+    start : the encoder whose digest `spec.start` is
+    """
     device = device or default_device()
     keep_freed_memory()
-    encoder = new_encoder(spec).to(device)
+    encoder = new_encoder(spec)
+    if spec.start:
+        if start is None or digest_of(*start.state_dict().values()) != spec.start:
+            raise UserError(f"this training starts from the encoder with weights {spec.start}: give that one")
+        encoder.load_state_dict(start.state_dict())
+    encoder = encoder.to(device)
     model = nn.ModuleDict({"encoder": encoder})
     if spec.objective == "classes":
         model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
+        if spec.start:
+            model["classifier"].directions.data.copy_(_class_means(spec, encoder, device))
     volumes, checked = _selection(spec, device)
 
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         first = epoch * spec.schedule.steps_per_epoch
-        for step in range(first, first + spec.schedule.steps_per_epoch):
-            batch, labels = simulated_batch(spec, step, device)
+        for batch, labels in _batches(spec, range(first, first + spec.schedule.steps_per_epoch), device):
             with autocast(device, spec.precision):
                 embeddings = encoder(batch)
             if spec.objective == "classes":
@@ -208,9 +250,41 @@ def train(
 
     def validate() -> float:
         embeddings = unit_embeddings(encoder, volumes, spec.precision)
-        return float(correct_counts(predict(embeddings, checked, prototype_logits)).mean() / checked.query[0].size)
+        return mean_accuracy(embeddings, checked, prototype_logits)
 
-    return encoder, fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+    history = fit(model, losses, validate, spec.schedule, checkpoint, progress, after_checkpoint)
+    if spec.start_share:
+        mix_weights(encoder, start, spec.start_share)
+    return encoder, history
+
+
+def _batches(
+    spec: Pretraining, steps: range, device: torch.device, n_ahead: int = 2
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`simulated_batch` of each step, the next ones simulated by threads meanwhile; no bit depends on that."""
+    with ThreadPoolExecutor(n_ahead) as threads:
+        waiting = [threads.submit(simulated_batch, spec, step, device) for step in steps[:n_ahead]]
+        for step in steps:
+            batch = waiting.pop(0).result()
+            if step + n_ahead in steps:
+                waiting.append(threads.submit(simulated_batch, spec, step + n_ahead, device))
+            yield batch
+
+
+def _class_means(spec: Pretraining, encoder: AnyEncoder, device: torch.device, n_per_class: int = 12) -> torch.Tensor:
+    """Mean unit embeddings `(n_classes, dim)`: directions that a trained encoder's classifier starts from."""
+    names = [name for name in spec.classes for _ in range(n_per_class)]
+    rng = np.random.default_rng(seed_from("directions", spec.seed))
+    volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
+    return unit_embeddings(encoder.eval(), volumes).unflatten(0, (-1, n_per_class)).mean(1)
+
+
+def mix_weights(encoder: AnyEncoder, other: AnyEncoder, share: float) -> None:
+    """Move the weights of an encoder, and the running means of its layers, by a share towards another's."""
+    theirs = other.state_dict()
+    for name, value in encoder.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name].to(value.device), share)
 
 
 def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:

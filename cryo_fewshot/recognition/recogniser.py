@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 
 from ..errors import UserError
-from .calibration import Calibration, ClassModel, class_model
-from .plda import class_posteriors
+from .calibration import Calibration, ClassModel, Conditions, Promises, adapt, class_model
+from .domain import lifted
+from .plda import PLDA
 from .support_check import SupportCheck, check_support
 
 INVALID = -1
@@ -30,8 +31,9 @@ class Recognition:
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
     margin : how much farther the runner-up's centre is; negative where the classes' own uncertainty decided
-    score : log ratio of the likelihood under the known classes and under an unknown class
-    accepted : the score reaches the threshold of the promised false-positive rate and the class is no junk
+    score : how much likelier a known class is than an unknown one, see `ClassModel.scores`
+    p_value : share of particles of unknown classes that score as high, see `Promises.p_values`
+    accepted : the p-value is at most the promised false-positive rate and the class is no junk
     """
 
     class_names: tuple[str, ...]
@@ -41,29 +43,58 @@ class Recognition:
     distance: np.ndarray
     margin: np.ndarray
     score: np.ndarray
+    p_value: np.ndarray
     accepted: np.ndarray
 
     def to_frame(self) -> pd.DataFrame:
         """One row per particle, classes by name; an empty name where the embedding was not finite."""
         names = np.array([*self.class_names, ""], dtype=object)  # INVALID is -1: the last
-        numbers = {name: getattr(self, name) for name in ("probability", "distance", "margin", "score", "accepted")}
+        numbers = {
+            name: getattr(self, name) for name in ("probability", "distance", "margin", "score", "p_value", "accepted")
+        }
         return pd.DataFrame({"class": names[self.label], "runner_up": names[self.runner_up], **numbers})
 
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Made by `build_recogniser`."""
+    """Made by `build_recogniser`.
+
+    own, labelled : the encoder's geometry, and the classes in it from the labelled particles alone: scores and
+        acceptance rest on these, as promises were measured with them
+    space, model : geometry of the user's data, where it was fitted to them, and the classes in it, from unlabelled
+        particles as well where these took part: labels, probabilities and distances rest on these
+    """
 
     class_names: tuple[str, ...]
     calibration: Calibration
+    conditions: Conditions
+    false_accept_rate: float
+    own: PLDA
+    labelled: ClassModel
+    space: PLDA
     model: ClassModel
     log_frequencies: torch.Tensor
-    temperature: float
-    threshold: float
     junk: np.ndarray
     support: torch.Tensor
     members: torch.Tensor
     check: SupportCheck
+    transductive: bool = False
+
+    @property
+    def promises(self) -> Promises:
+        """Of the calibration."""
+        return self.calibration.promises
+
+    @property
+    def temperature(self) -> float:
+        """Divisor of log-likelihoods: the calibration's, and what the labelled particles say of it when left out."""
+        measured = self.promises.temperature_of(self.conditions, adapted=self.transductive)
+        return float(measured) * self.check.tempered
+
+    @property
+    def threshold(self) -> float:
+        """Least score that is accepted."""
+        return self.promises.threshold(self.conditions, self.false_accept_rate)
 
     @torch.no_grad()
     def recognise(self, embeddings: torch.Tensor, chunk: int = 65_536) -> Recognition:
@@ -74,52 +105,59 @@ class Recogniser:
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()
         finite = torch.isfinite(embeddings).all(dim=1)
-        projected = self.calibration.space.project(torch.where(finite[:, None], embeddings, 0.0))
+        embeddings = torch.where(finite[:, None], embeddings, 0.0)
+        projected = self.space.project(embeddings)
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self.model.scores(projected, of_class)
+        score = self._scores(embeddings)
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
         probability, distance, margin, score = (torch.where(finite, part, torch.nan).numpy() for part in numbers)
         label, runner_up = order.T.numpy()
-        return label, probability, runner_up, distance, margin, score, accepted.numpy()
+        p_value = self.promises.p_values(score, self.conditions)
+        return label, probability, runner_up, distance, margin, score, p_value, accepted.numpy()
+
+    def seeing(self, embeddings: torch.Tensor) -> "Recogniser":
+        """With unlabelled particles `(m, dim)` beside the labelled ones to tell how noisy the particles are.
+
+        Thresholds and probabilities depend on it.
+        """
+        embeddings = _finite(embeddings)
+        if not len(embeddings):
+            return self
+        pair = (
+            self.conditions.log_snr,
+            float(self.calibration.log_snr(embeddings[:, : len(self.calibration.space.mean)])),
+        )
+        log_snr = float(np.average(pair, weights=[len(self.members), len(embeddings)]))
+        return replace(self, conditions=replace(self.conditions, log_snr=log_snr))
+
+    def _scores(self, embeddings: torch.Tensor) -> torch.Tensor:
+        projected = self.own.project(embeddings)
+        return self.labelled.scores(projected, self.labelled.log_likelihoods(projected))
 
     @torch.no_grad()
-    def adapted(self, embeddings: torch.Tensor, n_steps: int = 10, weight: float = 2.0) -> "Recogniser":
-        """Transductive: let unlabelled particles take part, for classes of any frequencies.
+    def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
+        """Transductive: let unlabelled particles take part, for classes of any frequencies; see `calibration.adapt`.
 
-        Expectation-maximisation as in `plda_em_logits`, with one more class for all unknown ones, so that their
-        particles do not pull on the known classes. Neither thresholds nor temperature were measured for adapted
-        classes: from single shots the probabilities become overconfident.
+        Classes and probabilities gain from it. Acceptance does not, and stays as it is: adapted classes reach out for
+        particles of unknown ones.
 
-        Parameters
-        ----------
         embeddings : `(m, dim)`, some thousands drawn at random from all particles are enough
-        weight : the unlabelled particles of a class count at most so many times as much as its labelled ones
         """
-        embeddings = torch.as_tensor(embeddings).float().cpu()
-        projected = self.calibration.space.project(embeddings[torch.isfinite(embeddings).all(dim=1)])
-        counts, sums = self.members.sum(0), self.members.T @ self.support
-        n_way = len(counts)
-        unknown = self.model.unknown_class(projected).unsqueeze(1)
-        frequencies, model = torch.full((n_way + 1,), 1 / (n_way + 1)), self.model
-        for _ in range(n_steps):
-            both = torch.cat([model.log_likelihoods(projected), unknown], dim=1) / self.temperature
-            shares = torch.softmax(both + frequencies.log(), dim=1)
-            found = shares.sum(0)
-            frequencies = (found + 1) / (found + 1).sum()
-            trust = (weight * counts / found[:n_way].clamp(min=1e-6)).clamp(max=1)
-            shares = shares[:, :n_way] * trust
-            means, variances = class_posteriors(
-                sums + shares.T @ projected, counts + shares.sum(0), model.between, model.within
-            )
-            model = replace(model, means=means, variances=variances)
-        known = frequencies[:n_way] / frequencies[:n_way].sum()
-        return replace(self, model=model, log_frequencies=known.log())
+        projected = self.space.project(_finite(embeddings))
+        sums, counts = self.members.T @ self.support, self.members.sum(0)
+        model, log_frequencies = adapt(self.model, sums, counts, projected, self.temperature)
+        return replace(self, model=model, log_frequencies=log_frequencies, transductive=True)
+
+
+def _finite(embeddings: torch.Tensor) -> torch.Tensor:
+    embeddings = torch.as_tensor(embeddings).float().cpu()
+    return embeddings[torch.isfinite(embeddings).all(dim=1)]
 
 
 @torch.no_grad()
@@ -128,6 +166,7 @@ def build_recogniser(
     labels: Sequence[str],
     calibration: Calibration,
     *,
+    space: PLDA | None = None,
     false_accept_rate: float = 0.05,
     junk: Sequence[str] = (),
 ) -> Recogniser:
@@ -137,6 +176,7 @@ def build_recogniser(
     ----------
     embeddings : `(n, dim)` of the labelled particles; labels : n class names, unequal numbers and single ones allowed
     calibration : of the encoder that made the embeddings
+    space : geometry of classes in the user's data, see `domain.space_of_data`; default the encoder's own
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
 
@@ -157,20 +197,32 @@ def build_recogniser(
     if len(bad):
         raise UserError(f"labelled particle {bad[0]} has an embedding with NaN ({len(bad)} do): remove it")
     members = torch.from_numpy(labels[:, None] == np.array(names)).float()
-    support = calibration.space.project(embeddings)
-    model = class_model(calibration.space, support, members)
-    # Harmonic mean: classes with few shots decide how far the whole can be trusted.
-    n_shot = float(len(names) / (1 / members.sum(0)).sum())
-    temperature = calibration.temperature(n_shot, len(names))
+    dim = len(calibration.space.mean)
+    own = lifted(calibration.space, embeddings.shape[1] - dim)
+    labelled = class_model(own, own.project(embeddings), members)
+    space = space or own
+    support = space.project(embeddings)
+    model = labelled if space is own else class_model(space, support, members)
+    conditions = Conditions(
+        # Harmonic mean: classes with few shots decide how far the whole can be trusted.
+        n_shot=float(len(names) / (1 / members.sum(0)).sum()),
+        n_way=len(names),
+        log_snr=float(calibration.log_snr(embeddings[:, :dim])),
+    )
+    left_out = float(calibration.promises.temperature_of(replace(conditions, n_shot=conditions.n_shot - 1)))
+    calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised
     return Recogniser(
         class_names=names,
         calibration=calibration,
+        conditions=conditions,
+        false_accept_rate=false_accept_rate,
+        own=own,
+        labelled=labelled,
+        space=space,
         model=model,
         log_frequencies=torch.full((len(names),), -float(np.log(len(names)))),
-        temperature=temperature,
-        threshold=calibration.threshold(n_shot, false_accept_rate),
         junk=np.isin(names, list(junk)),
         support=support,
         members=members,
-        check=check_support(embeddings, support, members, model, names, temperature),
+        check=check_support(embeddings, support, members, model, names, left_out),
     )

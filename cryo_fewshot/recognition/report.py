@@ -7,7 +7,7 @@ The page is `report.html.j2`, which escapes all that it is given. Plotly's scrip
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ def write_report(
     averages: Mapping[str, Refined],
     average_voxel_nm: float,
     support: SupportCheck,
+    points: Sequence[Mapping],
     settings: Mapping,
     n_uncertain: int = 24,
 ) -> None:
@@ -46,10 +47,11 @@ def write_report(
     ----------
     path : the HTML file; its folder is made
     counts : a row per class, the class's name in column 'class', any other columns
-    particles : a row for each that is shown, columns name, class, runner_up, probability and accepted
+    particles : a row for each that is shown, columns name, class, runner_up, probability, q_value and accepted
     embeddings, slices : `(n, dim)` and central xy slices `(n, h, w)` of these; n_particles : of which they are a sample
     averages : by class name, protein dark; average_voxel_nm : nm, edge of their voxels
     support : leave-one-out over the labelled particles
+    points : of `rejection.operating_points`
     settings : shown as they are
     n_uncertain : number of least probable particles that are shown
     """
@@ -76,6 +78,8 @@ def write_report(
         },
         "atlas": _atlas(slices),
         "particles": [_particle_text(row) for row in particles.to_dict("records")],
+        "points": list(points),
+        "q_values": [round(q, 4) for q in particles["q_value"].fillna(2).tolist()],  # 2: never accepted
     }
     environment = Environment(
         loader=PackageLoader(__package__, "."),

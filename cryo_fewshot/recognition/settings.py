@@ -14,7 +14,11 @@ class Settings:
     """How particles are classified.
 
     false_accept_rate : promised false-positive rate: at most this share of particles of unknown classes is accepted
+    fdr : promised false-discovery rate instead: at most this share of the accepted particles of each class is wrong, of
+        an unknown class or of another known one
     junk : classes of the support that are never accepted
+    adapt : fit how classes scatter to these data, see `domain`; False keeps the encoder's own geometry
+    n_background : boxes away from the picks of a tomogram that are classified as a negative control; 0 for none
     transductive : let the unlabelled particles take part
     rotations : test-time augmentation: 1, 2 or 4 rotations that keep the missing wedge, over which each embedding is
         averaged, at as many times the cost
@@ -25,7 +29,10 @@ class Settings:
     """
 
     false_accept_rate: float = 0.05
+    fdr: float | None = None
     junk: tuple[str, ...] = ()
+    adapt: bool = True
+    n_background: int = 200
     transductive: bool = False
     rotations: int = 1
     n_averaged: int = 100
@@ -41,6 +48,8 @@ class Settings:
                 f"n_averaged={self.n_averaged} (--averages): an average needs at least {MIN_AVERAGED} particles; "
                 "give 0 for no averages"
             )
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise UserError(f"fdr={self.fdr} (--fdr): give a share between 0 and 1, such as 0.05")
         check_rotations(self.rotations)
         if self.average_voxel_nm <= 0:
             raise UserError(f"average_voxel_nm={self.average_voxel_nm}: give a positive voxel size")

@@ -1,4 +1,4 @@
-"""The rendered book: executed notebooks and chapters to pages, and the Sphinx extension that they need."""
+"""The rendered book: executed notebooks and chapters to pages."""
 
 import re
 import shutil
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import REPOSITORY
-from .notebooks import book_extra
 
 STUDIES = (
     "claims",
+    "alike_for_all",
     "bounds",
     "ablation",
+    "surroundings",
     "remarks",
     "geometry",
     "conformations",
@@ -21,7 +22,7 @@ STUDIES = (
     "open_world",
     "own_data",
 )
-"""Notebooks beyond the paper, which show the profile `extended`."""
+"""Notebooks beyond the paper, which show a profile of their own, `extended` or `finished`, in every book."""
 
 
 def book_notebooks(repository: Path = REPOSITORY) -> list[str]:
@@ -79,25 +80,3 @@ def build_book(
         warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
         raise UserError(f"the book was not built: {(warnings or lines or ['no output'])[0]} (whole log: {log})")
     return index
-
-
-def setup(app):
-    """Sphinx extension: copies MathJax and plotly from their packages, loads plotly only where a figure needs it."""
-    app.connect("builder-inited", _copy_scripts)
-    app.connect("html-page-context", _load_plotly)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def _copy_scripts(app):
-    from plotly.offline import get_plotlyjs
-
-    static = Path(app.outdir) / "_static"
-    (static / "mathjax").mkdir(parents=True, exist_ok=True)
-    bundle = Path(book_extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
-    shutil.copy(bundle / "tex-svg.js", static / "mathjax")
-    (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-
-
-def _load_plotly(app, pagename, templatename, context, doctree):
-    if "Plotly.newPlot" in context.get("body", ""):
-        app.add_js_file("plotly.min.js")

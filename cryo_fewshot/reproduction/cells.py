@@ -170,6 +170,62 @@ def repeated_table_1(
     return [cell for seed, split in runs for cell in table_1(profile, split_seed=split, train_seed=seed, **choice)]
 
 
+def second_stages(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
+    """ProtoNet-CE in its forms, each with the second stage that makes it, beside ProtoNet3D trained for as long.
+
+    The released code goes on training the encoder; so does the control, by the same schedule without attention.
+    """
+    cells = []
+    for n_shot in shots:
+        encoder = encoder_run(profile, single(snr, profile), n_shot, **training)
+        inductive = _adaptation_run(profile, encoder)
+        longer = replace(profile.adaptation_schedule, learning_rate=1e-3, halve_every=20)
+        onwards = replace(inductive, schedule=longer, encoder_too=True)
+        released = replace(onwards, layer_norm=True, bias=True, loss="combined")
+        for method, head, adaptation in (
+            ("ProtoNet3D", "prototype", None),
+            ("ProtoNet3D, trained longer", "prototype", replace(onwards, loss="prototype")),
+            ("ProtoNet-CE, inductive", "combined", inductive),
+            ("ProtoNet-CE, text", "combined", replace(inductive, variant="transductive")),
+            ("ProtoNet-CE, released code", "combined", released),
+        ):
+            cells.append(Cell(method, evaluation_of(profile, encoder, head, snr, n_shot, adaptation)))
+    return cells
+
+
+CLASSIFIER_HEADS = {
+    "linear layer, 100 steps at 1e-2": "finetuned",
+    "linear layer, steps and rate chosen": "tuned",
+    "nearest prototype": "prototype",
+    "nearest prototype by cosine": "cosine",
+}
+
+
+def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
+    """What the encoder of the baseline can do: its linear layer as published and tuned, and no fit at all."""
+    encoder = encoder_run(profile, single(snr, profile), n_shot=5, objective="classes", **training)
+    return [
+        Cell(name, evaluation_of(profile, encoder, head, snr, n_shot))
+        for n_shot in shots
+        for name, head in CLASSIFIER_HEADS.items()
+    ]
+
+
+def at_lengths(
+    profile: Profile, epochs: Sequence[int], *, snr: float, methods: Sequence[str], **choice
+) -> list[tuple[int, Cell]]:
+    """Cells of Table 1 by trainings cut after so many epochs, as `(training episodes, cell)`; `choice` as in `table_1`.
+
+    A cut training is the beginning of the whole one, its model selected among the epochs that it had.
+    """
+    cells = []
+    for n_epochs in sorted({min(n, profile.encoder_schedule.n_epochs) for n in epochs}):
+        schedule = replace(profile.encoder_schedule, n_epochs=n_epochs, patience=0, min_epochs=0)
+        cut = table_1(replace(profile, encoder_schedule=schedule), snrs=[snr], methods=methods, **choice)
+        cells += [(n_epochs * schedule.steps_per_epoch, cell) for cell in cut]
+    return cells
+
+
 TABLE_4_METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 

@@ -1,5 +1,7 @@
 """Stored results as what a reader of the book sees: styled tables and sentences whose numbers are read off the runs."""
 
+import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -14,7 +16,7 @@ from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
 from .store import Store, results_folder
-from .tables import accuracy_of, by_task, paper_text, stored_cells
+from .tables import STILL_IMPROVING, accuracy_of, by_task, paper_text, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -106,23 +108,18 @@ def show_claims(frame: pd.DataFrame) -> Styler:
 
 def show_judged(frame: pd.DataFrame) -> Styler:
     """The claims over several runs for reading: paper, mean with interval, verdict."""
-    numbers = [f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" for row in frame.itertuples()]
-    return _listed(frame[["claim", "n_shot", "paper"]].assign(this_work=numbers, verdict=frame["verdict"]))
+    numbers = [
+        f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if row.n_splits > 1 else f"{row.mean:.3f}"
+        for row in frame.itertuples()
+    ]
+    shown = frame[["claim", "n_shot", "n_splits", "paper"]].rename(columns={"n_splits": "splits"})
+    return _listed(shown.assign(this_work=numbers, verdict=frame["verdict"]))
 
 
 def _listed(frame: pd.DataFrame) -> Styler:
     """A table without its index, its columns named as a reader expects them."""
     headings = {name: name.replace("_", " ").capitalize() for name in frame} | {"n_shot": "Shots"}
     return plain_style(frame.rename(columns=headings)).hide(axis="index")
-
-
-def show_spread(frame: pd.DataFrame) -> Styler:
-    """Standard deviations between seeds and between splits for reading."""
-    numbers = [
-        f"{row.accuracy:.3f}<br><small>{row.between_seeds:.3f} / {row.between_splits:.3f}</small>"
-        for row in frame.itertuples()
-    ]
-    return plain_style(by_task(frame.assign(shown=numbers), "method", "shown"))
 
 
 def plain_style(frame: pd.DataFrame) -> Styler:
@@ -194,10 +191,11 @@ def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str
         )
     counts = claims["verdict"].value_counts()
     kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
-    unclear = int(counts.get("cannot be told", 0))
+    unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
     sentences.append(
         f"Of {len(claims)} numbers that the paper quotes about its simulated data, {kept} hold or agree here, "
-        f"{unclear} cannot be told apart at this size, and {len(claims) - kept - unclear} come out differently."
+        f"{unclear} cannot be told apart at this size, {len(claims) - kept - unclear - improving} come out differently "
+        f"and {improving} get no verdict, because a training was still improving when it ended."
     )
     return " ".join(sentences)
 
@@ -239,8 +237,8 @@ def class_text(frame: pd.DataFrame) -> str:
     for n_shot, part in frame.groupby("n_shot", sort=False):
         best, worst = part.loc[part["accuracy"].idxmax()], part.loc[part["accuracy"].idxmin()]
         sentences.append(
-            f"{n_shot}-shot: easiest is {best['class']} ({best['accuracy']:.2f}), hardest {worst['class']} "
-            f"({worst['accuracy']:.2f})."
+            f"{n_shot}-shot: easiest is {complex_name(best['class'])}, {best['accuracy']:.2f}; hardest "
+            f"{complex_name(worst['class'])}, {worst['accuracy']:.2f}."
         )
     return " ".join(sentences)
 
@@ -293,4 +291,11 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
 def complex_name(key: str) -> str:
     """A complex by its name, with its key behind: "GroEL 14-mer (1OEL)"; a class of no complex as it is."""
     names = registry()["name"]
-    return f"{names[key].split(':')[0]} ({key})" if key in names else key
+    if key not in names:
+        return key
+    return f"{re.sub(r' [(].*?[)]', '', names[key].split(':')[0])} ({key})"  # without remarks on the entry
+
+
+def complex_label(key: str, width: int = 16) -> str:
+    """The same in lines of about so many letters, for a figure."""
+    return textwrap.fill(complex_name(key), width, break_long_words=False)

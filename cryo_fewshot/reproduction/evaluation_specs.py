@@ -1,8 +1,9 @@
 """Evaluations as frozen data: which head on which encoder, on which episodes of classes never trained on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -11,23 +12,32 @@ from ..adaptation import Adaptation, weighted_logits
 from ..baseline import baseline_logits
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import Head, confusion, correct_counts, mean_and_interval, predict
-from ..protonet import prototype_logits
+from ..evaluation import Head, confusion, correct_counts, mean_accuracy, mean_and_interval, predict
+from ..hashing import ADDED_LATER
+from ..protonet import cosine_logits, prototype_logits
 from ..randomness import seed_from
 from ..subtomograms import DataSource
-from .training_specs import ADAPTED_HEADS, AdaptationRun, EncoderRun, selection_accuracy
+from .training_specs import ADAPTED_HEADS, AdaptationRun, EncoderRun
 
-PLAIN_HEADS: dict[str, Head] = {"prototype": prototype_logits, "finetuned": baseline_logits}
+PLAIN_HEADS: dict[str, Head] = {
+    "prototype": prototype_logits,
+    "cosine": cosine_logits,
+    "finetuned": baseline_logits,
+}
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """Weights of d* that 'weighted' chooses from, on validation episodes."""
+FITS = tuple(product((20, 50, 100, 200, 500), (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)))
+"""Steps and rates that 'tuned' chooses from, on validation episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One cell of a table: a head on an encoder, on episodes of novel classes at one SNR.
 
-    head : 'finetuned' (the baseline's linear layer), 'prototype', 'adapted' (d* alone), 'combined' (d + d*), or one of
-    Remark 1's other combinations, 'product', 'weighted' and 'z-scored'.
+    head : 'finetuned' (the baseline's linear layer), 'tuned' (the same, steps and rate chosen on validation classes),
+    'prototype', 'cosine', 'adapted' (d* alone), 'combined' (d + d*), or one of Remark 1's other combinations,
+    'product', 'weighted' and 'z-scored'
+    linear_fit : steps and rate of 'finetuned'; None for the defaults of `baseline_logits`
     The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
     """
 
@@ -40,10 +50,13 @@ class Evaluation:
     n_query: int = 15
     n_episodes: int = 1000
     episode_seed: int = 0
+    linear_fit: tuple[int, float] | None = field(default=None, metadata=ADDED_LATER)
 
     @property
     def settings(self) -> dict[str, object]:
         """What the result depends on besides the fields: the values of the head's own parameters."""
+        if self.head == "tuned":
+            return {"fits": FITS}
         return {"weights": WEIGHTS} if self.head == "weighted" else keyword_defaults(PLAIN_HEADS.get(self.head))
 
     @property
@@ -75,8 +88,9 @@ class Evaluation:
 
         By the encoder of the evaluation, or by another one.
         """
-        data = self.novel_data
-        return runner.embedded(encoder or self.encoder, data, self.novel_classes, ((self.snr, data.n_per_class),))
+        data, adaptation = self.novel_data, self.adaptation
+        own = adaptation if adaptation is not None and adaptation.encoder_too else self.encoder
+        return runner.embedded(encoder or own, data, self.novel_classes, ((self.snr, data.n_per_class),))
 
     def predictions(self, runner) -> np.ndarray:
         """Predicted way of each query, `(n_episodes, n_way, n_query)`."""
@@ -104,10 +118,12 @@ class Evaluation:
 
     def _head(self, runner, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
         """The head, and the embeddings in the form that it takes."""
+        if self.head == "tuned" or self.linear_fit is not None:
+            return _fitted(self.linear_fit or self._best_fit(runner)), embeddings
         if self.head in PLAIN_HEADS:
             return PLAIN_HEADS[self.head], embeddings
         if self.head not in ADAPTED_HEADS:
-            known = ", ".join([*PLAIN_HEADS, *ADAPTED_HEADS])
+            known = ", ".join([*PLAIN_HEADS, "tuned", *ADAPTED_HEADS])
             raise UserError(f"head '{self.head}' is unknown: use one of {known}")
         if self.adaptation is None:
             raise UserError(f"head '{self.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
@@ -119,15 +135,26 @@ class Evaluation:
             return head, model.project(embeddings)
 
     def _best_weight(self, runner, model: Adaptation) -> float:
-        """The weight of d* with the best accuracy on validation episodes; the smallest of equals."""
-        run = self.encoder
-        checked = run.validation_episodes(runner.volumes(run, run.selection_role))
+        """The weight of d* with the best accuracy on validation episodes."""
         with torch.no_grad():
-            projected = model.project(runner.embeddings(run, run.selection_role))
-        scores = [
-            selection_accuracy(projected, checked, partial(weighted_logits, model, weight=weight)) for weight in WEIGHTS
-        ]
-        return WEIGHTS[int(np.argmax(scores))]
+            projected = model.project(runner.embeddings(self.encoder, self.encoder.selection_role))
+        return self._best_of(WEIGHTS, runner, projected, lambda weight: partial(weighted_logits, model, weight=weight))
+
+    def _best_fit(self, runner) -> tuple[int, float]:
+        """Steps and rate of the linear layer with the best accuracy on validation episodes of the test's shots."""
+        return self._best_of(FITS, runner, runner.embeddings(self.encoder, self.encoder.selection_role), _fitted)
+
+    def _best_of(self, settings: tuple, runner, embeddings: torch.Tensor, head: Callable[..., Head]):
+        """The setting whose head is best on validation episodes; the first of equals."""
+        run = replace(self.encoder, n_shot=self.n_shot)
+        checked = run.validation_episodes(runner.volumes(run, run.selection_role))
+        scores = [mean_accuracy(embeddings, checked, head(setting)) for setting in settings]
+        return settings[int(np.argmax(scores))]
+
+
+def _fitted(steps_and_rate: tuple[int, float]) -> Head:
+    n_steps, learning_rate = steps_and_rate
+    return partial(baseline_logits, n_steps=n_steps, learning_rate=learning_rate)
 
 
 def keyword_defaults(function: Callable | None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import sys
@@ -63,6 +64,7 @@ def run_notebook(
     *,
     source_dir: Path | None = None,
     tables: Path | None = None,
+    threads: int | None = None,
 ) -> Path:
     """Execute a notebook with new parameters; returns `output_path`.
 
@@ -75,6 +77,7 @@ def run_notebook(
     parameters : values that replace the defaults; an empty dict runs the notebook as it stands
     output_path : the executed notebook (.ipynb), replaced only when every cell has run
     tables : folder that the notebook's tables are written to as csv; by default none is
+    threads : that it computes with; by default as many as there are cores
 
     Raises
     ------
@@ -89,7 +92,7 @@ def run_notebook(
     failed = output_path.with_suffix(".failed.ipynb")
     error = None
     with tempfile.TemporaryDirectory() as folder:
-        source, executed = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
+        source, executed, seen = (Path(folder, file) for file in ("source.ipynb", "executed.ipynb", "seen.jsonl"))
         nbformat.write(notebook, source)
         try:
             papermill.execute_notebook(
@@ -98,14 +101,14 @@ def run_notebook(
                 parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                kernel_manager_class=_this_interpreter(tables),
+                kernel_manager_class=_this_interpreter(tables, threads, seen),
                 request_save_on_cell_execute=False,
             )
         except papermill.PapermillExecutionError as exception:
             error = exception
         except nbclient.exceptions.DeadKernelError as exception:
             raise UserError(f"notebook {name}: its Python process died, perhaps for want of memory") from exception
-        _clean(executed, name)
+        _clean(executed, name, {"parameters": parameters, **_results_seen(seen)})
         write_atomically(output_path if error is None else failed, executed.read_bytes())
     if error is not None:
         message = (str(error.evalue).strip() or "(no message)").splitlines()[-1]
@@ -176,7 +179,7 @@ def _checked(parameters: dict, defaults: dict, name: str) -> dict:
     return checked
 
 
-def _this_interpreter(tables: Path | None) -> type:
+def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> type:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -184,8 +187,9 @@ def _this_interpreter(tables: Path | None) -> type:
 
     # Studies lie beside the notebooks and are imported from there.
     paths = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")]))
-    environment = {"TQDM_DISABLE": "1", "PYTHONPATH": paths}
+    environment = {"TQDM_DISABLE": "1", "PYTHONPATH": paths, "CRYO_FEWSHOT_SEEN": str(seen)}
     environment |= {"CRYO_FEWSHOT_TABLES": str(tables)} if tables else {}
+    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
 
     class ThisInterpreter(AsyncKernelManager):
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""
@@ -201,12 +205,48 @@ def _this_interpreter(tables: Path | None) -> type:
     return ThisInterpreter
 
 
-def _clean(path: Path, name: str) -> None:
-    """Remove what belongs to the machine and the moment: timings, versions, paths in outputs."""
+def _results_seen(path: Path) -> dict:
+    """What the stored results that a notebook read have in common: how many, commits, machines, seconds in all."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    results = {result["name"]: result for result in map(json.loads, lines)}.values()
+    if not results:
+        return {}
+    machines = {
+        f"{r['processor']}, {r['cores']} cores" + (f", {r['gpu']}" if r["gpu"] not in ("", "none") else "")
+        for r in results
+    }
+    return {
+        "results": len(results),
+        "commits": sorted({result["commit"] for result in results}),
+        "machines": sorted(machines),
+        "seconds": round(sum(result["seconds"] for result in results), 1),
+    }
+
+
+def provenance_of(path: Path) -> tuple[str, str]:
+    """The command that makes an executed notebook, and where its stored results come from ("" where it has none)."""
+    made = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"].get("cryo_fewshot", {})
+    given = " ".join(f"{key}={value!r}" for key, value in made.get("parameters", {}).items())
+    command = f"make notebook NB={Path(path).stem}" + (f' P="{given}"' if given else "")
+    if "commits" not in made:
+        return command, ""
+    commits = ", ".join(made["commits"][:3]) + (" and others" if len(made["commits"]) > 3 else "")
+    plural = "s" if made["results"] > 1 else ""
+    return command, (
+        f"{made['results']} stored result{plural}, commit {commits}, on {'; '.join(made['machines'])}, "
+        f"{made['seconds']:,.0f} s in all"
+    )
+
+
+def _clean(path: Path, name: str, made: dict) -> None:
+    """Remove what belongs to the machine and the moment: timings, versions, paths in outputs.
+
+    made : what is kept in the notebook's metadata instead: parameters, and what its results have in common
+    """
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = _METADATA
+    notebook.metadata = {**_METADATA, "cryo_fewshot": made}
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
         for key in ("papermill", "execution"):

@@ -1,13 +1,28 @@
 """From nothing to a rendered book: train, evaluate, write the tables, run the notebooks, build the pages."""
 
+import os
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from .book import STUDIES, book_notebooks, build_book
-from .cells import SURROGATES, Cell, repeated_table_1, surrogate, table_1, table_2, table_3, table_4
+from .cells import (
+    SURROGATES,
+    Cell,
+    classifier_heads,
+    repeated_table_1,
+    second_stages,
+    surrogate,
+    table_1,
+    table_2,
+    table_3,
+    table_4,
+)
+from .crate import write_crate
 from .notebooks import notebook_parameters, run_notebook
 from .profiles import Profile, profile_named
 from .quoted import quoted_real
@@ -34,7 +49,7 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
         profile.name, show_progress=True, deadline=None if minutes is None else time.monotonic() + 60 * minutes
     )
     print(f"Profile '{profile.name}' on {runner.device}, {profile.precision}: {profile.note}.")
-    run = _reproduce_extended if profile.name == "extended" else _reproduce_paper
+    run = {"extended": _reproduce_extended, "finished": _reproduce_finished}.get(profile.name, _reproduce_paper)
     frames = run(runner, profile)
     folder = results_folder(profile.name)
     for name, frame in frames.items():
@@ -56,7 +71,7 @@ def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame
     return frames | {
         "table_a": precision_frame(*first),
         "classes": class_frame(*first),
-        "claims": claims_frame(*first),
+        "claims": claims_frame(*first, runner.store),
     }
 
 
@@ -71,6 +86,20 @@ def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFr
     return frames
 
 
+def _reproduce_finished(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Table 1 on several splits, second stages and the baseline's heads, by trainings that stop improving."""
+    frames = {}
+    for split_seed in range(5):
+        tables = {
+            "table1": table_1(profile, split_seed=split_seed),
+            "second_stages": second_stages(profile, snr=0.1, split_seed=split_seed),
+            "classifier_heads": classifier_heads(profile, snr=0.1, split_seed=split_seed),
+        }
+        for name, cells in tables.items():
+            frames.setdefault(name, []).append(tidy_frame(cells, _run(runner, cells)))
+    return {name: pd.concat(parts) for name, parts in frames.items()}
+
+
 def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
     """The entries of cells; before the first training a line says how long all of them will take."""
     if missing := runner.missing(cell.evaluation for cell in cells):
@@ -81,13 +110,14 @@ def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
 
 def _study_tables(notebook: str) -> Path | None:
     """Where a study's notebook writes its tables; the pipeline writes those of the paper itself."""
-    return results_folder("extended") / "tables" if notebook in STUDIES else None
+    own = notebook_parameters(notebook).get("profile", "extended")
+    return results_folder(own) / "tables" if notebook in STUDIES else None
 
 
 def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
-    """A notebook's profile. The studies show the profile `extended` in every book but that of the tests."""
+    """A notebook's profile. The studies show one of their own in every book but that of the tests."""
     default = notebook_parameters(notebook).get("profile")
-    return {} if default is None or (default == "extended" and profile != "smoke") else {"profile": profile}
+    return {} if default is None or (notebook in STUDIES and profile != "smoke") else {"profile": profile}
 
 
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
@@ -99,14 +129,36 @@ def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Pat
     profile = profile_named(profile_name)
     folder = results_folder(profile.name)
     notebooks = publish_in or folder / "notebooks"
-    started, names = time.perf_counter(), book_notebooks()
-    for number, name in enumerate(names, 1):
-        print(f"Notebook {number}/{len(names)}: {name}", flush=True)
+    started = time.perf_counter()
+
+    def run(name: str, threads: int) -> None:
         tables = _study_tables(name) if publish_in else None
-        run_notebook(name, _profile_parameter(name, profile.name), notebooks / f"{name}.ipynb", tables=tables)
+        parameters = _profile_parameter(name, profile.name)
+        run_notebook(name, parameters, notebooks / f"{name}.ipynb", tables=tables, threads=threads)
+
+    side_by_side(run, book_notebooks())
     if publish_in:
-        for published in (profile.name, "extended", "paper"):
+        for published in (profile.name, "extended", "finished", "paper"):
             Store(results_folder(published)).publish()
+        write_crate(results_folder(profile.name).parent)
         return publish_in
     print(f"Notebooks ran in {time.perf_counter() - started:.0f} s. Building the pages ...", flush=True)
     return build_book(notebooks_dir=notebooks, output_dir=folder)
+
+
+def side_by_side(run: Callable[[str, int], None], names: Sequence[str]) -> None:
+    """`run(name, threads)` for each notebook, as many at once as half of the cores carry, at least two.
+
+    Most of a notebook's time is one thread's: starting, importing, drawing. The first that fails ends the others that
+    have not begun.
+    """
+    n_cores = os.cpu_count() or 1
+    n_workers = max(2, min(8, n_cores // 2))
+    with ThreadPoolExecutor(n_workers) as pool:
+        running = {pool.submit(run, name, max(1, n_cores // n_workers)): name for name in names}
+        try:
+            for number, done in enumerate(as_completed(running), 1):
+                done.result()
+                print(f"Notebook {number}/{len(names)}: {running[done]}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""How much work a word stands for: smoke, quick, cpu, extended, paper."""
+"""How much work a word stands for: smoke, quick, cpu, extended, finished, paper."""
 
 from dataclasses import dataclass, replace
 
@@ -77,6 +77,18 @@ PROFILES = {
             encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=25, learning_rate=1e-3, halve_every=3),
             adaptation_schedule=Schedule(n_epochs=8, steps_per_epoch=25, learning_rate=1e-4),
             n_test_episodes=600,
+            precision="bf16",
+        ),
+        Profile(
+            name="finished",
+            note="boxes binned to 20^3 at 2 nm; released code's rate and patience, at least 1,500 training episodes, "
+            "so that every training stops improving; five class splits",
+            data=_HALF_BOX,
+            n_blocks=3,
+            encoder_schedule=Schedule(
+                n_epochs=100, steps_per_epoch=25, learning_rate=1e-3, halve_every=20, patience=20, min_epochs=60
+            ),
+            adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
             precision="bf16",
         ),
         Profile(

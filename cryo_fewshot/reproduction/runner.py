@@ -127,16 +127,19 @@ class Runner:
 
     # ---------------------------------------------------------------- networks
 
-    def encoder(self, run: EncoderRun) -> Encoder3D:
+    def encoder(self, run: EncoderRun | AdaptationRun) -> Encoder3D:
         """The trained encoder of a run, in evaluation mode."""
-        return self._network(run, run.new_encoder())
+        return self._network(run, run.new_encoder(), "encoder.")
 
     def adaptation(self, run: AdaptationRun) -> Adaptation:
         """The trained attention of a run, in evaluation mode."""
-        return self._network(run, run.new_adaptation()).requires_grad_(False)
+        return self._network(run, run.new_adaptation(), "attention.").requires_grad_(False)
 
-    def _network(self, run: Any, network: torch.nn.Module) -> Any:
-        network.load_state_dict(self(run, with_tensors=True)["tensors"])
+    def _network(self, run: Any, network: torch.nn.Module, part: str) -> Any:
+        tensors = self(run, with_tensors=True)["tensors"]
+        # A training of both keeps both, each under its name.
+        own = {name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)}
+        network.load_state_dict(own or tensors)
         return network.to(self.device).eval()
 
     def fit(

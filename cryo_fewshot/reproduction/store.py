@@ -80,6 +80,7 @@ class Store:
                 if hashlib.sha256(content).hexdigest() != entry["tensors_sha256"]:
                     raise ValueError("the checksum of its weights does not match")
                 entry["tensors"] = load(content)
+            _note(spec, entry)
             return entry
         except FileNotFoundError:
             return None  # never run, or its weights were not kept
@@ -96,6 +97,7 @@ class Store:
             write_atomically(self.path(spec, ".safetensors"), content)
             entry["tensors_sha256"] = hashlib.sha256(content).hexdigest()
         write_atomically(self.path(spec), _sealed(entry).encode())
+        _note(spec, entry)
         return entry if found.tensors is None else {**entry, "tensors": found.tensors}
 
     def named_entries(self, kind: str) -> dict[str, dict]:
@@ -144,6 +146,13 @@ class Store:
             except (OSError, ValueError, KeyError, AttributeError) as error:
                 log.warning("%s is damaged (%s) and left out", path, error)
         return texts
+
+
+def _note(spec: Any, entry: dict) -> None:
+    """Add the provenance of a result to the file that CRYO_FEWSHOT_SEEN names: a page says what it rests on."""
+    if path := os.environ.get("CRYO_FEWSHOT_SEEN"):
+        with open(path, "a", encoding="utf-8") as file:
+            print(json.dumps({"name": spec_name(spec), **entry["provenance"]}), file=file)
 
 
 def kind_of(spec: Any) -> str:

@@ -25,6 +25,16 @@ def stored_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[Cell], list[
     return at_hand, [entry for entry in entries if entry is not None]
 
 
+def stored_or_run(runner, cells: Sequence[Cell], run_missing: bool) -> tuple[list[Cell], list[dict]]:
+    """Cells and their entries: all of them, or only those whose result is at hand; UserError where none is."""
+    if run_missing:
+        return list(cells), runner.run_cells(cells)
+    at_hand, entries = stored_cells(runner.store, cells)
+    if not at_hand:
+        raise UserError(f"{runner.store.root} holds none of these results: rerun with train=True, or another profile")
+    return at_hand, entries
+
+
 def tidy_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """A tidy table of accuracies: a row per cell and number of episodes, the paper's 100 and all that were run.
 
@@ -148,17 +158,20 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, text.encode())
 
 
-def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
-    """Each number the paper quotes about Table 1, beside this run: claim, n_shot, paper, this_work, ci95, verdict.
+def claims_frame(
+    cells: Sequence[Cell], entries: Sequence[dict], store: Store, claims: Sequence[Claim] = TABLE_1_CLAIMS
+) -> pd.DataFrame:
+    """Each claim of the paper about Table 1, beside this run: claim, n_shot, paper, this_work, ci95, verdict.
 
     Differences between methods are paired: taken episode by episode, as all methods meet the same episodes. A claim
-    whose cells were not run is left out.
+    whose cells were not run is left out; one that rests on a training that was `still_improving` gets no verdict.
     """
-    by_cell = accuracies_by_cell(cells, entries)
+    by_cell, unfinished = accuracies_by_cell(cells, entries), still_improving(store, cells)
     rows = []
-    for claim in TABLE_1_CLAIMS:
+    for claim in claims:
         per_episode = measure(claim, by_cell)
         if per_episode is not None:
+            improving = unfinished.intersection(rests_on(claim, by_cell))
             value, interval = mean_and_interval(per_episode)
             rows.append(
                 {
@@ -168,7 +181,7 @@ def claims_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame
                     "this_work": value,
                     "ci95": interval,
                     "difference": value - claim.paper,
-                    "verdict": _verdict(claim, value, interval),
+                    "verdict": STILL_IMPROVING if improving else _verdict(claim, value, interval),
                 }
             )
     return pd.DataFrame(rows, columns=["claim", "n_shot", "paper", "this_work", "ci95", "difference", "verdict"])
@@ -181,25 +194,46 @@ def paper_text(claim: Claim) -> str:
     return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"
 
 
-def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[tuple[str, float, int], np.ndarray]:
+Key = tuple[str, float, int]
+"""Method, SNR and shots: a cell of Table 1."""
+STILL_IMPROVING = "still improving"
+
+
+def key_of(cell: Cell) -> Key:
+    return cell.method, cell.evaluation.snr, cell.evaluation.n_shot
+
+
+def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[Key, np.ndarray]:
     """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
+    return {key_of(cell): accuracies(entry) for cell, entry in zip(cells, entries, strict=True)}
+
+
+def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:
+    """Cells whose encoder or attention was best in its last epoch: a longer training may well change them."""
+
+    def improving(run: object) -> bool:
+        entry = store.get(run) if run is not None else None
+        return entry is not None and entry["result"]["best_epoch"] == len(entry["result"]["loss"]) - 1
+
     return {
-        (cell.method, cell.evaluation.snr, cell.evaluation.n_shot): accuracies(entry)
-        for cell, entry in zip(cells, entries, strict=True)
+        key_of(cell) for cell in cells if improving(cell.evaluation.encoder) or improving(cell.evaluation.adaptation)
     }
 
 
-def measure(claim: Claim, by_cell: dict[tuple[str, float, int], np.ndarray]) -> np.ndarray | None:
-    """What a claim is about, in each episode; None where its cells are not among those by cell."""
+def rests_on(claim: Claim, by_cell: dict[Key, np.ndarray]) -> list[Key]:
+    """The cells that a claim compares, or the one it reads; none where one of them was not run."""
     method, snr = claim.first
     if method is None:
-        candidates = [by_cell[key] for key in by_cell if key[1:] == (snr, claim.n_shot)]
-        return max(candidates, key=np.mean, default=None)
-    first = by_cell.get((method, snr, claim.n_shot))
-    if claim.second is None or first is None:
-        return first
-    second = by_cell.get((*claim.second, claim.n_shot))
-    return None if second is None else first - second
+        keys = [key for key in by_cell if key[1:] == (snr, claim.n_shot)]
+        return [max(keys, key=lambda key: by_cell[key].mean())] if keys else []
+    keys = [(*side, claim.n_shot) for side in (claim.first, claim.second) if side is not None]
+    return keys if all(key in by_cell for key in keys) else []
+
+
+def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> np.ndarray | None:
+    """What a claim is about, in each episode; None where its cells are not among those by cell."""
+    found = [by_cell[key] for key in rests_on(claim, by_cell)]
+    return (found[0] - found[1] if len(found) == 2 else found[0]) if found else None
 
 
 def _verdict(claim: Claim, value: float, interval: float) -> str:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,8 @@ from ..device import autocast
 from ..encoder import Encoder3D, embed
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
-from ..evaluation import Head, correct_counts, predict
+from ..evaluation import Head, mean_accuracy
+from ..hashing import ADDED_LATER
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..subtomograms import ClassSplit, DataSource, SubtomogramSet, split_classes
@@ -122,7 +123,7 @@ class EncoderRun:
         checked = self.validation_episodes(validation)
 
         def validate() -> float:
-            return selection_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
+            return mean_accuracy(embed(encoder, validation.volumes, self.precision), checked, head)
 
         history = runner.fit(self, model, losses, validate, self.volumes_per_step)
         return _trained(history, encoder)
@@ -130,13 +131,17 @@ class EncoderRun:
     def episode_losses(self, encoder: Encoder3D, base: SubtomogramSet, epoch: int) -> Iterator[torch.Tensor]:
         """Equation 3 for each episode of an epoch."""
         episodes = self.episodes("base", base, self.schedule.steps_per_epoch, epoch)
+        return self.losses_of(encoder, base, episodes, prototype_logits)
+
+    def losses_of(
+        self, encoder: Encoder3D, base: SubtomogramSet, episodes: Episodes, head: Head
+    ) -> Iterator[torch.Tensor]:
+        """Loss of each episode under a head that takes embeddings; gradients reach the encoder."""
         for drawn in _drawn(episodes, base.volumes.device):
             with autocast(base.volumes.device, self.precision):
                 embeddings = encoder(base.volumes[drawn.flatten()])
             embeddings = embeddings.unflatten(0, drawn.shape)
-            yield episode_loss(
-                prototype_logits(embeddings[:, : self.n_shot], embeddings[:, self.n_shot :].flatten(0, 1))
-            )
+            yield episode_loss(head(embeddings[:, : self.n_shot], embeddings[:, self.n_shot :].flatten(0, 1)))
 
     def _classification_losses(
         self, model: torch.nn.ModuleDict, base: SubtomogramSet, epoch: int
@@ -155,10 +160,13 @@ class EncoderRun:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationRun:
-    """One training of the attention on the embeddings of a frozen encoder.
+    """The second stage: training of the attention on the embeddings of a trained encoder.
 
     loss : 'adapted' trains on the distance in the new space (the text's training section), 'combined' on the sum of
-    both distances (Equation 8 and the released code).
+    both distances (Equation 8 and the released code), 'prototype' on the distance without attention, which is
+    ProtoNet3D trained for longer
+    layer_norm, bias : as in the released code, see `Adaptation`
+    encoder_too : go on training the encoder as well, as the released code does; the text freezes it
     """
 
     encoder: EncoderRun
@@ -167,6 +175,8 @@ class AdaptationRun:
     loss: str = "adapted"
     schedule: Schedule
     seed: int = 0
+    bias: bool = field(default=False, metadata=ADDED_LATER)
+    encoder_too: bool = field(default=False, metadata=ADDED_LATER)
 
     cost_per_step = 4
     """One step on cached embeddings takes about as long as this many volumes through an encoder of 20^3."""
@@ -175,27 +185,40 @@ class AdaptationRun:
     @property
     def cost(self) -> int:
         """In the unit of `EncoderRun.cost`."""
-        return self.cost_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+        per_step = self.encoder.volumes_per_step if self.encoder_too else self.cost_per_step
+        return per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+
+    @property
+    def precision(self) -> str:
+        """Of the encoder."""
+        return self.encoder.precision
+
+    def new_encoder(self) -> Encoder3D:
+        """The encoder before training."""
+        return self.encoder.new_encoder()
 
     def new_adaptation(self) -> Adaptation:
         """The attention before training; its weights are drawn from torch's own generator."""
-        return Adaptation(self.encoder.new_encoder().embedding_dim, self.variant, self.layer_norm)
+        return Adaptation(self.new_encoder().embedding_dim, self.variant, self.layer_norm, self.bias)
 
     def run(self, runner) -> Trained:
-        """Train; the tensors are the state of the attention that was best on the selection classes."""
-        if self.loss not in ("adapted", "combined"):
-            raise UserError(f"loss '{self.loss}' is unknown: use 'adapted' or 'combined'")
+        """Train; the tensors are the state that was best on the selection classes: of the attention, or of both."""
+        known = ("adapted", "combined", "prototype") if self.encoder_too else ("adapted", "combined")
+        if self.loss not in known:
+            raise UserError(f"loss '{self.loss}' is unknown: use one of {', '.join(known)}")
+        torch.manual_seed(seed_from("attention", self.seed) % 2**31)
+        attention = self.new_adaptation().to(runner.device)
+        return self._train_both(runner, attention) if self.encoder_too else self._train_attention(runner, attention)
+
+    def _train_attention(self, runner, model: Adaptation) -> Trained:
         encoder = self.encoder
         roles = "base", encoder.selection_role
         base, validation = (runner.volumes(encoder, role) for role in roles)
         base_embeddings, validation_embeddings = (runner.embeddings(encoder, role) for role in roles)
         checked = encoder.validation_episodes(validation)
-        torch.manual_seed(seed_from("attention", self.seed) % 2**31)
-        model = self.new_adaptation().to(runner.device)
 
         def losses(epoch: int) -> Iterator[torch.Tensor]:
-            episodes = encoder.episodes("base", base, self.schedule.steps_per_epoch, "attention", epoch)
-            for drawn in _drawn(episodes, runner.device):
+            for drawn in _drawn(self._episodes(base, epoch), runner.device):
                 projected = model.project(base_embeddings[drawn])[None]
                 support, queries = projected[:, :, : encoder.n_shot], projected[:, :, encoder.n_shot :].flatten(1, 2)
                 yield episode_loss(ADAPTED_HEADS[self.loss](model, support, queries))
@@ -203,20 +226,43 @@ class AdaptationRun:
         def validate() -> float:
             with torch.no_grad():
                 projected = model.project(validation_embeddings)
-            return selection_accuracy(projected, checked, partial(combined_logits, model))
+            return mean_accuracy(projected, checked, partial(combined_logits, model))
 
         history = runner.fit(self, model, losses, validate, self.cost_per_step)
         return _trained(history, model)
+
+    def _train_both(self, runner, attention: Adaptation) -> Trained:
+        run, encoder = self.encoder, runner.encoder(self.encoder)
+        base, validation = (runner.volumes(run, role) for role in ("base", run.selection_role))
+        checked = run.validation_episodes(validation)
+        model = torch.nn.ModuleDict({"encoder": encoder, "attention": attention})
+
+        def head(support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+            if self.loss == "prototype":
+                return prototype_logits(support, queries)
+            return ADAPTED_HEADS[self.loss](
+                attention, attention.project(support[None]), attention.project(queries[None])
+            )
+
+        def validate() -> float:
+            embeddings = embed(encoder, validation.volumes, run.precision)
+            if self.loss == "prototype":
+                return mean_accuracy(embeddings, checked, prototype_logits)
+            with torch.no_grad():
+                return mean_accuracy(attention.project(embeddings), checked, partial(combined_logits, attention))
+
+        def losses(epoch: int) -> Iterator[torch.Tensor]:
+            return run.losses_of(encoder, base, self._episodes(base, epoch), head)
+
+        return _trained(runner.fit(self, model, losses, validate, run.volumes_per_step), model)
+
+    def _episodes(self, base: SubtomogramSet, epoch: int) -> Episodes:
+        return self.encoder.episodes("base", base, self.schedule.steps_per_epoch, "attention", epoch)
 
 
 def _drawn(episodes: Episodes, device: torch.device) -> torch.Tensor:
     """Indices of support, then query, `(n_episodes, n_way, n_shot + n_query)`, moved to the device at once."""
     return torch.from_numpy(np.concatenate([episodes.support, episodes.query], axis=2)).to(device)
-
-
-def selection_accuracy(embeddings: torch.Tensor, episodes: Episodes, head: Head) -> float:
-    """Accuracy over all episodes, between 0 and 1: what models are selected by."""
-    return float(correct_counts(predict(embeddings, episodes, head)).mean() / episodes.query[0].size)
 
 
 def _trained(history: History, network: torch.nn.Module) -> Trained:

@@ -100,12 +100,22 @@ def bead_spectra(
         positions.append(turned[:, ::-1] + acquisition.shifts_nm[i])
         masses.append(mass)
         owner.append(np.full(len(mass), i))
-    volume = torch.zeros(n_samples * grid**3, device=device)
-    if positions:
-        index = torch.from_numpy(np.concatenate(positions) * (grid / microscope.width_nm) + grid // 2).to(device)
-        weight = torch.from_numpy(np.concatenate(masses)).to(device, torch.float32)
-        base = torch.from_numpy(np.concatenate(owner)).to(device) * grid**3
-        _spread(volume, index, weight, base, grid)
+    none = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0, int)]
+    positions, masses, owner = map(np.concatenate, (positions, masses, owner) if positions else none)
+    index = torch.from_numpy(positions * (grid / microscope.width_nm) + grid // 2).to(device)
+    weight = torch.from_numpy(masses).to(device, torch.float32)
+    return grid_spectra(index, weight, torch.from_numpy(owner).to(device), n_samples, grid)
+
+
+def grid_spectra(
+    index: torch.Tensor, weight: torch.Tensor, owner: torch.Tensor, n_samples: int, grid: int
+) -> torch.Tensor:
+    """Fourier transforms `(n_samples, -1)` complex64 of beads on a grid, see `bead_spectra`.
+
+    index `(m, 3)` zyx in voxels of the grid; weight `(m,)`, mass in kDa; owner `(m,)`, the sample each belongs to
+    """
+    volume = torch.zeros(n_samples * grid**3, device=index.device)
+    _spread(volume, index, weight, owner * grid**3, grid)
     volumes = volume.view(n_samples, grid, grid, grid)
     return one_by_one(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3)), volumes).flatten(1)
 
@@ -127,8 +137,8 @@ def _spread(volume: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, bas
 
 
 def fine_box(microscope: Microscope) -> int:
-    """Voxels of the grid that beads are spread on: at most 1 nm each, a multiple of the box."""
-    return microscope.box * math.ceil(microscope.voxel_size_nm)
+    """Voxels of the grid that beads are spread on: at most `bead_grid_nm` each, a multiple of the box."""
+    return microscope.box * math.ceil(microscope.voxel_size_nm / microscope.bead_grid_nm)
 
 
 def one_by_one(transform: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:

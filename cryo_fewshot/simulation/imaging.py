@@ -49,16 +49,8 @@ def simulate(
         raise UserError(f"snr={snr}: give a positive ratio of variances, or None for no noise")
     seeds = torch.as_tensor(seeds, dtype=torch.int64)
     acquisition = acquisition or draw_acquisition(seeds, microscope)
-    plan = _plan(microscope, str(device))
     signal = signal_spectra(beads, acquisition, microscope, device)
-    if snr is None:
-        spectrum = torch.zeros(len(seeds), plan.n_final, dtype=torch.complex64, device=device)
-    else:
-        noise = complex_normals(seeds.to(device), plan.counters) * plan.plane_correction
-        spectrum = noise * noise_powers(acquisition, microscope, device).sqrt() * snr**-0.5
-    kept = min(plan.n_signal, plan.n_final)
-    spectrum[:, :kept] += signal[:, :kept]
-    return _standardised(_to_volume(spectrum, plan, microscope.final_box))
+    return finished_volumes(with_noise(signal, seeds, snr, acquisition, microscope), microscope)
 
 
 def signal_spectra(
@@ -71,12 +63,49 @@ def signal_spectra(
 
     Frequencies come in order of their distance from zero, as everywhere in this module; an empty box stays zero.
     """
-    plan = _plan(microscope, str(device))
-    ctf = plan.ctf(acquisition.defocus_um)
-    signal = bead_spectra(beads, acquisition, microscope, device)[:, plan.in_fine_grid] * plan.signal_gain
-    signal = signal * ctf[:, plan.shell[: plan.n_signal]]
-    power = _row_sums(plan.multiplicity[: plan.n_signal] * signal.abs().square())
+    signal = imaged(bead_spectra(beads, acquisition, microscope, device), acquisition, microscope)
+    power = signal_power(signal, microscope)
     return signal * torch.where(power > 0, power, 1).rsqrt()[:, None]
+
+
+def imaged(spectra: torch.Tensor, acquisition: Acquisition, microscope: Microscope) -> torch.Tensor:
+    """Spectra of `density.bead_spectra` after low-pass, CTF and missing wedge, `(n, n_signal)`, in the beads' scale."""
+    plan = _plan(microscope, str(spectra.device))
+    ctf = plan.ctf(acquisition.defocus_um)
+    signal = spectra[:, plan.in_fine_grid] * plan.signal_gain
+    return signal * ctf[:, plan.shell[: plan.n_signal]]
+
+
+def signal_power(signal: torch.Tensor, microscope: Microscope) -> torch.Tensor:
+    """Variance over the box of what `imaged` returns, `(n,)`."""
+    plan = _plan(microscope, str(signal.device))
+    return _row_sums(plan.multiplicity[: plan.n_signal] * signal.abs().square())
+
+
+def with_noise(
+    signal: torch.Tensor, seeds: torch.Tensor, snr: float | None, acquisition: Acquisition, microscope: Microscope
+) -> torch.Tensor:
+    """Spectra `(n, n_final)` of finished volumes: signal `(n, n_signal)` and noise of variance 1 / snr."""
+    plan = _plan(microscope, str(signal.device))
+    if snr is None:
+        spectrum = torch.zeros(len(signal), plan.n_final, dtype=torch.complex64, device=signal.device)
+    else:
+        noise = complex_normals(seeds.to(signal.device), plan.counters) * plan.plane_correction
+        spectrum = noise * noise_powers(acquisition, microscope, signal.device).sqrt() * snr**-0.5
+    kept = min(plan.n_signal, plan.n_final)
+    spectrum[:, :kept] += signal[:, :kept]
+    return spectrum
+
+
+def finished_volumes(spectrum: torch.Tensor, microscope: Microscope) -> torch.Tensor:
+    """Volumes `(n, b, b, b)` of spectra `(n, n_final)`, b = microscope.final_box, each with mean 0 and variance 1."""
+    return standardised(_to_volume(spectrum, _plan(microscope, str(spectrum.device)), microscope.final_box))
+
+
+def frequencies_per_nm(microscope: Microscope, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Distance from zero of each frequency of the finished volume, `(n_final,)`."""
+    plan = _plan(microscope, str(device))
+    return 10 * plan.shell_frequency.sqrt()[plan.shell[: plan.n_final]]
 
 
 def noise_powers(acquisition: Acquisition, microscope: Microscope, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -192,7 +221,8 @@ def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
     return one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
 
 
-def _standardised(volumes: torch.Tensor) -> torch.Tensor:
+def standardised(volumes: torch.Tensor) -> torch.Tensor:
+    """Volumes `(n, d, h, w)`, each brought to mean 0 and variance 1; one without contrast stays as it is."""
     n_voxels = volumes[0].numel()
     flat = volumes.flatten(1)
     flat = flat - (_row_sums(flat) / n_voxels)[:, None]

@@ -1,11 +1,12 @@
 """Acquisition settings, and what is drawn for each sample: pose, shift, defocus."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from ..hashing import ADDED_LATER
 from ..randomness import complex_normals, uniforms
 
 _POSE_COUNTERS = torch.arange(2) - 16  # negative counters: never used by the noise
@@ -30,6 +31,7 @@ class Microscope:
     low_pass_nm : resolution of the density, by a soft low-pass; the noise reaches to Nyquist
     max_shift_nm : shift drawn uniformly from [-max, max] along each axis
     dark_protein : contrast of an unprocessed tomogram, density negative
+    bead_grid_nm : beads are spread onto voxels of at most this edge
     """
 
     box: int = 40
@@ -49,6 +51,7 @@ class Microscope:
     low_pass_nm: float = 4.0
     max_shift_nm: float = 4.0
     dark_protein: bool = True
+    bead_grid_nm: float = field(default=1.0, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if self.box < 8 or self.box % 2:

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..hashing import ADDED_LATER
 from ..randomness import seed_from
 from .datasets import EMPTY, SimulatedData
 from .imaging import simulate
 from .microscope import Microscope
+from .scenes import simulate_surrounded
 from .structures import class_keys, registry
+from .surroundings import BACKGROUND, Surroundings
 
 RELATED = {"tric": "groel", "ino80": "nucleosome"}
 """Families that are homologous to another one: TRiC is a chaperonin as GroEL is; this INO80 holds a nucleosome."""
@@ -64,6 +67,7 @@ class Acquisitions:
     tilt_end : range of both ends of the tilt series; half of the microscopes are symmetric
     tilt_increment, defocus_um, low_pass_nm, noise_before_ctf : ranges of `Microscope`'s settings of that name
     voxel_size_error : magnification is off by up to this share, as it is between instruments
+    surroundings : what lies around the complex; None for a box that holds nothing else
     """
 
     microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
@@ -76,6 +80,7 @@ class Acquisitions:
     noise_before_ctf: tuple[float, float] = (0.2, 0.8)
     voxel_size_error: float = 0.03
     seed: int = 0
+    surroundings: Surroundings | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self):
         if not self.snrs or min(self.snrs) <= 0:
@@ -123,12 +128,19 @@ def simulate_on_the_fly(
     rng : everything that is drawn follows from it
     group_size : samples that share a microscope and an SNR; classes are mixed, so neither gives the class away
     """
+    surroundings = acquisitions.surroundings
+    if surroundings is None and (unknown := {*class_names} & {*BACKGROUND} - {EMPTY}):
+        raise UserError(f"class '{unknown.pop()}' is made of surroundings: give Acquisitions(surroundings=...)")
     microscopes, box = acquisitions.microscopes(), acquisitions.microscope.final_box
     seeds = torch.from_numpy(rng.integers(2**62, size=len(class_names)))
     volumes = torch.empty(len(class_names), box, box, box, device=device)
     for group in np.array_split(rng.permutation(len(class_names)), -(-len(class_names) // group_size)):
         microscope = microscopes[rng.integers(len(microscopes))]
         snr = acquisitions.snrs[rng.integers(len(acquisitions.snrs))]
-        beads = [_RECIPE.beads_of(class_names[i], seeds[i : i + 1])[0] for i in group]
-        volumes[group] = simulate(beads, seeds[group], snr, microscope, device)
+        if surroundings is None:
+            beads = [_RECIPE.beads_of(class_names[i], seeds[i : i + 1])[0] for i in group]
+            volumes[group] = simulate(beads, seeds[group], snr, microscope, device)
+        else:
+            names = [class_names[i] for i in group]
+            volumes[group] = simulate_surrounded(names, seeds[group], snr, microscope, surroundings, rng, device)
     return volumes

@@ -2,53 +2,60 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.figures.style import OTHER_COLOURS
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import Calibration, fit_calibration
+from cryo_fewshot.recognition.calibration import Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.model_card import calibration_particles
-from cryo_fewshot.recognition.pretraining import TEST_CLASSES, spec_of
+from cryo_fewshot.recognition.pretraining import TEST_CLASSES
 from cryo_fewshot.recognition.recogniser import build_recogniser
+from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
+
+LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationCheck:
     """Tasks as a user's data set poses them to `build_recogniser`: n_way labelled classes, all others unknown.
 
-    encoder : digest of its weights and its calibration; n_tasks : per SNR and number of shots
-    n_halvings : times that the calibration classes' families are halved, to see what another choice of classes changes
+    encoder : digest of its weights and its calibration; n_tasks : per SNR, number of shots and of classes
+    false_accept_rate, fdr : promised
     """
+
+    version = 2
 
     encoder: str
     classes: tuple[str, ...] = TEST_CLASSES
     microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
     shots: tuple[int, ...] = (1, 2, 5)
-    n_way: int = 5
+    ways: tuple[int, ...] = (3, 5, 8)
     n_query: int = 15
     n_tasks: int = 100
     n_per_class: int = 60
     false_accept_rate: float = 0.05
-    n_halvings: int = 5
+    fdr: float = 0.1
     seed: int = 0
 
     @torch.no_grad()
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
-        """Result: `rows`, see `checked_tasks`, of the held-out classes; `halves`, the same for a calibration on half of
-        the calibration classes' families, checked on the other half, with `half` counted from 0.
-        """
+        """Result: `rows`, see `checked_tasks`."""
         calibration = Calibration.from_json(card["calibration"])
         recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
         rows = []
@@ -57,7 +64,7 @@ class CalibrationCheck:
             embeddings = unit_embeddings(encoder, particles.volumes)
             names = np.array(self.classes)[particles.labels]
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
-        return {"rows": rows, "halves": _halves(encoder, card, self) if self.n_halvings else []}
+        return {"rows": rows}
 
 
 def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:
@@ -68,70 +75,118 @@ def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:
 
 def checked_tasks(
     embeddings: torch.Tensor, names: np.ndarray, calibration: Calibration, spec: CalibrationCheck
-) -> list[dict[str, float]]:
-    """Unit embeddings `(n, dim)` and their classes -> a row for each number of shots.
+) -> list[dict[str, Any]]:
+    """Unit embeddings `(n, dim)` and their classes -> a row for each number of shots and of classes, and either mode.
 
-    n_shot; accuracy, mean probability and calibration error (ece) of queries with a labelled class; the share of them
-    that is accepted (kept), and of particles of all other classes (false_accepts). A task has no two kin classes.
+    n_shot, n_way, transductive; of queries with a labelled class: accuracy, mean probability, calibration error (ece),
+    the share that is accepted and right (kept_right), that is accepted (kept), and that the best threshold for these
+    very classes would accept (could_keep), accuracy of those accepted (accepted_accuracy). Of particles of all other
+    classes: the share that is accepted (false_accepts), None where there is no other class; `worst`, the highest for a
+    class. At the promised `fdr`: the realised rate, its recall of right ones (fdr_kept), and how often the bound on
+    wrong ones held, whichever threshold was chosen (bound_held). A task has no two homologous classes.
     """
     families = {name: homologous_family(name) for name in np.unique(names)}
+    n_families = len(set(families.values()))
     rows = []
-    for n_shot in spec.shots:
-        rng = np.random.default_rng(seed_from("calibration check", spec.seed, n_shot))
-        found = [_task(embeddings, names, families, calibration, spec, n_shot, rng) for _ in range(spec.n_tasks)]
-        probability, right, accepted, unknown = map(np.concatenate, zip(*found, strict=True))
-        rows.append(
-            {
-                "n_shot": n_shot,
-                "accuracy": float(right.mean()),
-                "probability": float(probability.mean()),
-                "ece": expected_calibration_error(probability, right),
-                "false_accepts": float(unknown.mean()),
-                "kept": float(accepted.mean()),
-            }
-        )
+    for n_shot, n_way, transductive in product(spec.shots, spec.ways, (False, True)):
+        if n_way > n_families:
+            continue
+        rng = np.random.default_rng(seed_from("calibration check", spec.seed, n_shot, n_way))
+        tasks = [_task(embeddings, names, families, n_way, n_shot, spec.n_query, rng) for _ in range(spec.n_tasks)]
+        found = [_asked(embeddings, names, calibration, spec, *task, transductive) for task in tasks]
+        rows.append({"n_shot": n_shot, "n_way": n_way, "transductive": transductive, **_row(found, spec)})
     return rows
 
 
-def _task(embeddings, names, families, calibration, spec, n_shot, rng) -> tuple[np.ndarray, ...]:
+def _task(embeddings, names, families, n_way, n_shot, n_query, rng) -> tuple[np.ndarray, ...]:
+    """Indices of support, queries and particles of unknown classes."""
     of_family = {families[name]: name for name in rng.permutation(list(families))}
     classes = rng.permutation(list(of_family.values()))
-    drawn = [rng.permutation(np.flatnonzero(names == name))[: n_shot + spec.n_query] for name in classes[: spec.n_way]]
+    drawn = [rng.permutation(np.flatnonzero(names == name))[: n_shot + n_query] for name in classes[:n_way]]
     support = np.concatenate([members[:n_shot] for members in drawn])
     queries = np.concatenate([members[n_shot:] for members in drawn])
-    unknown = np.flatnonzero(np.isin(names, classes[spec.n_way :]))
+    return support, queries, np.flatnonzero(np.isin(names, classes[n_way:]))
+
+
+def _asked(embeddings, names, calibration, spec, support, queries, unknown, transductive) -> dict[str, np.ndarray]:
+    """What the tool says of the queries, then of the particles of unknown classes, and what is true."""
+    asked = np.r_[queries, unknown]
     recogniser = build_recogniser(
         embeddings[support], names[support], calibration, false_accept_rate=spec.false_accept_rate
-    )
-    found = recogniser.recognise(embeddings[queries])
-    right = np.array(found.class_names)[found.label] == names[queries]
-    return found.probability, right, found.accepted, recogniser.recognise(embeddings[unknown]).accepted
+    ).seeing(embeddings[asked])
+    if transductive:
+        recogniser = recogniser.adapted(embeddings[asked])
+    told = recogniser.recognise(embeddings[asked])
+    recall = recogniser.promises.recall_of(recogniser.conditions)
+    errors = estimate_errors(told.p_value, told.probability, told.label, recall)
+    known = np.arange(len(asked)) < len(queries)
+    right = known & (np.array(told.class_names)[told.label] == names[asked])
+    looked_at = [errors.q_value <= limit for limit in LOOKED_AT]
+    return {
+        "known": known,
+        "right": right,
+        "names": names[asked],
+        "probability": told.probability,
+        "margin": told.score - recogniser.threshold,
+        "accepted": told.accepted,
+        "in_fdr": errors.q_value <= spec.fdr,
+        "bound_held": all((~right)[some].sum() <= errors.at_most(some, recogniser.promises) for some in looked_at),
+    }
 
 
-def _halves(encoder: AnyEncoder, card: dict[str, Any], spec: CalibrationCheck) -> list[dict[str, float]]:
-    particles = calibration_particles(encoder, spec_of(card))
-    families, background = particles["families"], particles.pop("background")
-    rng = np.random.default_rng(seed_from("halved families", spec.seed))
-    rows = []
-    for _ in range(spec.n_halvings):
-        order = rng.permutation(np.unique(families))
-        for half in (order[: len(order) // 2], order[len(order) // 2 :]):
-            inside = np.isin(families, half)
-            calibration = fit_calibration(
-                **{name: value[inside] for name, value in particles.items()}, background=background, n_episodes=30
-            )
-            for snr in spec.snrs:
-                asked = ~inside & (particles["groups"] == snr)
-                of_snr = checked_tasks(particles["embeddings"][asked], particles["labels"][asked], calibration, spec)
-                rows += [{"half": len(rows) // (len(spec.snrs) * len(spec.shots)), "snr": snr, **row} for row in of_snr]
-    return rows
+def _row(found: list[dict], spec: CalibrationCheck) -> dict[str, float | None]:
+    told = {name: np.concatenate([one[name] for one in found]) for name in found[0] if name != "bound_held"}
+    known, right, accepted = told["known"], told["right"], told["accepted"]
+    row = {
+        "accuracy": right[known].mean(),
+        "probability": told["probability"][known].mean(),
+        "ece": expected_calibration_error(told["probability"][known], right[known]),
+        "kept": accepted[known].mean(),
+        "kept_right": accepted[right].mean(),
+        "accepted_accuracy": right[known & accepted].mean(),
+        "fdr": np.mean([(~one["right"])[one["in_fdr"]].mean() if one["in_fdr"].any() else 0.0 for one in found]),
+        "fdr_kept": told["in_fdr"][right].mean(),
+        "bound_held": np.mean([one["bound_held"] for one in found]),
+    }
+    row = {name: round(float(value), 4) for name, value in row.items()}
+    if known.all():
+        return {**row, "false_accepts": None, "worst": None, "could_keep": None}
+    by_class = {name: accepted[~known & (told["names"] == name)].mean() for name in np.unique(told["names"][~known])}
+    best = np.quantile(told["margin"][~known], 1 - spec.false_accept_rate)
+    return {
+        **row,
+        "false_accepts": round(float(accepted[~known].mean()), 4),
+        "worst": round(float(max(by_class.values())), 4),
+        "could_keep": round(float((told["margin"][right] > best).mean()), 4),
+    }
 
 
-def halves_text(halves: Sequence[dict], n_shot: int) -> str:
-    """What another choice of classes changes, in one sentence of Markdown."""
-    errors = [row["ece"] for row in halves if row["n_shot"] == n_shot]
-    n = len({row["half"] for row in halves})
+def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
+    """What the rows of `checked_tasks` say, in Markdown."""
+    told = rows[~rows["transductive"]]
+    asked = told.dropna(subset=["false_accepts"])
+    errors = rows.groupby(["transductive", "n_way"])["ece"].max()
+    listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
+    rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
     return (
-        f"Calibrated on half of the held-out families and checked on the other half, {n} times, {n_shot}-shot "
-        f"probabilities are off by {np.mean(errors):.3f} on average and by {max(errors):.3f} at most"
+        f"{spec.n_tasks} tasks a row. Promised an FPR of {spec.false_accept_rate:.0%}, the mean over rows with {ways} "
+        f"classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: "
+        f"{listed}. Promised an FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong. The bound "
+        f"on wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of "
+        f"{len(LOOKED_AT)} thresholds is taken with the truth in sight."
     )
+
+
+def promises_figure(promises: Promises) -> Figure:
+    """False accepts at the promised 5 %, class by class, and for other choices of families."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    rates = sorted(promises.by_class.items(), key=lambda item: item[1])
+    left.bar(range(len(rates)), [rate for _, rate in rates], color=OTHER_COLOURS[0])
+    left.set(xlabel="held-out class", ylabel="false accepts", xticks=[])
+    for i in range(max(0, len(rates) - 3), len(rates)):
+        left.annotate(rates[i][0], (i, rates[i][1]), ha="right", va="bottom", fontsize=8)
+    right.hist(promises.choices, bins=15, color=OTHER_COLOURS[0])
+    right.set(xlabel="false accepts, mean over classes", ylabel="choices of families")
+    left.axhline(0.05, color="black", linestyle=":")
+    right.axvline(0.05, color="black", linestyle=":")
+    return figure

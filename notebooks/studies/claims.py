@@ -2,20 +2,33 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.cells import Cell
+from cryo_fewshot.reproduction.cells import SURROGATES, Cell, surrogate, table_1, table_3, table_4
+from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import Claim
-from cryo_fewshot.reproduction.tables import accuracies_by_cell, measure, paper_text, tidy_frame
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import (
+    STILL_IMPROVING,
+    accuracies_by_cell,
+    claims_frame,
+    measure,
+    paper_text,
+    rests_on,
+    still_improving,
+    stored_cells,
+)
+from cryo_fewshot.simulation.structures import class_keys, registry
 
 
-def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim]) -> pd.DataFrame:
-    """The value of each claim in each run, a row per claim and run: claim, n_shot, split_seed, train_seed, value.
+def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim], store: Store) -> pd.DataFrame:
+    """The value of each claim in each run: number, claim, n_shot, split_seed, train_seed, value, improving.
 
     A run is a class split with a training seed. Differences between methods are taken episode by episode, so the
-    episodes' own difficulty cancels. A claim whose cells were not run is left out.
+    episodes' own difficulty cancels. A claim whose cells were not run is left out; `improving` marks one that rests on
+    a training whose best epoch was its last.
     """
     runs: dict[tuple[int, int], list[tuple[Cell, dict]]] = {}
     for cell, entry in zip(cells, entries, strict=True):
@@ -24,27 +37,33 @@ def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequenc
     rows = []
     for (split_seed, train_seed), run in runs.items():
         accuracies = accuracies_by_cell(*zip(*run, strict=True))
+        unfinished = still_improving(store, [cell for cell, _ in run])
         for number, claim in enumerate(claims):
             per_episode = measure(claim, accuracies)
             if per_episode is not None:
+                improving = bool(unfinished.intersection(rests_on(claim, accuracies)))
                 value = per_episode.mean()
-                rows.append((number, claim.words, claim.n_shot, split_seed, train_seed, value))
-    return pd.DataFrame(rows, columns=["number", "claim", "n_shot", "split_seed", "train_seed", "value"])
+                rows.append((number, claim.words, claim.n_shot, split_seed, train_seed, value, improving))
+    columns = ["number", "claim", "n_shot", "split_seed", "train_seed", "value", "improving"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     """Each claim with its mean over runs, the 95 % interval over class splits, and a verdict.
 
     Runs of one split share their test classes, so they are averaged first, and Student's t over the splits gives
-    `low` to `high`: what another choice of classes would change.
+    `low` to `high`: what another choice of classes would change. One split alone has no interval and no verdict; nor
+    has a claim that rests on a training that was still improving.
     """
     rows = []
     for number, part in values.groupby("number"):
         claim, by_split = claims[number], part.groupby("split_seed")["value"].mean()
-        if len(by_split) < 2:
-            raise UserError("an interval over class splits needs two of them: run more splits")
-        reach = student.ppf(0.975, len(by_split) - 1) * by_split.std(ddof=1) / len(by_split) ** 0.5
-        mean = by_split.mean()
+        n_splits, mean = len(by_split), by_split.mean()
+        reach = student.ppf(0.975, n_splits - 1) * by_split.std(ddof=1) / n_splits**0.5 if n_splits > 1 else np.nan
+        if part["improving"].any():
+            found = STILL_IMPROVING
+        else:
+            found = verdict(claim, mean - reach, mean + reach) if n_splits > 1 else "one split"
         rows.append(
             {
                 "number": number,
@@ -54,9 +73,9 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
                 "mean": mean,
                 "low": mean - reach,
                 "high": mean + reach,
-                "n_splits": len(by_split),
+                "n_splits": n_splits,
                 "n_runs": len(part),
-                "verdict": verdict(claim, mean - reach, mean + reach),
+                "verdict": found,
             }
         )
     return pd.DataFrame(rows)
@@ -80,11 +99,68 @@ def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame({"the paper's sentence": [f"“{quote}”" for quote in found], "claims read out of it": told})
 
 
-def seed_and_split_spread(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
-    """How far accuracy moves from seed to seed of one split, and from split to split: standard deviations."""
-    frame, tasks = tidy_frame(cells, entries), ["method", "n_shot", "snr"]
-    frame = frame[frame["n_episodes"] == frame["n_episodes"].max()]
-    by_split = frame.groupby([*tasks, "split_seed"], sort=False)["accuracy"].agg(["mean", "var"])
-    by_task = by_split.groupby(tasks, sort=False)
-    spread = {"between_seeds": by_task["var"].mean() ** 0.5, "between_splits": by_task["mean"].std(ddof=1)}
-    return pd.DataFrame({"accuracy": by_task["mean"].mean(), **spread}).reset_index()
+# ---------------------------------------------------------------- the paper's own size
+
+
+def at_papers_size(claims: Sequence[Claim]) -> pd.DataFrame:
+    """`claims_frame` of what was run at the paper's own size."""
+    store = Store(results_folder("paper"))
+    return claims_frame(*stored_cells(store, table_1(profile_named("paper"))), store, claims)
+
+
+def conclusions(claims: Sequence[Claim]):
+    """What can be concluded about the paper, in Markdown; every number is read off the runs of its own size."""
+    from IPython.display import Markdown
+
+    return Markdown(_conclusions(at_papers_size(claims), *_networks()))
+
+
+def _networks() -> tuple[int, int]:
+    """Encoders that the tables need at the paper's size, and how many of them were trained."""
+    profile, store = profile_named("paper"), Store(results_folder("paper"))
+    cells = table_1(profile) + table_3(profile)
+    for name in SURROGATES:
+        cells += table_4(profile, surrogate(name, profile))
+    needed = {cell.evaluation.encoder for cell in cells}
+    return len(needed), sum(store.get(encoder) is not None for encoder in needed)
+
+
+def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
+    keys = class_keys("paper22")
+    n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
+    sentences = [
+        f"**What can be concluded about the paper.** {n_trained} of the {n_needed} networks behind its tables are "
+        "trained at its own size (40³, 100 subtomograms of each class and SNR), on one split of the classes."
+    ]
+    pairs = {
+        "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
+        "ProtoNet3D against the finetuned baseline": "ProtoNet3D minus baseline",
+        "ProtoNet-CE against ProtoNet3D": "ProtoNet-CE minus ProtoNet3D",
+    }
+    for words, start in pairs.items():
+        part = found[found["claim"].str.startswith(start)]
+        if len(part):
+            n = part["verdict"].value_counts()
+            others = n.drop("holds", errors="ignore")
+            others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others.items())
+            sentences.append(
+                f"{words}: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f}; the claim "
+                f"({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} columns{_after(others)}."
+            )
+    best = found[found["claim"].str.startswith("best method")]
+    levels = [f"{row.this_work:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
+    if levels:
+        sentences.append(f"The best accuracy at SNR 0.1 is {' and '.join(levels)}.")
+    sentences.append(
+        f"Levels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does not "
+        "say which classes it tested on, and SNR has several meanings. Differences between methods can, on this split. "
+        "To conclude more takes further splits at this size, and the authors' subtomograms, which were not released."
+    )
+    return " ".join(sentences)
+
+
+_SHORT = {"below": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
+
+
+def _after(others: str) -> str:
+    return f" ({others})" if others else ""

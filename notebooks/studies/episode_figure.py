@@ -30,10 +30,11 @@ def episode_figure(view: dict, supports: Sequence[Sequence[np.ndarray]], query: 
             if shot < n_shot or way == 0:
                 ax.imshow(volume[len(volume) // 2], cmap="gray", vmin=low, vmax=high, origin="lower")
             ax.set(xticks=[], yticks=[])
+            ax.patch.set_visible(False)
             colour = "#000000" if shot == n_shot else colours[way]
             for spine in ax.spines.values():
                 spine.set(visible=shot < n_shot or way == 0, color=colour, linewidth=2)
-        row[0].set_ylabel(names[way], color=colours[way], fontweight="bold")
+        row[0].set_ylabel(names[way], color=colours[way], fontweight="bold", rotation=0, ha="right", va="center")
     axes[0, 0].set_title("support", loc="left")
     axes[0, n_shot].set_title("query")
 

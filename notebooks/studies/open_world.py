@@ -19,7 +19,7 @@ from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import Calibration, ClassModel, class_model
+from cryo_fewshot.recognition.calibration import RATES, Calibration, ClassModel, Conditions, class_model
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.reproduction.cells import encoder_run, evaluation_of
@@ -154,7 +154,9 @@ class Rejection(Tasks):
         if self.calibration is not None:
             calibration = pretrained.calibration
             ratios = [likelihood_ratios(support, queries, calibration.space) for queries in asked]
-            least = calibration.threshold(self.n_shot, PROMISED_RATE)
+            conditions = tool_conditions(support, torch.cat(asked, dim=1), calibration)
+            at = RATES.index(PROMISED_RATE)
+            least = torch.from_numpy(calibration.promises.thresholds_of(conditions)[:, at, None])
             recall, false_positives = ((ratio >= least).float().mean(1).tolist() for ratio in ratios)
             result |= {"likelihood ratio": _areas(*ratios)}
             result |= {"kept": _rounded(recall), "let_in": _rounded(false_positives)}
@@ -218,11 +220,18 @@ def tool_model(support: torch.Tensor, space: PLDA) -> ClassModel:
     return class_model(space, space.project(support).flatten(1, 2), torch.eye(n_way).repeat_interleave(n_shot, 0))
 
 
+def tool_conditions(support: torch.Tensor, asked: torch.Tensor, calibration: Calibration) -> Conditions:
+    """What the tool knows of each episode: support `(e, n_way, n_shot, dim)`, all particles asked for `(e, m, dim)`."""
+    n_way, n_shot = support.shape[1:3]
+    log_snr = calibration.log_snr(torch.cat([support.flatten(1, 2), asked], dim=1))
+    return Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr.numpy())
+
+
 def tool_logits(support: torch.Tensor, queries: torch.Tensor, *, calibration: Calibration) -> torch.Tensor:
     """A head as in `heads`, whose softmax are the probabilities that the tool writes: `(e, m, n_way)`."""
-    n_way, n_shot = support.shape[1:3]
     likelihoods = tool_model(support, calibration.space).log_likelihoods(calibration.space.project(queries))
-    return likelihoods / calibration.temperature(n_shot, n_way)
+    temperatures = calibration.promises.temperature_of(tool_conditions(support, queries, calibration))
+    return likelihoods / torch.from_numpy(temperatures).float()[:, None, None]
 
 
 def likelihood_ratios(support: torch.Tensor, queries: torch.Tensor, space: PLDA) -> torch.Tensor:

@@ -27,10 +27,11 @@ from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.plda import PLDA, plda_logits
+from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.on_the_fly import WIDE, homologous_family, simulate_on_the_fly
+from cryo_fewshot.simulation.on_the_fly import homologous_family, simulate_on_the_fly
 from cryo_fewshot.simulation.structures import class_keys, registry
 from cryo_fewshot.weights import AnyEncoder
 
@@ -93,7 +94,7 @@ class RealParticles:
         recipe = SimulatedData(n_per_class=per_class, microscope=self.microscope, seed=31)
         simulated = simulate_set(recipe, {self.snr: per_class}, self.classes).volumes
         names = [card["training_classes"][i % len(card["training_classes"])] for i in range(self.n_training)]
-        training = simulate_on_the_fly(names, WIDE, np.random.default_rng(5))
+        training = simulate_on_the_fly(names, spec_of(card).acquisitions, np.random.default_rng(5))
         filed = volumes
         if isinstance(particles.source, TiltStacks):
             filed = volumes_of(replace(particles, source=replace(particles.source, ctfs=None)), card)

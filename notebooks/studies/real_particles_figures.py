@@ -6,11 +6,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
+from cryo_fewshot.recognition.benchmark import FILES, TOOL
 
 from .real_particles import FILED, READ
 
 LEFT_OUT = ("embeddings centred", "by tilt", "per class", "CTF left in; shells matched")
 """Parts of the names of stored corrections that no longer belong to the study."""
+YEAST, PICKS = "all five", "all classes"
+"""Tasks that tell the runs of the benchmark apart."""
 _LINES = {
     FILED: {"color": METHOD_COLOURS["ProtoNet-CE"], "linestyle": (0, (4, 2))},
     READ: {"color": METHOD_COLOURS["ProtoNet3D"], "linestyle": "-"},
@@ -60,6 +63,71 @@ def confusion_frame(entry: dict) -> pd.DataFrame:
     table = pd.DataFrame(result["found"], index=[f"predicted {name}" for name in result["names"]]).T
     table["accepted"] = [f"{result['accepted'][name]:.0%}" for name in table.index]
     return table.loc[result["names"]].rename_axis("true class").reset_index()
+
+
+def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> pd.DataFrame:
+    """Accuracy on labelled tomograms: a row per task and method, a column per number of labels; empty if not run."""
+    rows = _benchmark_rows(entries, first_task)
+    if rows.empty:
+        return rows
+    rows = rows[rows["half"] == half]
+    rows = rows.assign(text=[f"{r.accuracy:.3f} ({r.low:.3f}–{r.high:.3f})" for r in rows.itertuples()])
+    table = rows.pivot_table(
+        index=["task", "method"], columns="n_shot", values="text", aggfunc="first", sort=False
+    ).fillna("–")
+    half_name = {"odd": "odd half", "all": "all boxes"}[half]
+    table.columns = [f"{n} label{'s' * (n > 1)}" for n in table.columns]
+    if first_task == PICKS:
+        areas = rows.astype({"background_auroc": float}).groupby(["task", "method"])["background_auroc"].mean()
+        table["AUROC, background"] = areas.map("{:.3f}".format).replace("nan", "–")
+    return table.reset_index().rename(columns={"task": f"Task, {half_name}", "method": "Method"})
+
+
+def benchmark_text(entries: list[dict]) -> str:
+    """How far the command's default is from each other method, in words."""
+    rows = _benchmark_rows(entries)
+    if rows.empty:
+        return "Not run with this encoder."
+    odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
+    others = odd.drop(columns=[TOOL, FILES])
+    behind = odd.index[others.max(axis=1) > odd[TOOL]]
+    where = "; ".join(
+        f"{task}, {n} label{'s' * (n > 1)}: {others.loc[(task, n)].idxmax()}, by "
+        f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
+        for task, n in behind
+    )
+    counts = next(found["boxes"] for found in _benchmark_results(entries) if YEAST in found["tasks"])
+    classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
+    ahead = len(odd) - len(behind)
+    return (
+        f"On the odd half the command is ahead of every other method in {ahead} of {len(odd)} columns"
+        f"{f'; not in these: {where}' if where else ''}. Boxes in the odd half: {classes}."
+    )
+
+
+def small_sets_frame(entries: list[dict]) -> pd.DataFrame:
+    """Accuracy on the small sets, with 5 to 95 % of the draws; empty if not run."""
+    rows = [
+        {"Set": ", ".join(f"{name} ({n})" for name, n in entry["result"]["boxes"].items()), **row}
+        for entry in entries
+        if entry["spec"]["type"] == "RealBoxes"
+        for row in pd.DataFrame(entry["result"]["rows"]).to_dict("records")
+    ]
+    if not rows:
+        return pd.DataFrame()
+    found = pd.DataFrame(rows)
+    text = [f"{row.accuracy:.2f} ({row.low:.2f}–{row.high:.2f})" for row in found.itertuples()]
+    names = {"n_shot": "Labels per class", "method": "Method", "text": "Accuracy (5 to 95 % of the draws)"}
+    return found.assign(text=text)[["Set", *names]].rename(columns=names)
+
+
+def _benchmark_results(entries: list[dict]) -> list[dict]:
+    return [entry["result"] for entry in entries if entry["spec"]["type"] == "RealBenchmark"]
+
+
+def _benchmark_rows(entries: list[dict], first_task: str = YEAST) -> pd.DataFrame:
+    found = [result["rows"] for result in _benchmark_results(entries) if first_task in result["tasks"]]
+    return pd.DataFrame(found[0]) if found else pd.DataFrame()
 
 
 def spectra_figure(entry: dict) -> Figure:

@@ -163,4 +163,5 @@ def transfer_table(frame: pd.DataFrame) -> Styler:
     table = table.rename_axis(index=None, columns=None).rename(
         index="trained on {}".format, columns="tested on {}".format
     )
-    return plain_style(table).format(precision=3).background_gradient(cmap="viridis", axis=None)
+    shown = plain_style(table).format(precision=3)
+    return shown.background_gradient(cmap="viridis", axis=None, text_color_threshold=0.18)

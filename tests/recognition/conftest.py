@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
 from cryo_fewshot.encoder import Encoder3D, embed
-from cryo_fewshot.recognition.calibration import fit_calibration
+from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
@@ -39,10 +40,22 @@ def classes():
     return _classes
 
 
+def _held_out(x, labels, families=None):
+    """One data set of SNR 0.1."""
+    return HeldOutParticles(
+        embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int), families=families
+    )
+
+
+@pytest.fixture(scope="session")
+def held_out():
+    """Function: (embeddings, labels, families=None) -> `HeldOutParticles`."""
+    return _held_out
+
+
 @pytest.fixture(scope="session")
 def calibration():
-    x, labels = _classes(20)
-    return fit_calibration(x, labels, shots=(1, 5, 20), n_episodes=10, n_axes=DIM)
+    return fit_calibration(_held_out(*_classes(20)), shots=(1, 5, 20), n_tasks=6, n_axes=DIM)
 
 
 def _user(n_classes=6, n_shot=5, n=200, seed=1, noise=1.0):
@@ -106,9 +119,8 @@ def encoder_path(tmp_path_factory):
     torch.manual_seed(0)
     encoder = Encoder3D(box=12, n_blocks=2, width=8).eval()
     held_out = simulate_set(RECIPE, {2.0: 40}, ["1PMA", "1BXN", "3ZBI", "3KUY", "5T4O"])
-    calibration = fit_calibration(
-        F.normalize(embed(encoder, held_out.volumes), dim=-1), held_out.labels, shots=(1, 5), n_episodes=20, n_query=10
-    )
+    embeddings = F.normalize(embed(encoder, held_out.volumes), dim=-1)
+    calibration = fit_calibration(_held_out(embeddings, held_out.labels), shots=(1, 5), n_tasks=8)
     path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     card = {"name": "for tests", "box": 12, "voxel_size_nm": 3.0, "calibration": calibration.to_json()}
     save_encoder(path, encoder, card)
@@ -138,5 +150,23 @@ def run(data):
         return classify(
             support, query, out, encoder_path=encoder_path, settings=settings or Settings(n_averaged=0), **options
         )
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def tomogram():
+    """Function: rng -> grey values `(40, 200, 200)` of dark balls of two sizes on a grid, and a table of the places."""
+
+    def of(rng):
+        volume = rng.normal(size=(40, 200, 200)).astype(np.float32)
+        z, y, x = np.ogrid[-6:6, -6:6, -6:6]
+        rows = []
+        for i, (cy, cx) in enumerate(np.ndindex(9, 9)):
+            name, radius = [("small", 2.0), ("large", 4.5)][i % 2]
+            place = np.array([20, 20 * (cy + 1), 20 * (cx + 1)])
+            volume[tuple(slice(c - 6, c + 6) for c in place)] -= 3.0 * (z**2 + y**2 + x**2 <= radius**2)
+            rows.append({"class": name, "x": place[2], "y": place[1], "z": place[0]})
+        return volume, pd.DataFrame(rows)
 
     return of

@@ -1,24 +1,19 @@
-"""Calibration on simulated embeddings: thresholds, temperature, and what is refused."""
+"""A calibration: what it survives, what its numbers mean between those measured, and the model of classes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import t as student
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.calibration import (
-    Calibration,
-    _temperature_terms,
-    class_model,
-    fit_calibration,
-    threshold_for,
-)
+from cryo_fewshot.recognition.calibration import RATES, Calibration, Conditions, adapt, class_model, most_of
 from cryo_fewshot.recognition.plda import gaussian_log_likelihoods
 from cryo_fewshot.recognition.recogniser import build_recogniser
 
 DIM = 10
+RUN = Conditions(n_shot=2, n_way=5, log_snr=np.log(0.1))
 
 
 def test_a_calibration_survives_json(calibration, user):
@@ -26,90 +21,32 @@ def test_a_calibration_survives_json(calibration, user):
     support, names, queries, _ = user()
     frames = [build_recogniser(support, names, c).recognise(queries).to_frame() for c in (calibration, again)]
     assert frames[0].equals(frames[1])
-    with pytest.raises(UserError, match="calibration"):
-        Calibration.from_json({"shots": [1]})
+    with pytest.raises(UserError, match="cryo-fewshot calibrate"):
+        Calibration.from_json({"space": {}})
 
 
-def test_more_shots_are_measured_to_be_better(calibration):
-    by_shot = {row["n_shot"]: row for row in calibration.measured}
-    assert by_shot[1]["accuracy"] < by_shot[5]["accuracy"] <= by_shot[20]["accuracy"] + 0.01
-    assert by_shot[1]["auroc"] < by_shot[5]["auroc"]
-    assert all(row["ece"] < 0.05 for row in calibration.measured)
+def test_thresholds_lie_between_those_measured_and_beyond_them_the_nearest_counts(calibration):
+    promises = calibration.promises
+    lower, between, higher = (promises.threshold(RUN, rate) for rate in (0.1, 0.07, 0.05))
+    assert lower < between < higher
+    assert higher == pytest.approx(promises.thresholds_of(RUN)[RATES.index(0.05)])
+    for name, far in (("n_shot", 100), ("n_way", 30), ("log_snr", 5.0)):
+        at_the_end = replace(RUN, **{name: promises.limits[name][1]})
+        assert promises.temperature_of(replace(RUN, **{name: far})) == promises.temperature_of(at_the_end)
 
 
-def test_close_relatives_do_not_count_as_outsiders(classes):
-    x, labels = classes(12)
-    twins = torch.cat([x, x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))])
-    both = np.r_[labels, labels + 12]
-    settings = {"shots": (5,), "n_episodes": 6, "n_axes": DIM}
-    apart, together = (
-        fit_calibration(twins, both, families=families, **settings) for families in (np.r_[labels, labels], None)
-    )
-    assert apart.threshold(5, 0.05) < together.threshold(5, 0.05)
-    assert apart.measured[0]["kept"] > together.measured[0]["kept"]
+def test_p_values_undo_thresholds_and_fall_with_the_score(calibration):
+    promises = calibration.promises
+    scores = np.array([promises.threshold(RUN, rate) for rate in (0.2, 0.07, 0.01)])
+    assert promises.p_values(scores, RUN) == pytest.approx([0.2, 0.07, 0.01])
+    far = promises.p_values(np.array([-1e6, 1e6, np.nan]), RUN)
+    assert far[:2] == pytest.approx([1, RATES[0]]) and np.isnan(far[2])
 
 
-def test_too_little_to_calibrate_on_is_refused(classes):
-    x, labels = classes(3)
-    with pytest.raises(UserError, match="3 held-out classes"):
-        fit_calibration(x, labels)
-    x, labels = classes(5, n=10)
-    with pytest.raises(UserError, match="10 particles in a held-out class"):
-        fit_calibration(x, labels)
-
-
-def test_a_threshold_is_more_careful_with_fewer_classes():
+def test_a_poisson_count_stays_below_its_bound():
     rng = np.random.default_rng(0)
-    scores = [rng.normal(size=1000) + 0.5 * rng.normal() for _ in range(40)]
-    few, many = threshold_for(scores[:4], 0.05, 0.9), threshold_for(scores, 0.05, 0.9)
-    plain = np.quantile(np.concatenate(scores), 0.95)
-    assert plain < many
-    assert (
-        np.mean([(part >= few).mean() for part in scores[:4]])
-        < 0.05
-        > np.mean([(part >= many).mean() for part in scores])
-    )
-
-
-def test_the_margin_of_a_threshold_is_students():
-    """The rate at the chosen threshold plus t sd / sqrt(n) keeps the promise; that of a lower one does not."""
-    rng = np.random.default_rng(0)
-    scores = [rng.normal(size=20000) + shift for shift in (-0.6, -0.2, 0.2, 0.6)]
-    for confidence in (0.9, 0.7):
-        threshold = threshold_for(scores, 0.05, confidence)
-        accepted = np.array([(part >= threshold).mean() for part in scores])
-        bound = accepted.mean() + student.ppf(confidence, 3) * accepted.std(ddof=1) / 2
-        assert 0.96 * 0.05 < bound <= 0.05  # thresholds are tried in steps of 4 %
-
-
-def test_a_promise_that_nothing_keeps_accepts_only_the_best_score():
-    scores = [np.array([0.0, 1.0]), np.array([2.0, 3.0])]
-    assert threshold_for(scores, 0.01, 0.9) == 3
-
-
-def test_thresholds_and_temperatures_lie_between_those_measured(calibration):
-    for rate, column in ((0.01, 0), (0.05, 2), (0.2, 4)):
-        for n_shot, row in ((1, 0), (5, 1), (20, 2)):
-            assert calibration.threshold(n_shot, rate) == pytest.approx(calibration.thresholds[row][column])
-    between = calibration.threshold(2, 0.07)
-    corners = [calibration.thresholds[row][column] for row in (0, 1) for column in (2, 3)]
-    assert min(corners) < between < max(corners)
-    constant, of_shots, of_ways = calibration.temperature_terms
-    expected = np.exp(constant + of_shots * np.log(5) + of_ways * np.log(3))
-    assert calibration.temperature(5, 3) == pytest.approx(expected)
-    expected = np.exp(constant + of_shots * np.log(20) + of_ways * np.log(3))
-    assert calibration.temperature(100, 3) == calibration.temperature(20, 3) == pytest.approx(expected)
-    assert calibration.temperature(0.5, 3) == calibration.temperature(1, 3)
-
-
-def test_the_temperature_undoes_a_scale():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(20000, 3)) * 2
-    true = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).cumsum(1) > rng.random((20000, 1))
-    true = true.argmax(1)
-    cells = {(n_shot, n_way): (4 * logits, true) for n_shot in (1, 5) for n_way in (3, 8)}
-    terms = _temperature_terms(cells)
-    np.testing.assert_allclose(terms, [np.log(4), 0, 0], atol=0.05)
+    for expected in (0.0, 0.5, 5, 100):
+        assert (rng.poisson(expected, 20_000) <= most_of(expected)).mean() > 0.95
 
 
 def test_the_scatter_within_is_between_the_calibrations_and_the_supports(calibration, classes):
@@ -126,5 +63,21 @@ def test_the_scatter_within_is_between_the_calibrations_and_the_supports(calibra
     spread = (model.between + model.within).reshape(1, -1)
     unknown = gaussian_log_likelihoods(queries, torch.zeros_like(spread), spread)[:, 0]
     np.testing.assert_allclose(model.unknown_class(queries), unknown, rtol=1e-4)
-    expected = known.exp().mean(1).log() - unknown
+    at_centre = gaussian_log_likelihoods(torch.zeros(1, DIM), torch.zeros(1, DIM), model.variances[:1] + model.within)
+    at_centre = at_centre - gaussian_log_likelihoods(torch.zeros(1, DIM), torch.zeros(1, DIM), spread)
+    expected = known.exp().mean(1).log() - unknown - at_centre[0]  # each class has six particles
     np.testing.assert_allclose(model.scores(queries, model.log_likelihoods(queries)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_several_runs_adapt_at_once_as_one_by_one(calibration, classes):
+    runs = [calibration.space.project(classes(3, n=6, seed=seed)[0]) for seed in (1, 2)]
+    members = torch.eye(3).repeat_interleave(6, 0)
+    support = torch.stack(runs)
+    model, frequencies = adapt(
+        class_model(calibration.space, support, members), members.mT @ support, members.sum(0), support, 2.0
+    )
+    for i, run in enumerate(runs):
+        alone = class_model(calibration.space, run, members)
+        one, of_one = adapt(alone, members.mT @ run, members.sum(0), run, 2.0)
+        torch.testing.assert_close(model.means[i], one.means, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(frequencies[i], of_one, rtol=1e-3, atol=1e-3)

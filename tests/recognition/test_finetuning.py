@@ -80,10 +80,16 @@ def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, m
     microscope = Microscope(binning=2)
     recipe = SimulatedData(n_per_class=6, microscope=microscope, seed=3)
     labelled, _ = write_particles(tmp_path / "own", recipe, ["1OEL", "3KUY"], {0.3: 6}, with_labels=True)
-    few = {"snrs": (0.1,), "n_per_class": 17, "n_background": 4, "shots": (1, 2), "n_episodes": 4}
+    few = {
+        "snrs": (0.1,),
+        "n_per_class": 11,
+        "n_microscopes": 1,
+        "n_background": 4,
+        "fitting": {"shots": (1, 2), "n_query": 9},
+    }
     monkeypatch.setattr(finetuning, "calibrated", partial(calibrated, **few))
     accuracies = finetuning.finetune_on_particles(open_particles(labelled), tmp_path / "mine.safetensors", n_epochs=1)
     assert len(accuracies) == 2
     _, card = load_encoder(tmp_path / "mine.safetensors")
     assert (card["name"], card["own_classes"], card["own_particles"]) == ("mine", ["1OEL", "3KUY"], 12)
-    assert Calibration.from_json(card["calibration"]).shots == (1, 2)
+    assert Calibration.from_json(card["calibration"]).promises.limits["n_shot"] == (1, 2)

@@ -8,17 +8,19 @@ import torch
 
 from cryo_fewshot import weights
 from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.recognition import model_card
 from cryo_fewshot.recognition.calibration import Calibration
-from cryo_fewshot.recognition.model_card import calibrated, expected_accuracy, pretrain
+from cryo_fewshot.recognition.model_card import calibrated, expected_accuracy, pretrain, recalibrate
 from cryo_fewshot.recognition.pretraining import (
     TEST_CLASSES,
+    new_encoder,
     pretrained_spec,
     train,
 )
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import DeadlineReached
-from cryo_fewshot.weights import load_encoder
+from cryo_fewshot.weights import load_encoder, save_encoder
 
 TINY = Microscope(box=24, binning=2, voxel_size_nm=1.5)
 
@@ -30,7 +32,13 @@ needs_pretrained = pytest.mark.skipif(
 
 def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatch, tiny, assert_equal_states):
     monkeypatch.setattr(model_card, "expected_accuracy", partial(expected_accuracy, n_per_class=24, n_episodes=5))
-    few = {"snrs": (0.1,), "n_per_class": 17, "n_background": 4, "shots": (1, 2), "n_episodes": 4}
+    few = {
+        "snrs": (0.1,),
+        "n_per_class": 11,
+        "n_microscopes": 1,
+        "n_background": 4,
+        "fitting": {"shots": (1, 2), "n_query": 9},
+    }
     monkeypatch.setattr(model_card, "calibrated", partial(calibrated, **few))
     selection = ("1OEL", "1BXN", "3ZBI", "4V1W")
     spec, path = tiny(selection=selection), tmp_path / "encoder.safetensors"
@@ -53,6 +61,22 @@ def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatc
     }
     assert not encoder.training
     assert_equal_states(encoder, train(spec)[0])
+
+
+def test_an_encoder_is_measured_again_with_cross_fitted_ones(tmp_path, monkeypatch, tiny):
+    few = {"snrs": (0.1,), "n_per_class": 11, "n_microscopes": 1, "n_background": 4}
+    monkeypatch.setattr(model_card, "calibrated", partial(calibrated, fitting={"shots": (1,)}, **few))
+    selections = ("1OEL", "1BXN", "3ZBI", "4V1W"), ("1KNX", "1RUZ", "2F1D", "1F4A")
+    specs = [tiny(selection=names) for names in selections]
+    paths = [tmp_path / "one.safetensors", tmp_path / "other.safetensors"]
+    for path, spec in zip(paths, specs, strict=True):
+        save_encoder(path, new_encoder(spec), {"spec": spec_dict(spec), "calibration": None, "box": 12})
+    card = recalibrate(paths[0], paths[1:], tmp_path / "out.safetensors")
+    encoder, written = load_encoder(tmp_path / "out.safetensors")
+    calibration = Calibration.from_json(written["calibration"])
+    assert set(calibration.promises.by_class) == {*selections[0], *selections[1]} and calibration.n_classes == 8
+    assert card["cross_fitted"] == written["cross_fitted"] == [list(selections[1])]
+    assert len(calibration.noise) == encoder.embedding_dim + 1
 
 
 def test_expected_accuracy_is_one_for_an_encoder_that_sees_the_class(classes):

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.hashing import spec_dict
+from cryo_fewshot.hashing import digest_of, spec_dict
 from cryo_fewshot.recognition.pretraining import (
     CALIBRATION_CLASSES,
     TEST_CLASSES,
     CosineClassifier,
+    in_cells,
     new_encoder,
     pretrained_spec,
     simulated_batch,
@@ -125,10 +126,40 @@ def test_the_same_seed_starts_from_the_same_weights(tiny, assert_equal_states):
 
 
 def test_a_card_gives_back_the_spec_it_was_made_by(tiny):
-    for spec in (pretrained_spec(), tiny()):
+    for spec in (pretrained_spec(), tiny(), in_cells(tiny(), neighbours=0.5, source_voxel_nm=(0.5, 3.2))):
         assert spec_of({"spec": json.loads(json.dumps(spec_dict(spec)))}) == spec
     with pytest.raises(UserError, match="how it was trained"):
         spec_of({"name": "bare"})
+
+
+def test_a_training_may_start_from_an_encoder_that_its_spec_names(tiny):
+    first, _ = train(tiny())
+    schedule = replace(tiny().schedule, learning_rate=1e-9)
+    spec = tiny(start=digest_of(*first.state_dict().values()), schedule=schedule, seed=1)
+    second, _ = train(spec, start=first)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    untouched, _ = train(replace(spec, schedule=tiny().schedule), start=first)
+    mixed, _ = train(replace(spec, schedule=tiny().schedule, start_share=0.25), start=first)
+    for one, other, mean in zip(*(net.parameters() for net in (first, untouched, mixed)), strict=True):
+        torch.testing.assert_close(mean, 0.25 * one + 0.75 * other)
+    assert not torch.equal(untouched.coarse[0][0].weight, mixed.coarse[0][0].weight)
+    with pytest.raises(UserError, match="start_share=0"):
+        tiny(start_share=0.5)
+    for wrong in (None, second):
+        with pytest.raises(UserError, match="starts from the encoder with weights"):
+            train(spec, start=wrong)
+
+
+def test_surroundings_are_made_of_the_training_classes_and_never_of_a_held_out_family(tiny):
+    spec = in_cells(tiny(), neighbours=0.5)
+    assert spec.classes == ("1S3X", "3IYD", "ENO", EMPTY, "membrane", "crowd")
+    assert spec.acquisitions.surroundings.complexes == ("1S3X", "3IYD", "ENO")
+    around = replace(spec.acquisitions.surroundings, complexes=("1S3X", "1AON"))
+    with pytest.raises(UserError, match="'1AON' is of the family of held-out '1OEL'"):
+        replace(spec, acquisitions=replace(spec.acquisitions, surroundings=around))
+    volumes, _ = simulated_batch(spec, 0)
+    assert volumes.shape == (9, 12, 12, 12) and volumes.isfinite().all()
 
 
 @pytest.mark.parametrize("binning, widths, n_blocks", [(2, (32, 64, 128), 3), (1, (32, 64, 64, 128), 4)])
@@ -136,6 +167,7 @@ def test_the_encoder_has_blocks_for_its_box(binning, widths, n_blocks, tiny):
     spec = tiny(acquisitions=Acquisitions(microscope=Microscope(binning=binning)))
     assert new_encoder(spec).widths == widths
     assert new_encoder(replace(spec, architecture="paper")).n_blocks == n_blocks
+    assert new_encoder(replace(spec, widths=(8, 16, 24))).widths == (8, 16, 24)
 
 
 def test_directions_of_the_cosine_classifier_start_near_unit_length():

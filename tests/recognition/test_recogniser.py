@@ -6,6 +6,7 @@ import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.recognition.calibration import Conditions
 from cryo_fewshot.recognition.recogniser import INVALID, build_recogniser
 
 
@@ -40,7 +41,9 @@ def test_a_smaller_promise_accepts_less(calibration, user):
         build_recogniser(support, names, calibration, false_accept_rate=rate).threshold for rate in (0.2, 0.05, 0.01)
     ]
     assert thresholds == sorted(thresholds)
-    with pytest.raises(UserError, match=r"0\.5 \(--false-accept\): thresholds are known for rates from 0\.01 to 0\.2"):
+    with pytest.raises(
+        UserError, match=r"0\.5 \(--false-accept-rate\): thresholds are known for rates from 0\.01 to 0\.2"
+    ):
         build_recogniser(support, names, calibration, false_accept_rate=0.5)
 
 
@@ -136,5 +139,28 @@ def test_classes_with_few_shots_decide_threshold_and_temperature(calibration, us
     """The harmonic mean of 1 and 4 shots is 1.6."""
     support, names, *_ = user(n_classes=2, n_shot=4)
     recogniser = build_recogniser(support[3:], names[3:], calibration)
-    assert recogniser.threshold == pytest.approx(calibration.threshold(1.6, 0.05))
-    assert recogniser.temperature == pytest.approx(calibration.temperature(1.6, 2))
+    conditions = Conditions(n_shot=1.6, n_way=2, log_snr=float(calibration.log_snr(support[3:])))
+    assert recogniser.threshold == pytest.approx(calibration.promises.threshold(conditions, 0.05))
+    measured = calibration.promises.temperature_of(conditions)
+    assert recogniser.temperature == pytest.approx(measured * recogniser.check.tempered)
+
+
+def test_what_is_accepted_has_the_promised_p_value(calibration, user):
+    support, names, queries, _ = user()
+    for rate in (0.02, 0.1):
+        found = build_recogniser(support, names, calibration, false_accept_rate=rate).recognise(queries)
+        assert np.array_equal(found.accepted, found.p_value <= rate * (1 + 1e-9))
+
+
+def test_unlabelled_particles_tell_how_noisy_the_particles_are(calibration, user):
+    support, names, queries, _ = user()
+    queries[0, 0] = torch.nan
+    both = torch.cat([support, queries[1:]])
+    recogniser = build_recogniser(support, names, calibration).seeing(queries)
+    assert recogniser.conditions.log_snr == pytest.approx(float(calibration.log_snr(both)), abs=1e-3)
+    adapted = recogniser.adapted(queries)
+    for name in ("score", "accepted"):
+        one, other = (getattr(part.recognise(both), name) for part in (recogniser, adapted))
+        np.testing.assert_array_equal(one, other)
+    measured = calibration.promises.temperature_of(recogniser.conditions, adapted=True)
+    assert adapted.temperature == pytest.approx(measured * recogniser.check.tempered)

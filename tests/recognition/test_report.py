@@ -26,6 +26,7 @@ def particles(n=60, n_classes=3):
             "class": np.array(NAMES)[labels],
             "runner_up": np.array(NAMES)[(labels + 1) % n_classes],
             "probability": np.linspace(0.4, 1, n),
+            "q_value": np.linspace(0.6, 0, n),
             "accepted": np.arange(n) % 4 > 0,
         }
     )
@@ -57,12 +58,17 @@ def average(density=None, fall=2.0):
 
 COUNTS = pd.DataFrame({"class": NAMES, "particles": [20, 20, 20], "resolution (nm)": [2.5, np.inf, np.nan]})
 SUPPORT = {"accuracy": 0.8, "low": 0.6, "high": 0.9, "n_tested": 15, "warnings": ["particle 3 & 4 are <one>"]}
+POINTS = [
+    {"q_value": q, "n": 40 + i, "wrong": 3.0, "at_most": 9, "precision": 0.9, "recall": 0.5 + i / 10}
+    for i, q in enumerate((None, 0.01, 0.1))
+]
 
 
 def report(folder, **changes):
     """Text of a report and the data that its script reads."""
     path = folder / "run 1" / "report.html"
     inputs = {"counts": COUNTS, "averages": {"GroEL": average()}, "average_voxel_nm": 1.0, "support": SUPPORT}
+    inputs["points"] = POINTS
     write_report(path, **{**inputs, **particles(), "settings": {}, **changes})
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
@@ -84,6 +90,8 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
     assert len(data["particles"]) == 60
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
+    assert "40 are accepted; some 3 of them are wrong, at most\n9 (90 % sure" in text
+    assert data["points"] == POINTS and len(data["q_values"]) == 60
     assert "2.3 nm at FSC 0.143" in data["averages"]["GroEL"]["text"]
 
 

@@ -1,5 +1,7 @@
 """Leave-one-out over a support whose mistakes are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,17 @@ def test_leave_one_out_predicts_the_accuracy_of_queries(calibration, user):
         assert check.low <= check.accuracy <= check.high
         covered += check.low <= (np.array(found.class_names)[found.label] == true).mean() <= check.high
     assert covered >= 17
+
+
+def test_probabilities_follow_the_support_where_it_is_noisier_than_foreseen(calibration, user):
+    """Labels that are wrong by chance cannot be foreseen: the more of them, the less is promised."""
+    support, names, *_ = user(n_shot=20)
+    clean = build_recogniser(support, names, calibration).check
+    names[::4] = np.roll(names[::4], 7)
+    noisy = build_recogniser(support, names, calibration).check
+    assert clean.tempered < 1.05 < 1.3 < noisy.tempered
+    single = build_recogniser(support[::20], names[1::20], calibration).check
+    assert single.n_tested == 0 and single.tempered == 1
 
 
 def test_a_wrong_label_is_named(calibration, user):
@@ -53,14 +66,15 @@ def test_a_particle_left_out_takes_no_part_in_its_own_class(calibration, user):
     """Against a recogniser whose support really lacks the particle; the scatter within is that of all."""
     support, names, *_ = user(n_classes=4, n_shot=4, noise=3.0)
     whole = build_recogniser(support, names, calibration)
-    space = calibration.space
+    space, one_less = calibration.space, replace(whole.conditions, n_shot=3)
+    temperature = float(calibration.promises.temperature_of(one_less))
     for i in range(len(names)):
         kept = np.arange(len(names)) != i
         members = torch.from_numpy(names[kept][:, None] == np.array(whole.class_names)).float()
         sums, counts = members.T @ space.project(support[kept]), members.sum(0)
         means, variances = class_posteriors(sums, counts, whole.model.between, whole.model.within)
         logits = gaussian_log_likelihoods(space.project(support[[i]]), means, variances + whole.model.within)
-        probabilities = torch.softmax(logits / whole.temperature, dim=-1)[0]
+        probabilities = torch.softmax(logits / temperature, dim=-1)[0]
         assert whole.check.probability[i] == pytest.approx(probabilities.max().item(), abs=1e-3)
         assert whole.check.predicted[i] == probabilities.argmax()
     right = whole.check.predicted == np.repeat(np.arange(4), 4)

@@ -1,10 +1,7 @@
 """The book: the published notebooks, and the pages as a browser shows them."""
 
-import json
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
 
@@ -13,18 +10,17 @@ pytest.importorskip("jupyter_book", reason="the book's packages are not installe
 
 import jupytext
 import nbformat
-import yaml
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction import book
 from cryo_fewshot.reproduction.notebooks import NOTEBOOKS, notebook_parameters
 
+from .conftest import chapters
+
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
 PUBLISHED = REPOSITORY / "book" / "notebooks"
 EXECUTED = sorted(PUBLISHED.glob("*.ipynb"))
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PHONE_WIDTH = 390
 
 # ---------------------------------------------------------------- the notebooks
 
@@ -82,22 +78,8 @@ def placeholders(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def html(tmp_path_factory):
-    """The published book, built once."""
-    missing = [name for name in book.book_notebooks() if not (PUBLISHED / f"{name}.ipynb").exists()]
-    if missing:
-        pytest.skip(f"book/notebooks has no executed {', '.join(missing)} yet")
-    return book.build_book(output_dir=tmp_path_factory.mktemp("book")).parent
-
-
-def _chapters():
-    toc = yaml.safe_load((REPOSITORY / "book" / "_toc.yml").read_text())
-    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-
-
 def test_book_needs_every_notebook(placeholders, tmp_path):
-    with pytest.raises(UserError, match=r"lacks the executed introduction, figure1, structures"):
+    with pytest.raises(UserError, match=r"lacks the executed introduction, label_five, figure1"):
         book.build_book(notebooks_dir=tmp_path, output_dir=tmp_path / "out")
     with pytest.raises(UserError, match="not from an installed package"):
         book.build_book(notebooks_dir=placeholders, output_dir=tmp_path / "out", repository=tmp_path)
@@ -122,13 +104,15 @@ def test_warning_stops_the_build(placeholders, tmp_path, capsys):
     assert "no-such-label" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("chapter", _chapters())
+@pytest.mark.parametrize("chapter", chapters())
 def test_chapter_is_whole(html, chapter):
     page = html / f"{chapter}.html"
     text = page.read_text()
     assert "Traceback (most recent call last)" not in text
     assert 'class="problematic"' not in text
     assert not re.search(r"<script[^>]+src=[\"'](https?:)?//|<link[^>]+href=[\"'](https?:)?//", text)
+    scripts = re.findall(r"<script[^>]+src=\"([^\"]+)\"", text)
+    assert len(scripts) == len(set(scripts)), "a script that is loaded twice runs twice"
     for source in re.findall(r"<img[^>]+src=\"([^\"]+)\"", text):
         assert source.startswith("data:") or (page.parent / source).is_file(), source
 
@@ -136,56 +120,3 @@ def test_chapter_is_whole(html, chapter):
 def test_methods_has_the_eight_equations(html):
     text = (html / "methods.html").read_text()
     assert re.findall(r'class="eqno">\((\d+)\)', text) == [str(number) for number in range(1, 9)]
-
-
-def _dom(url, tmp_path):
-    """The page's DOM after its scripts have run, without network."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine to look at the pages with")
-    options = [
-        "--headless",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--allow-file-access-from-files",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--virtual-time-budget=20000",
-        f"--user-data-dir={tmp_path / 'browser'}",
-    ]
-    if os.geteuid() == 0:
-        options.append("--no-sandbox")
-    done = subprocess.run([CHROMIUM, *options, "--dump-dom", url], capture_output=True, text=True, timeout=180)
-    assert done.stdout, done.stderr[-2000:]
-    return done.stdout
-
-
-def test_math_is_rendered_without_network(html, tmp_path):
-    dom = _dom((html / "methods.html").as_uri(), tmp_path)
-    body = dom[dom.index("<article") : dom.index("</article")]
-    assert body.count("<mjx-container") > 30
-    assert "\\begin" not in re.sub(r"<mjx-assistive-mml.*?</mjx-assistive-mml>", "", body, flags=re.DOTALL)
-    assert 'data-mml-node="merror"' not in body
-
-
-def test_no_page_scrolls_sideways_on_a_phone(html, tmp_path):
-    addresses = [(html / f"{chapter}.html").as_uri() for chapter in _chapters()]
-    size = f'width="{PHONE_WIDTH}" height="800" frameborder="0"'
-    frames = "".join(f'<iframe src="{url}" {size}></iframe>' for url in addresses)
-    measure = """
-        const widths = [...document.querySelectorAll("iframe")].map(frame => {
-            const page = frame.contentDocument.documentElement;
-            return [frame.src, page.scrollWidth, frame.contentWindow.innerWidth];
-        });
-        document.getElementById("widths").textContent = JSON.stringify(widths);
-    """
-    wrapper = tmp_path / "phone.html"
-    wrapper.write_text(
-        f'<pre id="widths">null</pre>{frames}'
-        f"<script>window.onload = () => setTimeout(() => {{ {measure} }}, 3000)</script>"
-    )
-    dom = _dom(wrapper.as_uri(), tmp_path)
-    widths = json.loads(re.search(r'<pre id="widths">(.*?)</pre>', dom, re.DOTALL).group(1))
-    assert [inner for _, _, inner in widths] == [PHONE_WIDTH] * len(addresses)
-    assert [(url, width) for url, width, _ in widths if width > PHONE_WIDTH] == []

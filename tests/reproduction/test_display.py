@@ -95,7 +95,7 @@ def test_mixing_and_classes_name_the_extremes():
     )
     assert "clearly above Single in 1 of 2 columns, and in the heaviest noise by +0.050" in mixing(differences)
     classes = pd.DataFrame({"n_shot": 5, "class": ["a", "b"], "accuracy": [0.9, 0.4]})
-    assert class_text(classes) == "5-shot: easiest is a (0.90), hardest b (0.40)."
+    assert class_text(classes) == "5-shot: easiest is a, 0.90; hardest b, 0.40."
 
 
 def test_protocol_and_provenance_name_what_was_run():

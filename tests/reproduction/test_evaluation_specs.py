@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.reproduction.evaluation_specs import WEIGHTS, Evaluation, keyword_defaults
+from cryo_fewshot.reproduction.evaluation_specs import FITS, WEIGHTS, Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, spec_name
 from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
@@ -50,18 +50,39 @@ def test_all_methods_and_snrs_meet_the_same_episodes():
     assert replace(EVALUATION, episode_seed=1).episodes().digest != EVALUATION.episodes().digest
 
 
-@pytest.mark.parametrize("head", ["adapted", "combined", "product", "weighted", "z-scored", "finetuned"])
+@pytest.mark.parametrize("head", ["adapted", "combined", "product", "weighted", "z-scored", "finetuned", "cosine"])
 def test_every_head_gives_a_way_to_each_query(runner, head):
-    adaptation = None if head == "finetuned" else ADAPTATION
+    adaptation = None if head in ("finetuned", "cosine") else ADAPTATION
     result = runner(replace(EVALUATION, head=head, adaptation=adaptation))["result"]
     assert 0.1 < result["accuracy"] <= 1
 
 
 def test_the_weight_of_the_adapted_distance_is_the_best_on_validation_episodes(runner, monkeypatch):
     scores = iter([0.2, 0.5, 0.4, 0.5, *[0.1] * 7])
-    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.selection_accuracy", lambda *_: next(scores))
+    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.mean_accuracy", lambda *_: next(scores))
     evaluation = replace(EVALUATION, head="weighted", adaptation=ADAPTATION)
     assert evaluation._best_weight(runner, runner.adaptation(ADAPTATION)) == WEIGHTS[1]
+
+
+def test_steps_and_rate_of_the_linear_layer_are_chosen_on_validation_episodes_of_the_tests_shots(runner, monkeypatch):
+    tuned, looked_at = replace(EVALUATION, head="tuned", n_shot=1), []
+
+    def scored(embeddings, episodes, head):
+        looked_at.append(episodes)
+        return float(head.keywords == {"n_steps": 50, "learning_rate": 3e-2})
+
+    monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.mean_accuracy", scored)
+    chosen = replace(tuned, head="finetuned", linear_fit=(50, 3e-2))
+    assert tuned.run(runner)["n_correct"] == chosen.run(runner)["n_correct"]
+    one_shot = replace(RUN, n_shot=1).validation_episodes(runner.volumes(RUN, "validation"))
+    assert [episodes.digest for episodes in looked_at] == [one_shot.digest] * len(FITS)
+
+
+def test_an_encoder_trained_on_is_the_one_that_embeds(runner):
+    onwards = replace(ADAPTATION, loss="prototype", encoder_too=True, schedule=replace(SCHEDULE, learning_rate=1e-2))
+    longer = replace(EVALUATION, adaptation=onwards)
+    assert not torch.equal(longer.embeddings(runner), EVALUATION.embeddings(runner))
+    assert torch.equal(longer.embeddings(runner, RUN), EVALUATION.embeddings(runner))
 
 
 def test_settings_of_a_head_are_part_of_the_name(monkeypatch):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_score
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
 from cryo_fewshot.reproduction.display import findings
+from cryo_fewshot.reproduction.pipeline import side_by_side
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
@@ -76,6 +79,21 @@ def test_every_table_is_written(uninterrupted):
         for name, method in (("table1.csv", "ProtoNet3D"), ("table2.csv", "d"), ("table3.csv", "Single"))
     ]
     assert same[0] == same[1] == same[2]
+
+
+def test_notebooks_run_side_by_side_and_the_first_failure_ends_the_rest(capsys):
+    both = threading.Barrier(2, timeout=20)  # passes only where two run at the same time
+    side_by_side(lambda name, threads: both.wait(), ["a", "b", "c", "d"])
+    assert "Notebook 4/4" in capsys.readouterr().out
+    begun = []
+
+    def fails(name, threads):
+        begun.append(name)
+        raise UserError(f"notebook {name} failed")
+
+    with pytest.raises(UserError, match="failed"):
+        side_by_side(fails, [str(number) for number in range(500)])
+    assert len(begun) < 500
 
 
 def test_class_accuracies_and_precision_follow_from_the_confusion(uninterrupted):
@@ -143,7 +161,7 @@ def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     cells = table_1(profile)
     runner = Runner(Store(uninterrupted / "smoke"))
     entries = runner.run_cells(cells)
-    frame, claims = tidy_frame(cells, entries), claims_frame(cells, entries)
+    frame, claims = tidy_frame(cells, entries), claims_frame(cells, entries, runner.store)
     whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
     gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
     assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])

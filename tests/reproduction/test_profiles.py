@@ -23,12 +23,14 @@ def test_the_paper_profile_has_the_papers_protocol():
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(UserError, match="profile 'fast' is unknown: use one of smoke, quick, cpu, extended, paper"):
+    with pytest.raises(
+        UserError, match="profile 'fast' is unknown: use one of smoke, quick, cpu, extended, finished, paper"
+    ):
         profile_named("fast")
 
 
 def test_the_precision_of_a_published_profile_is_fixed_and_of_the_others_settled():
-    assert {PROFILES[name].precision for name in ("cpu", "extended", "paper")} == {"bf16"}
+    assert {PROFILES[name].precision for name in ("cpu", "extended", "finished", "paper")} == {"bf16"}
     assert profile_named("quick").precision in ("fp32", "bf16")
 
 

@@ -1,5 +1,7 @@
 """Tables: numbers follow from stored counts, worked out by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import Claim
 from cryo_fewshot.reproduction.tables import (
     by_task,
+    claims_frame,
     class_frame,
     differences_frame,
     keep_table,
@@ -72,6 +75,17 @@ def test_a_claim_is_about_the_best_method_or_a_difference():
     assert gap == pytest.approx([0.1, 0.3])
     assert measure(Claim("gap", 5, 0.1, ("A", 0.1), ("C", 0.1)), by_cell) is None
     assert measure(Claim("one", 1, 0.1, ("A", 0.1)), by_cell) is None
+
+
+def test_a_claim_on_a_training_that_was_best_in_its_last_epoch_gets_no_verdict(cells):
+    gap = Claim("gap", 5, 0.0, ("baseline", 0.1), ("ProtoNet3D", 0.1), True)
+    entries = [entry([9, 8]), entry([4, 4])]
+
+    def verdict(best_epoch):
+        trained = {"result": {"best_epoch": best_epoch, "loss": [0.2, 0.1]}}
+        return claims_frame(cells, entries, SimpleNamespace(get=lambda run: trained), [gap])["verdict"].tolist()
+
+    assert (verdict(0), verdict(1)) == (["holds"], ["still improving"])
 
 
 def test_quoted_numbers_are_printed_as_the_paper_means_them():

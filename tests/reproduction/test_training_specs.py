@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
@@ -84,3 +85,24 @@ def test_the_attention_starts_from_the_frozen_encoder_and_keeps_its_best_epoch(r
 def test_an_unknown_loss_is_refused(runner):
     with pytest.raises(UserError, match="loss 'magic' is unknown"):
         runner(AdaptationRun(encoder=RUN, loss="magic", schedule=RUN.schedule))
+
+
+def test_the_released_codes_second_stage_trains_the_encoder_on(runner):
+    schedule = Schedule(n_epochs=1, steps_per_epoch=2, learning_rate=1e-2)
+    stage = AdaptationRun(encoder=RUN, schedule=schedule, loss="combined", layer_norm=True, bias=True, encoder_too=True)
+    first, both = runner(RUN, with_tensors=True)["tensors"], runner(stage, with_tensors=True)["tensors"]
+    assert {"attention.norm.weight", "attention.to_key.bias"} <= set(both)
+    weight = "blocks.0.0.weight"
+    assert not torch.equal(both[f"encoder.{weight}"], first[weight])
+    assert torch.equal(runner.encoder(stage).state_dict()[weight], both[f"encoder.{weight}"])
+    assert torch.equal(runner.adaptation(stage).state_dict()["to_key.bias"], both["attention.to_key.bias"])
+
+
+def test_protonet3d_trained_longer_leaves_the_attention_as_it_was(runner):
+    schedule = Schedule(n_epochs=1, steps_per_epoch=2, learning_rate=1e-2)
+    longer = AdaptationRun(encoder=RUN, schedule=schedule, loss="prototype", encoder_too=True)
+    tensors = runner(longer, with_tensors=True)["tensors"]
+    torch.manual_seed(seed_from("attention", 0) % 2**31)
+    assert torch.equal(tensors["attention.to_key.weight"], longer.new_adaptation().state_dict()["to_key.weight"])
+    with pytest.raises(UserError, match="loss 'prototype' is unknown"):
+        runner(replace(longer, encoder_too=False))  # nothing would be left to train

@@ -1,12 +1,13 @@
 """Claims over several splits and seeds, on runs whose outcome is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import claim_values, judged, quotes_table, seed_and_split_spread, verdict
+from studies.claims import _conclusions, claim_values, judged, quotes_table, verdict
 
-from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, Claim
@@ -14,6 +15,8 @@ from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, Cl
 GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
 LEVEL = Claim("mix at 0.1", 5, 0.8, ("ProtoNet3D (mix)", 0.1))
 METHODS = ["ProtoNet3D", "ProtoNet3D (mix)"]
+NEVER_TRAINED = SimpleNamespace(get=lambda run: None)
+"""A store that knows of no training."""
 
 
 def runs(accuracy):
@@ -34,14 +37,14 @@ def with_gain(by_split):
 
 
 def test_a_claim_has_a_value_in_every_run():
-    values = claim_values(*with_gain([0.02, 0.03, 0.04]), [GAIN])
+    values = claim_values(*with_gain([0.02, 0.03, 0.04]), [GAIN], NEVER_TRAINED)
     assert len(values) == 6
     np.testing.assert_allclose(values.sort_values("split_seed")["value"], [0.02, 0.02, 0.03, 0.03, 0.04, 0.04])
 
 
 def test_the_interval_is_over_splits_not_over_runs():
     claims = [GAIN]
-    (row,) = judged(claim_values(*with_gain([0.02, 0.03, 0.04]), claims), claims).itertuples()
+    (row,) = judged(claim_values(*with_gain([0.02, 0.03, 0.04]), claims, NEVER_TRAINED), claims).itertuples()
     assert row.mean == pytest.approx(0.03)
     assert row.high - row.mean == pytest.approx(student.ppf(0.975, 2) * 0.01 / 3**0.5)
     assert (row.n_splits, row.n_runs) == (3, 6)
@@ -53,7 +56,7 @@ def test_the_interval_is_over_splits_not_over_runs():
 )
 def test_verdicts_on_a_claim_of_the_kind_at_least(gains, expected):
     claims = [GAIN]
-    frame = judged(claim_values(*with_gain(gains), claims), claims)
+    frame = judged(claim_values(*with_gain(gains), claims, NEVER_TRAINED), claims)
     assert frame["verdict"].tolist() == [expected]
 
 
@@ -62,19 +65,24 @@ def test_verdicts_on_a_number(low, high, expected):
     assert verdict(LEVEL, low, high) == expected
 
 
-def test_one_split_has_no_interval():
-    values = pd.DataFrame(
-        [(0, "x", 5, 0, 0, 0.1)], columns=["number", "claim", "n_shot", "split_seed", "train_seed", "value"]
-    )
-    with pytest.raises(UserError, match="more splits"):
-        judged(values, [GAIN])
+def test_one_split_has_no_interval_and_no_verdict():
+    cells, entries = with_gain([0.02, 0.03, 0.04])
+    first = [number for number, cell in enumerate(cells) if cell.evaluation.encoder.split_seed == 0]
+    alone = claim_values([cells[i] for i in first], [entries[i] for i in first], [GAIN], NEVER_TRAINED)
+    (row,) = judged(alone, [GAIN]).itertuples()
+    assert row.verdict == "one split" and row.mean == pytest.approx(0.02) and np.isnan(row.low)
 
 
-def test_spread_separates_seeds_from_splits():
-    cells, entries = runs(lambda method, split, seed: 0.6 + 0.1 * split + 0.01 * seed)
-    spread = seed_and_split_spread(cells, entries)
-    assert spread["between_seeds"].tolist() == pytest.approx([np.std([0, 0.01], ddof=1)] * 2)
-    assert spread["between_splits"].tolist() == pytest.approx([0.1] * 2)
+def test_a_training_that_was_best_in_its_last_epoch_gets_no_verdict():
+    cells, entries = with_gain([0.05, 0.05, 0.051])
+    last = cells[-1].evaluation.encoder
+
+    def store(best_epoch):
+        result = {"best_epoch": best_epoch, "loss": [0.3, 0.2, 0.1]}
+        return SimpleNamespace(get=lambda run: {"result": result} if run == last else None)
+
+    assert judged(claim_values(cells, entries, [GAIN], store(2)), [GAIN])["verdict"].tolist() == ["still improving"]
+    assert judged(claim_values(cells, entries, [GAIN], store(1)), [GAIN])["verdict"].tolist() == ["holds"]
 
 
 def test_each_claim_stands_beside_one_sentence_of_the_paper():
@@ -87,3 +95,14 @@ def test_each_claim_stands_beside_one_sentence_of_the_paper():
     assert rows["slight increase"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.05, 5-shot"
     assert rows["SNR of 0.03"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.03, 5-shot and 1-shot"
     assert not table["the paper's sentence"].str.fullmatch("“”").any()
+
+
+def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
+    words = [f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr}" for snr in (0.1, 0.05)] + ["best method at SNR 0.1"]
+    found = pd.DataFrame(
+        {"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"], "this_work": [0.02, 0.3, 0.79]}
+    )
+    text = _conclusions(found.assign(verdict=["holds", "still improving", "below"]), 19, 10)
+    assert "10 of the 19 networks" in text and "from +0.020 to +0.300" in text
+    assert "holds in 1 of 2 columns (no verdict, as a training was still improving, in 1)" in text
+    assert "0.790 in 5-shot (paper ≥ 0.86)" in text and "12 of the 22 structures are substitutes" in text

@@ -90,7 +90,8 @@ def test_scores_and_probabilities_are_those_that_the_tool_writes():
     centres = torch.nn.functional.normalize(torch.randn(4, 1, encoder.embedding_dim, generator=torch.manual_seed(0)))
     embeddings = centres + 0.1 * torch.randn(4, 8, encoder.embedding_dim, generator=torch.manual_seed(1))
     support, queries = embeddings[:, :5], embeddings[:, 5:].flatten(0, 1)
-    told = build_recogniser(support.flatten(0, 1), [name for name in "abcd" for _ in range(5)], calibration)
+    labels = [name for name in "abcd" for _ in range(5)]
+    told = build_recogniser(support.flatten(0, 1), labels, calibration).seeing(queries)
     said = told.recognise(queries)
     probabilities = torch.softmax(tool_logits(support[None], queries[None], calibration=calibration)[0], dim=-1)
     ratios = likelihood_ratios(support[None], queries[None], calibration.space)[0]

@@ -1,0 +1,95 @@
+"""Commands about files and real data: what would be read of them, how well they can be sorted, where to fetch some."""
+
+from typing import Annotated
+
+import typer
+
+from .cli_inputs import EncoderOption, reads
+
+
+@reads("files")
+def inspect(
+    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
+    readings: dict,
+    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
+):
+    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
+    from pathlib import Path
+
+    from .particles.opening import open_particles
+
+    rows = {}
+    for file in files:
+        particles = open_particles(file, **readings["files"])
+        print(*particles.notes, sep="\n")
+        if particles.labels is None:
+            print(f"{file}: no labels; as support it would need them (--label-column)")
+        if not any("axes turned" in note for note in particles.notes):
+            print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
+        if picture:
+            rows |= {(file, label): slices for label, slices in particles.central_slices().items()}
+    if picture:
+        from .figures.volumes import contact_sheet
+
+        names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
+        contact_sheet(list(rows.values()), names).savefig(picture)
+        print(f"Done: {picture}")
+
+
+@reads("files")
+def benchmark_real(
+    path: Annotated[str, typer.Argument(help="tomogram, folder of tomograms with picks, or of an npz and a csv")],
+    readings: dict,
+    classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
+    shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
+    episodes: int = 100,
+    encoder: EncoderOption = "",
+    out: Annotated[str, typer.Option(help="csv of the results; default none is written")] = "",
+):
+    """Accuracy of `classify` on a labelled tomogram of yours, beside that of simple features, odd half and all."""
+    import tempfile
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from .files import write_atomically
+    from .particles.opening import open_particles
+    from .particles.picks_folders import is_picks_folder
+    from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
+    from .recognition.calibration import Calibration
+    from .weights import load_encoder
+
+    network, card = load_encoder(Path(encoder) if encoder else None)
+    with tempfile.TemporaryDirectory() as temporary:
+        if readings["files"].get("coordinates") or is_picks_folder(Path(path)):
+            particles = open_particles(path, **readings["files"])
+        else:
+            particles = open_tomogram_folder(Path(path), Path(temporary))
+        data = labelled_tomogram(particles, network, card, Path(temporary))
+    names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
+    numbers = tuple(int(n) for n in shots.split(","))
+    with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
+        found = benchmark(
+            data,
+            Calibration.from_json(card["calibration"]),
+            {", ".join(names): names},
+            shots=numbers,
+            n_episodes=episodes,
+            progress=bar.update,
+        )
+    print(wide_table(found).to_string())
+    if out:
+        write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())
+
+
+def fetch_portal(
+    out: Annotated[str, typer.Argument(help="folder, for `benchmark-real` and `classify`; the same command goes on")],
+    dataset: Annotated[int, typer.Option(help="of the CZ cryoET Data Portal")] = 10440,
+    processing: Annotated[str, typer.Option(help="of the tomograms: raw, filtered or denoised")] = "raw",
+):
+    """Fetch tomograms and picks of a dataset of the CZ cryoET Data Portal; needs `pip install cryoet-data-portal`."""
+    from pathlib import Path
+
+    from .particles.picks_folders import fetch_dataset
+
+    print(f"Done: {fetch_dataset(dataset, Path(out), processing=processing, say=print)}")

@@ -1,0 +1,153 @@
+"""A matplotlib figure as SVG for a page: colours for light and dark, a description, and its numbers as csv."""
+
+import colorsys
+import io
+import re
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+FIXED = "fixed"
+"""Group id (`artist.set_gid`) of what keeps its colours in the dark, such as the cells of a heat map."""
+_SVG = "{http://www.w3.org/2000/svg}"
+ElementTree.register_namespace("", _SVG[1:-1])
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+
+
+def figure_svg(figure: Figure) -> str:
+    """The figure as SVG. The same figure gives the same text on every machine.
+
+    Ink and pastel colours follow the page's theme; pictures of volumes stay as they are. `<title>` holds the figure's
+    label (`figure.set_label`) or else what `describe` says, `<metadata>` its numbers from `figure_data` as csv.
+    """
+    buffer = io.StringIO()
+    # Letters stay letters, so that a page can measure and read them.
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cryo_fewshot"}):
+        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    root.remove(root.find(f"{_SVG}metadata"))
+    root.remove(root.find(f"{_SVG}defs"))  # a style sheet that would be the whole page's
+    _follow_theme(root)
+    root.set("style", f"fill: {_themed('#000000')}; stroke-linejoin: round; stroke-linecap: butt")
+    root.set("width", "100%")
+    root.attrib.pop("height")
+    title, data = ElementTree.Element(f"{_SVG}title"), ElementTree.Element(f"{_SVG}metadata")
+    title.text = figure.get_label() or describe(figure)
+    data.text = figure_data(figure).to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    root[:0] = [title, data]
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _follow_theme(element: ElementTree.Element) -> None:
+    """Colours for both themes in an element and below; drops names that nothing refers to."""
+    if element.get("id", "").startswith(FIXED):
+        return
+    if element.tag == f"{_SVG}g":
+        element.attrib.pop("id", None)
+    if style := element.get("style"):
+        element.set("style", re.sub(r"(fill|stroke): (#[0-9a-f]{6})", _both_colours, style))
+    for child in element:
+        _follow_theme(child)
+
+
+def _both_colours(match: re.Match) -> str:
+    name, colour = match.groups()
+    return f"{name}: {colour}; {name}: {_themed(colour)}"  # the first for readers that know no light-dark()
+
+
+def _themed(colour: str) -> str:
+    """`light-dark()` of a colour: greys are turned over, pastels darkened, dark colours lightened, others stay."""
+    hue, light, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
+    if saturation == 0:
+        light = 0.9 - 0.82 * light
+    elif light > 0.75:
+        light = 1.1 - light
+    elif light < 0.305:
+        light = 0.62
+    else:
+        return colour
+    dark = "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, saturation))
+    return f"light-dark({colour}, #{dark})"
+
+
+def describe(figure: Figure) -> str:
+    """What is drawn, in words for those who cannot see it: panels, axes with their range, series."""
+    sentences = []
+    for ax in figure.axes:
+        name = ax.get_title() or ax.get_title(loc="left")
+        words = [f"{side} {label}" for side, label in (("x:", ax.get_xlabel()), ("y:", ax.get_ylabel())) if label]
+        kind = "picture" if ax.images else "panel"
+        if name or words:
+            sentences.append(f"{kind} {name}".strip() + (f" ({'; '.join(words)})" if words else ""))
+    data = figure_data(figure)
+    series = list(dict.fromkeys(data["series"])) if len(data) else []
+    if series:
+        sentences.append(f"series {', '.join(series)}; values from {data['y'].min():.3g} to {data['y'].max():.3g}")
+    text = " ".join(". ".join(dict.fromkeys(sentences)).split())
+    return f"Figure: {text}." if text else "Figure."
+
+
+def figure_data(figure: Figure) -> pd.DataFrame:
+    """The numbers drawn: columns panel, series, x, y, low, high (NaN without an interval); empty for pictures.
+
+    Read off the figure: error bars, named lines and dots, bars, cells of heat maps. Where an axis has names for its
+    places, the name stands in `x`.
+    """
+    rows = [
+        {"panel": ax.get_title() or str(number), "series": name, "x": _named(ax, x), "y": y, "low": low, "high": high}
+        for number, ax in enumerate(figure.axes, 1)
+        if ax.get_label() != "<colorbar>"
+        for name, values in _series(ax)
+        if not name.startswith("_")  # matplotlib's own names, of what the figure does not name
+        for x, y, low, high in values
+    ]
+    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high"])
+
+
+def _series(ax: Axes):
+    """Name and `(n, 4)` values x, y, low, high of all that carries numbers."""
+    taken = set()
+    for container in ax.containers:
+        if isinstance(container, ErrorbarContainer) and container.lines[0] is not None:
+            line, _, bars = container.lines
+            taken.add(line)
+            ends = [np.array([segment[:, 1] for segment in bar.get_segments()]) for bar in bars if container.has_yerr]
+            places = np.array(line.get_data(), float).T
+            yield container.get_label(), np.c_[places, ends[-1] if ends else np.full_like(places, np.nan)]
+        elif isinstance(container, BarContainer):
+            upright = container.orientation != "horizontal"
+            places = [(b.get_x() + b.get_width() / 2, b.get_height()) if upright else
+                      (b.get_y() + b.get_height() / 2, b.get_width()) for b in container]  # fmt: skip
+            yield container.get_label(), _without_interval(places)
+    for line in ax.lines:
+        if line not in taken:
+            yield line.get_label(), _without_interval(np.array(line.get_data(), float).T)
+    for marks in ax.collections:
+        if isinstance(marks, PathCollection) and len(marks.get_offsets()):
+            yield marks.get_label(), _without_interval(np.asarray(marks.get_offsets(), float))
+        elif isinstance(marks, QuadMesh) and ax.get_yticklabels():
+            names = [label.get_text() for label in ax.get_yticklabels()]
+            grid = np.ma.filled(marks.get_array(), np.nan).reshape(-1, marks.get_coordinates().shape[1] - 1)
+            for row, values in zip(names, grid, strict=False):
+                yield row, _without_interval(np.c_[np.arange(len(values)) + 0.5, values])
+
+
+def _without_interval(places) -> np.ndarray:
+    places = np.asarray(places, float).reshape(-1, 2)
+    return np.c_[places, np.full_like(places, np.nan)]
+
+
+def _named(ax: Axes, x: float):
+    """The name of the nearest tick where ticks have names that are not their own place, else the number."""
+    if not isinstance(ax.xaxis.get_major_locator(), FixedLocator) or not len(ticks := ax.get_xticks()):
+        return x
+    nearest = int(np.abs(ticks - x).argmin())
+    name = ax.get_xticklabels()[nearest].get_text()
+    return x if name in ("", f"{ticks[nearest]:g}") else name

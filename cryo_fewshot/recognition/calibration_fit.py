@@ -1,0 +1,184 @@
+"""Measuring a `Calibration`: held-out classes play the user's support, queries and unknown classes in turn.
+
+Each class is unknown once, and the geometry used against it is fitted without its family. A task stays within one data
+set, one microscope and one SNR, as a user's run does, and no two of its classes are of one family. Particles of several
+encoders of one recipe are pooled (`cross_fitting`): each is measured in its own geometry, and only scores, which mean
+the same in all, are put together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from ..randomness import seed_from
+from .calibration import Calibration, Conditions, Promises, adapt, class_model
+from .plda import PLDA, fit_plda
+from .promises_fit import Trials, fit_promises, with_adapted
+
+N_AXES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutParticles:
+    """Embeddings of particles of classes that an encoder never saw.
+
+    embeddings : `(n, dim)`; labels : `(n,)` class names; snrs : `(n,)`
+    sets : `(n,)` number of the data set, one microscope and one SNR, all classes in each
+    families : `(n,)`; classes of one family are never in one task. Default each class its own
+    background : embeddings, labels and SNRs of classes that the encoder was trained on; they help to know how classes
+        scatter and what noise looks like, and are never asked for
+    """
+
+    embeddings: torch.Tensor
+    labels: np.ndarray
+    snrs: np.ndarray
+    sets: np.ndarray
+    families: np.ndarray | None = None
+    background: tuple[torch.Tensor, np.ndarray, np.ndarray] | None = None
+
+    def family_of(self) -> dict:
+        """Family of each class."""
+        families = self.labels if self.families is None else self.families
+        return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
+
+    def geometry(self, without: object = None, n_axes: int = N_AXES) -> tuple[PLDA, np.ndarray]:
+        """PLDA and noise (see `Calibration`) from all but one family."""
+        family_of = self.family_of()
+        kept = np.array([family_of[label] != without for label in self.labels.tolist()])
+        x, labels, snrs = self.embeddings[torch.from_numpy(kept)], self.labels[kept], self.snrs[kept]
+        if self.background is not None:
+            more, names, more_snrs = self.background
+            x, snrs = torch.cat([x, more]), np.r_[snrs, more_snrs]
+            labels = np.r_[[f"held out {label}" for label in labels], [f"trained {name}" for name in names]]
+        return fit_plda(x, labels, n_axes=n_axes), _noise(x.double().numpy(), np.log(snrs))
+
+
+def _noise(x: np.ndarray, log_snrs: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
+    """Ridge regression of the log SNR on embeddings: `(dim + 1,)`, the constant last."""
+    mean, target = x.mean(axis=0), log_snrs.mean()
+    centred = x - mean
+    gram = centred.T @ centred + penalty * len(x) * np.eye(x.shape[1])
+    weights = np.linalg.solve(gram, centred.T @ (log_snrs - target))
+    return np.r_[weights, target - mean @ weights]
+
+
+def fit_calibration(
+    particles: HeldOutParticles,
+    *cross_fitted: HeldOutParticles,
+    shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
+    ways: Sequence[int] = (3, 5, 8),
+    n_tasks: int = 1,
+    n_query: int = 10,
+    n_choices: int = 20,
+    n_axes: int = N_AXES,
+    seed: int = 0,
+) -> Calibration:
+    """Measure geometry, temperature and thresholds on classes that the encoder never saw.
+
+    Parameters
+    ----------
+    particles : of the encoder that is calibrated, at least four classes
+    cross_fitted : of encoders of the same recipe that left out other classes; these count as much
+    shots : labelled particles per class; each class needs n_shot + n_query per data set
+    ways : classes of a task, fewer where there are not so many families
+    n_tasks : per data set, unknown class, number of shots and of classes
+    n_choices : of halves of the families, see `Promises.choices`
+    """
+    pools = (particles, *cross_fitted)
+    for pool in pools:
+        _check_enough(pool, max(shots) + n_query)
+    kinds = {"n_query": n_query, "n_tasks": n_tasks, "n_axes": n_axes, "seed": seed}
+    trials = [
+        replace(trial, encoder=i) for i, pool in enumerate(pools) for trial in run_trials(pool, shots, ways, **kinds)
+    ]
+    promises = fit_promises(trials, n_choices, seed)
+    adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
+    space, noise = particles.geometry(n_axes=n_axes)
+    return Calibration(
+        space=space,
+        noise=noise,
+        promises=with_adapted(promises, adapted),
+        n_classes=len({trial.unknown for trial in trials}),
+    )
+
+
+def _check_enough(particles: HeldOutParticles, n_needed: int) -> None:
+    family_of = particles.family_of()
+    if len(family_of) < 4:
+        raise UserError(f"{len(family_of)} held-out classes: calibration needs at least 4, hold back more")
+    if (n_families := len(set(family_of.values()))) < 4:
+        raise UserError(f"{n_families} families of held-out classes: calibration needs at least 4, hold back more")
+    pairs = np.stack([np.unique(part, return_inverse=True)[1] for part in (particles.sets, particles.labels)])
+    fewest = np.unique(pairs, axis=1, return_counts=True)[1].min()
+    if fewest < n_needed:
+        raise UserError(f"{fewest} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def run_trials(
+    particles: HeldOutParticles,
+    shots: Sequence[int],
+    ways: Sequence[int],
+    *,
+    n_query: int,
+    n_tasks: int,
+    n_axes: int = N_AXES,
+    seed: int = 0,
+    adapt_by: Promises | None = None,
+) -> Iterable[Trials]:
+    """Tasks against each class in turn; adapt_by : the promises whose temperatures a transductive run uses."""
+    family_of = particles.family_of()
+    numbers = np.unique(particles.sets)
+    in_set = {s: particles.sets == s for s in numbers}
+    members = {(s, c): np.flatnonzero(in_set[s] & (particles.labels == c)) for s in numbers for c in family_of}
+    snr_of = [particles.snrs[in_set[s]][0] for s in numbers for _ in range(n_tasks)]
+    rng = np.random.default_rng(seed_from("calibration tasks", seed))
+    for unknown, family in family_of.items():
+        space, noise = particles.geometry(without=family, n_axes=n_axes)
+        projected = space.project(particles.embeddings)
+        log_snrs = particles.embeddings.double().numpy() @ noise[:-1] + noise[-1]
+        others: dict[str, list] = {}
+        for name, its_family in family_of.items():
+            if its_family != family:
+                others.setdefault(its_family, []).append(name)
+        for n_shot, n_way in product(shots, sorted({min(n, len(others)) for n in ways})):
+            drawn = [
+                _draw(others, members, s, unknown, n_way, n_shot, n_query, rng) for s in numbers for _ in range(n_tasks)
+            ]
+            support, query, strange = map(np.array, zip(*drawn, strict=True))
+            log_snr = log_snrs[np.concatenate([support, query, strange], axis=1)].mean(1)
+            conditions = Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr)
+            parts = (projected[torch.from_numpy(part)] for part in (support, query, strange))
+            temperatures = None if adapt_by is None else adapt_by.temperature_of(conditions)
+            found = _judged(space, *parts, n_way, temperatures)
+            yield Trials(unknown, family, n_shot, n_way, log_snr, np.array(snr_of), *found)
+
+
+def _draw(others, members, data_set, unknown, n_way, n_shot, n_query, rng) -> tuple[np.ndarray, ...]:
+    """Indices of support `(n_way * n_shot,)`, queries `(n_way * n_query,)` and particles of the unknown class."""
+    families = list(others)
+    chosen = [rng.choice(others[families[i]]) for i in rng.choice(len(families), n_way, replace=False)]
+    known = np.array([rng.permutation(members[data_set, name])[: n_shot + n_query] for name in chosen])
+    strange = rng.permutation(members[data_set, unknown])[:n_query]
+    return known[:, :n_shot].ravel(), known[:, n_shot:].ravel(), strange
+
+
+def _judged(space, support, query, strange, n_way, temperatures) -> tuple[np.ndarray, ...]:
+    """The last five fields of `Trials`."""
+    members = torch.eye(n_way).repeat_interleave(support.shape[1] // n_way, 0)
+    model = class_model(space, support, members)
+    log_frequencies = torch.full((len(support), n_way), -float(np.log(n_way)))
+    if temperatures is not None:
+        divisors = torch.from_numpy(temperatures).float()[:, None, None]
+        unlabelled = torch.cat([query, strange], dim=1)
+        model, log_frequencies = adapt(model, members.mT @ support, members.sum(0), unlabelled, divisors)
+    of_query, of_strange = model.log_likelihoods(query), model.log_likelihoods(strange)
+    scores = model.scores(query, of_query), model.scores(strange, of_strange)
+    found = (of_query, log_frequencies.unsqueeze(-2), *scores)
+    return *(part.numpy() for part in found), np.repeat(np.arange(n_way), query.shape[1] // n_way)

@@ -1,0 +1,64 @@
+"""RO-Crate 1.1 metadata of the published results: what each file is, for archives and their search engines."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import write_atomically
+
+_FORMATS = {".parquet": "application/vnd.apache.parquet", ".csv": "text/csv", ".json": "application/json",
+            ".safetensors": "application/octet-stream", ".md": "text/markdown"}  # fmt: skip
+
+
+def write_crate(results: Path) -> Path:
+    """Write `ro-crate-metadata.json` into the folder of published results; returns its path.
+
+    Listed are the files that are published: parquet and csv, what `make bench` measured, encoders of the paper's size.
+    """
+    results = Path(results)
+    patterns = ("README.md", "*/*.parquet", "*/tables/*.csv", "bench/*.json", "paper/*/*.safetensors")
+    files = sorted(file for pattern in patterns for file in results.glob(pattern))
+    parts = [_entity(file, results) for file in files]
+    dates = [str(date)[:10] for part in parts for date in part.pop("_dates", [])]
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": "Results of cryo_fewshot",
+        "description": "Trainings, evaluations and tables of few-shot recognition in cryo-electron tomograms: a row "
+        "per result with its settings, seeds, machine and commit",
+        "license": "https://spdx.org/licenses/MIT",
+        "datePublished": max(dates, default=""),
+        "hasPart": [{"@id": part["@id"]} for part in parts],
+    }
+    descriptor = {
+        "@id": "ro-crate-metadata.json",
+        "@type": "CreativeWork",
+        "about": {"@id": "./"},
+        "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+    }
+    graph = ",\n".join(map(json.dumps, (descriptor, root, *parts)))
+    path = results / "ro-crate-metadata.json"
+    crate = f'{{"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [\n{graph}\n]}}\n'
+    write_atomically(path, crate.encode())
+    return path
+
+
+def _entity(file: Path, results: Path) -> dict:
+    content = file.read_bytes()
+    entity = {
+        "@id": file.relative_to(results).as_posix(),
+        "@type": "File",
+        "name": file.stem,
+        "encodingFormat": _FORMATS[file.suffix],
+        "contentSize": str(len(content)),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    if file.suffix == ".parquet":
+        table = pd.read_parquet(file, columns=["provenance.date"])
+        entity |= {
+            "description": f"{len(table)} results of kind {file.stem}",
+            "_dates": table["provenance.date"].tolist(),
+        }
+    return entity

@@ -1,0 +1,212 @@
+"""Label five, and watch: what the page needs to classify in the browser, computed beforehand."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from cryo_fewshot.encoder import embed
+from cryo_fewshot.protonet import prototype_logits
+from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition.calibration import RATES, Calibration
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
+from cryo_fewshot.recognition.plda import PLDA
+from cryo_fewshot.recognition.recogniser import build_recogniser
+from cryo_fewshot.reproduction.training_specs import EncoderRun
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.weights import AnyEncoder
+
+FALSE_ACCEPT_RATE = 0.05
+_GREYS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedParticles:
+    """Simulated particles of classes that neither network was trained on, in a shuffled order.
+
+    known : classes that may be labelled, unknown : classes that nobody labels; both as in `Demonstration`
+    """
+
+    data: SimulatedData
+    known: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
+    unknown: tuple[str, ...] = ("1HTQ", "4NMN", "1E0T")
+    snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
+    n_per_class: int = 50
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Known ones first."""
+        return *self.known, *self.unknown
+
+    @property
+    def order(self) -> np.ndarray:
+        """Number within the simulated set of each particle shown."""
+        n = len(self.classes) * self.n_per_class
+        return np.random.default_rng(seed_from("label five")).permutation(n)
+
+    def volumes(self, snr: float, device: torch.device | str = "cpu") -> torch.Tensor:
+        """`(n, b, b, b)`."""
+        found = self.data.subtomograms({snr: self.n_per_class}, self.classes, device).volumes
+        return found[torch.from_numpy(self.order)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedProtoNet:
+    """ProtoNet3D's embeddings of the particles, along the principal axes that are kept."""
+
+    particles: PlayedParticles
+    protonet: EncoderRun
+    n_axes: int = 64
+
+    def run(self, runner) -> dict:
+        """Result: `embeddings` by SNR, float32 as base64; `variance`, the least share that the axes hold."""
+        encoder, found, shares = runner.encoder(self.protonet), {}, []
+        for snr in self.particles.snrs:
+            volumes = self.particles.volumes(snr, runner.device)
+            kept, share = principal(embed(encoder, volumes).cpu(), self.n_axes)
+            found[f"{snr:g}"] = packed(kept)
+            shares.append(share)
+        return {"embeddings": found, "variance": min(shares)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFive:
+    """The particles as pictures and embeddings of both networks.
+
+    encoder : digest of the pretrained weights
+    """
+
+    encoder: str
+    protonet: PlayedProtoNet
+    n_slices: int = 5
+
+    def run(self, runner, pretrained: AnyEncoder, calibration: Calibration) -> dict:
+        """Result: `classes`; `truth`, class of each particle; per SNR `pictures`, a PNG of all particles in 20 columns
+        (mean of the middle slices), `pretrained` and `protonet`, embeddings as float32; `references`, a PNG of each
+        class without noise; `protonet_variance`; what the recogniser's calibration says. Bytes are base64.
+        """
+        particles, of_protonet = self.protonet.particles, runner(self.protonet)["result"]
+        by_snr, data = {}, particles.data
+        for snr in particles.snrs:
+            volumes = particles.volumes(snr)
+            by_snr[f"{snr:g}"] = {
+                "pictures": sheet(volumes.numpy(), self.n_slices),
+                "pretrained": packed(calibration.space.project(unit_embeddings(pretrained, volumes))),
+                "protonet": of_protonet["embeddings"][f"{snr:g}"],
+            }
+        clean = [
+            simulate(data.beads_of(name, seeds), seeds, None, data.microscope)[0].numpy()
+            for name in particles.classes
+            for seeds in [data.sample_seeds(name, particles.snrs[0], count=1)]
+        ]
+        return {
+            "classes": list(particles.classes),
+            "n_known": len(particles.known),
+            "truth": np.repeat(np.arange(len(particles.classes)), particles.n_per_class)[particles.order].tolist(),
+            "snrs": by_snr,
+            "references": sheet(np.stack(clean), self.n_slices),
+            "protonet_variance": of_protonet["variance"],
+            "between": calibration.space.between.tolist(),
+            "temperature_terms": list(calibration.temperature_terms),
+            "shots": list(calibration.shots),
+            "thresholds": [row[RATES.index(FALSE_ACCEPT_RATE)] for row in calibration.thresholds],
+        }
+
+
+def principal(embeddings: torch.Tensor, n_axes: int) -> tuple[torch.Tensor, float]:
+    """Embeddings along their first principal axes, and the share of the variance that these hold."""
+    centred = embeddings.double() - embeddings.double().mean(0)
+    _, scales, axes = torch.linalg.svd(centred, full_matrices=False)
+    share = float(scales[:n_axes].square().sum() / scales.square().sum())
+    return (centred @ axes[:n_axes].T).float(), share
+
+
+def packed(values: torch.Tensor) -> str:
+    """Float32 numbers as base64."""
+    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
+
+
+def unpacked(text: str, n: int) -> torch.Tensor:
+    """Embeddings `(n, dim)` of a result."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").reshape(n, -1).copy())
+
+
+def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
+    """PNG of the mean of the middle slices of each volume, in rows of 20, each on its own grey scale."""
+    middle, half = volumes.shape[1] // 2, n_slices // 2
+    pictures = volumes[:, middle - half : middle + half + 1].mean(1)[:, ::-1]
+    low, high = np.percentile(pictures, [1, 99], axis=(1, 2), keepdims=True)
+    pictures = np.clip((pictures - low) / np.maximum(high - low, 1e-12), 0, 1)
+    n, height, width = pictures.shape
+    n_columns = min(n, n_columns)
+    pictures = np.concatenate([pictures, np.zeros((-n % n_columns, height, width))])
+    rows = pictures.reshape(-1, n_columns, height, width).transpose(0, 2, 1, 3).reshape(-1, n_columns * width)
+    image = Image.fromarray((rows * 255).astype(np.uint8)).quantize(_GREYS)
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True, bits=4)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def calibration_of(result: dict) -> Calibration:
+    """The calibration whose space is the one that the stored embeddings are in already."""
+    between = np.array(result["between"])
+    return Calibration(
+        space=PLDA(mean=np.zeros(len(between)), axes=np.eye(len(between)), between=between),
+        temperature_terms=tuple(result["temperature_terms"]),
+        shots=tuple(result["shots"]),
+        thresholds=tuple((threshold,) * len(RATES) for threshold in result["thresholds"]),
+        measured=(),
+        n_classes=0,
+    )
+
+
+def answers(result: dict, snr: str, labels: dict[int, int]) -> tuple[np.ndarray, pd.DataFrame]:
+    """What the package says of all particles when some are labelled: ProtoNet3D's classes; the recogniser's table.
+
+    labels : class index by particle
+    """
+    n, chosen = len(result["truth"]), list(labels)
+    names = np.array(result["classes"])[[labels[i] for i in chosen]]
+    embeddings = result["snrs"][snr]
+    of_pretrained = unpacked(embeddings["pretrained"], n)
+    recogniser = build_recogniser(of_pretrained[chosen], names, calibration_of(result))
+    of_protonet = unpacked(embeddings["protonet"], n)
+    ways = sorted(set(labels.values()))
+    prototypes = torch.stack([of_protonet[[i for i in chosen if labels[i] == way]].mean(0) for way in ways])
+    logits = prototype_logits(prototypes[None, :, None], of_protonet[None])[0]
+    return np.array(ways)[logits.argmax(-1).numpy()], recogniser.recognise(of_pretrained).to_frame()
+
+
+def drawn_labels(result: dict, n_shot: int, seed: int) -> dict[int, int]:
+    """Right labels of `n_shot` particles of each known class."""
+    truth, rng = np.array(result["truth"]), np.random.default_rng(seed)
+    known = range(result["n_known"])
+    return {int(i): way for way in known for i in rng.choice(np.flatnonzero(truth == way), n_shot, replace=False)}
+
+
+def expected_frame(result: dict, shots: Sequence[int] = (1, 2, 5), n_draws: int = 40) -> pd.DataFrame:
+    """What to expect of right labels drawn at random: mean over draws, a row per SNR and number of labels."""
+    truth, rows = np.array(result["truth"]), []
+    for snr in result["snrs"]:
+        for n_shot in shots:
+            found = []
+            for seed in range(n_draws):
+                labels = drawn_labels(result, n_shot, seed)
+                others = ~np.isin(np.arange(len(truth)), list(labels))
+                known = others & (truth < result["n_known"])
+                protonet, table = answers(result, snr, labels)
+                right = table["class"].to_numpy() == np.array(result["classes"])[truth]
+                accepted = table["accepted"].to_numpy()
+                found.append(
+                    [(protonet == truth)[known].mean(), right[known].mean(), accepted[known].mean(),
+                     accepted[others & ~known].mean()]
+                )  # fmt: skip
+            rows.append([f"SNR {snr}", n_shot, *np.mean(found, axis=0)])
+    columns = ["", "Labels per class", "ProtoNet3D", "Pretrained", "Accepted of known", "Accepted of unknown"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,60 @@
+"""Tasks among held-out classes: who is in them, what is refused, and that noise is told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
+
+TASKS = {"n_query": 10, "n_tasks": 2, "n_axes": 10}
+
+
+def test_a_task_has_no_two_classes_of_a_family(held_out, classes):
+    """Twins lie close: were both in a task, or one the unknown class beside the other, answers would be wrong."""
+    x, labels = classes(6)
+    twins = torch.cat([x, x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))])
+    both = np.r_[labels, labels + 6]
+    of_families = held_out(twins, both, np.r_[labels, labels])
+    for trial in run_trials(of_families, (5,), (5,), **TASKS):
+        assert (trial.log_likelihoods.argmax(-1) == trial.true).mean() > 0.95
+        assert np.quantile(trial.scores, 0.2) > np.quantile(trial.unknown_scores, 0.8)
+    alone = [trial.unknown_scores for trial in run_trials(held_out(twins, both), (5,), (5,), **TASKS)]
+    apart = [trial.unknown_scores for trial in run_trials(of_families, (5,), (5,), **TASKS)]
+    assert np.quantile(alone, 0.9) > np.quantile(apart, 0.9)
+
+
+def test_the_noise_of_data_sets_is_told(held_out, classes):
+    """Noise adds a component to embeddings, as it does to those of an encoder."""
+    x, labels = classes(8)
+    axis = torch.nn.functional.one_hot(torch.tensor(0), x.shape[1])
+    snrs = (0.3, 0.1, 0.03)
+    particles = held_out(torch.cat([x + 20 * np.log(snr) * axis for snr in snrs]), np.tile(labels, 3))
+    sets = np.arange(3).repeat(len(x))
+    particles = replace(particles, snrs=np.array(snrs)[sets], sets=sets)
+    for trial in run_trials(particles, (1, 5), (5,), **TASKS):
+        np.testing.assert_allclose(trial.log_snr, np.log(trial.snrs), atol=0.3)
+
+
+def test_cross_fitted_classes_count_as_much(held_out, classes):
+    pools = [
+        held_out(x, np.array([f"{seed}-{label}" for label in labels]))
+        for seed in (1, 2)
+        for x, labels in [classes(6, seed=seed)]
+    ]
+    settings = {"shots": (1, 5), "n_tasks": 4, "n_axes": 10}
+    both = fit_calibration(*pools, **settings)
+    assert both.n_classes == len(both.promises.by_class) == 12 and len(both.promises.by_encoder) == 2
+    np.testing.assert_array_equal(both.space.axes, fit_calibration(pools[0], **settings).space.axes)
+
+
+def test_too_little_to_calibrate_on_is_refused(held_out, classes):
+    with pytest.raises(UserError, match="3 held-out classes"):
+        fit_calibration(held_out(*classes(3)))
+    x, labels = classes(5)
+    with pytest.raises(UserError, match="2 families"):
+        fit_calibration(held_out(x, labels, labels % 2))
+    with pytest.raises(UserError, match="10 particles in a held-out class"):
+        fit_calibration(held_out(*classes(5, n=10)))

@@ -1,0 +1,110 @@
+"""Grey values count where two inputs share a scale, and are left out, with the reason, where they do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cryo_fewshot.particles.mrc import write_mrc
+from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.recognition.classify import classify
+from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
+from cryo_fewshot.recognition.grey_scale import common_grey_scale
+from cryo_fewshot.recognition.settings import Settings
+
+RNG = np.random.default_rng(0)
+
+
+def archive(folder, volumes):
+    np.savez(folder / "particles.npz", volumes=volumes.astype(np.float32), voxel_size_nm=3.0)
+    return open_particles(folder / "particles.npz", dark_protein=True)
+
+
+def scale_of(support, query):
+    grey = [particles.read_with_grey(range(len(particles)), 12, 3.0)[1] for particles in (support, query)]
+    return common_grey_scale(support, query, *grey)
+
+
+@pytest.fixture
+def volumes():
+    return RNG.normal(size=(20, 12, 12, 12)) * 5 + 100 + 4 * RNG.normal(size=(20, 1, 1, 1))
+
+
+def test_files_share_a_scale_unless_normalised_one_by_one_or_unlike(volumes, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    particles = archive(tmp_path / "a", volumes)
+    shared = scale_of(particles, particles)
+    assert shared.query.shape == (20, 2) and torch.equal(shared.support, shared.query)
+    one_by_one = (volumes - volumes.mean((1, 2, 3), keepdims=True)) / volumes.std((1, 2, 3), keepdims=True)
+    found = scale_of(particles, archive(tmp_path / "b", one_by_one))
+    assert found.query is None and "query were normalised one by one" in found.words
+    found = scale_of(particles, archive(tmp_path / "c", volumes * 3))
+    assert found.support is None and "contrast of support and query differs" in found.words
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_tomogram_of_another_scale_gives_the_same_grey_values(dark, tmp_path):
+    volume = RNG.normal(size=(30, 40, 40)) + 0.1 * np.arange(40)
+    pd.DataFrame({"x": [10, 25], "y": [20, 20], "z": [15, 15]}).to_csv(tmp_path / "places.csv", index=False)
+    found = []
+    for factor, offset in ((1.0, 0.0), (7.0, 300.0)):
+        write_mrc(tmp_path / f"{offset}.mrc", (factor * volume + offset).astype(np.float32), 3.0)
+        particles = open_particles(
+            tmp_path / f"{offset}.mrc", coordinates=tmp_path / "places.csv", box_nm=36, dark_protein=dark
+        )
+        grey = particles.read_with_grey(range(2), 12, 3.0)[1]
+        scale = scale_of(particles, replace(particles))
+        found.append(relative_grey(grey, *scale.query.T))
+    assert torch.allclose(*found, atol=1e-3)
+    brighter = (found[0][1] - found[0][0])[[0, 2]]  # the ramp rises with x; where protein is bright it is inverted
+    assert (brighter > 0.3).all() if dark else (brighter < -0.3).all()
+
+
+def test_profile_and_power_are_those_of_the_volume():
+    box = 12
+    line = torch.arange(box) - box // 2
+    radius = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).float().norm(dim=0)
+    wave = torch.cos(2 * torch.pi * 3 * line / box).expand(box, box, box)
+    found = descriptors(torch.stack([(radius < 2.5).float(), wave]))
+    assert found.shape == (2, box - 3)
+    assert found[0, :5].round(decimals=1).tolist() == [1, 1, 1, 0, 0], "shells of radius 0 to 4"
+    assert found[1, 5:].argmax() == 2, "the wave of three periods lies in the third Fourier shell"
+
+
+def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_path, encoder_path, tomogram):
+    volume, table = tomogram(np.random.default_rng(3))
+    write_mrc(tmp_path / "tomo.mrc", volume, 3.0)
+    few = table.groupby("class").head(3)
+    few.to_csv(tmp_path / "few.csv", index=False)
+    table.drop(few.index).to_csv(tmp_path / "all.csv", index=False)
+    support, query = (
+        open_particles(tmp_path / "tomo.mrc", coordinates=tmp_path / name, label_column="class", dark_protein=True)
+        for name in ("few.csv", "all.csv")
+    )
+    lines, truth = [], table.drop(few.index)["class"].to_numpy()
+    settings = Settings(n_averaged=0, n_background=4)
+    fitted = classify(support, query, tmp_path / "a", encoder_path=encoder_path, settings=settings, say=lines.append)
+    assert (fitted.table["class"] == truth).mean() > 0.95
+    assert any("fitted" in line and "units of each tomogram" in line for line in lines)
+    assert len(fitted.background) == 4 and any("negative control: of 4 background boxes" in line for line in lines)
+    lines.clear()
+    own = Settings(n_averaged=0, n_background=0, adapt=False)
+    plain = classify(support, query, tmp_path / "b", encoder_path=encoder_path, settings=own, say=lines.append)
+    assert plain.background is None and not any("fitted" in line or "negative control" in line for line in lines)
+    np.testing.assert_allclose(plain.table["score"], fitted.table["score"], atol=1e-4)
+
+
+def test_background_boxes_share_no_voxel_with_picks_or_each_other(tmp_path, tomogram):
+    volume, table = tomogram(np.random.default_rng(4))
+    write_mrc(tmp_path / "tomo.mrc", volume, 3.0)
+    table.iloc[::4].to_csv(tmp_path / "places.csv", index=False)
+    picks = open_particles(tmp_path / "tomo.mrc", coordinates=tmp_path / "places.csv", box_nm=36).source
+    boxes = picks.background(10)
+    assert len(boxes.names) == 10
+    places = np.concatenate([picks.centres, boxes.centres])
+    apart = np.abs(places[:, None] - boxes.centres).max(-1)
+    assert (apart + 99 * np.eye(len(places))[:, len(picks.centres) :]).min() >= 12
+    assert all(boxes.opened()(i)[0].shape == (12, 12, 12) for i in range(10))

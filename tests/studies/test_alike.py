@@ -1,0 +1,48 @@
+"""Methods side by side, on entries whose numbers are known."""
+
+import pytest
+from studies.alike import against_first, lengths_frame, methods_table
+
+from cryo_fewshot.reproduction.cells import at_lengths, second_stages
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
+
+SMOKE = profile_named("smoke")
+
+
+def test_each_method_is_compared_with_the_first_of_its_split_on_the_same_tasks():
+    cells = second_stages(SMOKE, snr=0.1, shots=[5], split_seed=0) + second_stages(
+        SMOKE, snr=0.1, shots=[5], split_seed=1
+    )
+    counts = [[6, 8], [7, 9], [6, 8], [6, 8], [9, 5], [4, 4], [5, 5], [4, 4], [4, 4], [4, 4]]
+    entries = [{"result": {"n_correct": found, "n_queries": 10}} for found in counts]
+    frame = against_first(cells, entries)
+    gains = frame.pivot(index="method", columns="split", values="difference")
+    assert gains.loc["ProtoNet3D, trained longer"].tolist() == pytest.approx([0.1, 0.1])
+    assert gains.loc["ProtoNet3D"].isna().all()
+    shown = methods_table(frame)
+    assert list(shown.columns) == [("5-shot", "split 0"), ("5-shot", "split 1")]
+    assert shown.loc["ProtoNet3D"].tolist() == ["0.700", "0.400"]
+
+
+def test_the_released_codes_form_and_its_control_have_the_same_training_but_for_attention():
+    cells = {cell.method: cell.evaluation.adaptation for cell in second_stages(SMOKE, snr=0.1, shots=[1])}
+    released, control = cells["ProtoNet-CE, released code"], cells["ProtoNet3D, trained longer"]
+    assert released.schedule == control.schedule and released.encoder_too and control.encoder_too
+    assert (released.loss, released.layer_norm, released.bias) == ("combined", True, True)
+    assert control.loss == "prototype"
+    assert cells["ProtoNet-CE, text"].variant == "transductive" and not cells["ProtoNet-CE, text"].encoder_too
+
+
+def test_a_cut_training_is_the_beginning_of_the_whole_one(tmp_path):
+    runner = Runner(Store(tmp_path))
+    choice = {"snr": 0.1, "shots": [5]}
+    ((n_episodes, cut),) = at_lengths(SMOKE, [2], methods=["ProtoNet3D"], **choice)
+    assert n_episodes == 2 * SMOKE.encoder_schedule.steps_per_epoch
+    runner.run_cells([cut])
+    frame, entries = lengths_frame(runner, SMOKE, epochs=[2], run_missing=False, **choice)
+    assert frame["episodes"].tolist() == [n_episodes] and len(entries) == 1
+    whole = runner(type(cut.evaluation.encoder)(**{**vars(cut.evaluation.encoder), "schedule": SMOKE.encoder_schedule}))
+    first = runner(cut.evaluation.encoder)["result"]["loss"]
+    assert whole["result"]["loss"][: len(first)] == first

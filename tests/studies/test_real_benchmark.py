@@ -1,0 +1,46 @@
+"""The study of real boxes: stored rows as tables, and the sets outside the project where they are there."""
+
+import numpy as np
+import pytest
+from studies import real_particles_figures as figures
+from studies.real_benchmark import REAL, SMALL_SETS, YEAST, boxes_of, real_benchmark, real_boxes, rotated
+
+from cryo_fewshot.recognition.benchmark import TOOL
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.weights import load_encoder
+
+needs_real = pytest.mark.skipif(not YEAST.is_dir(), reason="the real boxes (../shared/real) are absent")
+
+
+@needs_real
+def test_a_real_tomogram_is_told_apart_from_five_labels(tmp_path):
+    runner = Runner(Store(tmp_path), show_progress=False)
+    settings = {"shots": (5,), "halves": ("odd",), "n_episodes": 3, "n_training": 50}
+    entry = real_benchmark(runner, *load_encoder(), **settings)
+    assert entry["result"]["boxes"]["all"]["ribosome80S"] == 268
+    table = figures.benchmark_frame([entry], "odd").set_index(["Task, odd half", "Method"])["5 labels"]
+    assert float(table["all five", TOOL][:5]) > 0.9
+    assert float(table["all five", "classify --no-adapt"][:5]) < float(table["all five", TOOL][:5])
+    assert "Boxes in the odd half" in figures.benchmark_text([entry])
+
+
+@needs_real
+def test_small_sets_are_read_with_protein_dark(tmp_path):
+    _, card = load_encoder()
+    particle, lumen = (boxes_of(kind, card)[:, 7:13, 7:13, 7:13].mean() for kind in ("80S", "microtubule"))
+    assert particle < -0.2 < 0.2 < lumen
+    entry = real_boxes(Runner(Store(tmp_path), show_progress=False), *load_encoder(), SMALL_SETS[0], REAL)
+    assert figures.small_sets_frame([entry])["Method"].tolist() == ["classify", "power alone (control)"] * 2
+
+
+def test_what_was_not_run_is_an_empty_table():
+    assert figures.benchmark_frame([], "odd").empty and figures.small_sets_frame([]).empty
+    assert figures.benchmark_text([]) == "Not run with this encoder."
+
+
+def test_a_rotation_keeps_the_middle():
+    volume = np.zeros((1, 9, 9, 9))
+    volume[0, 4, 4, 4] = 1.0
+    turned = rotated(volume, np.random.default_rng(0))
+    assert turned[0].argmax() == volume.argmax() and turned.max() > 0.99
