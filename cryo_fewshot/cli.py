@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .cli_data import benchmark_real, fetch_portal, inspect
-from .cli_inputs import CommandOfInputs, EncoderOption, as_files, reads
+from .cli_inputs import CommandOfInputs, EncoderOption, as_files, opened, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -193,7 +193,7 @@ def classify(
     from .recognition.classify import classify, embed_shard
     from .recognition.settings import Settings
 
-    asked = open_particles(query, **readings["query"])
+    asked = opened("query", query, readings)
     encoder_path, cache_path = Path(encoder) if encoder else None, Path(cache) if cache else None
     with tqdm(total=len(asked), unit=" particles", mininterval=1, desc="embedding", disable=None) as bar:
         if shard:
@@ -204,7 +204,7 @@ def classify(
             )  # fmt: skip
             print(f"Done: share {shard} in {folder}")
             return
-        labelled = open_particles(support, **readings["support"])
+        labelled = opened("support", support, readings)
         class_indices(labelled, support)  # refused here by its name
         outcome = classify(
             labelled,

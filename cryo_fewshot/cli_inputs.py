@@ -121,6 +121,17 @@ def _value(reading: Reading, value):
     return _DARK_PROTEIN[value]
 
 
+def opened(name: str, path: str, readings: dict):
+    """`open_particles` of one of several inputs, whose errors name the options of this input alone."""
+    from .particles.opening import open_particles
+
+    options = "|".join(reading.option for reading in READINGS)
+    try:
+        return open_particles(path, **readings[name])
+    except UserError as error:
+        raise UserError(re.sub(rf"--({options})\b", rf"--{name}-\1", str(error))) from error
+
+
 def as_files(reading: dict) -> dict:
     """Of a reading, what says how its files are read, for other files from the same place."""
     return {key: reading[key] for key in ("root", "file_voxel_size_nm", "dark_protein", "mirror") if key in reading}

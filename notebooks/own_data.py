@@ -142,7 +142,7 @@ if averages:
 # every run and stand in `run.json` and the report. What a file says that changes the physics is used, said or refused
 # by its name; a refused run leaves nothing.
 #
-# Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC or EM files, npz,
+# Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC, EM or HDF, npz,
 # copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
 # tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod` or EMAN2's `_info.json`. What a run
 # writes is an input again; coordinates get the columns of RELION 5, those of a `.tbl` a `.tbl` as well, and picks of

@@ -153,3 +153,12 @@ def test_inspect_says_what_a_run_says_and_draws_a_sheet(files, tmp_path):
     assert "2 classes in rlnClassName: 1OEL (2), 3KUY (2)" in result.output
     assert Image.open(tmp_path / "sheet.png").size[0] > 400
     assert "no labels" in command("inspect", files["all"]).output
+
+
+def test_the_remedy_for_one_input_leaves_the_other_alone(files, tmp_path):
+    np.savez(tmp_path / "no_size.npz", volumes=np.random.default_rng(0).normal(size=(3, 20, 20, 20)))
+    given = {"--support": files["labelled"], "--query": files["all"]}
+    for name in given:
+        words = [word for pair in (given | {name: tmp_path / "no_size.npz"}).items() for word in pair]
+        result = command("classify", *words, "--out", tmp_path / "out")
+        assert f"({name}-voxel-size-nm)" in str(result.exception)

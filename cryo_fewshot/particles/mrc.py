@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_atomically
 
-SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".em")  # each also with .gz; .st is a tilt series, not a volume
+SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".em", ".hdf")  # each also with .gz; .st is a tilt series, not a volume
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
@@ -34,11 +34,11 @@ class MrcData(NamedTuple):
 
 
 def open_mrc(path: Path) -> MrcData:
-    """Map an MRC file of any real mode and any number of axes, or an EM file; nothing but its header is read yet."""
+    """Map an MRC file of any real mode and any number of axes, EM or HDF of EMAN2; only its header is read yet."""
     import mrcfile
 
-    if path.suffix.lower() == ".em":
-        return _open_em(path)
+    if path.suffix.lower() in (".em", ".hdf"):
+        return _open_em(path) if path.suffix.lower() == ".em" else _open_hdf(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
@@ -79,6 +79,38 @@ def _open_em(path: Path) -> MrcData:
         said = f"machine code {header['machine']} and data type {header['dtype']}"
         raise UserError(f"{path}: {said}, not real numbers of a PC (6); {WRITE_AGAIN}")
     return MrcData(data, None, False)
+
+
+class _HdfStack:
+    """The volumes of an EMAN2 file as an array `(n, d, h, w)` of which one is read at a time."""
+
+    ndim = 4
+
+    def __init__(self, volumes: list):
+        self.volumes = volumes
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.volumes[i][()]
+
+
+def _open_hdf(path: Path) -> MrcData:
+    """A volume or a stack of volumes as EMAN2 writes it."""
+    import h5py
+
+    try:
+        images = h5py.File(path, "r")["MDF/images"]
+        groups = [images[name] for name in sorted(filter(str.isdecimal, images), key=int)]
+        volumes, size_a = [group["image"] for group in groups], float(groups[0].attrs.get("EMAN.apix_x", 0))
+        n_axes = {volume.ndim for volume in volumes}
+    except Exception as error:  # h5py says OSError or KeyError for whatever is wrong inside a file
+        raise UserError(f"{path}: not a whole HDF file of EMAN2 ({first_line(error)}); {WRITE_AGAIN}") from error
+    if n_axes != {3}:
+        raise UserError(f"{path}: images of {n_axes} axes; cut 3D subtomograms")
+    nm = size_a / 10 if np.isfinite(size_a) and size_a > 0 else None
+    return MrcData(volumes[0] if len(volumes) == 1 else _HdfStack(volumes), nm, False)
 
 
 def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:
@@ -189,7 +221,7 @@ def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> n
 
 def checked_values(data: np.ndarray, name: object, remedy: str = "remove the file or cut it anew") -> np.ndarray:
     """A copy in float64 of values that are finite and not all one; else a UserError that names it."""
-    volume = data.astype(np.float64)
+    volume = np.array(data, dtype=np.float64)
     lowest, highest = volume.min(), volume.max()
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         n_bad = np.count_nonzero(~np.isfinite(volume))

@@ -18,7 +18,7 @@ from .picks_folders import is_picks_folder
 from .resampling import checked_sizes, looks_dark, one_sidedness
 
 KINDS = (
-    "a STAR file, a folder of MRC or EM files, an .npz archive, "
+    "a STAR file, a folder of MRC, EM or HDF files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at

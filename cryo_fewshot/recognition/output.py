@@ -144,21 +144,20 @@ def write_tables(
     files |= {out / f"{file_names([name])[name]}.star": rows for name, rows in chosen.items()}
     for path, rows in files.items():
         write_star(path, query, columns.iloc[rows].reset_index(drop=True), rows)
-    _write_for_other_programs(out, query, table, names, wanted)
+    _write_for_other_programs(out, query, table, names, files)
     reasons = table.loc[table["reason"] != "", "reason"]
     listed = pd.DataFrame({"particle": [query.names[i] for i in reasons.index], "reason": reasons})
     _write_csv(out / "unreadable.csv", listed)
 
 
 def _write_for_other_programs(
-    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], wanted: Mapping[Path, np.ndarray]
+    out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], files: Mapping[Path, np.ndarray]
 ) -> None:
     """A .tbl beside each STAR file where the coordinates came from one, and picks where they are a copick project's."""
     columns = set() if query.table is None else set(query.table)
     if "dynamoClass" in columns and isinstance(query.source, Boxes):
         numbers = table["class"].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int).to_numpy()
-        for path, chosen in wanted.items():
-            rows = np.flatnonzero(chosen)
+        for path, rows in files.items():
             places = query.source.centres[rows], query.source.which[rows] + 1
             write_dynamo(path.with_suffix(".tbl"), *places, numbers[rows])
     if {"copickRun", "x_nm"} <= columns:

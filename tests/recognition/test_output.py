@@ -158,7 +158,7 @@ def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
     query = Particles(names=list("pqr"), source=source, voxel_size_nm=1.0, box=12, table=given)
     found = {"class": list("aba"), "runner_up": list("bab"), "probability": [0.9, 0.8, 0.3], "reason": ""}
     table = pd.DataFrame({**found, "accepted": [True, True, False], "labelled": False})
-    write_tables(tmp_path, query, table, ["a", "b"])
+    write_tables(tmp_path, query, table, ["a", "b"], {})
     written = dynamotable.read(tmp_path / "classes" / "b.tbl")
     assert written[["x", "y", "z", "class", "tomo"]].values.tolist() == [[7, 6, 5, 2, 1]]
     assert len(dynamotable.read(tmp_path / "particles.tbl")) == 3
