@@ -105,6 +105,13 @@ plain_style(shown_real(entries, "odd")).format(precision=3)
 plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
+# The averaged encoder is seven parts of the one trained on from the first encoder's weights and three parts of those
+# weights themselves, which keeps what they were good at {cite:p}`wortsman2022`. The share was chosen, of two, on the
+# even columns and on the held-out complexes above.
+#
+# Not run: neighbours alone, off-centre picks alone, large voxels alone, the mild response. Their recipes are in
+# `notebooks/studies/cell_trainings.py`, and `python scripts/train_encoders.py` trains them.
+#
 # Limits: one tomogram, one seed for each training, and labels that are automatic but for the ribosome's. The intervals
 # are over tasks of the same boxes, about ± 0.01, and do not cover another tomogram.
 
