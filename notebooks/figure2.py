@@ -17,6 +17,7 @@ from IPython.display import HTML, Markdown
 
 from cryo_fewshot.figures.style import WIDTH, use_style
 from cryo_fewshot.figures.volumes import isosurface, isosurface_picture, slices_figure, turnable_html
+from cryo_fewshot.reproduction.display import complex_label, complex_name
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.simulation.density import mass_density, protein_level
 from cryo_fewshot.simulation.imaging import simulate
@@ -32,7 +33,7 @@ seeds = recipe.sample_seeds(class_name, levels[0], start=sample, count=1)
 acquisition = draw_acquisition(seeds, microscope)
 shift = ", ".join(f"{value:+.1f}" for value in acquisition.shifts_nm[0, ::-1])
 Markdown(
-    f"**Protocol.** {particle.name}, {particle.mass_kda:.0f} kDa, sample {sample}: defocus "
+    f"**Protocol.** {complex_name(class_name)}, {particle.mass_kda:.0f} kDa, sample {sample}: defocus "
     f"{acquisition.defocus_um[0]:.1f} µm, shift ({shift}) nm along x, y, z; box of {microscope.box}³ voxels of "
     f"{microscope.voxel_size_nm:g} nm; SNR {', '.join(f'{snr:g}' for snr in levels)}."
 )
@@ -58,7 +59,7 @@ level = protein_level(density, particle.mass_kda, voxel_nm)
 near_half_removed = density.copy()
 near_half_removed[len(density) // 2 :] = 0
 figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
-isosurface_picture(density, level, voxel_nm, f"(a) {class_name}, as the beam sees it", ax=axes[0])
+isosurface_picture(density, level, voxel_nm, f"(a) {complex_label(class_name, 30)},\nas the beam sees it", ax=axes[0])
 isosurface_picture(near_half_removed, level, voxel_nm, "cut through the middle", ax=axes[1]);
 
 # %% [markdown]

@@ -45,7 +45,8 @@ tasks = []
 for name, (spec, *_) in plans.items():
     data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]
     tasks.append(
-        f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} among {', '.join(ways)}, "
+        f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} "
+        f"among {', '.join(map(complex_name, ways))}, "
         f"{data.microscope.box}³ voxels of {data.microscope.voxel_size_nm:g} nm"
     )
 Markdown(

@@ -85,12 +85,13 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_tria
         lighting={"ambient": 0.45, "diffuse": 0.8, "specular": 0.1, "roughness": 0.8},
         lightposition={"x": -2000, "y": 3000, "z": 5000},
     )
-    axis = {"showbackground": False, "gridcolor": "#dddddd", "zeroline": False, "nticks": 6}
+    axis = {"showbackground": False, "gridcolor": "#9a9a9a", "zeroline": False, "nticks": 6}
     layout = go.Layout(
         title={"text": "", "x": 0.5},
         height=420,
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        paper_bgcolor="white",
+        paper_bgcolor="rgba(0,0,0,0)",  # on light and dark pages
+        font={"color": "#808080"},
         scene={
             **{f"{name}axis": {**axis, "title": {"text": f"{name} (nm)"}} for name in "xyz"},
             "aspectmode": "data",

@@ -9,9 +9,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryLocator
 from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 FIXED = "fixed"
@@ -89,7 +93,9 @@ def describe(figure: Figure) -> str:
     data = figure_data(figure)
     series = list(dict.fromkeys(data["series"])) if len(data) else []
     if series:
-        sentences.append(f"series {', '.join(series)}; values from {data['y'].min():.3g} to {data['y'].max():.3g}")
+        values = pd.to_numeric(data["y"], errors="coerce")
+        values = pd.to_numeric(data["x"], errors="coerce") if values.isna().all() else values
+        sentences.append(f"series {', '.join(series)}; values from {values.min():.3g} to {values.max():.3g}")
     text = " ".join(". ".join(dict.fromkeys(sentences)).split())
     return f"Figure: {text}." if text else "Figure."
 
@@ -98,37 +104,56 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     """The numbers drawn: columns panel, series, x, y, low, high (NaN without an interval); empty for pictures.
 
     Read off the figure: error bars, named lines and dots, bars, cells of heat maps. Where an axis has names for its
-    places, the name stands in `x`.
+    places, the name stands in the place of the number; what has no name has that of its colour in the legend.
+    low, high : ends of the bar, along y or, where only that is drawn, along x
     """
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    legend = {
+        to_hex(handle.get_color()): text.get_text()
+        for shown in legends
+        for handle, text in zip(shown.legend_handles, shown.get_texts(), strict=False)
+        if isinstance(handle, Line2D)
+    }
     rows = [
-        {"panel": ax.get_title() or str(number), "series": name, "x": _named(ax, x), "y": y, "low": low, "high": high}
+        {
+            "panel": ax.get_title() or str(number),
+            "series": name,
+            "x": _named(ax.xaxis, x),
+            "y": y if _is_heat_map(ax) else _named(ax.yaxis, y),
+            "low": low,
+            "high": high,
+        }
         for number, ax in enumerate(figure.axes, 1)
         if ax.get_label() != "<colorbar>"
-        for name, values in _series(ax)
+        for name, values in _series(ax, legend)
         if not name.startswith("_")  # matplotlib's own names, of what the figure does not name
         for x, y, low, high in values
     ]
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high"])
 
 
-def _series(ax: Axes):
-    """Name and `(n, 4)` values x, y, low, high of all that carries numbers."""
+def _series(ax: Axes, legend: dict[str, str]):
+    """Name and `(n, 4)` values x, y, low, high of all that carries numbers. legend : name by colour"""
     taken = set()
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer) and container.lines[0] is not None:
             line, _, bars = container.lines
             taken.add(line)
-            ends = [np.array([segment[:, 1] for segment in bar.get_segments()]) for bar in bars if container.has_yerr]
+            axis = int(container.has_yerr)
+            ends = [np.array([segment[:, axis] for segment in bar.get_segments()]) for bar in bars]
             places = np.array(line.get_data(), float).T
             yield container.get_label(), np.c_[places, ends[-1] if ends else np.full_like(places, np.nan)]
         elif isinstance(container, BarContainer):
             upright = container.orientation != "horizontal"
             places = [(b.get_x() + b.get_width() / 2, b.get_height()) if upright else
-                      (b.get_y() + b.get_height() / 2, b.get_width()) for b in container]  # fmt: skip
+                      (b.get_width(), b.get_y() + b.get_height() / 2) for b in container]  # fmt: skip
             yield container.get_label(), _without_interval(places)
     for line in ax.lines:
         if line not in taken:
-            yield line.get_label(), _without_interval(np.array(line.get_data(), float).T)
+            name, places = line.get_label(), np.array(line.get_data(), float).T
+            if name.startswith("_") and len(places) > 2:  # no mere rule
+                name = legend.get(to_hex(line.get_color()), name)
+            yield name, _without_interval(places)
     for marks in ax.collections:
         if isinstance(marks, PathCollection) and len(marks.get_offsets()):
             yield marks.get_label(), _without_interval(np.asarray(marks.get_offsets(), float))
@@ -139,15 +164,20 @@ def _series(ax: Axes):
                 yield row, _without_interval(np.c_[np.arange(len(values)) + 0.5, values])
 
 
+def _is_heat_map(ax: Axes) -> bool:
+    return any(isinstance(marks, QuadMesh) for marks in ax.collections)
+
+
 def _without_interval(places) -> np.ndarray:
     places = np.asarray(places, float).reshape(-1, 2)
     return np.c_[places, np.full_like(places, np.nan)]
 
 
-def _named(ax: Axes, x: float):
+def _named(axis: Axis, place: float):
     """The name of the nearest tick where ticks have names that are not their own place, else the number."""
-    if not isinstance(ax.xaxis.get_major_locator(), FixedLocator) or not len(ticks := ax.get_xticks()):
-        return x
-    nearest = int(np.abs(ticks - x).argmin())
-    name = ax.get_xticklabels()[nearest].get_text()
-    return x if name in ("", f"{ticks[nearest]:g}") else name
+    ticks = axis.get_majorticklocs()
+    if not isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator) or not len(ticks):
+        return place
+    nearest = int(np.abs(ticks - place).argmin())
+    name = " ".join(axis.get_major_formatter().format_ticks(ticks)[nearest].split())
+    return place if name in ("", f"{ticks[nearest]:g}") else name

@@ -54,7 +54,7 @@ def episode_figure(view: dict, supports: Sequence[Sequence[np.ndarray]], query: 
     panels = bottom.subplots(1, 3)
     plain, adapted = (np.array(view[space]["distances"]) for space in ("plain", "adapted"))
     for ax, distances, title in zip(panels, (plain, adapted, plain + adapted), ("d", "d*", "d + d*"), strict=True):
-        bars = ax.barh(range(n_way), distances, color=colours)
+        bars = ax.barh(range(n_way), distances, color=colours, label=title)
         bars[int(distances.argmin())].set(edgecolor="#000000", linewidth=1.8)
         ax.set(yticks=range(n_way), yticklabels=names if ax is panels[0] else [], xlabel=f"{title} (squared)")
         ax.invert_yaxis()

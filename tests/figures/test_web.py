@@ -37,6 +37,19 @@ def test_the_numbers_of_a_chart_are_those_it_was_given():
     assert (data["high"] - data["low"]).to_numpy() == pytest.approx(0.02)
 
 
+def test_named_rows_and_colours_of_the_legend_are_kept():
+    figure, ax = plt.subplots()
+    ax.errorbar([0.5, 0.7], [0, 1], xerr=[0.1, 0.2], fmt="o", label="5-shot")
+    ax.set_yticks([0, 1], ["GroEL\n(1OEL)", "Lon"])
+    ax.plot([0.1, 0.2, 0.3], [0, 1, 1], color="#0072B2")
+    figure.legend([plt.Line2D([], [], color="#0072B2")], ["SNR 0.1"])
+    data = figure_data(figure)
+    assert data["y"].tolist() == ["GroEL (1OEL)", "Lon", "GroEL (1OEL)", "Lon", "Lon"]
+    assert data["series"].tolist() == ["5-shot"] * 2 + ["SNR 0.1"] * 3
+    assert data.loc[:1, ["low", "high"]].to_numpy() == pytest.approx(np.array([[0.4, 0.6], [0.5, 0.9]]))
+    assert "values from 0.1 to 0.7" in describe(figure)
+
+
 def test_bars_lines_and_heat_maps_have_numbers_and_pictures_none():
     figure, (left, right) = plt.subplots(1, 2)
     left.barh([0, 1], [3.0, 4.0], label="distance")
@@ -45,7 +58,7 @@ def test_bars_lines_and_heat_maps_have_numbers_and_pictures_none():
     right.imshow(np.zeros((3, 3)))
     data = figure_data(figure)
     assert data[["series", "x", "y"]].values.tolist() == [
-        ["distance", 0, 3], ["distance", 1, 4], ["loss", 1, 7], ["loss", 2, 8], ["loss", 5, 9]
+        ["distance", 3, 0], ["distance", 4, 1], ["loss", 1, 7], ["loss", 2, 8], ["loss", 5, 9]
     ]  # fmt: skip
     cells = figure_data(confusion_figure(np.array([[3, 1], [0, 4]]), ["GroEL", "Lon"]))
     assert cells["y"].tolist() == [75, 25, 0, 100] and cells["series"].tolist() == ["GroEL"] * 2 + ["Lon"] * 2
