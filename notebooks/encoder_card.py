@@ -93,7 +93,7 @@ Markdown(
         "Classes held out from other trainings of the recipe count as well (cross-fitting): that assumes that scores "
         "mean the same in all of them. Encoder by encoder, "
         f"{', '.join(f'{rate:.1%}' for rate in promises.by_encoder)} are accepted."
-        if card.get("cross_fitted")
+        if promises.by_encoder[1:]
         else "No other training of the recipe was asked."
     )
 )

@@ -180,11 +180,8 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
 def promises_figure(promises: Promises) -> Figure:
     """False accepts at the promised 5 %, class by class, and for other choices of families."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
-    rates = sorted(promises.by_class.items(), key=lambda item: item[1])
-    left.bar(range(len(rates)), [rate for _, rate in rates], color=OTHER_COLOURS[0])
+    left.bar(range(len(promises.by_class)), sorted(promises.by_class.values()), color=OTHER_COLOURS[0])
     left.set(xlabel="held-out class", ylabel="false accepts", xticks=[])
-    for i in range(max(0, len(rates) - 3), len(rates)):
-        left.annotate(rates[i][0], (i, rates[i][1]), ha="right", va="bottom", fontsize=8)
     right.hist(promises.choices, bins=15, color=OTHER_COLOURS[0])
     right.set(xlabel="false accepts, mean over classes", ylabel="choices of families")
     left.axhline(0.05, color="black", linestyle=":")

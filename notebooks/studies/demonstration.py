@@ -85,6 +85,8 @@ class Demonstration:
     n_labelled, n_particles : of each class; n_averaged : particles per class average
     """
 
+    version = 3  # thresholds, temperatures and scores of the calibration changed
+
     encoder: str
     classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
     outsiders: tuple[str, ...] = ("1HTQ", "4NMN", "1E0T")
@@ -157,6 +159,8 @@ class RealDemonstration:
     measured : microscope of the real particles' files; n_labelled : of each class, the real one too
     n_particles : of each simulated class, to be classified
     """
+
+    version = 3  # as of `Demonstration`
 
     encoder: str
     particles: str

@@ -55,6 +55,8 @@ class RealParticles:
     n_per_class, n_episodes : simulated particles and episodes of the control
     """
 
+    version = 2  # the calibration's geometry has other axes
+
     encoder: str
     particles: str
     family: str = "ribosome"

@@ -66,6 +66,21 @@ def test_labelled_particles_among_the_query_are_marked(data, encoder_path, tmp_p
     assert any("labelled ones as well" in line for line in lines)
 
 
+def test_accepting_by_error_rate_is_said_with_a_bound(encoder_path, tmp_path, run):
+    lines = []
+    settings = Settings(n_averaged=0, fdr=0.3, junk=(EMPTY,))
+    outcome = run(tmp_path / "out", encoder_path, settings, say=lines.append)
+    table = outcome.table
+    wanted = (table["q_value"] <= 0.3) & (table["class"] != EMPTY)
+    assert table["accepted"].equals(wanted) and wanted.any() and not wanted.all()
+    n, wrong = outcome.counts["accepted"].sum(), outcome.counts["expected wrong"].sum()
+    assert n == wanted.sum() and 0 < wrong <= outcome.wrong_at_most <= n
+    assert any(f"{n} of 40 particles are accepted" in line and "90 % sure" in line for line in lines)
+    to_label = starfile.read(tmp_path / "out" / "next_to_label.star")["particles"]
+    assert len(to_label) == 10 and to_label["rlnImageName"].is_unique
+    assert {"fewshotPValue", "fewshotQValue"} <= set(to_label)
+
+
 def test_an_encoder_without_calibration_is_refused(data, tmp_path, run):
     save_encoder(tmp_path / "bare.safetensors", Encoder3D(box=12, n_blocks=2, width=8), {"box": 12, "voxel_size_nm": 3})
     with pytest.raises(UserError, match="no calibration"):
