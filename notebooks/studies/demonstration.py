@@ -96,6 +96,8 @@ class Demonstration:
     false_accept_rate: float = 0.05
     seed: int = 11
 
+    version = 2
+
     def run(self, runner) -> dict:
         """Write the particles, run the command, and compare its answer with the truth.
 
@@ -165,6 +167,8 @@ class RealDemonstration:
     n_labelled: int = 5
     n_particles: int = 15
     seed: int = 11
+
+    version = 2
 
     def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
         """Write real and simulated particles side by side, run the command, and count.
