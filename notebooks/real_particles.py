@@ -72,9 +72,9 @@ def show(table, why="Not run with this encoder."):
 # One tomogram of a yeast lamella (EMPIAR-11658, number 171), at 3.1 nm: ribosomes, membranes of the endoplasmic
 # reticulum (ER), a second double membrane, cytosol, and the vacuum outside the lamella. All from one tomogram, so the
 # acquisition gives nothing away. Queries keep clear of every support box of their episode: no voxel is shared.
-# *Odd half*: the tomogram is divided into columns of 40 × 40 voxels as a checkerboard. All that had to be chosen was
-# chosen on the even half and on simulated particles, the odd half is what is reported. Intervals: 95 %, columns drawn
-# with replacement.
+# *Odd half*: the tomogram is divided into columns of 40 × 40 voxels as a checkerboard. The constants of the fit were
+# chosen on the even half and on simulated particles, the odd half is what is reported; while the kind of model was
+# sought, both halves were looked at. Intervals: 95 %, columns drawn with replacement.
 #
 # - **classify**: the command with its defaults. Its query is all other boxes of the task in that half, to which it
 #   fits, without labels, how classes scatter; the radial profile, the power per Fourier shell and grey values in units
