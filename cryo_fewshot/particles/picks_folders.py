@@ -83,7 +83,7 @@ def fetch_dataset(
     try:
         import cryoet_data_portal as portal
     except ImportError:
-        raise UserError("fetching needs the portal's client; run pip install cryoet-data-portal (or the extra portal)") from None
+        raise UserError("fetching needs the portal's client; run pip install cryoet-data-portal") from None
     client = portal.Client()
     of_dataset = portal.Tomogram.run.dataset_id == dataset
     tomograms = portal.Tomogram.find(client, [of_dataset, portal.Tomogram.processing == processing])
