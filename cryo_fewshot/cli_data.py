@@ -53,30 +53,19 @@ def benchmark_real(
     from tqdm import tqdm
 
     from .files import write_atomically
-    from .particles.opening import open_particles
-    from .particles.picks_folders import is_picks_folder
-    from .recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder, wide_table
+    from .recognition.benchmark import benchmark, labelled_tomogram, numbers_in, open_labelled, wide_table
     from .recognition.calibration import Calibration
     from .weights import load_encoder
 
     network, card = load_encoder(Path(encoder) if encoder else None)
     with tempfile.TemporaryDirectory() as temporary:
-        if readings["files"].get("coordinates") or is_picks_folder(Path(path)):
-            particles = open_particles(path, **readings["files"])
-        else:
-            particles = open_tomogram_folder(Path(path), Path(temporary))
+        particles = open_labelled(Path(path), Path(temporary), **readings["files"])
         data = labelled_tomogram(particles, network, card, Path(temporary))
     names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
-    numbers = tuple(int(n) for n in shots.split(","))
+    numbers, calibration = numbers_in(shots), Calibration.from_json(card["calibration"])
     with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
-        found = benchmark(
-            data,
-            Calibration.from_json(card["calibration"]),
-            {", ".join(names): names},
-            shots=numbers,
-            n_episodes=episodes,
-            progress=bar.update,
-        )
+        tasks = {", ".join(names): names}
+        found = benchmark(data, calibration, tasks, shots=numbers, n_episodes=episodes, progress=bar.update)
     print(wide_table(found).to_string())
     if out:
         write_atomically(Path(out), found.to_csv(index=False, lineterminator="\n").encode())

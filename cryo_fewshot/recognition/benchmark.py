@@ -17,6 +17,7 @@ from ..evaluation import area_under_roc
 from ..particles.base import Particles
 from ..particles.mrc import write_mrc
 from ..particles.opening import open_particles
+from ..particles.picks_folders import is_picks_folder
 from ..particles.resampling import band_limited
 from ..particles.tomograms import Boxes
 from ..protonet import prototype_logits
@@ -116,6 +117,24 @@ def _features(particles: Particles, encoder, card: dict, cache: Path) -> tuple[t
     return embedded.with_parts("embeddings", "descriptors", "grey", grey_reference=reference).all()
 
 
+def open_labelled(path: Path, unpacked: Path, **reading) -> Particles:
+    """Labelled tomograms of any kind: with coordinates, a folder with picks, or one of `open_tomogram_folder`.
+
+    reading : keywords of `open_particles`
+    """
+    if path.is_dir() and not reading.get("coordinates") and not is_picks_folder(path):
+        return open_tomogram_folder(path, unpacked)
+    return open_particles(path, **reading)
+
+
+def numbers_in(shots: str) -> tuple[int, ...]:
+    """'1,5,10' as numbers; raises UserError."""
+    numbers = [number.strip() for number in shots.split(",")]
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise UserError(f"shots '{shots}': give whole numbers above 0, as in 1,5,10")
+    return tuple(map(int, numbers))
+
+
 def open_tomogram_folder(folder: Path, unpacked: Path) -> Particles:
     """Particles of a folder with one npz of a tomogram's grey values and one csv of coordinates with a column `class`.
 
@@ -163,6 +182,10 @@ def benchmark(
     with replacement), n_episodes, n_blocks; and of the tool background_auroc, how well its scores tell queries from
     background boxes as an unknown class.
     """
+    for name in {name for names in tasks.values() for name in names} - set(data.labels.tolist()):
+        raise UserError(
+            f"benchmark: no box of class '{name}'; there are {', '.join(sorted(set(data.labels.tolist())))}"
+        )
     rows = []
     for half in halves:
         for task, names in tasks.items():

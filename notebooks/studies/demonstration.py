@@ -98,7 +98,7 @@ class Demonstration:
     false_accept_rate: float = 0.05
     seed: int = 11
 
-    version = 2  # fitted to the data, thresholds by conditions
+    version = 3  # fitted to the data, thresholds by conditions
 
     def run(self, runner) -> dict:
         """Write the particles, run the command, and compare its answer with the truth.
@@ -172,7 +172,7 @@ class RealDemonstration:
     n_particles: int = 15
     seed: int = 11
 
-    version = 2  # as `Demonstration`
+    version = 3  # as `Demonstration`
 
     def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
         """Write real and simulated particles side by side, run the command, and count.

@@ -18,10 +18,9 @@ from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.mrc import open_mrc
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.particles.picks_folders import is_picks_folder
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
-from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, open_tomogram_folder
+from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
@@ -92,10 +91,7 @@ def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: str 
     """The stored entry about a folder of labelled tomograms, of `open_tomogram_folder` or with copick's picks."""
     folder = Path(folder)
     with tempfile.TemporaryDirectory() as temporary:
-        if is_picks_folder(folder):
-            particles = open_particles(folder)
-        else:
-            particles = open_tomogram_folder(folder, Path(temporary))
+        particles = open_labelled(folder, Path(temporary))
         data = labelled_tomogram(particles, encoder, card, Path(temporary))
     tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
     tasks = tasks or {"all classes": tuple(np.unique(data.labels))}

@@ -57,6 +57,10 @@ def test_queries_share_no_voxel_with_the_support_and_the_halves_none_with_each_o
 
 def test_a_task_without_enough_places_is_left_out_and_none_at_all_is_an_error(data):
     labelled, calibration = data
+    with pytest.raises(UserError, match="no box of class 'huge'; there are large, small"):
+        benchmark(labelled, calibration, {"two": ("small", "huge")})
+    with pytest.raises(UserError, match="above 0, as in 1,5,10"):
+        room.numbers_in("1,five")
     with pytest.raises(UserError, match="label more places"):
         benchmark(labelled, calibration, {"two": CLASSES}, shots=(60,), n_episodes=2)
 
