@@ -94,7 +94,7 @@ def describe(figure: Figure) -> str:
     series = list(dict.fromkeys(data["series"])) if len(data) else []
     if series:
         values = pd.to_numeric(data["y"], errors="coerce")
-        values = pd.to_numeric(data["x"], errors="coerce") if values.isna().all() else values
+        values = pd.to_numeric(data["x"], errors="coerce") if values.isna().any() else values
         sentences.append(f"series {', '.join(series)}; values from {values.min():.3g} to {values.max():.3g}")
     text = " ".join(". ".join(dict.fromkeys(sentences)).split())
     return f"Figure: {text}." if text else "Figure."
@@ -117,7 +117,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     rows = [
         {
             "panel": ax.get_title() or str(number),
-            "series": name,
+            "series": " ".join(name.split()),
             "x": _named(ax.xaxis, x),
             "y": y if _is_heat_map(ax) else _named(ax.yaxis, y),
             "low": low,

@@ -8,7 +8,7 @@ from ..errors import UserError
 from ..files import REPOSITORY
 from .notebooks import run_notebook
 
-_COMPARED = ("text/html", "text/markdown", "text/plain", "image/svg+xml")
+_RICH = ("text/html", "text/markdown", "image/svg+xml")
 
 
 def verify(name: str, *, repository: Path = REPOSITORY) -> tuple[int, list[str]]:
@@ -35,13 +35,13 @@ def verify(name: str, *, repository: Path = REPOSITORY) -> tuple[int, list[str]]
 
 
 def _outputs(notebook: dict) -> dict[str, str]:
-    """Text of each output by its place; of a figure's alternatives all that are text."""
+    """Text of each output by its place: what a page shows, plain text only where there is nothing richer."""
     found = {}
     for number, cell in enumerate(notebook["cells"]):
         for position, output in enumerate(cell.get("outputs", [])):
-            for kind, content in {"text": output.get("text"), **output.get("data", {})}.items():
-                if content is not None and kind in ("text", *_COMPARED):
-                    found[f"cell {number}, output {position}, {kind}"] = "".join(content)
+            data = {"text": output.get("text", ""), **output.get("data", {})}
+            for kind in [kind for kind in _RICH if kind in data] or ["text/plain" if "text/plain" in data else "text"]:
+                found[f"cell {number}, output {position}, {kind}"] = "".join(data[kind])
     return found
 
 
