@@ -31,8 +31,8 @@ NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
-ENOUGH_FOR_FDR = 5
-"""Labels per class with which promised FDRs held on test classes; with fewer they did not where most were unknown."""
+ENOUGH_TO_FORESEE = 5
+"""Labels per class with which error rates held on test classes; with fewer they did not where most were unknown."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,6 @@ def classify(
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
     wanted = ~table["class"].isin(settings.junk).to_numpy()
-    if settings.fdr is not None and recogniser.conditions.n_shot < ENOUGH_FOR_FDR:
-        say(f"fewer than {ENOUGH_FOR_FDR} labels a class: where most particles are of unknown classes, more are wrong")
     points = operating_points(errors, table["accepted"].to_numpy(), wanted, recogniser.promises)
     wrong_at_most = points[0]["at_most"]
     n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
@@ -140,6 +138,10 @@ def classify(
         f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
         f"{wrong_at_most:,} (90 % sure)"
     )
+    if recogniser.conditions.n_shot < ENOUGH_TO_FORESEE - 0.01:
+        say(
+            f"fewer than {ENOUGH_TO_FORESEE} labels a class: more are wrong where most particles are of unknown classes"
+        )
     groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
