@@ -132,6 +132,11 @@ def figure_data(figure: Figure) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high"])
 
 
+def _ends(segment: np.ndarray, axis: int) -> np.ndarray:
+    """Both ends of an error bar; NaN where nothing was drawn, as for an interval that is NaN."""
+    return segment[:, axis] if len(segment) == 2 else np.full(2, np.nan)
+
+
 def _series(ax: Axes, legend: dict[str, str]):
     """Name and `(n, 4)` values x, y, low, high of all that carries numbers. legend : name by colour"""
     taken = set()
@@ -140,7 +145,7 @@ def _series(ax: Axes, legend: dict[str, str]):
             line, _, bars = container.lines
             taken.add(line)
             axis = int(container.has_yerr)
-            ends = [np.array([segment[:, axis] for segment in bar.get_segments()]) for bar in bars]
+            ends = [np.array([_ends(segment, axis) for segment in bar.get_segments()]) for bar in bars]
             places = np.array(line.get_data(), float).T
             yield container.get_label(), np.c_[places, ends[-1] if ends else np.full_like(places, np.nan)]
         elif isinstance(container, BarContainer):

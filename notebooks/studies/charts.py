@@ -113,7 +113,7 @@ def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[f
     seaborn.stripplot(dots, x="value", y="label", hue="split", order=labels, palette=colours, dodge=True, jitter=False,
                       size=3, ax=ax)  # fmt: skip
     rows = np.arange(len(labels))
-    reach = claims["high"] - claims["mean"]
+    reach = (claims["high"] - claims["mean"]).fillna(0)  # one split has no interval
     ax.errorbar(claims["mean"], rows - 0.48, xerr=reach, fmt="ko", markersize=4, capsize=3, label="mean, 95 %")
     ax.vlines(quoted, rows - 0.4, rows + 0.4, color="#CC79A7", linewidth=2.4, label="paper")
     ax.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
