@@ -64,7 +64,8 @@ def verify(name: Annotated[str, typer.Argument(help="of a published page, such a
     from .reproduction.verify import verify
 
     n_outputs, differences = verify(name)
-    print(*differences, sep="\n")
+    for difference in differences:
+        print(difference)
     if differences:
         raise UserError(f"{len(differences)} of {n_outputs} outputs of {name} differ from the published page")
     print(f"Equal: all {n_outputs} outputs of {name}")

@@ -33,7 +33,9 @@ spec = LabelFive(
 runner = Runner(Store(REPOSITORY / "results" / store))
 entry = runner(spec, pretrained, Calibration.from_json(card["calibration"]))
 result = entry["result"]
-page = json.dumps({**result, "names": [complex_name(key) for key in result["classes"]]})
+by_snr = {snr: result["snrs"][snr] for snr in sorted(result["snrs"], key=float, reverse=True)}
+result |= {"snrs": by_snr, "names": [complex_name(key) for key in result["classes"]]}
+page = json.dumps(dict(sorted(result.items())))
 HTML(
     '<div id="label-five">This part needs the book in a browser with JavaScript.</div>'
     f'<script type="application/json" id="label-five-data">{page}</script>'

@@ -1,6 +1,7 @@
 """A matplotlib figure as SVG for a page: colours for light and dark, a description, and its numbers as csv."""
 
 import colorsys
+import hashlib
 import io
 import re
 from xml.etree import ElementTree
@@ -46,7 +47,16 @@ def figure_svg(figure: Figure) -> str:
     title.text = figure.get_label() or describe(figure)
     data.text = figure_data(figure).to_csv(index=False, lineterminator="\n", float_format="%.6g")
     root[:0] = [title, data]
-    return ElementTree.tostring(root, encoding="unicode")
+    return _with_steady_names(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _with_steady_names(svg: str) -> str:
+    """Clip paths and markers by number in the place of matplotlib's hashes, which follow rounding errors."""
+    pattern = r'( id="|#)([a-z][0-9a-f]{10})\b'
+    names = list(dict.fromkeys(name for _, name in re.findall(pattern, svg)))
+    numbered = re.sub(pattern, lambda match: f"{match[1]}@{names.index(match[2])}", svg)
+    digest = hashlib.sha256(numbered.encode()).hexdigest()[:8]  # figures of one page do not share names
+    return re.sub(r'( id="|#)@(\d+)', rf"\1f{digest}-\2", numbered)
 
 
 def _follow_theme(element: ElementTree.Element) -> None:

@@ -68,6 +68,8 @@ def test_bars_lines_and_heat_maps_have_numbers_and_pictures_none():
 def test_svg_is_the_same_each_time_and_carries_words_and_numbers():
     first, second = (figure_svg(accuracy_by_snr(pd.DataFrame(ROWS))) for _ in range(2))
     assert first == second
+    names, used = set(re.findall(r' id="(f[^"]+)"', first)), set(re.findall(r"#(f[0-9a-f]{8}-\d+)", first))
+    assert used and used == names
     root = ElementTree.fromstring(first)
     title, metadata = (root.find(f"{{*}}{tag}").text for tag in ("title", "metadata"))
     assert "ProtoNet3D" in title and "SNR" in title and "from 0.5 to 0.7" in title
