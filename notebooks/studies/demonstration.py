@@ -85,7 +85,7 @@ class Demonstration:
     n_labelled, n_particles : of each class; n_averaged : particles per class average
     """
 
-    version = 3  # thresholds, temperatures and scores of the calibration changed
+    version = 3  # fitted to the data, promises by conditions
 
     encoder: str
     classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
@@ -97,8 +97,6 @@ class Demonstration:
     n_averaged: int = 40
     false_accept_rate: float = 0.05
     seed: int = 11
-
-    version = 3  # fitted to the data, thresholds by conditions
 
     def run(self, runner) -> dict:
         """Write the particles, run the command, and compare its answer with the truth.
@@ -171,8 +169,6 @@ class RealDemonstration:
     n_labelled: int = 5
     n_particles: int = 15
     seed: int = 11
-
-    version = 3  # as `Demonstration`
 
     def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
         """Write real and simulated particles side by side, run the command, and count.
