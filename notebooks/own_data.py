@@ -117,14 +117,17 @@ if averages:
     slices_figure(list(volumes.values()), titles, nm)
 
 # %% tags=["hide-input"]
-if averages:
-    levels = [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in volumes.items()]
-    finest = {name: average["resolution_nm"] for name, average in averages.items()}
+# The mass of rejected particles is not known, nor the level that encloses it.
+of_classes = {name: volume for name, volume in volumes.items() if name in spec.classes}
+if of_classes:
+    levels = [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in of_classes.items()]
+    finest = {name: averages[name]["resolution_nm"] for name in of_classes}
     titles = [f"{name}, " + (f"{length:.1f} nm" if length else "no resolution") for name, length in finest.items()]
-    gallery_figure(list(volumes.values()), levels, titles, nm)
+    gallery_figure(list(of_classes.values()), levels, titles, nm)
 
 # %% [markdown]
-# Slices and surfaces of the averages of accepted particles, poses unknown, with the resolution at which the two halves
+# Slices of the averages of accepted particles and of groups of rejected ones, and surfaces of the accepted; poses are
+# unknown, and the resolution is that at which the two halves
 # agree (0.143), corrected by random phases for the mask and for laying one half onto the other. Particles that share
 # voxels, or are listed twice, cannot make the halves agree: they come into one half, copies count once.
 #

@@ -25,9 +25,10 @@ from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
+from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.simulation.on_the_fly import WIDE, simulate_on_the_fly
+from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
@@ -63,12 +64,12 @@ class RealBenchmark:
     n_training: int = 2000
     seed: int = 0
 
-    version = 1
+    version = 2  # the calibration's geometry has other axes
 
     def run(self, runner: Runner, encoder: AnyEncoder, card: dict, data, tasks: dict[str, Sequence[str]]) -> dict:
         """Result: `rows`, a column each of `benchmark`'s table; `boxes`, how many of each class in each half."""
         names = [card["training_classes"][i % len(card["training_classes"])] for i in range(self.n_training)]
-        training = simulate_on_the_fly(names, WIDE, np.random.default_rng(5))
+        training = simulate_on_the_fly(names, spec_of(card).acquisitions, np.random.default_rng(5))
         matched = unit_embeddings(encoder, spectra.matched(data.volumes, training, spectra.radii(card["box"])))
         centred = torch.nn.functional.normalize(matched - matched.mean(0), dim=1)
         found = benchmark(
@@ -109,6 +110,8 @@ class RealBoxes:
     shots: tuple[int, ...] = (1, 3)
     n_draws: int = 100
     seed: int = 0
+
+    version = 2  # as of `RealBenchmark`
 
     def run(self, runner: Runner, encoder: AnyEncoder, card: dict, volumes: dict[str, torch.Tensor]) -> dict:
         """Result: `rows` with n_shot, method, accuracy (mean over kinds) and 5 to 95 % of the draws; `boxes`."""
