@@ -109,7 +109,7 @@ def show_claims(frame: pd.DataFrame) -> Styler:
 def show_judged(frame: pd.DataFrame) -> Styler:
     """The claims over several runs for reading: paper, mean with interval, verdict."""
     numbers = [
-        f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if row.n_splits > 1 else f"{row.mean:.3f}"
+        f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if pd.notna(row.low) else f"{row.mean:.3f}"
         for row in frame.itertuples()
     ]
     shown = frame[["claim", "n_shot", "n_splits", "paper"]].rename(columns={"n_splits": "splits"})

@@ -22,6 +22,9 @@ from cryo_fewshot.reproduction.tables import (
 )
 from cryo_fewshot.simulation.structures import class_keys, registry
 
+FEWEST_SPLITS = 3
+"""With two, Student's interval is wider than accuracy itself."""
+
 
 def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim], store: Store) -> pd.DataFrame:
     """The value of each claim in each run: number, claim, n_shot, split_seed, train_seed, value, improving.
@@ -52,18 +55,20 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     """Each claim with its mean over runs, the 95 % interval over class splits, and a verdict.
 
     Runs of one split share their test classes, so they are averaged first, and Student's t over the splits gives
-    `low` to `high`: what another choice of classes would change. One split alone has no interval and no verdict; nor
-    has a claim that rests on a training that was still improving.
+    `low` to `high`: what another choice of classes would change. Fewer than `FEWEST_SPLITS` have no interval and no
+    verdict; nor has a claim that rests on a training that was still improving.
     """
     rows = []
     for number, part in values.groupby("number"):
         claim, by_split = claims[number], part.groupby("split_seed")["value"].mean()
         n_splits, mean = len(by_split), by_split.mean()
-        reach = student.ppf(0.975, n_splits - 1) * by_split.std(ddof=1) / n_splits**0.5 if n_splits > 1 else np.nan
+        reach = student.ppf(0.975, n_splits - 1) * by_split.std(ddof=1) / n_splits**0.5
+        if n_splits < FEWEST_SPLITS:
+            reach = np.nan
         if part["improving"].any():
             found = STILL_IMPROVING
         else:
-            found = verdict(claim, mean - reach, mean + reach) if n_splits > 1 else "one split"
+            found = verdict(claim, mean - reach, mean + reach) if n_splits >= FEWEST_SPLITS else "too few splits"
         rows.append(
             {
                 "number": number,
@@ -129,7 +134,7 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     keys = class_keys("paper22")
     n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
     sentences = [
-        f"**What can be concluded about the paper.** {n_trained} of the {n_needed} networks behind its tables are "
+        f"{n_trained} of the {n_needed} networks behind its tables are "
         "trained at its own size (40³, 100 subtomograms of each class and SNR), on one split of the classes."
     ]
     pairs = {

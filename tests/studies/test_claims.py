@@ -65,12 +65,13 @@ def test_verdicts_on_a_number(low, high, expected):
     assert verdict(LEVEL, low, high) == expected
 
 
-def test_one_split_has_no_interval_and_no_verdict():
+@pytest.mark.parametrize("n_splits, mean", [(1, 0.02), (2, 0.025)])
+def test_few_splits_have_no_interval_and_no_verdict(n_splits, mean):
     cells, entries = with_gain([0.02, 0.03, 0.04])
-    first = [number for number, cell in enumerate(cells) if cell.evaluation.encoder.split_seed == 0]
+    first = [number for number, cell in enumerate(cells) if cell.evaluation.encoder.split_seed < n_splits]
     alone = claim_values([cells[i] for i in first], [entries[i] for i in first], [GAIN], NEVER_TRAINED)
     (row,) = judged(alone, [GAIN]).itertuples()
-    assert row.verdict == "one split" and row.mean == pytest.approx(0.02) and np.isnan(row.low)
+    assert row.verdict == "too few splits" and row.mean == pytest.approx(mean) and np.isnan(row.low)
 
 
 def test_a_training_that_was_best_in_its_last_epoch_gets_no_verdict():
