@@ -20,7 +20,7 @@ from .tilt_stacks import open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
-LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS)
+LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS, "class", "label")
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.

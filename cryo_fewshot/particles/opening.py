@@ -53,8 +53,7 @@ def open_particles(
         tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
     coordinates : STAR, csv, Dynamo's .tbl, IMOD's .mod or EMAN2's json, see `coordinates.read_coordinates`
     picks : whose picks of a copick project, as user or user/session; needed where there are several
-    label_column : column with the classes; default the first of rlnClassName, rlnClassNumber and rlnGroupName that
-        has several values
+    label_column : column with the classes; default the first of `listings.LABEL_COLUMNS` that has several values
     file_voxel_size_nm : nm, of the files, whatever headers and STAR file say; 0.1 to 10
     dark_protein : whether protein is dark in the files; detected by default, see `notes`
     mirror : reverse z, for tomograms of the other handedness

@@ -34,6 +34,15 @@ def test_a_csv_in_voxels_or_nm(tomogram, tmp_path, array, files):
     assert duplicates(particles, shuffled) == [(2, 0), (0, 1)]
 
 
+@pytest.mark.parametrize("name", ["class", "label"])
+def test_a_csv_that_says_class_or_label_needs_no_option(tomogram, tmp_path, files, name):
+    path = files.csv_of(tmp_path / "a.csv")
+    path.write_text(path.read_text(encoding="utf-8").replace("kind", name), encoding="utf-8")
+    particles = open_particles(path, tomogram=tomogram, box_nm=12)
+    assert particles.labels == list("aab")
+    assert any(f"2 classes in {name}" in note for note in particles.notes)
+
+
 def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     xyz = files.CENTRES[:, ::-1]
     plain = star(files, tmp_path / "a.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz)
