@@ -32,6 +32,11 @@ class Schedule:
     patience: int = 0
     min_epochs: int = field(default=0, metadata=ADDED_LATER)
 
+    @property
+    def n_steps(self) -> int:
+        """Of the whole training, if nothing stops it early."""
+        return self.n_epochs * self.steps_per_epoch
+
     def is_over(self, epoch: int, best_epoch: int) -> bool:
         """Whether training stops before an epoch, the best one so far being known."""
         return bool(self.patience) and epoch >= self.min_epochs and epoch - best_epoch > self.patience

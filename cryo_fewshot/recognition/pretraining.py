@@ -99,7 +99,7 @@ class Pretraining:
     @property
     def cost(self) -> int:
         """Volumes of the whole training: the unit of progress."""
-        return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+        return self.volumes_per_step * self.schedule.n_steps
 
 
 CALIBRATION_CLASSES = (

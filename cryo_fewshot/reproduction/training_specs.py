@@ -77,7 +77,7 @@ class EncoderRun:
     @property
     def cost(self) -> int:
         """Volumes of the whole training: the unit of progress."""
-        return self.volumes_per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+        return self.volumes_per_step * self.schedule.n_steps
 
     @property
     def title(self) -> str:
@@ -186,7 +186,7 @@ class AdaptationRun:
     def cost(self) -> int:
         """In the unit of `EncoderRun.cost`."""
         per_step = self.encoder.volumes_per_step if self.encoder_too else self.cost_per_step
-        return per_step * self.schedule.n_epochs * self.schedule.steps_per_epoch
+        return per_step * self.schedule.n_steps
 
     @property
     def precision(self) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.reproduction.cells import Cell, at_lengths, table_1
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracies, accuracy_of, stored_or_run
+from cryo_fewshot.reproduction.tables import accuracy_of, paired_difference, stored_or_run
 
 METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
@@ -42,10 +41,9 @@ def against_first(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFram
     for cell, entry in zip(cells, entries, strict=True):
         evaluation = cell.evaluation
         task = evaluation.encoder.split_seed, evaluation.n_shot
-        found = accuracies(entry)
-        gain = mean_and_interval(found - first[task]) if task in first else (float("nan"), float("nan"))
-        first.setdefault(task, found)
-        rows.append((*task, cell.method, *mean_and_interval(found), *gain))
+        gain = paired_difference(entry, first[task]) if task in first else (float("nan"), float("nan"))
+        first.setdefault(task, entry)
+        rows.append((*task, cell.method, *accuracy_of(entry), *gain))
     columns = ["split", "n_shot", "method", "accuracy", "ci95", "difference", "difference_ci95"]
     return pd.DataFrame(rows, columns=columns)
 

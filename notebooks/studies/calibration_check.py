@@ -57,14 +57,18 @@ class CalibrationCheck:
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
         """Result: `rows`, see `checked_tasks`."""
         calibration = Calibration.from_json(card["calibration"])
-        recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
         rows = []
         for snr in self.snrs:
-            particles = simulate_set(recipe, {snr: self.n_per_class}, self.classes)
-            embeddings = unit_embeddings(encoder, particles.volumes)
-            names = np.array(self.classes)[particles.labels]
+            embeddings, names = embedded_classes(self, encoder, snr)
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
         return {"rows": rows}
+
+
+def embedded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
+    """Embeddings and class names of simulated particles of a spec's `classes`, `n_per_class` of each."""
+    recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
+    particles = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes)
+    return unit_embeddings(encoder, particles.volumes), np.array(spec.classes)[particles.labels]
 
 
 def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:

@@ -7,14 +7,14 @@ import torch
 
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration
-from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.follow_up import next_to_label
 from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.recognition.rejection import estimate_errors
-from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import AnyEncoder
+
+from .calibration_check import embedded_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,7 @@ class LabelOrder:
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
         """Result: `rows` by order ('proposed' or 'random') and n_labels: accuracy of all unlabelled particles, ci95."""
         calibration = Calibration.from_json(card["calibration"])
-        recipe = SimulatedData(microscope=self.microscope, n_per_class=self.n_per_class)
-        particles = simulate_set(recipe, {self.snr: self.n_per_class}, self.classes)
-        embeddings = unit_embeddings(encoder, particles.volumes)
-        names = np.array(self.classes)[particles.labels]
+        embeddings, names = embedded_classes(self, encoder, self.snr)
         rows = []
         for order in ("proposed", "random"):
             found = np.array([accuracies(embeddings, names, calibration, self, order, i) for i in range(self.n_tasks)])

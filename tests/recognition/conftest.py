@@ -1,6 +1,7 @@
 """What several tests of recognition need: embeddings and particles whose classes are known, and a tiny training."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from cryo_fewshot.encoder import Encoder3D, embed
 from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
+from cryo_fewshot.recognition.model_card import calibrated
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
@@ -170,3 +172,10 @@ def tomogram():
         return volume, pd.DataFrame(rows)
 
     return of
+
+
+@pytest.fixture
+def quickly_calibrated():
+    """`model_card.calibrated` on few particles of one SNR and one microscope, at one and two shots."""
+    few = {"snrs": (0.1,), "n_per_class": 11, "n_microscopes": 1, "n_background": 4}
+    return partial(calibrated, fitting={"shots": (1, 2), "n_query": 9}, **few)

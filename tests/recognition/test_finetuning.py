@@ -1,7 +1,6 @@
 """Finetuning on a user's own set, on tiny boxes."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from cryo_fewshot.recognition import finetuning
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.finetuning import finetune
-from cryo_fewshot.recognition.model_card import calibrated
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.subtomograms import SubtomogramSet
@@ -76,18 +74,11 @@ def test_own_sets_that_cannot_be_trained_on_say_why():
         finetune(small, PooledEncoder3D(20, (4, 8)))
 
 
-def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, monkeypatch):
+def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, monkeypatch, quickly_calibrated):
     microscope = Microscope(binning=2)
     recipe = SimulatedData(n_per_class=6, microscope=microscope, seed=3)
     labelled, _ = write_particles(tmp_path / "own", recipe, ["1OEL", "3KUY"], {0.3: 6}, with_labels=True)
-    few = {
-        "snrs": (0.1,),
-        "n_per_class": 11,
-        "n_microscopes": 1,
-        "n_background": 4,
-        "fitting": {"shots": (1, 2), "n_query": 9},
-    }
-    monkeypatch.setattr(finetuning, "calibrated", partial(calibrated, **few))
+    monkeypatch.setattr(finetuning, "calibrated", quickly_calibrated)
     accuracies = finetuning.finetune_on_particles(open_particles(labelled), tmp_path / "mine.safetensors", n_epochs=1)
     assert len(accuracies) == 2
     _, card = load_encoder(tmp_path / "mine.safetensors")

@@ -11,7 +11,7 @@ from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.recognition import model_card
 from cryo_fewshot.recognition.calibration import Calibration
-from cryo_fewshot.recognition.model_card import calibrated, expected_accuracy, pretrain, recalibrate
+from cryo_fewshot.recognition.model_card import expected_accuracy, pretrain, recalibrate
 from cryo_fewshot.recognition.pretraining import (
     TEST_CLASSES,
     new_encoder,
@@ -30,16 +30,11 @@ needs_pretrained = pytest.mark.skipif(
 )
 
 
-def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatch, tiny, assert_equal_states):
+def test_pretraining_writes_a_file_that_says_what_to_expect(
+    tmp_path, monkeypatch, tiny, assert_equal_states, quickly_calibrated
+):
     monkeypatch.setattr(model_card, "expected_accuracy", partial(expected_accuracy, n_per_class=24, n_episodes=5))
-    few = {
-        "snrs": (0.1,),
-        "n_per_class": 11,
-        "n_microscopes": 1,
-        "n_background": 4,
-        "fitting": {"shots": (1, 2), "n_query": 9},
-    }
-    monkeypatch.setattr(model_card, "calibrated", partial(calibrated, **few))
+    monkeypatch.setattr(model_card, "calibrated", quickly_calibrated)
     selection = ("1OEL", "1BXN", "3ZBI", "4V1W")
     spec, path = tiny(selection=selection), tmp_path / "encoder.safetensors"
     with pytest.raises(DeadlineReached):
@@ -63,9 +58,9 @@ def test_pretraining_writes_a_file_that_says_what_to_expect(tmp_path, monkeypatc
     assert_equal_states(encoder, train(spec)[0])
 
 
-def test_an_encoder_is_measured_again_with_cross_fitted_ones(tmp_path, monkeypatch, tiny):
-    few = {"snrs": (0.1,), "n_per_class": 11, "n_microscopes": 1, "n_background": 4}
-    monkeypatch.setattr(model_card, "calibrated", partial(calibrated, fitting={"shots": (1,)}, **few))
+def test_an_encoder_is_measured_again_with_cross_fitted_ones(tmp_path, monkeypatch, tiny, quickly_calibrated):
+    few = partial(quickly_calibrated, fitting={"shots": (1,)})
+    monkeypatch.setattr(model_card, "calibrated", few)
     selections = ("1OEL", "1BXN", "3ZBI", "4V1W"), ("1KNX", "1RUZ", "2F1D", "1F4A")
     specs = [tiny(selection=names) for names in selections]
     paths = [tmp_path / "one.safetensors", tmp_path / "other.safetensors"]
