@@ -82,20 +82,19 @@ def book():
 @app.command()
 def pretrain(
     out: Annotated[str, typer.Option(help="file of the encoder; default: over the pretrained one")] = "",
-    epochs: Annotated[int, typer.Option(help="of 10,000 volumes each, all simulated on the fly")] = 40,
+    epochs: Annotated[int, typer.Option(help="of the first training, 10,000 volumes each; 8 more follow")] = 40,
     minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
 ):
-    """Train the general encoder on the whole library, measure and calibrate it, and write it with its card."""
+    """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
     from pathlib import Path
 
-    from .recognition.model_card import pretrain
-    from .recognition.pretraining import pretrained_spec
+    from .recognition.model_card import pretrain_in_two
     from .training import DeadlineReached
     from .weights import PRETRAINED
 
     path = Path(out) if out else PRETRAINED
     try:
-        card = pretrain(pretrained_spec(epochs), path, minutes)
+        card = pretrain_in_two(path, epochs, minutes)
     except DeadlineReached:
         print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
         return

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The encoder that comes with the package
 #
-# One network for particles of many kinds: trained on the library's complexes, each sample simulated on the fly with its
-# own pose, shift, defocus and noise, by microscopes of many kinds. What it was trained on, what to expect of it, and
-# where it fails.
+# One network for particles of many kinds: trained on the library's complexes, first alone in their boxes, then among
+# neighbours and membranes as in a cell. Each sample was simulated on the fly with its own pose, shift, defocus and
+# noise, by microscopes of many kinds. What it was trained on, what to expect of it, and where it fails.
 
 # %% tags=["parameters"]
 path = ""  # of another encoder file; empty for the pretrained one
@@ -15,7 +15,7 @@ import pandas as pd
 from IPython.display import Markdown
 from studies.calibration_check import CalibrationCheck, card_digest, check_text, promises_figure
 from studies.charts import size_figure
-from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text
+from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text, trainings_text
 
 from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.figures.style import use_style
@@ -33,8 +33,8 @@ spec, machine = card["spec"], card["machine"]
 n_weights = sum(parameter.numel() for parameter in encoder.parameters())
 acquisitions = spec["acquisitions"]
 Markdown(
-    f"**Made** on {machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu']}, {machine['date']}, in "
-    f"{card['seconds'] / 60:.0f} minutes from {card['volumes']:,} simulated volumes, by `cryo-fewshot pretrain`. "
+    f"**Made** on {machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu']}, {machine['date']}, by "
+    f"`cryo-fewshot pretrain`, from {trainings_text(card)}. "
     f"**Takes** boxes of {card['box']}³ voxels of {card['voxel_size_nm']:g} nm, protein dark; the command resamples. "
     f"**Gives** {encoder.embedding_dim} numbers. {n_weights:,} weights, {spec['precision']} training, "
     f"seed {spec['seed']}. **Trained** to tell {len(card['training_classes'])} classes apart by the direction of the "
@@ -189,8 +189,9 @@ Markdown(classes_text(classes_frame(found)))
 # - **Size.** The box is 40 nm; larger complexes are cut ({doc}`open_world` has one, the double-capped 26S proteasome).
 # - **Relatives.** Complexes of one shape may share a place. Give labelled particles of both.
 # - **Real noise.** Nothing but simulation was ever learnt from: {doc}`real_particles`.
-# - **What was never simulated.** Membranes, neighbours in a crowded cell, gold, carbon edges, filtered or denoised
-#   tomograms, CTF-corrected ones: none was in the training. Put them into the support as `--junk`.
+# - **What was never simulated.** Gold, carbon edges, filtered or denoised tomograms, CTF-corrected ones: none was in
+#   the training. Put them into the support as `--junk`. Neighbours and membranes were; {doc}`surroundings` says what
+#   they still cost.
 # - **One contrast, one hand.** A wrong contrast is detected in most cases, a wrong hand is not.
 
 # %% tags=["nbval-check-output", "hide-cell"]

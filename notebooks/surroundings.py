@@ -2,9 +2,10 @@
 # # What training on cells brings
 #
 # In a tomogram of a cell no particle is alone: other complexes touch it, membranes run by, boxes reach over the edge,
-# picks are off. The pretrained encoder ({doc}`encoder_card`) was trained on complexes alone in their boxes. Here the
-# same training meets surroundings, one setting after the other, and each encoder is asked three ways: held-out
-# complexes alone in their boxes, the same among neighbours or beside a membrane, and boxes of a real tomogram.
+# picks are off. The package's first encoder was trained on complexes alone in their boxes. The pretrained encoder
+# ({doc}`encoder_card`) went on from there among neighbours and membranes. Here the first training meets surroundings,
+# one setting after the other, and each encoder is asked three ways: held-out complexes alone in their boxes, the same
+# among neighbours or beside a membrane, and boxes of a real tomogram.
 
 # %% tags=["parameters"]
 encoders = ""  # folder of NAME.safetensors from scripts/train_encoders.py; empty to show the stored run
@@ -105,7 +106,7 @@ plain_style(shown_real(entries, "odd")).format(precision=3)
 plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
-# The averaged encoder is seven parts of the one trained on from the first encoder's weights and three parts of those
+# The pretrained encoder is seven parts of the one trained on from the first encoder's weights and three parts of those
 # weights themselves, which keeps what they were good at {cite:p}`wortsman2022`. The share was chosen, of two, on the
 # even columns and on the held-out complexes above.
 #

@@ -14,7 +14,7 @@ from torch import nn
 from ..device import machine
 from ..episodes import sample_episodes
 from ..evaluation import correct_counts, mean_and_interval, predict
-from ..hashing import spec_dict, spec_digest
+from ..hashing import digest_of, spec_dict, spec_digest
 from ..protonet import prototype_logits
 from ..randomness import seed_from
 from ..simulation.datasets import SimulatedData, simulate_set
@@ -25,7 +25,7 @@ from ..weights import PRETRAINED, AnyEncoder, load_encoder, save_encoder
 from .calibration import Calibration
 from .calibration_fit import HeldOutParticles, fit_calibration
 from .embedding_cache import unit_embeddings
-from .pretraining import Pretraining, progress_bar, spec_of, train
+from .pretraining import Pretraining, pretrained_spec, progress_bar, spec_of, train, trained_on
 
 CALIBRATION_SNRS = (0.3, 0.1, 0.05, 0.03)
 
@@ -140,8 +140,11 @@ def pretrain(
     path: str | Path = PRETRAINED,
     minutes: float | None = None,
     show_progress: bool = True,
+    start: AnyEncoder | None = None,
 ) -> dict[str, Any]:
     """Train by a spec, measure what to expect, write the encoder file; returns its card.
+
+    start : the encoder whose digest `spec.start` is
 
     A checkpoint beside `path` is written after each epoch, and the same call goes on from it.
 
@@ -159,11 +162,30 @@ def pretrain(
             raise DeadlineReached
 
     with progress_bar(spec.cost, show_progress) as bar:
-        encoder, history = train(spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time)
+        encoder, history = train(
+            spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time, start=start
+        )
     card = training_card(spec, history) | measured(encoder, spec)
     save_encoder(path, encoder, card)
     checkpoint.unlink(missing_ok=True)
     return card
+
+
+def pretrain_in_two(path: Path, n_epochs: int, minutes: float | None = None) -> dict[str, Any]:
+    """Both trainings of the pretrained encoder; the first one's encoder lies beside, as NAME-first. Returns the card.
+
+    Raises
+    ------
+    training.DeadlineReached
+        After `minutes`; the same call goes on.
+    """
+    began = time.monotonic()
+    alone, first = pretrained_spec(n_epochs), path.with_name(f"{path.stem}-first{path.suffix}")
+    if not first.exists() or spec_of(load_encoder(first)[1]) != alone:
+        pretrain(alone, first, minutes)
+    start = load_encoder(first)[0]
+    left = None if minutes is None else minutes - (time.monotonic() - began) / 60
+    return pretrain(trained_on(alone, digest_of(*start.state_dict().values())), path, left, start=start)
 
 
 def training_card(spec: Pretraining, history: History) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from scipy.stats import spearmanr
 
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
+from cryo_fewshot.files import REPOSITORY
+from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
@@ -17,10 +19,12 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
-from cryo_fewshot.weights import AnyEncoder
+from cryo_fewshot.weights import AnyEncoder, load_encoder
 
 from .open_world import fitted
 
+FIRST = REPOSITORY / "results" / "encoders" / "first.safetensors"
+"""The encoder that the pretrained one started from."""
 CONDITIONS = {
     "as in Table 1": {},
     **{f"tilt range ±{end}°": {"tilt_min": -float(end), "tilt_max": float(end)} for end in (30, 40, 50, 70)},
@@ -174,3 +178,22 @@ def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
         for row in first.rename(columns={"name": "name_"}).itertuples()
     )
     return " ".join(sentences) + f" The worst with {frame['n_shot'].max()} examples: {worst}."
+
+
+def trainings_text(card: dict) -> str:
+    """How many volumes an encoder learnt from, and in how many trainings; the first one's card lies in results/."""
+    spec, cards = card["spec"], [card]
+    if spec.get("start") and FIRST.exists():
+        start, before = load_encoder(FIRST)
+        if digest_of(*start.state_dict().values()) == spec["start"]:
+            cards = [before, card]
+    said = ", then ".join(
+        f"{made['volumes']:,} simulated volumes in {made['seconds'] / 60:.0f} minutes" for made in cards
+    )
+    if around := spec["acquisitions"].get("surroundings"):
+        said += (
+            f" with neighbours in {around['neighbours']:.0%} of the boxes and a membrane in {around['membranes']:.0%}"
+        )
+    if share := spec.get("start_share"):
+        said += f"; {share:.0%} of the final weights are those before the last training"
+    return said

@@ -1,6 +1,7 @@
 """What the card says of an encoder, and that it holds."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,16 +9,11 @@ import torch
 
 from cryo_fewshot import weights
 from cryo_fewshot.encoder import PooledEncoder3D
-from cryo_fewshot.hashing import spec_dict
+from cryo_fewshot.hashing import digest_of, spec_dict
 from cryo_fewshot.recognition import model_card
 from cryo_fewshot.recognition.calibration import Calibration
-from cryo_fewshot.recognition.model_card import expected_accuracy, pretrain, recalibrate
-from cryo_fewshot.recognition.pretraining import (
-    TEST_CLASSES,
-    new_encoder,
-    pretrained_spec,
-    train,
-)
+from cryo_fewshot.recognition.model_card import expected_accuracy, pretrain, pretrain_in_two, recalibrate
+from cryo_fewshot.recognition.pretraining import TEST_CLASSES, new_encoder, pretrained_spec, train, trained_on
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import DeadlineReached
 from cryo_fewshot.weights import load_encoder, save_encoder
@@ -56,6 +52,24 @@ def test_pretraining_writes_a_file_that_says_what_to_expect(
     }
     assert not encoder.training
     assert_equal_states(encoder, train(spec)[0])
+
+
+def test_the_second_training_starts_from_the_first_which_is_done_once(tmp_path, monkeypatch, tiny):
+    alone = tiny(seed=3)
+    monkeypatch.setattr(model_card, "measured", lambda encoder, spec: {})
+    monkeypatch.setattr(model_card, "pretrained_spec", lambda n_epochs: alone)
+    monkeypatch.setattr(model_card, "trained_on", lambda *given: replace(trained_on(*given), schedule=alone.schedule))
+    path, first = tmp_path / "encoder.safetensors", tmp_path / "encoder-first.safetensors"
+    with pytest.raises(DeadlineReached):
+        pretrain_in_two(path, 1, minutes=0)
+    assert not first.exists()
+    pretrain_in_two(path, 1)
+    start, written = load_encoder(first)[0], first.stat().st_mtime_ns
+    spec = load_encoder(path)[1]["spec"]
+    assert spec["start"] == digest_of(*start.state_dict().values()) and spec["start_share"] == 0.3
+    assert {"membrane", "crowd"} <= set(spec["classes"]) and spec["acquisitions"]["surroundings"]["neighbours"] == 0.5
+    pretrain_in_two(path, 1)
+    assert first.stat().st_mtime_ns == written
 
 
 def test_an_encoder_is_measured_again_with_cross_fitted_ones(tmp_path, monkeypatch, tiny, quickly_calibrated):
@@ -98,7 +112,7 @@ def test_expected_accuracy_is_one_for_an_encoder_that_sees_the_class(classes):
 @needs_pretrained
 def test_the_shipped_encoder_is_what_its_card_says():
     encoder, card = load_encoder()
-    spec = pretrained_spec()
+    spec = trained_on(pretrained_spec(), card["spec"]["start"])
     assert card["training_classes"] == list(spec.classes)
     assert card["held_out_classes"] == {"selection": list(spec.selection), "test": list(spec.test)}
     assert (card["box"], card["voxel_size_nm"], card["dark_protein"]) == (encoder.box, 2.0, True)

@@ -6,7 +6,7 @@ import torch
 from studies import cell_evaluation
 from studies.cell_evaluation import ALONE, APART, AROUND, MATCHED, PLAIN, RealBoxes, finding, read_boxes, rows_of
 from studies.cell_evaluation import cell_evaluation as evaluate
-from studies.cell_trainings import LONG, SHORT, SHOWN, trainings
+from studies.cell_trainings import LONG, SHORT, SHOWN, cross_fitted, trainings
 
 from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.hashing import spec_dict
@@ -75,3 +75,14 @@ def test_each_training_differs_from_the_control_by_its_surroundings_length_and_s
 
 def test_absent_boxes_are_none(tmp_path):
     assert read_boxes(tmp_path / "absent") is None
+
+
+def test_cross_fitted_trainings_are_the_pretrained_encoders_without_a_part_of_the_families():
+    found, shipped = cross_fitted(), trainings()["cells-averaged"]
+    left_out = [name for i in range(4) for name in found[f"fold-{i}"].selection]
+    assert len(left_out) == len(set(left_out)) and not set(left_out) & set(shipped.test)
+    for i in range(4):
+        first, second = found[f"fold-{i}-first"], found[f"fold-{i}"]
+        assert first.acquisitions.surroundings is None and first.cost == 40_000
+        assert (second.schedule, second.start_share) == (shipped.schedule, shipped.start_share)
+        assert not set(second.acquisitions.surroundings.complexes) & set(second.selection)
