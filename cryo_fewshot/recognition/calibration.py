@@ -6,7 +6,7 @@ unknown classes. Both depend on what is known of a user's run, its `Conditions`.
 encoder's metadata; `calibration_fit` measures them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -34,21 +34,29 @@ class Conditions:
     """What is known of a run before any particle is judged.
 
     n_shot : labelled particles per class; n_way : classes; log_snr : log of the SNR of simulated particles that look as
-    noisy to the encoder. Numbers, or arrays of one shape.
+    noisy to the encoder; crowding : 0 for particles that look alone in their boxes, 1 for those that look as in cells.
+    Numbers, or arrays of one shape.
     """
 
     n_shot: float
     n_way: int
     log_snr: float | np.ndarray
+    crowding: float | np.ndarray = 0.0
 
     def terms(self, limits: Mapping[str, tuple[float, float]]) -> np.ndarray:
-        """What thresholds and temperatures are linear in, `(..., 6)`; beyond what was measured the nearest counts."""
-        shot, way, snr = (
-            np.clip(value, *limits[name])
-            for name, value in (("n_shot", self.n_shot), ("n_way", self.n_way), ("log_snr", self.log_snr))
+        """What thresholds and temperatures are linear in, `(..., 9)`; beyond what was measured the nearest counts."""
+        shot, way, snr, crowd = (
+            np.clip(getattr(self, name), *limits.get(name, (0.0, 0.0)))
+            for name in ("n_shot", "n_way", "log_snr", "crowding")
         )
-        shot, way, snr = np.broadcast_arrays(shot, np.log(way), snr)
-        return np.stack([np.ones_like(snr), np.log(shot), 1 / shot, way, snr, np.log(shot) * snr], axis=-1)
+        shot, way, snr, crowd = np.broadcast_arrays(shot, np.log(way), snr, crowd)
+        alone = [np.ones_like(snr), np.log(shot), 1 / shot, way, snr, np.log(shot) * snr]
+        return np.stack([*alone, crowd, crowd * np.log(shot), crowd * snr], axis=-1)
+
+    def linear(self, factors: Sequence, limits: Mapping[str, tuple[float, float]]) -> np.ndarray:
+        """Terms times their factors `(9,)` or `(n, 9)`; with 6, crowding does not count: `(...)` or `(..., n)`."""
+        factors = np.asarray(factors)
+        return self.terms(limits)[..., : factors.shape[-1]] @ factors.T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +65,14 @@ class Promises:
 
     Parameters
     ----------
-    temperature : `(6,)` of the log temperature; thresholds : `(len(RATES), 6)` of the least score that is accepted
+    temperature : `(9,)` of the log temperature; thresholds : `(len(RATES), 9)` of the least score that is accepted
     adapted_temperature : the same as temperature, where unlabelled particles took part
-    recall : `(len(RATES), 6)` of the log odds that a particle of a known class is accepted
-    limits : lowest and highest n_shot, n_way and log_snr that were measured
+    recall : `(len(RATES), 9)` of the log odds that a particle of a known class is accepted
+    limits : lowest and highest n_shot, n_way, log_snr and crowding that were measured
     excess : how many times more often than promised eight unknown classes are accepted, at worst in 95 of 100 draws
     doubt : the same of wrong answers among known classes against what the probabilities say
-    measured : by SNR and shots: accuracy, ece (calibration error), both also adapted, auroc of known against unknown,
-        and at a promised 5 %: false_accepts, and kept, the recall
+    measured : by SNR, shots and whether in cells (`crowded`): accuracy, ece (calibration error), both also adapted,
+        auroc of known against unknown, and at a promised 5 %: false_accepts, and kept, the recall
     by_class : false accepts at a promised 5 % of each class when unknown
     by_encoder : the mean over classes of one encoder, for each that was pooled: alike if their scores mean the same
     choices : mean false accepts at a promised 5 % on half of the families, thresholds measured on the other half;
@@ -85,16 +93,15 @@ class Promises:
 
     def temperature_of(self, conditions: Conditions, adapted: bool = False) -> np.ndarray:
         """Divisor of log-likelihoods."""
-        return np.exp(conditions.terms(self.limits) @ (self.adapted_temperature if adapted else self.temperature))
+        return np.exp(conditions.linear(self.adapted_temperature if adapted else self.temperature, self.limits))
 
     def thresholds_of(self, conditions: Conditions) -> np.ndarray:
         """Least scores to accept at each of RATES, `(..., len(RATES))`; a higher rate never asks for more."""
-        found = conditions.terms(self.limits) @ np.transpose(self.thresholds)
-        return np.minimum.accumulate(found, axis=-1)
+        return np.minimum.accumulate(conditions.linear(self.thresholds, self.limits), axis=-1)
 
     def recall_of(self, conditions: Conditions) -> np.ndarray:
         """Share of particles of known classes that is accepted at each of RATES."""
-        return np.maximum.accumulate(expit(conditions.terms(self.limits) @ np.transpose(self.recall)), axis=-1)
+        return np.maximum.accumulate(expit(conditions.linear(self.recall, self.limits)), axis=-1)
 
     def threshold(self, conditions: Conditions, rate: float) -> float:
         """Least score to accept at a promised false-positive rate, interpolated in its logarithm."""
@@ -125,39 +132,60 @@ class Calibration:
     space : geometry of classes
     noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
     n_classes : held-out classes that all this was measured on
+    crowd : `(dim + 1,)`, likewise 0 for a particle alone in its box and 1 for one as in cells; None if not measured
     """
 
     space: PLDA
     noise: np.ndarray
     promises: Promises
     n_classes: int
+    crowd: np.ndarray | None = None
 
     def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
         """How noisy particles `(..., m, dim)` look to the encoder, on average: `(...)`, as the log of an SNR.
 
         Classes differ by a factor of 1.1; it takes particles of a few. Columns behind the embedding do not count.
         """
-        weights = torch.as_tensor(self.noise, dtype=torch.float32)
-        return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
+        return _mean_of(embeddings, self.noise)
+
+    def crowding(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """How much particles `(..., m, dim)` look as in cells, on average: `(...)`, 0 where all are alone."""
+        if self.crowd is None:
+            return torch.zeros(embeddings.shape[:-2])
+        return _mean_of(embeddings, self.crowd)
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
         plain = asdict(self)
         plain["space"] = {name: values.tolist() for name, values in plain["space"].items()}
-        return {**plain, "noise": np.asarray(self.noise).tolist()}
+        vectors = {"noise": self.noise, "crowd": self.crowd}
+        return plain | {
+            name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
+        }
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
             space, noise = PLDA(**content["space"]), np.asarray(content["noise"], dtype=np.float32)
-            promises = _promises(content["promises"])
-            return cls(space=space, noise=noise, promises=promises, n_classes=int(content["n_classes"]))
+            crowd = content.get("crowd")
+            return cls(
+                space=space,
+                noise=noise,
+                promises=_promises(content["promises"]),
+                n_classes=int(content["n_classes"]),
+                crowd=None if crowd is None else np.asarray(crowd, dtype=np.float32),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"calibration: not readable ({error!r}); a file of an earlier release needs "
                 "`cryo-fewshot calibrate`, else take one as `pretrain` or `train` wrote it"
             ) from error
+
+
+def _mean_of(embeddings: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+    weights = torch.as_tensor(weights, dtype=torch.float32)
+    return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
 
 
 def _promises(content: Mapping) -> Promises:

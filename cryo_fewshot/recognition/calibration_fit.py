@@ -27,10 +27,11 @@ class HeldOutParticles:
     """Embeddings of particles of classes that an encoder never saw.
 
     embeddings : `(n, dim)`; labels : `(n,)` class names; snrs : `(n,)`
-    sets : `(n,)` number of the data set, one microscope and one SNR, all classes in each
+    sets : `(n,)` number of the data set, one microscope and one SNR, alone or in cells, all classes in each
+    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie; default none is
     families : `(n,)`; classes of one family are never in one task. Default each class its own
-    background : embeddings, labels and SNRs of classes that the encoder was trained on; they help to know how classes
-        scatter and what noise looks like, and are never asked for
+    background : embeddings, labels, SNRs and crowded of classes that the encoder was trained on; they help to know how
+        classes scatter and what noise and crowds look like, and are never asked for
     """
 
     embeddings: torch.Tensor
@@ -38,31 +39,39 @@ class HeldOutParticles:
     snrs: np.ndarray
     sets: np.ndarray
     families: np.ndarray | None = None
-    background: tuple[torch.Tensor, np.ndarray, np.ndarray] | None = None
+    background: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
+    crowded: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.crowded is None:
+            object.__setattr__(self, "crowded", np.zeros(len(self.labels), dtype=bool))
 
     def family_of(self) -> dict:
         """Family of each class."""
         families = self.labels if self.families is None else self.families
         return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
 
-    def geometry(self, without: object = None, n_axes: int = N_AXES) -> tuple[PLDA, np.ndarray]:
-        """PLDA and noise (see `Calibration`) from all but one family."""
+    def geometry(self, without: object = None, n_axes: int = N_AXES) -> tuple[PLDA, np.ndarray, np.ndarray | None]:
+        """PLDA, noise and crowd (see `Calibration`) from all but one family."""
         family_of = self.family_of()
         kept = np.array([family_of[label] != without for label in self.labels.tolist()])
-        x, labels, snrs = self.embeddings[torch.from_numpy(kept)], self.labels[kept], self.snrs[kept]
+        x, labels = self.embeddings[torch.from_numpy(kept)], self.labels[kept]
+        snrs, crowded = self.snrs[kept], self.crowded[kept]
         if self.background is not None:
-            more, names, more_snrs = self.background
-            x, snrs = torch.cat([x, more]), np.r_[snrs, more_snrs]
+            more, names, more_snrs, more_crowded = self.background
+            x, snrs, crowded = torch.cat([x, more]), np.r_[snrs, more_snrs], np.r_[crowded, more_crowded]
             labels = np.r_[[f"held out {label}" for label in labels], [f"trained {name}" for name in names]]
-        return fit_plda(x, labels, n_axes=n_axes), _noise(x.double().numpy(), np.log(snrs))
+        numbers = x.double().numpy()
+        crowd = _regression(numbers, crowded.astype(float)) if crowded.any() else None
+        return fit_plda(x, labels, n_axes=n_axes), _regression(numbers, np.log(snrs)), crowd
 
 
-def _noise(x: np.ndarray, log_snrs: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
-    """Ridge regression of the log SNR on embeddings: `(dim + 1,)`, the constant last."""
-    mean, target = x.mean(axis=0), log_snrs.mean()
+def _regression(x: np.ndarray, values: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
+    """Ridge regression of values on embeddings: `(dim + 1,)`, the constant last."""
+    mean, target = x.mean(axis=0), values.mean()
     centred = x - mean
     gram = centred.T @ centred + penalty * len(x) * np.eye(x.shape[1])
-    weights = np.linalg.solve(gram, centred.T @ (log_snrs - target))
+    weights = np.linalg.solve(gram, centred.T @ (values - target))
     return np.r_[weights, target - mean @ weights]
 
 
@@ -97,12 +106,13 @@ def fit_calibration(
     ]
     promises = fit_promises(trials, n_choices, seed)
     adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
-    space, noise = particles.geometry(n_axes=n_axes)
+    space, noise, crowd = particles.geometry(n_axes=n_axes)
     return Calibration(
         space=space,
         noise=noise,
         promises=with_adapted(promises, adapted),
         n_classes=len({trial.unknown for trial in trials}),
+        crowd=crowd,
     )
 
 
@@ -137,12 +147,13 @@ def run_trials(
     numbers = np.unique(particles.sets)
     in_set = {s: particles.sets == s for s in numbers}
     members = {(s, c): np.flatnonzero(in_set[s] & (particles.labels == c)) for s in numbers for c in family_of}
-    snr_of = [particles.snrs[in_set[s]][0] for s in numbers for _ in range(n_tasks)]
+    first_of = [np.flatnonzero(in_set[s])[0] for s in numbers for _ in range(n_tasks)]
     rng = np.random.default_rng(seed_from("calibration tasks", seed))
     for unknown, family in family_of.items():
-        space, noise = particles.geometry(without=family, n_axes=n_axes)
+        space, *looks = particles.geometry(without=family, n_axes=n_axes)
         projected = space.project(particles.embeddings)
-        log_snrs = particles.embeddings.double().numpy() @ noise[:-1] + noise[-1]
+        x = particles.embeddings.double().numpy()
+        log_snrs, crowdings = (np.zeros(len(x)) if w is None else x @ w[:-1] + w[-1] for w in looks)
         others: dict[str, list] = {}
         for name, its_family in family_of.items():
             if its_family != family:
@@ -152,12 +163,14 @@ def run_trials(
                 _draw(others, members, s, unknown, n_way, n_shot, n_query, rng) for s in numbers for _ in range(n_tasks)
             ]
             support, query, strange = map(np.array, zip(*drawn, strict=True))
-            log_snr = log_snrs[np.concatenate([support, query, strange], axis=1)].mean(1)
-            conditions = Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr)
+            seen = np.concatenate([support, query, strange], axis=1)
+            conditions = Conditions(
+                n_shot=n_shot, n_way=n_way, log_snr=log_snrs[seen].mean(1), crowding=crowdings[seen].mean(1)
+            )
             parts = (projected[torch.from_numpy(part)] for part in (support, query, strange))
             temperatures = None if adapt_by is None else adapt_by.temperature_of(conditions)
             found = _judged(space, *parts, n_way, temperatures)
-            yield Trials(unknown, family, n_shot, n_way, log_snr, np.array(snr_of), *found)
+            yield Trials(unknown, family, conditions, particles.snrs[first_of], particles.crowded[first_of], *found)
 
 
 def _draw(others, members, data_set, unknown, n_way, n_shot, n_query, rng) -> tuple[np.ndarray, ...]:

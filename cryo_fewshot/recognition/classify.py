@@ -218,7 +218,13 @@ def _say_of(recogniser: Recogniser, settings: Settings, words: str, say: Callabl
     if words:
         say(words)
     snr = np.exp(recogniser.conditions.log_snr)
-    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+    crowding = float(np.clip(recogniser.conditions.crowding, 0, 1))
+    among = (
+        f", {crowding:.0%} of the way from alone in the box to crowded"
+        if recogniser.calibration.crowd is not None
+        else ""
+    )
+    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}{among}")
 
 
 def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:

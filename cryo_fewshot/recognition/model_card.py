@@ -20,6 +20,7 @@ from ..randomness import seed_from
 from ..simulation.datasets import SimulatedData, simulate_set
 from ..simulation.microscope import Microscope
 from ..simulation.on_the_fly import homologous_family, simulate_on_the_fly
+from ..simulation.surroundings import BACKGROUND
 from ..training import DeadlineReached, History
 from ..weights import PRETRAINED, AnyEncoder, load_encoder, save_encoder
 from .calibration import Calibration
@@ -98,22 +99,27 @@ def held_out_particles(
 ) -> HeldOutParticles:
     """Embedded particles of the selection classes, and as background some of the training classes.
 
-    Data sets are as a user's: one microscope, of those of the training, and one SNR each.
+    Data sets are as a user's: one microscope, of those of the training, and one SNR each. Where the training had
+    surroundings, there are as many data sets without.
 
     n_per_class : of each held-out class in each data set; n_background : of each training class
     """
     device = next(encoder.parameters()).device
     rng = np.random.default_rng(seed_from("calibration", spec.seed))
-    sets = list(product(spec.acquisitions.microscopes()[:n_microscopes], snrs))
+    around = spec.acquisitions.surroundings
+    sets = list(product((None, around) if around else (None,), spec.acquisitions.microscopes()[:n_microscopes], snrs))
     held_out = [name for name in spec.selection for _ in range(n_per_class)]
-    known = [name for name in spec.classes for _ in range(n_background)]
+    known = [name for name in spec.classes if name not in BACKGROUND for _ in range(n_background)]
     parts = []
-    for microscope, snr in sets:
-        acquisitions = replace(spec.acquisitions, microscope=microscope, n_microscopes=1, snrs=(snr,))
+    for surroundings, microscope, snr in sets:
+        acquisitions = replace(
+            spec.acquisitions, microscope=microscope, n_microscopes=1, snrs=(snr,), surroundings=surroundings
+        )
         volumes = simulate_on_the_fly([*held_out, *known], acquisitions, rng, spec.group_size, device)
         parts.append(unit_embeddings(encoder, volumes).cpu())
     embeddings = torch.stack(parts)
-    snr_of = np.array([snr for _, snr in sets])
+    snr_of = np.array([snr for *_, snr in sets])
+    crowded = np.array([surroundings is not None for surroundings, *_ in sets])
     n = len(held_out)
     return HeldOutParticles(
         embeddings=embeddings[:, :n].flatten(0, 1),
@@ -121,7 +127,13 @@ def held_out_particles(
         snrs=snr_of.repeat(n),
         sets=np.arange(len(sets)).repeat(n),
         families=np.array([homologous_family(name) for name in held_out] * len(sets)),
-        background=(embeddings[:, n:].flatten(0, 1), np.array(known * len(sets)), snr_of.repeat(len(known))),
+        background=(
+            embeddings[:, n:].flatten(0, 1),
+            np.array(known * len(sets)),
+            snr_of.repeat(len(known)),
+            crowded.repeat(len(known)),
+        ),
+        crowded=crowded.repeat(n),
     )
 
 

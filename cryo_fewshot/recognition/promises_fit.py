@@ -22,17 +22,16 @@ CONFIDENCE = 0.9
 class Trials:
     """What e tasks of one kind came to: n_way classes with n_shot labels each, and particles of one unknown class.
 
-    log_snr : `(e,)` as estimated; snrs : `(e,)` true; log_likelihoods : `(e, m, n_way)`; log_frequencies : of classes,
-    `(e, 1, n_way)`; scores : `(e, m)`; unknown_scores : `(e, n_query)`; true : `(m,)` class of each query; encoder :
-    which of several
+    conditions : as estimated, arrays of `(e,)`; snrs, crowded : `(e,)` true; log_likelihoods : `(e, m, n_way)`;
+    log_frequencies : of classes, `(e, 1, n_way)`; scores : `(e, m)`; unknown_scores : `(e, n_query)`; true : `(m,)`
+    class of each query; encoder : which of several
     """
 
     unknown: str
     family: str
-    n_shot: int
-    n_way: int
-    log_snr: np.ndarray
+    conditions: Conditions
     snrs: np.ndarray
+    crowded: np.ndarray
     log_likelihoods: np.ndarray
     log_frequencies: np.ndarray
     scores: np.ndarray
@@ -41,9 +40,14 @@ class Trials:
     encoder: int = 0
 
     @property
-    def conditions(self) -> Conditions:
-        """Arrays of `(e,)` where tasks differ."""
-        return Conditions(n_shot=self.n_shot, n_way=self.n_way, log_snr=self.log_snr)
+    def n_shot(self) -> int:
+        """Labels per class."""
+        return self.conditions.n_shot
+
+    @property
+    def n_way(self) -> int:
+        """Classes."""
+        return self.conditions.n_way
 
 
 def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -> Promises:
@@ -52,6 +56,7 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
         "n_shot": _ends([trial.n_shot for trial in trials]),
         "n_way": _ends([trial.n_way for trial in trials]),
         "log_snr": _ends(np.log(np.concatenate([trial.snrs for trial in trials]))),
+        "crowding": (0.0, float(any(trial.crowded.any() for trial in trials))),
     }
     temperature = _temperature(trials, limits)
     unknown = _Unknown(trials, limits)
@@ -78,13 +83,17 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
 def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
     """The promises with what trials say in which unlabelled particles took part; acceptance is left as it is."""
     temperature = _temperature(trials, promises.limits)
-    cells = {(row["snr"], row["n_shot"]): row for row in _accuracies(trials, temperature, promises.limits)}
+    cells = {_name(row): row for row in _accuracies(trials, temperature, promises.limits)}
     measured = []
     for row in promises.measured:
-        adapted = cells[row["snr"], row["n_shot"]]
+        adapted = cells[_name(row)]
         measured.append({**row, "adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]})
     doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
     return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
+
+
+def _name(row: dict) -> tuple:
+    return row["crowded"], row["snr"], row["n_shot"]
 
 
 def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
@@ -110,11 +119,12 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _by_cell(trials: Sequence[Trials]) -> dict[tuple, list[tuple[Trials, np.ndarray]]]:
-    """Trials, and which of their tasks, by number of shots, of classes, and true SNR."""
+    """Trials, and which of their tasks, by number of shots, of classes, true SNR, and whether in cells."""
     cells: dict[tuple, list] = {}
     for trial in trials:
-        for snr in np.unique(trial.snrs):
-            cells.setdefault((trial.n_shot, trial.n_way, snr), []).append((trial, trial.snrs == snr))
+        for snr, crowded in sorted(set(zip(trial.snrs.tolist(), trial.crowded.tolist(), strict=True))):
+            chosen = (trial.snrs == snr) & (trial.crowded == crowded)
+            cells.setdefault((trial.n_shot, trial.n_way, snr, crowded), []).append((trial, chosen))
     return cells
 
 
@@ -162,14 +172,18 @@ class _Unknown:
         )
         keys = np.concatenate(
             [
-                np.repeat(np.c_[np.full((len(trial.snrs), 2), (trial.n_shot, trial.n_way)), trial.snrs], n, axis=0)
+                np.repeat(
+                    np.c_[np.full((len(trial.snrs), 2), (trial.n_shot, trial.n_way)), trial.snrs, trial.crowded],
+                    n,
+                    axis=0,
+                )
                 for trial, n in zip(trials, n_query, strict=True)
             ]
         )
         self.cells = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
 
     def thresholds(self, chosen: np.ndarray, rates: Sequence[float] = RATES) -> np.ndarray:
-        """From some of the particles, as in `Promises`: `(len(rates), 6)`.
+        """From some of the particles, as in `Promises`: `(len(rates), 9)`.
 
         Quantiles of each cell, a least-squares fit through them, then a constant that makes the promise hold.
         """
@@ -220,20 +234,21 @@ def _doubt(trials: Sequence[Trials], temperature: np.ndarray, limits: dict) -> f
     return float(factors[np.argmax(enough)] if any(enough) else factors[-1])
 
 
-def _by_snr_and_shots(trials: Sequence[Trials]) -> dict[tuple[float, int], list]:
+def _by_snr_and_shots(trials: Sequence[Trials]) -> dict[tuple[bool, float, int], list]:
     """As `_by_cell`, whatever the number of classes."""
     cells: dict[tuple, list] = {}
-    for (n_shot, _, snr), parts in _by_cell(trials).items():
-        cells.setdefault((float(snr), int(n_shot)), []).extend(parts)
-    return dict(sorted(cells.items(), key=lambda item: (-item[0][0], item[0][1])))
+    for (n_shot, _, snr, crowded), parts in _by_cell(trials).items():
+        cells.setdefault((crowded, float(snr), int(n_shot)), []).extend(parts)
+    return dict(sorted(cells.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])))
 
 
 def _accuracies(trials: Sequence[Trials], temperature: Sequence[float], limits: dict) -> Iterable[dict]:
-    for (snr, n_shot), parts in _by_snr_and_shots(trials).items():
+    for (crowded, snr, n_shot), parts in _by_snr_and_shots(trials).items():
         answers = [_answers(*part, temperature, limits) for part in parts]
         probability, right = (np.concatenate([part.ravel() for part in found]) for found in zip(*answers, strict=True))
         ece = expected_calibration_error(probability, right)
-        yield {"snr": snr, "n_shot": n_shot, "accuracy": round(float(right.mean()), 4), "ece": round(ece, 4)}
+        accuracy = round(float(right.mean()), 4)
+        yield {"crowded": crowded, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ece": round(ece, 4)}
 
 
 def _measured(trials: Sequence[Trials], temperature, threshold, limits) -> Iterable[dict]:

@@ -122,19 +122,19 @@ class Recogniser:
         return label, probability, runner_up, distance, margin, score, p_value, accepted.numpy()
 
     def seeing(self, embeddings: torch.Tensor) -> "Recogniser":
-        """With unlabelled particles `(m, dim)` beside the labelled ones to tell how noisy the particles are.
+        """With unlabelled particles `(m, dim)` beside the labelled ones, to tell how noisy and how crowded boxes are.
 
-        Thresholds and probabilities depend on it.
+        Thresholds and probabilities depend on both.
         """
         embeddings = _finite(embeddings)
         if not len(embeddings):
             return self
-        pair = (
-            self.conditions.log_snr,
-            float(self.calibration.log_snr(embeddings[:, : len(self.calibration.space.mean)])),
-        )
-        log_snr = float(np.average(pair, weights=[len(self.members), len(embeddings)]))
-        return replace(self, conditions=replace(self.conditions, log_snr=log_snr))
+        weights = [len(self.members), len(embeddings)]
+        looks = {
+            name: float(np.average([getattr(self.conditions, name), value], weights=weights))
+            for name, value in _looks(self.calibration, embeddings).items()
+        }
+        return replace(self, conditions=replace(self.conditions, **looks))
 
     def _scores(self, embeddings: torch.Tensor, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
         """In the encoder's geometry, from what was computed already where that is the geometry of the answer too."""
@@ -157,6 +157,11 @@ class Recogniser:
         sums, counts = self.members.T @ self.support, self.members.sum(0)
         model, log_frequencies = adapt(self.model, sums, counts, projected, self.temperature)
         return replace(self, model=model, log_frequencies=log_frequencies, transductive=True)
+
+
+def _looks(calibration: Calibration, embeddings: torch.Tensor) -> dict[str, float]:
+    """How noisy and how crowded particles `(m, dim)` look, as fields of `Conditions`."""
+    return {"log_snr": float(calibration.log_snr(embeddings)), "crowding": float(calibration.crowding(embeddings))}
 
 
 def _finite(embeddings: torch.Tensor) -> torch.Tensor:
@@ -211,7 +216,7 @@ def build_recogniser(
         # Harmonic mean: classes with few shots decide how far the whole can be trusted.
         n_shot=float(len(names) / (1 / members.sum(0)).sum()),
         n_way=len(names),
-        log_snr=float(calibration.log_snr(embeddings[:, :dim])),
+        **_looks(calibration, embeddings),
     )
     left_out = float(calibration.promises.temperature_of(replace(conditions, n_shot=conditions.n_shot - 1)))
     calibration.promises.threshold(conditions, false_accept_rate)  # refused here if it cannot be promised

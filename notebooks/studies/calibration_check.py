@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
 from cryo_fewshot.figures.style import OTHER_COLOURS
-from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.hashing import ADDED_LATER, digest_of
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.pretraining import TEST_CLASSES
+from cryo_fewshot.recognition.pretraining import CELLS, TEST_CLASSES, in_cells, pretrained_spec
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.on_the_fly import homologous_family
+from cryo_fewshot.simulation.on_the_fly import homologous_family, simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -35,7 +35,7 @@ class CalibrationCheck:
     """Tasks as a user's data set poses them to `build_recogniser`: n_way labelled classes, all others unknown.
 
     encoder : digest of its weights and its calibration; n_tasks : per SNR, number of shots and of classes
-    false_accept_rate, fdr : promised
+    false_accept_rate, fdr : promised; crowded : neighbours and membranes lie in the boxes, as in the training
     """
 
     version = 2
@@ -52,6 +52,7 @@ class CalibrationCheck:
     false_accept_rate: float = 0.05
     fdr: float = 0.1
     seed: int = 0
+    crowded: bool = field(default=False, metadata=ADDED_LATER)
 
     @torch.no_grad()
     def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
@@ -59,7 +60,8 @@ class CalibrationCheck:
         calibration = Calibration.from_json(card["calibration"])
         rows = []
         for snr in self.snrs:
-            embeddings, names = embedded_classes(self, encoder, snr)
+            embed = crowded_classes if self.crowded else embedded_classes
+            embeddings, names = embed(self, encoder, snr)
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
         return {"rows": rows}
 
@@ -69,6 +71,14 @@ def embedded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tenso
     recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
     particles = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes)
     return unit_embeddings(encoder, particles.volumes), np.array(spec.classes)[particles.labels]
+
+
+def crowded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
+    """The same among neighbours and membranes, whose complexes are the training's."""
+    around = replace(in_cells(pretrained_spec(), **CELLS).acquisitions, microscope=spec.microscope, snrs=(snr,))
+    names = np.repeat(spec.classes, spec.n_per_class)
+    rng = np.random.default_rng(seed_from("crowded check", spec.seed, snr))
+    return unit_embeddings(encoder, simulate_on_the_fly(names.tolist(), around, rng)), names
 
 
 def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:

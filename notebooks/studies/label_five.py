@@ -117,9 +117,12 @@ class LabelFive:
             "protonet_variance": of_protonet["variance"],
             "between": calibration.space.between.tolist(),
             "limits": calibration.promises.limits,
-            "temperature": list(calibration.promises.temperature),
+            # All particles are alone in their boxes, so the factors of crowding, the last ones, do not count.
+            "temperature": list(calibration.promises.temperature[:6]),
             # The least of these: a higher rate never asks for more.
-            "thresholds": [list(row) for row in calibration.promises.thresholds[: RATES.index(FALSE_ACCEPT_RATE) + 1]],
+            "thresholds": [
+                list(row[:6]) for row in calibration.promises.thresholds[: RATES.index(FALSE_ACCEPT_RATE) + 1]
+            ],
         }
 
 

@@ -223,8 +223,9 @@ def tool_model(support: torch.Tensor, space: PLDA) -> ClassModel:
 def tool_conditions(support: torch.Tensor, asked: torch.Tensor, calibration: Calibration) -> Conditions:
     """What the tool knows of each episode: support `(e, n_way, n_shot, dim)`, all particles asked for `(e, m, dim)`."""
     n_way, n_shot = support.shape[1:3]
-    log_snr = calibration.log_snr(torch.cat([support.flatten(1, 2), asked], dim=1))
-    return Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr.numpy())
+    seen = torch.cat([support.flatten(1, 2), asked], dim=1)
+    log_snr, crowding = calibration.log_snr(seen).numpy(), calibration.crowding(seen).numpy()
+    return Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr, crowding=crowding)
 
 
 def tool_logits(support: torch.Tensor, queries: torch.Tensor, *, calibration: Calibration) -> torch.Tensor:

@@ -35,6 +35,15 @@ def test_thresholds_lie_between_those_measured_and_beyond_them_the_nearest_count
         assert promises.temperature_of(replace(RUN, **{name: far})) == promises.temperature_of(at_the_end)
 
 
+def test_crowding_does_not_count_where_it_was_not_measured(calibration):
+    promises = calibration.promises
+    assert calibration.crowd is None and calibration.crowding(torch.ones(3, 10)) == 0
+    crowded = replace(RUN, crowding=1.0)
+    np.testing.assert_array_equal(promises.thresholds_of(crowded), promises.thresholds_of(RUN))
+    earlier = replace(promises, thresholds=tuple(row[:6] for row in promises.thresholds))
+    np.testing.assert_allclose(earlier.thresholds_of(crowded), promises.thresholds_of(RUN), rtol=1e-12)
+
+
 def test_p_values_undo_thresholds_and_fall_with_the_score(calibration):
     promises = calibration.promises
     scores = np.array([promises.threshold(RUN, rate) for rate in (0.2, 0.07, 0.01)])

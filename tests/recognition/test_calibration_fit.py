@@ -1,5 +1,6 @@
 """Tasks among held-out classes: who is in them, what is refused, and that noise is told."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
 
 TASKS = {"n_query": 10, "n_tasks": 2, "n_axes": 10}
@@ -35,7 +37,23 @@ def test_the_noise_of_data_sets_is_told(held_out, classes):
     sets = np.arange(3).repeat(len(x))
     particles = replace(particles, snrs=np.array(snrs)[sets], sets=sets)
     for trial in run_trials(particles, (1, 5), (5,), **TASKS):
-        np.testing.assert_allclose(trial.log_snr, np.log(trial.snrs), atol=0.3)
+        np.testing.assert_allclose(trial.conditions.log_snr, np.log(trial.snrs), atol=0.3)
+        np.testing.assert_array_equal(trial.conditions.crowding, 0)
+
+
+def test_crowded_data_sets_are_told(held_out, classes):
+    """What lies beside a particle adds a component to its embedding."""
+    x, labels = classes(8)
+    beside = 20 * torch.nn.functional.one_hot(torch.tensor(1), x.shape[1])
+    particles = held_out(torch.cat([x, x + beside]), np.tile(labels, 2))
+    particles = replace(particles, crowded=np.arange(2).repeat(len(x)) == 1, sets=np.arange(2).repeat(len(x)))
+    for trial in run_trials(particles, (1, 5), (5,), **TASKS):
+        np.testing.assert_allclose(trial.conditions.crowding, trial.crowded, atol=0.15)
+    calibration = fit_calibration(particles, shots=(1, 5), n_tasks=4, n_axes=10)
+    assert calibration.crowding(x) == pytest.approx(0, abs=0.1)
+    assert calibration.crowding(x + beside) == pytest.approx(1, abs=0.1)
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    assert again.crowding(x + beside) == calibration.crowding(x + beside)
 
 
 def test_cross_fitted_classes_count_as_much(held_out, classes):

@@ -1,5 +1,7 @@
 """Promises from tasks whose scores are known: thresholds, their margin, temperature, and how they are checked."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -9,13 +11,15 @@ from cryo_fewshot.recognition.promises_fit import Trials, fit_promises, threshol
 
 
 def trials_of(n_classes=30, shift=0.3, scale=4.0, seed=0):
-    """Unknown scores fall with noise and classes differ by `shift`; log-likelihoods are `scale` times too sure."""
+    """Unknown scores fall with noise, rise in crowds, and classes differ by `shift`; log-likelihoods are `scale` times
+    too sure."""
     rng = np.random.default_rng(seed)
     for name in range(n_classes):
         own = shift * rng.normal()
         for n_shot in (1, 5):
             for n_way in (3, 8):
-                snrs = np.repeat([0.3, 0.1, 0.03], 4)
+                snrs, crowded = np.repeat([0.3, 0.1, 0.03], 4), np.tile([False, True], 6)
+                conditions = Conditions(n_shot=n_shot, n_way=n_way, log_snr=np.log(snrs), crowding=crowded * 1.0)
                 true = np.arange(40) % n_way
                 logits = 2 * rng.normal(size=(12, 40, n_way))
                 drawn = (logits + rng.gumbel(size=logits.shape)).argmax(-1, keepdims=True)  # by its probability
@@ -23,9 +27,9 @@ def trials_of(n_classes=30, shift=0.3, scale=4.0, seed=0):
                 swapped = np.take_along_axis(logits, drawn, -1), np.take_along_axis(logits, places, -1)
                 np.put_along_axis(logits, drawn, swapped[1], -1)
                 np.put_along_axis(logits, places, swapped[0], -1)
-                unknown = rng.normal(size=(12, 25)) + own + np.log(snrs)[:, None] + n_shot**0.5
+                unknown = rng.normal(size=(12, 25)) + own + (np.log(snrs) + 1.5 * crowded)[:, None] + n_shot**0.5
                 yield Trials(
-                    unknown=str(name), family=str(name), n_shot=n_shot, n_way=n_way, log_snr=np.log(snrs), snrs=snrs,
+                    unknown=str(name), family=str(name), conditions=conditions, snrs=snrs, crowded=crowded,
                     log_likelihoods=scale * logits, log_frequencies=np.full((12, 1, n_way), -np.log(n_way)),
                     scores=unknown[:, :20] + 4, unknown_scores=unknown, true=true,
                 )  # fmt: skip
@@ -36,13 +40,14 @@ def promises():
     return fit_promises(list(trials_of()))
 
 
-def test_promises_hold_whatever_the_noise_and_the_shots(promises):
-    for n_shot in (1, 5):
-        for snr in (0.3, 0.1, 0.03):
-            conditions = Conditions(n_shot=n_shot, n_way=3, log_snr=np.log(snr))
-            new = [trial for trial in trials_of(seed=1) if trial.n_shot == n_shot]
-            scores = np.concatenate([trial.unknown_scores[trial.snrs == snr] for trial in new])
-            assert 0.02 < (scores >= promises.threshold(conditions, 0.05)).mean() < 0.06
+def test_promises_hold_whatever_the_noise_the_shots_and_the_crowd(promises):
+    for n_shot, snr, crowded in product((1, 5), (0.3, 0.1, 0.03), (False, True)):
+        conditions = Conditions(n_shot=n_shot, n_way=3, log_snr=np.log(snr), crowding=float(crowded))
+        new = [trial for trial in trials_of(seed=1) if trial.n_shot == n_shot]
+        chosen = [(trial.snrs == snr) & (trial.crowded == crowded) for trial in new]
+        scores = np.concatenate([trial.unknown_scores[of] for trial, of in zip(new, chosen, strict=True)])
+        assert 0.02 < (scores >= promises.threshold(conditions, 0.05)).mean() < 0.06
+    assert {(row["crowded"], row["snr"]) for row in promises.measured} == set(product((False, True), (0.3, 0.1, 0.03)))
     assert all(0.02 < row["false_accepts"] < 0.06 and row["kept"] > 0.9 for row in promises.measured)
 
 

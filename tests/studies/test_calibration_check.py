@@ -1,6 +1,10 @@
 """The check of an encoder's promises, on embeddings whose classes are known."""
 
-from studies.calibration_check import CalibrationCheck, checked_tasks
+import torch
+from studies.calibration_check import CalibrationCheck, checked_tasks, crowded_classes, embedded_classes
+
+from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.hashing import spec_digest
 
 
 def test_promises_about_classes_far_apart_hold(calibration, particles):
@@ -23,3 +27,14 @@ def test_a_task_is_the_same_for_the_same_seed(calibration, particles):
     spec = CalibrationCheck(encoder="", shots=(1,), ways=(3,), n_tasks=3)
     first, second = (checked_tasks(*particles(8, 1), calibration, spec) for _ in range(2))
     assert first == second
+
+
+def test_crowded_particles_are_the_same_classes_with_something_beside_them():
+    spec = CalibrationCheck(encoder="", classes=("1OEL", "3UWX"), n_per_class=4, crowded=True)
+    torch.manual_seed(0)
+    encoder = PooledEncoder3D(20, (4, 8)).eval()
+    (alone, names), (crowded, again) = (embed(spec, encoder, 0.1) for embed in (embedded_classes, crowded_classes))
+    assert names.tolist() == again.tolist() == ["1OEL"] * 4 + ["3UWX"] * 4
+    assert alone.shape == crowded.shape and not torch.allclose(alone, crowded)
+    assert torch.equal(crowded, crowded_classes(spec, encoder, 0.1)[0])
+    assert spec_digest(spec) != spec_digest(CalibrationCheck(encoder="", classes=("1OEL", "3UWX"), n_per_class=4))
