@@ -19,6 +19,7 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import Markdown
 from studies.bounds import bounds_frame
 from studies.charts import curves_figure
 
@@ -47,9 +48,14 @@ if profile != "smoke":  # its card is of the same subtomograms and tasks, but no
     card["method"] = [f"pretrained encoder, {n_shot}-shot" for n_shot in card["n_shot"]]
     bounds = pd.concat([bounds, card[bounds.columns]], ignore_index=True)
 shown = bounds.assign(shown=[f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in bounds.itertuples()])
-shown = shown.pivot(index="method", columns="snr", values="shown").fillna("not run").rename_axis(None)
-shown = shown.loc[bounds["method"].unique()[::-1], ::-1].rename(columns="SNR {:g}".format)
-plain_style(shown.rename_axis(None, axis=1))
+shown = shown.pivot(index="method", columns="snr", values="shown").rename_axis(None).rename_axis(None, axis=1)
+shown = shown.loc[bounds["method"].unique()[::-1], ::-1]
+alone = shown.columns[shown.notna().sum() == 1]  # of the oracle
+plain_style(shown.drop(columns=alone).fillna("not run").rename(columns="SNR {:g}".format))
+
+# %% tags=["hide-input"]
+more_noise = ", ".join(f"{shown.loc['oracle', snr]} at SNR {snr:g}" for snr in alone)
+Markdown(f"In heavier noise only the oracle was run: {more_noise}." if more_noise else "")
 
 # %% tags=["hide-input"]
 n_way = cells[0].evaluation.n_way
