@@ -86,9 +86,9 @@ figures.benchmark_figure(benchmarks);
 
 # %% [markdown]
 # *classify*: the command with its defaults. *Embedding alone*: the nearest prototype of the encoder's embeddings.
-# *Features alone*: the nearest prototype of 9 radial means and 8 powers per Fourier shell. *Features and embedding*: the
-# nearest prototype of both and of three grey values, at equal weight. *--no-adapt*: the geometry of classes as measured
-# on simulated particles. The bars are 95 % intervals.
+# *Features alone*: the nearest prototype of 9 radial means and 8 powers per Fourier shell. *Features and embedding*:
+# the nearest prototype of both and of three grey values, at equal weight. `--no-adapt`: the geometry of classes as
+# measured on simulated particles. The bars are 95 % intervals.
 #
 # **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away. Queries keep clear
 # of every support box of their episode: no voxel is shared. The tomogram is divided into columns of 40 × 40 voxels as a
@@ -116,11 +116,11 @@ show(figures.benchmark_frame(benchmarks, "all"), caption="Accuracy on all boxes"
 
 # %% [markdown]
 # **Limits.** Only the ribosomes were labelled by people, and their list is a cleaned one: not every ribosome is on it.
-# The other classes were labelled automatically. The cytosol was found by its density, which grey values then find again:
-# hence the task without it. The data hold nothing finer than 6.3 nm, so they say nothing about complexes of like size
-# and shape. It is one tomogram of one microscope. Every query belongs to a labelled class: how well unknown ones are
-# rejected is not measured here. The command does not match Fourier shells to the training: on the even half that added
-# nothing to the fitted scatter. For a tomogram of your own:
+# The other classes were labelled automatically. The cytosol was found by its density, which grey values then find
+# again: hence the task without it. The data hold nothing finer than 6.3 nm, so they say nothing about complexes of like
+# size and shape. It is one tomogram of one microscope. Every query belongs to a labelled class: how well unknown ones
+# are rejected is not measured here. The command does not match Fourier shells to the training: on the even half that
+# added nothing to the fitted scatter. For a tomogram of your own:
 #
 #     cryo-fewshot benchmark-real tomogram.mrc --coordinates labelled.star --label-column rlnClassName
 #

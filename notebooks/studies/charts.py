@@ -32,7 +32,8 @@ def curves_figure(
 
     Curves whose names agree up to a comma share a colour.
 
-    frame : columns accuracy, ci95 (or low and high) and those named; dashed : curves drawn with a dashed line, as bounds
+    frame : columns accuracy, ci95 (or low and high) and those named
+    dashed : curves drawn with a dashed line, as bounds
     """
     panels, curves = frame[panel].unique(), list(frame[curve].unique())
     things = list(dict.fromkeys(name.split(",")[0] for name in curves))

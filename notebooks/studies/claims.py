@@ -164,8 +164,8 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     keys = class_keys("paper22")
     n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
     sentences = [
-        f"{n_trained} of the {n_needed} networks behind its tables are trained at its own size (40³, 100 subtomograms of "
-        "each class and SNR), on one split of the classes. On that split:\n"
+        f"{n_trained} of the {n_needed} networks behind its tables are trained at its own size (40³, 100 subtomograms "
+        "of each class and SNR), on one split of the classes. On that split:\n"
     ]
     pairs = {
         "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
@@ -179,17 +179,19 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
             others = n.drop("holds", errors="ignore")
             others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others.items())
             sentences.append(
-                f"- **{words}**: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f} in accuracy; the "
-                f"claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} columns{_after(others)}."
+                f"- **{words}**: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f} in accuracy; "
+                f"the claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} "
+                f"columns{_after(others)}."
             )
     best = found[found["claim"].str.startswith("best method")]
     levels = [f"{row.this_work:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
     if levels:
         sentences.append(f"- **Best accuracy at SNR 0.1**: {' and '.join(levels)}.")
     sentences.append(
-        f"\nLevels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does not "
-        "say which classes it tested on, and SNR has several meanings. Differences between methods can, on this split. "
-        "To conclude more takes further splits at this size, and the authors' subtomograms, which were not released."
+        f"\nLevels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does "
+        "not say which classes it tested on, and SNR has several meanings. Differences between methods can, on this "
+        "split. To conclude more takes further splits at this size, and the authors' subtomograms, which were not "
+        "released."
     )
     return "\n".join(sentences)
 

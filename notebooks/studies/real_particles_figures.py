@@ -120,8 +120,8 @@ def benchmark_finding(entries: list[dict], n_shot: int = 5) -> str:
     tool = odd.loc[TOOL]
     others = {name: odd.loc[name, "accuracy"] for name in _SHOWN if name != TOOL and name in odd.index}
     return (
-        f"**With {n_shot} labelled particles of each of five classes, `classify` recognises {tool['accuracy']:.1%} of the "
-        f"other particles** (95 % interval {tool['low']:.1%} to {tool['high']:.1%}). On the same tasks: "
+        f"**With {n_shot} labelled particles of each of five classes, `classify` recognises {tool['accuracy']:.1%} of "
+        f"the other particles** (95 % interval {tool['low']:.1%} to {tool['high']:.1%}). On the same tasks: "
         f"{', '.join(f'{_SHOWN[name]} {accuracy:.1%}' for name, accuracy in others.items())}."
     )
 
@@ -147,6 +147,7 @@ def benchmark_text(entries: list[dict]) -> str:
     if rows.empty:
         return "Not run with this encoder."
     odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
+    odd = odd.round(3)
     others = odd.drop(columns=[TOOL, FILES])
     behind = odd.index[others.max(axis=1) > odd[TOOL]]
     where = "; ".join(
@@ -156,10 +157,9 @@ def benchmark_text(entries: list[dict]) -> str:
     )
     counts = next(found["boxes"] for found in _benchmark_results(entries) if YEAST in found["tasks"])
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
-    ahead = len(odd) - len(behind)
     return (
-        f"On the odd half the command is ahead of every other method in {ahead} of {len(odd)} columns"
-        f"{f'; not in these: {where}' if where else ''}. Boxes in the odd half: {classes}."
+        f"On the odd half no other method is ahead of the command in {len(odd) - len(behind)} of {len(odd)} columns"
+        f"{f'; the others are {where}' if where else ''}. Boxes in the odd half: {classes}."
     )
 
 
