@@ -1,14 +1,15 @@
 # %% [markdown]
 # # Bounds: how hard the data are
 #
-# The volumes hold the answer at every SNR of the paper: an observer that knows the structures is hardly ever wrong.
-# What few-shot networks miss, they miss themselves. Two references on the same simulated subtomograms:
+# At every SNR of the paper the volumes hold the answer: an observer that knows the structures is hardly ever wrong.
+# What the few-shot networks miss is therefore not for want of signal. Two references on the same simulated
+# subtomograms:
 #
 # - **The oracle** knows the true density of every class, the defocus, the SNR and the spectrum of the noise, but not
 #   the pose. It searches all rotations and shifts of each class (a matched filter) and chooses the class by likelihood.
 #   Hardly anything can do better.
-# - **A supervised network** of the same architecture is trained on other samples of the very test classes. It is no
-#   upper bound: under the profile below it gets 150 training steps, and the pretrained encoder beats it.
+# - **A supervised network** of the same architecture is trained on other samples of the test classes themselves. It is
+#   no upper bound: under the profile below it gets 150 training steps, and the pretrained encoder beats it.
 
 # %% tags=["parameters"]
 profile = "extended"  # smoke or extended
@@ -65,15 +66,14 @@ curves_figure(
 );  # fmt: skip
 
 # %% [markdown]
-# The few-shot networks here are those of the short trainings of this profile, so they miss more than those of
-# {doc}`table1`, which shows another profile with longer trainings.
+# The few-shot networks here had the short trainings of this profile, so they do worse than those of {doc}`table1`,
+# which shows a profile with longer trainings.
 #
 # The oracle's accuracy is the mean over all tasks that can be made of the test classes, on the first subtomograms of
 # each; its interval is over subtomograms. The supervised network scores all test classes with a linear layer, and those
-# of a task compete; it does not look at the support. The paper mentions a supervised network with 500 samples per
-# class, 22-way: 0.77 at SNR 0.05 and 0.66 at SNR 0.03. That is another task (22 classes instead of five) on other data.
-# The pretrained encoder ({doc}`encoder_card`) was trained on none of these classes, but on more samples, simulated on
-# the fly.
+# of a task compete; it ignores the support. The paper mentions a supervised network with 500 samples per class, 22-way:
+# 0.77 at SNR 0.05 and 0.66 at SNR 0.03. That is another task (22 classes instead of five) on other data. The pretrained
+# encoder ({doc}`encoder_card`) was trained on none of these classes, but on more samples, simulated on the fly.
 
 # %% tags=["hide-input"]
 page.provenance(entries)

@@ -137,10 +137,10 @@ show(figures.benchmark_frame(benchmarks, "all", figures.PICKS), "Not run here: t
 # %% [markdown]
 # ## Two small sets
 #
-# **Microtubules and ice** of one tomogram: easy, a smoke test. **70S, 80S, microtubules** come from three data sets and
-# are **confounded**: how they were recorded and filtered may tell them apart. The control, power per Fourier shell with
-# nearest prototype, shows how far that alone goes: nearly as far as the encoder, so the set proves nothing. A query of
-# fewer than 50 particles is not adapted to.
+# **Microtubules and ice** of one tomogram are easy, a smoke test. **70S, 80S and microtubules** come from three data
+# sets and are **confounded**: how they were recorded and filtered may tell them apart. The control, nearest prototype
+# on the power per Fourier shell, shows how far that alone goes: nearly as far as the encoder, so the set proves
+# nothing. The tool does not adapt to a query of fewer than 50 particles.
 
 # %% tags=["hide-input"]
 show(figures.small_sets_frame(benchmarks))
@@ -148,12 +148,12 @@ show(figures.small_sets_frame(benchmarks))
 # %% [markdown]
 # ## Simulated support
 #
-# The rest of this page asks whether simulated particles can stand for real ones as support. They seldom do. The test
-# is small: 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0): tilt stacks at 1.2 nm as
-# WarpTools exports them, with the angles and the defocus of every image. **One class and 20 particles** can show a
-# fault and whether it is mended. They cannot say how accurate anything is on real data.
+# Can simulated particles stand for real ones as support? The rest of this page finds that they seldom can. The test is
+# small: 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0), as tilt stacks at 1.2 nm that
+# WarpTools exported, with the angles and the defocus of every image. **One class and 20 particles** can show a fault
+# and whether it is mended. They cannot say how accurate anything is on real data.
 #
-# The library's own ribosomes are eukaryotic, mitochondrial, or a subunit alone, so even the right answer is only a
+# The library's own ribosomes are eukaryotic, mitochondrial, or a single subunit, so even the right answer is only a
 # homologue. No correction uses a label.
 
 # %% tags=["hide-input"]
@@ -170,9 +170,9 @@ Markdown(
 # ## The fault: the CTF was applied twice
 #
 # RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it. For averaging
-# that is right: a Wiener filter divides by its square in the end. But the CTF is nearly zero at low frequencies, so a
-# particle read from such a file has passed it twice, and has lost the long waves that tell a large complex from a small
-# one. The reader of tilt stacks now divides by the CTF that the STAR file describes.
+# that is right, because a Wiener filter divides by its square in the end. But a particle read from such a file has been
+# through the CTF twice. As the CTF is nearly zero at low frequencies, the long waves that tell a large complex from a
+# small one are lost. The reader of tilt stacks therefore divides by the CTF that the STAR file describes.
 
 # %% tags=["hide-input"]
 figures.spectra_figure(study)
@@ -192,9 +192,10 @@ figures.particles_figure(study);
 #
 # ## Are these ribosomes?
 #
-# Yes. The file has refined angles; averaged at these, the particles resemble a ribosome more than anything that single
-# particles are mistaken for. Scores are those of the best pose of each complex, as it is and mirrored. Where the mirror
-# image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for that.
+# Yes. The file has refined angles, and the average at these angles resembles a ribosome more than it resembles anything
+# that single particles are mistaken for. Scores are those of the best pose of each complex, as it is and mirrored.
+# Where the mirror image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for
+# that.
 
 # %% tags=["hide-input"]
 average = result["average"] or {"likeness": {}}  # a file without angles has none
@@ -239,8 +240,8 @@ Markdown(
 # %% [markdown]
 # ## Real support does better
 #
-# Five real particles are the support of their class among simulated others. Real particles might be recognised by their
-# noise alone, so the second row gives the simulated ones the noise of the real ones.
+# Here five real particles are the support of their class, among simulated particles of the others. Real particles might
+# be recognised by their noise alone, so in the second row the simulated ones have the noise of the real ones.
 
 # %% tags=["hide-input"]
 support = pd.DataFrame(result["support"]).T.loc[["in their own noise", "in the real noise"]]
@@ -261,8 +262,8 @@ plain_style(figures.decoy_frame(study)).hide(axis="index")
 # %% [markdown]
 # ## The command itself
 #
-# `cryo-fewshot classify` on the real ribosomes among complexes of their size, those that they are most often mistaken
-# for among them: five labelled particles of each, the simulated ones in the noise of the real ones, all written as MRC
+# `cryo-fewshot classify` on the real ribosomes among complexes of their size, including those that they are most often
+# mistaken for: five labelled particles of each, the simulated ones in the noise of the real ones, all written as MRC
 # files of 2 nm per voxel.
 
 # %% tags=["hide-input"]

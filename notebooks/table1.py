@@ -24,8 +24,9 @@ from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
 # %% [markdown]
 # ## At the paper's own size
 #
-# Boxes of 40³ at 1 nm, the text's learning rate, the released code's length of training, stopped after 20 epochs
-# without a better validation accuracy; class split 0, one training each; 1,000 tasks, ± the 95 % half-width over them.
+# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
+# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
+# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
 papers_size(table_1(profile_named("paper")))
@@ -48,8 +49,8 @@ show_accuracies(table, TABLE_1_CLAIMS)
 # %% [markdown]
 # Mean accuracy and the half-width of its 95 % interval over all test episodes, which are the same for every method.
 # The best of each column is bold. The interval is over episodes only: other class splits and training seeds move the
-# numbers by more than that. "(mix)" is trained on all SNRs at once, the other rows on the SNR they are tested at. The
-# paper's text does not quote the cells of its Table 1; what it does quote stands below.
+# numbers by more than that. Rows with "(mix)" are trained on all SNRs at once, the others on the SNR that they are
+# tested at. The cells of the paper's own Table 1 are not quoted in its text; what is quoted stands below.
 
 # %% tags=["hide-input"]
 accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
@@ -62,8 +63,8 @@ claims = claims_frame(cells, entries, page.runner.store)
 show_claims(claims)
 
 # %% [markdown]
-# Differences between two methods are paired: taken task by task, on the same subtomograms. "agrees": the paper's
-# number lies inside this work's interval. "cannot be told": the interval is wider than the distance.
+# Differences between two methods are paired: taken task by task, on the same subtomograms. "Agrees": the paper's number
+# lies within this work's interval. "Cannot be told": the interval contains the bound that the paper claims.
 #
 # ## The paper's 100 episodes
 #
