@@ -190,9 +190,17 @@ Markdown(classes_text(classes_frame(found)))
 # - **Size.** The box is 40 nm; larger complexes are cut ({doc}`open_world` has one, the double-capped 26S proteasome).
 # - **Relatives.** Complexes of like shape may get like embeddings. Give labelled particles of both.
 # - **Real noise.** The encoder has learned from simulations only: {doc}`real_particles`.
-# - **What was never simulated.** Membranes, neighbours in a crowded cell, gold, carbon edges, filtered or denoised
-#   tomograms, CTF-corrected ones: none was in the training. Put them into the support as `--junk`.
 # - **One contrast, one hand.** A wrong contrast is detected in most cases, a wrong hand is not.
+
+# %% tags=["hide-input"]
+met = acquisitions.get("surroundings") or {}
+kinds = {"membranes": "membranes", "neighbours": "neighbours in a crowded cell", "gold": "gold beads"}
+never = [words for kind, words in kinds.items() if not met.get(kind)]
+never += ["carbon", "filtered, denoised or CTF-corrected tomograms"]
+Markdown(
+    f"- **What was never simulated**: {', '.join(never)}. "
+    "What nobody wants can be labelled and given to the support as `--junk`."
+)
 
 # %% tags=["nbval-check-output", "hide-cell"]
 print(table.to_csv(), measured.round(3).to_csv(index=False), rows.round(3).to_csv(index=False))

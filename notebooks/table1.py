@@ -14,12 +14,26 @@ split_seed = 0  # which classes are base, validation and novel
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
+from IPython.display import Markdown
+
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_claims, training_seconds
+from cryo_fewshot.reproduction.display import (
+    Page,
+    findings,
+    papers_size,
+    show_accuracies,
+    show_claims,
+    training_seconds,
+)
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
+
+full, stored = profile_named("paper"), Store(results_folder("paper"))
+at_hand = stored_cells(stored, table_1(full))
+Markdown(findings(tidy_frame(*at_hand), claims_frame(*at_hand, stored)) if at_hand[0] else "")
 
 # %% [markdown]
 # ## At the paper's own size
@@ -29,7 +43,7 @@ from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
 # ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
-papers_size(table_1(profile_named("paper")))
+papers_size(table_1(full))
 
 # %% [markdown]
 # ## At a reduced size
@@ -58,9 +72,8 @@ accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
 # %% [markdown]
 # ## What the paper says about these numbers
 
-# %% tags=["hide-input"]
-claims = claims_frame(cells, entries, page.runner.store)
-show_claims(claims)
+# %% tags=["hide-input", "fold"]
+show_claims(claims_frame(cells, entries, page.runner.store)).set_caption("What the paper quotes, and this run")
 
 # %% [markdown]
 # Differences between two methods are paired: taken task by task, on the same subtomograms. "Agrees": the paper's number
@@ -70,8 +83,9 @@ show_claims(claims)
 #
 # The paper tests on 100 episodes. The first 100 of this run give:
 
-# %% tags=["hide-input"]
-show_accuracies(table[table["n_episodes"] == table["n_episodes"].min()], TABLE_1_CLAIMS)
+# %% tags=["hide-input", "fold"]
+first_episodes = table[table["n_episodes"] == table["n_episodes"].min()]
+show_accuracies(first_episodes, TABLE_1_CLAIMS).set_caption("The first 100 episodes")
 
 # %% tags=["hide-input"]
 minutes = training_seconds(page.runner.store, cells) / 60
