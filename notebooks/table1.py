@@ -2,7 +2,7 @@
 # # Table 1: accuracy on the simulated data
 #
 # The share of subtomograms recognised correctly, over many tasks. A task has five classes held out from training, five
-# labelled subtomograms of each, or one, and 75 more to recognise. Guessing gives 0.2.
+# labelled subtomograms of each, or one, and 75 more to recognise.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper

@@ -179,8 +179,9 @@ def findings(table: pd.DataFrame, claims: pd.DataFrame) -> str:
         sentences.append(
             f"With {labels} per class, the best method ({best['method']}) recognises "
             f"{best['accuracy']:.0%} of the subtomograms at SNR {top_snr:g}, and {worst['accuracy']:.0%} at SNR "
-            f"{worst['snr']:g} ({worst['method']}); guessing gives {1 / best['n_way']:.0%}."
+            f"{worst['snr']:g} ({worst['method']})."
         )
+    sentences.append(f"Guessing gives {1 / table['n_way'].iloc[0]:.0%}.")
     wide = table.pivot(index=["n_shot", "snr"], columns="method", values="accuracy")
     if {"baseline", "ProtoNet3D"} <= set(wide.columns):
         wide = wide.dropna(subset=["baseline", "ProtoNet3D"])
@@ -191,14 +192,16 @@ def findings(table: pd.DataFrame, claims: pd.DataFrame) -> str:
             "paper finds it far above."
         )
     counts = claims["verdict"].value_counts()
-    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
     unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
-    sentences.append(
-        f"Of {len(claims)} numbers that the paper quotes about its simulated data, {kept} hold or agree here, "
-        f"{unclear} cannot be told, {len(claims) - kept - unclear - improving} come out differently and {improving} "
-        "get no verdict, because a training was still improving when it ended."
-    )
-    return " ".join(sentences)
+    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
+    outcomes = {
+        "hold or agree here": kept,
+        "cannot be told": unclear,
+        "come out differently": len(claims) - kept - unclear - improving,
+        "get no verdict, as a training was still improving when it ended": improving,
+    }
+    said = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items() if number)
+    return " ".join([*sentences, f"Of {len(claims)} numbers that the paper quotes about its simulated data, {said}."])
 
 
 def sum_of_distances(table: pd.DataFrame) -> str:
