@@ -29,4 +29,4 @@ plain_style(table).hide(axis="index")
 # - No file is ever unpickled: an encoder is a safetensors file with its card, and anything else is refused unread.
 
 # %% tags=["nbval-check-output", "hide-cell"]
-print(table[["What was wrong", "Exit status", "What went on"]].to_csv(index=False))
+print(table[["What was wrong", "Exit status", "What was classified"]].to_csv(index=False))
