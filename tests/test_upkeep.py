@@ -64,4 +64,5 @@ def test_both_locks_have_the_same_versions_and_only_what_torch_brings_is_in_one_
     plain = dict(line.split("==") for line in lock)
     assert {name: hashed.get(name) for name in plain} == plain
     assert all(re.match("nvidia-|cuda-|triton$|setuptools$|wheel$", name) for name in hashed.keys() - plain.keys())
+    assert "setuptools" in hashed  # which builds the package where nothing else may be fetched
     assert "://" not in text  # of no particular registry
