@@ -6,8 +6,8 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /book
 # The environment first: it changes less often than the code.
-COPY pyproject.toml requirements.lock README.md LICENSE Makefile ./
+COPY pyproject.toml requirements.lock requirements.hashes.lock README.md LICENSE Makefile ./
 COPY cryo_fewshot ./cryo_fewshot
-RUN make setup
+RUN make setup HASHES=1
 COPY . .
 CMD ["make", "reproduce"]

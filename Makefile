@@ -6,6 +6,7 @@ PYTHON ?= python3
 PROFILE ?= auto
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 PUBLISHED := cpu
 JOBS ?= 2
 N ?= 200
@@ -23,12 +24,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "no virtual environment: on Debian, apt install python3-venv"; exit 2; }
 	@echo "Installing the locked versions into $(VENV), about two minutes ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock torch
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[book,test]'
+	@$(if $(HASHES),$(PIP) --require-hashes --no-deps -r requirements.hashes.lock,$(PIP) -c requirements.lock torch)
+	@$(PIP) $(if $(HASHES),--no-deps --no-build-isolation -e .,-c requirements.lock -e '.[book,test]')
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.installed  ## the environment in .venv
+setup: $(VENV)/.installed  ## the environment in .venv; HASHES=1 takes no file but those of requirements.hashes.lock
 
 .PHONY: reproduce
 reproduce: setup  ## run every experiment and build the book; PROFILE=quick, cpu, extended or paper; MINUTES=9 stops in time
@@ -52,7 +53,7 @@ test: setup $(VENV)/node_modules/axe-core  ## all tests, and the published noteb
 
 .PHONY: mutants
 mutants: setup  ## do the tests notice wrong code? N=200 random changes, each against its file's tests; about an hour
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[mutants]'
+	@$(PIP) -c requirements.lock -e '.[mutants]'
 	@OMP_NUM_THREADS=1 $(RUN) scripts/mutants.py --sample $(N) --seed $(SEED)
 
 .PHONY: publish
@@ -80,10 +81,19 @@ structures: setup  ## make the bead library anew from coordinate files: SOURCE=f
 	@$(RUN) scripts/build_structures.py $(if $(SOURCE),--source $(SOURCE))
 
 .PHONY: lock
-lock:  ## refresh requirements.lock from a fresh environment
+lock:  ## refresh requirements.lock from a fresh environment, and the hashes
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(PYTHON) -m venv "$$tmp" \
 	  && "$$tmp/bin/pip" install --quiet torch==2.13.0 && "$$tmp/bin/pip" install --quiet '.[book,test]' \
 	  && "$$tmp/bin/pip" freeze --exclude cryo-fewshot | sed "s,+[a-z0-9.]*$$,," > requirements.lock
+	@$(MAKE) hashes
+
+.PHONY: hashes
+# For the oldest Python that has to do, Debian 12's.
+hashes:  ## requirements.hashes.lock: the files of requirements.lock, for Linux on x86-64 with or without a GPU
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; $(PYTHON) -m venv "$$tmp" \
+	  && "$$tmp/bin/pip" install --quiet uv==0.13.9 && "$$tmp/bin/uv" pip compile --quiet --generate-hashes --no-annotate \
+	  --python-version 3.11.2 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make hashes" \
+	  requirements.lock -o requirements.hashes.lock
 
 .PHONY: bench
 bench: setup  ## measure this package, a plain reference and the machine's limit, side by side

@@ -20,7 +20,7 @@ ProfileOption = Annotated[
 def reproduce(
     profile: ProfileOption = "auto",
     book: bool = True,
-    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
+    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call resumes")] = None,
 ):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
     from .reproduction import pipeline as pipeline
@@ -30,12 +30,12 @@ def reproduce(
         path = pipeline.reproduce(pipeline.default_profile() if profile == "auto" else profile, book, minutes)
         print(f"Done: {path}")
     except DeadlineReached:
-        print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
+        print(f"\n{minutes:g} minutes are over; the same command resumes from here.")
 
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="a notebook of the notebooks folder, such as table1")],
+    name: Annotated[str, typer.Argument(help="name of a notebook, such as table1")],
     parameters: Annotated[str, typer.Argument(help="such as \"snrs='0.1' n_shot=3\"")] = "",
     output: Annotated[str, typer.Option(help="folder of the executed notebook")] = "",
 ):
@@ -59,7 +59,7 @@ def publish(profile: ProfileOption = "cpu"):
 
 
 @app.command()
-def verify(name: Annotated[str, typer.Argument(help="of a published page, such as table1")]):
+def verify(name: Annotated[str, typer.Argument(help="name of a published page, such as table1")]):
     """Make a published page anew from the stored results, and say whether every table and figure is the same."""
     from .reproduction.verify import verify
 
@@ -81,9 +81,9 @@ def book():
 
 @app.command()
 def pretrain(
-    out: Annotated[str, typer.Option(help="file of the encoder; default: over the pretrained one")] = "",
+    out: Annotated[str, typer.Option(help="file for the encoder; by default it replaces the pretrained one")] = "",
     epochs: Annotated[int, typer.Option(help="of the first training, 10,000 volumes each; 8 more follow")] = 40,
-    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call goes on")] = None,
+    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call resumes")] = None,
 ):
     """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
     from pathlib import Path
@@ -96,7 +96,7 @@ def pretrain(
     try:
         card = pretrain_in_two(path, epochs, minutes)
     except DeadlineReached:
-        print(f"\n{minutes:g} minutes are over; the same command goes on from here.")
+        print(f"\n{minutes:g} minutes are over; the same command resumes from here.")
         return
     for row in card["expected_accuracy"]:
         task = f"SNR {row['snr']:g}, {row['n_way']}-way {row['n_shot']}-shot"
@@ -110,8 +110,8 @@ SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, fold
 @app.command()
 def calibrate(
     encoder: Annotated[str, typer.Option(help="file of `pretrain`")],
-    out: Annotated[str, typer.Option(help="file of the encoder with new promises")],
-    cross_fitted: Annotated[list[str], typer.Option(help="file of an encoder of the same recipe; repeat it")] = [],  # noqa: B006
+    out: Annotated[str, typer.Option(help="file for the encoder with its new promises")],
+    cross_fitted: Annotated[list[str], typer.Option(help="encoder of the same recipe; may be repeated")] = [],  # noqa: B006
 ):
     """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
     from pathlib import Path
@@ -152,7 +152,7 @@ def train(
 def classify(
     support: SupportOption,
     query: Annotated[str, typer.Option(help="particles to classify")],
-    out: Annotated[str, typer.Option(help="folder of the results; the same command goes on in it")],
+    out: Annotated[str, typer.Option(help="folder for the results; the same command resumes in it")],
     readings: dict,
     encoder: EncoderOption = "",
     false_accept_rate: Annotated[
@@ -164,10 +164,10 @@ def classify(
         typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
     ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
-    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data, without further labels")] = True,
+    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data; needs no further labels")] = True,
     background: Annotated[
         str,
-        typer.Option(help="particles of nothing, a negative control; of tomograms taken away from the picks"),
+        typer.Option(help="negative control; for tomograms, boxes away from the picks by default"),
     ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[
@@ -180,7 +180,7 @@ def classify(
     workers: Annotated[int, typer.Option(help="processes that read files")] = 0,
     cache: Annotated[str, typer.Option(help="folder of embeddings shared between runs; default in OUT")] = "",
     shard: Annotated[
-        str, typer.Option(help="embed only this share, as in 3/8, then stop; run without it to merge")
+        str, typer.Option(help="embed only this share, such as 3/8, and stop; run without it to merge")
     ] = "",
 ):
     """Give every particle a class and a probability, or reject it, from a few labelled examples of each class."""
@@ -263,7 +263,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(_say(str(error), 2))
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted; the same command goes on from here", 130))
+        sys.exit(_say("interrupted; the same command resumes from here", 130))
 
 
 def _say(message: str, code: int) -> int:

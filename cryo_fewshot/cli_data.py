@@ -1,4 +1,4 @@
-"""Commands about files and real data: what would be read of them, how well they can be sorted, where to fetch some."""
+"""Commands about files and real data: what would be read, how well particles can be told apart, how to fetch some."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from .cli_inputs import EncoderOption, reads
 
 @reads("files")
 def inspect(
-    files: Annotated[list[str], typer.Argument(help="inputs as of classify and train, one or more")],
+    files: Annotated[list[str], typer.Argument(help="one or more inputs, as classify and train take them")],
     readings: dict,
-    picture: Annotated[str, typer.Option(help="PNG of central slices to write, a row per class")] = "",
+    picture: Annotated[str, typer.Option(help="PNG to write, central slices in a row per class")] = "",
 ):
-    """Print what would be read of an input and how: a line for each thing found, scaled, undone or left out."""
+    """Print what would be read from an input and how: a line for each thing found, scaled, undone or left out."""
     from pathlib import Path
 
     from .particles.opening import open_particles
@@ -38,15 +38,15 @@ def inspect(
 
 @reads("files")
 def benchmark_real(
-    path: Annotated[str, typer.Argument(help="tomogram, folder of tomograms with picks, or of an npz and a csv")],
+    path: Annotated[str, typer.Argument(help="tomogram, folder of tomograms with picks, or of npz and csv")],
     readings: dict,
-    classes: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
+    classes: Annotated[str, typer.Option(help="only these classes, separated by commas")] = "",
     shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
     episodes: int = 100,
     encoder: EncoderOption = "",
-    out: Annotated[str, typer.Option(help="csv of the results; default none is written")] = "",
+    out: Annotated[str, typer.Option(help="csv for the results; by default none is written")] = "",
 ):
-    """Accuracy of `classify` on a labelled tomogram of yours, beside that of simple features, odd half and all."""
+    """Measure the accuracy of `classify` on your labelled tomogram, beside simple features, on one half and on all."""
     import tempfile
     from pathlib import Path
 
@@ -72,8 +72,8 @@ def benchmark_real(
 
 
 def fetch_portal(
-    out: Annotated[str, typer.Argument(help="folder, for `benchmark-real` and `classify`; the same command goes on")],
-    dataset: Annotated[int, typer.Option(help="of the CZ cryoET Data Portal")] = 10440,
+    out: Annotated[str, typer.Argument(help="folder, for `benchmark-real` and `classify`; the same command resumes")],
+    dataset: Annotated[int, typer.Option(help="number in the CZ cryoET Data Portal")] = 10440,
     processing: Annotated[str, typer.Option(help="of the tomograms: raw, filtered or denoised")] = "raw",
 ):
     """Fetch tomograms and picks of a dataset of the CZ cryoET Data Portal; needs `pip install cryoet-data-portal`."""

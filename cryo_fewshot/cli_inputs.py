@@ -51,14 +51,14 @@ READINGS = (
     Reading("picks", "picks", str, "user/session of a copick project's picks"),
     Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),
     Reading("root", "root", str, "folder that the names in STAR files are relative to"),
-    Reading("file_voxel_size_nm", "voxel-size-nm", float, "of the files, whatever their headers say"),
+    Reading("file_voxel_size_nm", "voxel-size-nm", float, "voxel size of the files, whatever their headers say"),
     Reading("coordinate_voxel_size_nm", "coordinate-voxel-size-nm", float, "unit of coordinates in voxels"),
-    Reading("box_nm", "box-nm", float, "edge of the boxes that are cut from tomograms; default 40"),
+    Reading("box_nm", "box-nm", float, "edge of the boxes to cut from tomograms; default 40"),
     Reading("pad_edges", "pad-edges", bool, "fill boxes that reach out of a tomogram with their mean"),
     Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
-    Reading("mirror", "mirror", bool, "turn z: tomograms of the other handedness"),
+    Reading("mirror", "mirror", bool, "reverse z: tomograms of the other handedness"),
 )
-EncoderOption = Annotated[str, typer.Option(help="file of `pretrain` or `train`; default the pretrained one")]
+EncoderOption = Annotated[str, typer.Option(help="encoder of `pretrain` or `train`; by default the pretrained one")]
 LABELS = Reading("label_column", "label-column", str, "STAR column with the classes", False)
 _DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
 

@@ -34,7 +34,7 @@ def save_encoder(path: str | Path, encoder: AnyEncoder, card: dict[str, Any]) ->
     """
     kind = type(encoder).__name__
     if kind not in KINDS:
-        raise UserError(f"{path}: an encoder of kind {kind} cannot be kept; use {' or '.join(KINDS)}")
+        raise UserError(f"{path}: an encoder of kind {kind} cannot be saved; use {' or '.join(KINDS)}")
     architecture = {"kind": kind, **{name: getattr(encoder, name) for name in KINDS[kind][1]}}
     try:
         text = json.dumps({**card, "architecture": architecture, "package_version": __version__}, allow_nan=False)

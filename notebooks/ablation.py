@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Ablation: from the paper's training to the pretrained encoder
 #
-# Training longer on samples simulated on the fly, with a cosine classifier and global average pooling, raises 5-shot
-# accuracy from between 0.6 and 0.75 to above 0.9. The paper trains on ten classes of a hundred fixed volumes each;
-# below, its training is changed one step at a time. Every step keeps the changes above it and is tested on the
+# Training for longer on samples simulated on the fly, with a cosine classifier and global average pooling, raises
+# 5-shot accuracy from between 0.6 and 0.75 to above 0.9. The paper trains on ten classes of a hundred fixed volumes
+# each. Below, that training is changed one step at a time: each step keeps the changes above it and is tested on the
 # subtomograms and tasks of {doc}`table1`, so gains are differences on the same tasks.
 
 # %% tags=["parameters"]
@@ -64,8 +64,8 @@ plain_style(meanings.rename(columns={"words": "what it changes"})).hide(axis="in
 # %% [markdown]
 # ## Leave-one-out ablation
 #
-# More classes and the cosine classifier pay only in a long training. Each row leaves one change out, of the training
-# with *global average pooling* or of the one *8 times as long*; a minus means that the change pays.
+# More classes and the cosine classifier pay off only in a long training. Each row leaves one change out, either of the
+# training with *global average pooling* or of the one *8 times as long*; a minus means that the change pays off.
 
 # %% tags=["hide-input"]
 left_out, left_out_entries = leave_one_out_frame(page.runner, page.settings, splits=split_seeds, **chosen)
@@ -75,8 +75,8 @@ plain_style(steps_table(left_out, "gain"))
 # %% [markdown]
 # ## What a training takes
 #
-# Volumes, training classes, and minutes on the machine named below, for the first split. PLDA costs nothing beside an
-# embedding; four rotations cost four embeddings.
+# Volumes, training classes, and minutes on the machine named below, for the first split. PLDA costs next to nothing
+# compared with an embedding; four rotations cost four embeddings.
 
 # %% tags=["hide-input"]
 plain_style(costs_table(page.runner, page.settings))
@@ -84,9 +84,10 @@ plain_style(costs_table(page.runner, page.settings))
 # %% [markdown]
 # ## Heads on one embedding
 #
-# PLDA is the best inductive head; the best transductive one is its EM variant. All heads answer the same tasks on the
-# embeddings of the pretrained encoder ({doc}`encoder_card`), whose training takes the steps above further, with more
-# volumes and many kinds of microscopes. The test classes of the first split are held out from it.
+# PLDA is the best inductive head; the best transductive one is its EM variant. All heads solve the same tasks on the
+# embeddings of one encoder, trained by the recipe of the pretrained one ({doc}`encoder_card`), which takes the steps
+# above further, with more volumes and many kinds of microscopes. The test classes of the first split are held out from
+# it.
 
 # %% tags=["hide-input"]
 training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
@@ -97,9 +98,8 @@ equal_shares = by_task(heads[heads["balanced"]].replace(SHOWN), "head", "accurac
 plain_style(equal_shares).format(precision=3)
 
 # %% [markdown]
-# A transductive head looks at all queries of a task together. Most of them assume equally many queries of each class,
-# which a tomogram does not offer. So they are asked again with the shares of the classes drawn at random; *TIM* then
-# loses most:
+# A transductive head looks at all queries of a task together. Most such heads assume equally many queries of each
+# class, which a tomogram does not offer. Here the shares of the classes are drawn at random instead; *TIM* loses most:
 
 # %% tags=["hide-input"]
 plain_style(by_task(heads[~heads["balanced"]].replace(SHOWN), "head", "accuracy")).format(precision=3)

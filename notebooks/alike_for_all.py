@@ -37,9 +37,9 @@ page.protocol(stages, before="Splits that were run, as in:")
 # %% [markdown]
 # ## How long training pays
 #
-# Test accuracy of trainings cut after so many episodes of 100 subtomograms, and of the one that ran until 20 epochs
-# brought nothing better on the validation classes. The order of the methods changes with the length of the training,
-# so a comparison at one short length says little. The baseline's classifier stops improving first.
+# Test accuracy of trainings stopped after a given number of episodes of 100 subtomograms, and of the one that ran until
+# 20 epochs in a row brought no gain on the validation classes. The order of the methods changes with the length of the
+# training, so a comparison at one short length says little. The baseline's classifier stops improving first.
 
 # %% tags=["hide-input"]
 lengths, length_entries = lengths_frame(
@@ -55,14 +55,14 @@ curves_figure(
 # %% [markdown]
 # ## ProtoNet-CE in its forms
 #
-# The paper's text freezes the encoder, unites the prototypes with all queries of a task (transductive) and trains on
-# the distance in the new space. Its released code attends to one query at a time, adds biases and LayerNorm, trains on
-# both distances, and goes on training the encoder. The tables of this book call the inductive form of the text
-# "ProtoNet-CE". The control has no attention at all: ProtoNet3D, trained on for as long as the released code's second
-# stage.
+# The paper's text freezes the encoder, lets the prototypes attend to all queries of a task together (transductive) and
+# trains on the distance in the new space. Its released code attends to one query at a time, adds biases and LayerNorm,
+# trains on both distances, and goes on training the encoder. In the tables of this book "ProtoNet-CE" is the text's
+# version in its inductive form. The control has no attention at all: ProtoNet3D, trained further for as long as the
+# released code's second stage.
 #
-# Below each accuracy, its paired difference to ProtoNet3D on the same tasks. What attention brings is the difference
-# between a form and the control that had the same training.
+# Below each accuracy stands its paired difference from ProtoNet3D on the same tasks. What attention brings is the
+# difference between a form and the control that had the same training.
 
 # %% tags=["hide-input"]
 second = against_first(stages, stage_entries)
@@ -72,9 +72,10 @@ plain_style(methods_table(second))
 # %% [markdown]
 # ## The baseline, tuned
 #
-# The encoder of the baseline learns to tell the base classes apart. On the labelled particles of a task, the paper fits
-# a linear layer with Adam, without saying how many steps at which rate. Here both are chosen on the validation classes.
-# Beside it stands what the few-shot literature calls the strong simple baseline: the nearest prototype, nothing fitted.
+# The baseline's encoder learns to tell the base classes apart. On the labelled particles of a task, the paper fits a
+# linear layer with Adam, without giving the number of steps or the rate. Here both are chosen on the validation
+# classes. Beside it stands what the few-shot literature knows as a strong simple baseline: the nearest prototype,
+# nothing fitted.
 
 # %% tags=["hide-input"]
 heads, head_entries = over_splits(classifier_heads)

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Conformations of one complex
 #
-# The paper's network does not tell two shapes of the same molecule apart: it stays below 75 % at every angle, where the
-# oracle of {doc}`bounds` mostly passes it from 5 to 10 degrees on. The pretrained encoder ({doc}`encoder_card`) does so
-# for two of three complexes, at large angles. One half of a complex is bent against the other about a hinge in its
-# middle. Each network gets five examples of the straight and of the bent shape and decides by nearest prototype.
+# The paper's network does not tell two shapes of the same molecule apart: it stays below 75 % at every angle, a level
+# that the oracle of {doc}`bounds` mostly passes from 5 to 10 degrees on. The pretrained encoder ({doc}`encoder_card`)
+# tells them apart for two of three complexes, at large angles. One half of a complex is bent against the other about a
+# hinge in its middle. Each network gets five examples of the straight and of the bent shape and takes the nearest
+# prototype.
 
 # %% tags=["parameters"]
 profile = "extended"  # smoke or extended
@@ -54,8 +55,8 @@ gallery_figure(
 # %% [markdown]
 # ## Accuracy against the angle
 #
-# Above each panel, how the complex took part in making the pretrained encoder. ProtoNet3D (mix) was trained on other
-# complexes.
+# Above each panel stands how the complex took part in making the pretrained encoder. ProtoNet3D (mix) was trained on
+# other complexes.
 
 # %% tags=["hide-input"]
 frame, entries = conformations_frame(page.runner, pretrained, variations, n_per_class)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The encoder that comes with the package
 #
-# One network for particles of many kinds: trained on the library's complexes, first alone in their boxes, then among
-# neighbours and membranes as in a cell. Each sample was simulated on the fly with its own pose, shift, defocus and
-# noise, by microscopes of many kinds. What it was trained on, what to expect of it, and where it fails.
+# One network for particles of many kinds. It was trained on the library's complexes, first alone in their boxes, then
+# among neighbours and membranes as in a cell. Each sample was simulated on the fly with its own pose, shift, defocus and
+# noise, by microscopes of many kinds. This page says what it was trained on, what to expect of it, and where it fails.
 
 # %% tags=["parameters"]
 path = ""  # of another encoder file; empty for the pretrained one
@@ -50,10 +50,10 @@ Markdown(
 # %% [markdown]
 # ## What to expect
 #
-# Accuracy on classes held out from training and selection, with their whole families as {doc}`structures` lists them:
-# the test classes of {doc}`table1`, their subtomograms and their tasks, so that the numbers stand beside the paper's
-# methods. Families are finer than superfamilies: ClpB and Lon are tested, and p97, FtsH and RuvB, which are AAA+ rings
-# as well, are trained on.
+# Accuracy on classes that were held out from training and selection together with their whole families, as
+# {doc}`structures` lists them: the test classes of {doc}`table1`, with their subtomograms and tasks, so that the
+# numbers can be compared with the paper's methods. A family is narrower than a superfamily: ClpB and Lon are tested,
+# and p97, FtsH and RuvB, which are AAA+ rings as well, are trained on.
 
 # %% tags=["hide-input"]
 expected = pd.DataFrame(card["expected_accuracy"])
@@ -63,14 +63,14 @@ table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
 plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 
 # %% [markdown]
-# Nearest prototypes of unit embeddings, ± the 95 % half-width over tasks. The recipe was chosen by looking at
-# these classes, on short trainings, so they are a little optimistic.
+# Nearest prototypes of unit embeddings, ± the 95 % half-width over tasks. The recipe was chosen by looking at these
+# classes, on short trainings, so the numbers are a little optimistic.
 #
 # ## What its answers promise
 #
-# Probabilities and thresholds were measured on classes held out from training. They depend on what is known of a run:
-# its labels per class, its classes, how noisy its particles look to the encoder, told as the SNR of simulated
-# particles that look as noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
+# Probabilities and thresholds were measured on classes held out from training. They depend on what is known about a
+# run: the labels per class, the number of classes, how noisy the particles look to the encoder, expressed as the SNR of
+# simulated particles that look equally noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
 
 # %% tags=["hide-input"]
 calibration = Calibration.from_json(card["calibration"])
@@ -105,16 +105,16 @@ Markdown(
 promises_figure(promises);
 
 # %% [markdown]
-# Left: false accepts at a promised 5 % of each held-out class when it is unknown, sorted. Right: the mean over classes
-# for other random choices of the families that were measured on. The geometry of scores, the terms of thresholds and
-# the number of axes were chosen with these classes in sight, and without the test classes.
+# Left: the share of each held-out class that is accepted when it is unknown and 5 % are promised, sorted. Right: the
+# mean over classes for other random choices of the families that were measured on. The geometry of scores, the terms of
+# the thresholds and the number of axes were chosen while looking at these classes, and without the test classes.
 #
 # ### Checked on further classes
 #
-# The same promises on the test classes, held out from training and from calibration, and looked at once, when all was
-# chosen. The labelled classes of a task have 15 queries each, and all particles of the other test classes are of
-# unknown classes. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle: a
-# threshold set on these very particles for an FPR of just 5 %.
+# The same promises on the test classes, which were held out from training and calibration and looked at only once, when
+# everything had been chosen. The labelled classes of a task have 15 queries each, and all particles of the other test
+# classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle: a
+# threshold set on these very particles for an FPR of exactly 5 %.
 
 # %% tags=["hide-input"]
 check = CalibrationCheck(encoder=card_digest(encoder, card))
@@ -163,8 +163,9 @@ training_figure({"pretrained encoder": {"loss": card["loss"], "validation_accura
 # ## Other tilt series, voxels and boxes
 #
 # The test classes again, with one thing changed at a time from the microscope of {doc}`table1` (±60° in steps of 3°).
-# Files of another box are resampled as the command does it. In the last rows a voxel is not as large as the file says.
-# Box and voxel size change the noise of a file only where they must: below 0.25 per nm it is the same in all rows.
+# Files with another box or voxel size are resampled as the command does it. In the last rows the voxel size that the
+# file states is wrong. Box and voxel size change the noise only where they must: below 0.25 per nm it is the same in
+# all rows.
 
 # %% tags=["hide-input"]
 limits = EncoderLimits(encoder=digest_of(*encoder.state_dict().values()))
@@ -177,8 +178,8 @@ Markdown(conditions_text(found))
 # %% [markdown]
 # ## Which complexes
 #
-# Five-way tasks among all complexes that it was not trained on: the test classes, and those that it was selected and
-# calibrated with; SNR 0.1.
+# Five-way tasks at SNR 0.1 among all complexes that the encoder was not trained on: the test classes, and those used
+# for its selection and calibration.
 
 # %% tags=["hide-input"]
 size_figure(classes_frame(found));
@@ -192,12 +193,19 @@ Markdown(classes_text(classes_frame(found)))
 # - **Tilt range.** The narrower the tilt series, the more is lost; see above. {doc}`geometry` says what training for it
 #   brings.
 # - **Size.** The box is 40 nm; larger complexes are cut ({doc}`open_world` has one, the double-capped 26S proteasome).
-# - **Relatives.** Complexes of one shape may share a place. Give labelled particles of both.
-# - **Real noise.** Nothing but simulation was ever learnt from: {doc}`real_particles`.
-# - **What was never simulated.** Gold, carbon edges, filtered or denoised tomograms, CTF-corrected ones: none was in
-#   the training. Put them into the support as `--junk`. Neighbours and membranes were; {doc}`surroundings` says what
-#   they still cost.
+# - **Relatives.** Complexes of like shape may get like embeddings. Give labelled particles of both.
+# - **Real noise.** The encoder has learned from simulations only: {doc}`real_particles`.
 # - **One contrast, one hand.** A wrong contrast is detected in most cases, a wrong hand is not.
+
+# %% tags=["hide-input"]
+met = acquisitions.get("surroundings") or {}
+kinds = {"membranes": "membranes", "neighbours": "neighbours in a crowded cell", "gold": "gold beads"}
+never = [words for kind, words in kinds.items() if not met.get(kind)]
+never += ["carbon", "filtered, denoised or CTF-corrected tomograms"]
+Markdown(
+    f"- **What was never simulated**: {', '.join(never)}. "
+    "What nobody wants can be labelled and given to the support as `--junk`."
+)
 
 # %% tags=["nbval-check-output", "hide-cell"]
 print(table.to_csv(), measured.round(3).to_csv(index=False), rows.round(3).to_csv(index=False))

@@ -47,10 +47,10 @@ episode_figure(shown, supports, sample_volume(evaluation, view["classes"][view["
 
 # %% [markdown]
 # **Top.** The middle slice of each labelled subtomogram, a row per class, and of the query. **Middle.** Their
-# embeddings, seen along the two directions in which they spread most: dots are labelled subtomograms, stars the
-# prototypes (their means), the diamond is the query. On the right the attention has adapted prototypes and query to
-# this task. **Bottom.** The squared distance of the query to each prototype in both spaces, and their sum, in all
-# dimensions. The shortest bar, outlined, is the prediction.
+# embeddings, projected onto the two directions in which they spread most: dots are labelled subtomograms, stars the
+# prototypes (their means), the diamond is the query. On the right, the attention has adapted prototypes and query to
+# this task. **Bottom.** The squared distance from the query to each prototype in both spaces, and the sum of the two,
+# taken in all dimensions. The shortest bar, outlined, is the prediction.
 
 # %% tags=["hide-input"]
 plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]

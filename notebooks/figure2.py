@@ -71,11 +71,11 @@ HTML(turnable_html(isosurface(density, level, voxel_nm), f"figure2-{class_name}"
 # %% [markdown]
 # ## What the network gets
 #
-# A microscope tilts the frozen specimen and takes one noisy picture per angle; the volume computed from these is cut
-# into small cubes, the subtomograms. Each row below is one subtomogram, as slices across the beam at five heights. The
-# first row has no noise but everything else that the microscope does: protein is dark, the contrast transfer function
-# draws bright and dark rings around it, and as the specimen cannot be tilted beyond 60 degrees, the particle is smeared
-# out along the beam.
+# The microscope tilts the frozen specimen and takes one noisy image per angle. The volume computed from these images is
+# cut into small cubes, the subtomograms. Each row below is one subtomogram, as slices across the beam at five heights.
+# The first row has no noise but everything else that the microscope does: protein is dark, the contrast transfer
+# function draws bright and dark rings around it, and because the specimen is not tilted beyond 60 degrees, the particle
+# is smeared out along the beam.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Slices of one simulated subtomogram, without noise and at each SNR"}}
 beads = [(particle.positions_nm, particle.masses_kda)]
@@ -84,11 +84,12 @@ titles = ["(b) no noise", *(f"SNR {snr:g}" for snr in levels)]
 slices_figure(volumes, titles, microscope.voxel_size_nm);
 
 # %% [markdown]
-# All rows hold the same particle in the same pose and the same noise, scaled up downwards: at an SNR of 0.1 the noise
-# has ten times the variance of the signal over the cube, at 0.03 thirty-three times ({doc}`../microscope` defines it).
-# Heights *z* are measured from the centre of the cube; the particle lies off centre, as picked particles do. The grey
-# scale is the same in all rows, and every cube has mean 0 and variance 1, so without noise the first row is clipped.
+# All rows show the same particle in the same pose with the same noise, which grows from row to row: at SNR 0.1 the
+# noise has ten times the variance of the signal over the cube, at 0.03 thirty-three times ({doc}`../microscope` defines
+# it). Heights *z* are measured from the centre of the cube; the particle lies off centre, as picked particles do. The
+# grey scale is the same in all rows, and every cube has mean 0 and variance 1, so the first row, without noise, is
+# clipped.
 #
-# **To conclude.** At SNR 0.1 the shell can be made out by eye if one knows where to look; at 0.03 hardly. The network
-# knows neither position nor pose, and has to name the class from one such cube and five labelled cubes of each class,
-# or one.
+# **To conclude.** At SNR 0.1 the shell can be made out by eye if one knows where to look; at 0.03, hardly. The network
+# knows neither position nor pose, and has to name the class of one such cube, given five labelled cubes of each class,
+# or just one.

@@ -2,7 +2,7 @@
 # # Figure 3: the network
 #
 # The paper's Figure 3 is a drawing of ProtoNet-CE. This one is read off the modules that the package trains: a volume
-# is sent through them, and every shape and number below was measured on the way.
+# passes through them, and every shape and number below is measured on the way.
 
 # %% tags=["parameters"]
 box = 40  # edge of the cubic input, voxels
@@ -31,11 +31,11 @@ Markdown(
 architecture_figure(encoder_stages, adaptation_stages, n_way);
 
 # %% [markdown]
-# **Above,** the encoder. A volume (grey) passes blocks of 3D convolution, batch normalisation, max pooling over 2×2×2
-# voxels, and ReLU. The cubes are the outputs: *64 × 20³* is 64 maps of 20×20×20 voxels. (A front edge is drawn as the
-# square root of the voxels along it, the depth as the logarithm of the number of maps.) The last output, flattened, is
-# the embedding. Below each block stand its trained weights and its multiply-adds; M is a million. The paper writes ReLU
-# before the pooling; in this order the result is exactly the same, and cheaper.
+# **Above,** the encoder. A volume (grey) passes through blocks of 3D convolution, batch normalisation, max pooling over
+# 2×2×2 voxels, and ReLU. The cubes are the outputs: *64 × 20³* is 64 maps of 20×20×20 voxels. (A front edge is drawn as
+# the square root of the voxels along it, the depth as the logarithm of the number of maps.) The last output, flattened,
+# is the embedding. Below each block stand its trained weights and its multiply-adds; M is a million. The paper puts
+# ReLU before the pooling; in this order the result is exactly the same, and cheaper to compute.
 #
 # **Below,** an episode. The prototypes c (each the mean embedding of the labelled examples of a class) and the
 # embedding f(x) of a query pass through self-attention (orange; query Q, key K, value V) and a fully connected layer
@@ -67,4 +67,4 @@ if (box, n_blocks, width) == (40, 4, 64):
 
 # %% [markdown]
 # **To conclude.** The encoder does nearly all of the work, most of it in one layer. The attention has three times as
-# many weights but costs almost nothing: it sees a handful of vectors, and can be trained on embeddings computed once.
+# many weights but costs almost nothing: it handles a few vectors, and can be trained on embeddings computed once.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Figure 4: averages of a class, before and after classification
 #
-# Averages are finer after classification than before, as the paper reports. One subtomogram shows little more than a
-# shadow; the mean of many aligned ones shows the shape, if they are of the same complex. The paper averages what its
-# network assigned to the proteasome and compares the resolution with that of the *original subtomograms before
-# classification*. This can be read in two ways, so both are shown: one particle by itself, and an average of the
+# Averages resolve finer detail after classification than before, as the paper reports. One subtomogram shows little
+# more than a shadow; the mean of many aligned ones shows the shape, if they are of the same complex. The paper averages
+# what its network assigned to the proteasome and compares the resolution with that of the *original subtomograms before
+# classification*. This can be read in two ways, and both are shown: one particle by itself, and an average of the
 # particles that were to be classified.
 
 # %% tags=["parameters"]
@@ -56,10 +56,10 @@ Markdown(
 )
 
 # %% [markdown]
-# Where the simulated data have no proteasome among their test classes, GroEL (1OEL), a barrel of much the same size,
-# takes its place. Surrogates replace the two real sets, as in {doc}`table4`: the 20S proteasome (1PMA) for Noble's, and
-# the double-capped 26S proteasome for Guo's. Where the single-capped one is in the same task, even the mixture is
-# mostly of proteasomes.
+# The simulated data have no proteasome among their test classes; GroEL (1OEL), a barrel of much the same size, takes
+# its place. Surrogates replace the two real sets, as in {doc}`table4`: the 20S proteasome (1PMA) for the set of Noble
+# et al., and the double-capped 26S proteasome for that of Guo et al. Where the single-capped one is in the same task,
+# even the mixture is mostly of proteasomes.
 #
 # ## What the averages show
 
@@ -76,10 +76,10 @@ figure4.slices_by_set(sets, voxels);
 # %% [markdown]
 # A slice through the middle of each, protein dark, the complex upright. **One particle** of the class, turned upright
 # by its true pose. **Before**: an average of particles of all classes of the task. **After**: of those that the network
-# assigned to the class, its mistakes included. **No mistakes**: of particles that are of the class, for comparison.
-# **Simulated**: the true density. The averages were made without the true poses and density, and laid onto it at the
-# end. They are masked by a sphere of 0.4 of the box, so the tips of the 26S proteasome fade. Each picture has its own
-# grey scale.
+# assigned to the class, its mistakes included. **No mistakes**: of particles that are all of the class, for comparison.
+# **Simulated**: the true density. The averages were made without knowledge of the true poses and density, and were only
+# aligned to that density at the end. A sphere with a radius of 0.4 of the box masks them, so the tips of the 26S
+# proteasome fade. Each picture has its own grey scale.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Isosurfaces of the averages and of the simulated density"}}
 weighted = {name: figure4.densities(entries[name], truths[name], weighted=True) for name in plans}
@@ -111,9 +111,10 @@ table = average_frame(entries)
 figure4.show_averages(table)
 
 # %% [markdown]
-# Resolution where the correlation falls below 0.143 and 0.5; smaller is finer, *none* means below from the start.
-# Purity and recall are of all that was assigned to the class. One particle has no halves; its number is from the median
-# correlation of as many particles as an average has. The paper gives its resolutions as a picture only: not quoted.
+# Resolution is where the correlation falls below 0.143 and 0.5; smaller is finer, and *none* means that it is below
+# from the start. Purity and recall are of everything that was assigned to the class. A single particle has no halves;
+# its number is from the median correlation of as many particles as an average has. The paper shows its resolutions only
+# in a picture, so they are not quoted.
 
 # %% tags=["hide-input"]
 everything = [entry for of_set in entries.values() for entry in of_set]
@@ -123,7 +124,7 @@ Markdown(f"**To conclude.** {figure4.averaging_findings(table)}\n\n**Provenance.
 # **Limits.** Half maps say how well an average repeats itself, not what it shows: particles of several classes can
 # agree on a common blob. Each number is from one task, one draw of particles and one search, so differences of a few
 # tenths of a nanometre mean nothing. It is where a curve first falls below the limit, even if the curve rises again.
-# The density was simulated to 4 nm, with nothing beyond 3.6 nm: numbers a little below that come from interpolation
+# The density was simulated to 4 nm, with nothing finer than 3.6 nm: numbers a little below that come from interpolation
 # between shells. The CTF is not corrected and no symmetry is imposed. The task holds equal numbers of each class; in a
 # cell the class of interest may be a few per cent of all, and what is assigned to it less pure.
 

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Figure B: what the baseline misses
 #
-# The supplement of the paper shows subtomograms that ProtoNet-CE recognises and the finetuned baseline does not. Here
-# they are the test subtomograms that ProtoNet-CE alone got right in the largest share of the tasks in which they were a
-# query. There are also subtomograms that only the baseline recognises.
+# The paper's supplement shows subtomograms that ProtoNet-CE recognises and the finetuned baseline does not. Here are
+# the test subtomograms that ProtoNet-CE alone got right in the largest share of the tasks in which they were a query.
+# There are also subtomograms that only the baseline recognises.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper

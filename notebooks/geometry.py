@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Tilt range and tilt increment
 #
-# A wider tilt range helps, and an increment of 10 degrees costs. A network tested on another geometry than it was
-# trained on loses little, most where it was trained on the poorest one. A tilt series covers part of all
-# directions; the rest is the missing wedge, whose influence the paper names as a question for later. Here ProtoNet3D is
-# trained on subtomograms of one geometry and tested on the same or another: same molecules, poses and SNR, only the
-# tilt angles differ.
+# A wider tilt range helps, and an increment of 10 degrees costs accuracy. A network that is tested on another geometry
+# than it was trained on loses little; it loses most if it was trained on the poorest one. A tilt series covers only
+# some directions; the rest is the missing wedge, whose influence the paper leaves as a question for later. Here
+# ProtoNet3D is trained on subtomograms of one geometry and tested on the same or another: molecules, poses and SNR are
+# the same, only the tilt angles differ.
 
 # %% tags=["parameters"]
 profile = "extended"  # smoke or extended
@@ -52,7 +52,7 @@ transfer_table(by_increment)
 
 # %% [markdown]
 # Accuracies are means over training seeds; differences of a point or two are within their standard errors. The SNR is
-# that of the finished volume, so a wider range or a finer increment brings directions here, not electrons. At a fixed
+# that of the finished volume, so here a wider range or a finer increment adds directions, not electrons. At a fixed
 # dose a finer increment also means noisier images, which this page does not vary.
 
 # %% tags=["hide-input"]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # What an interval counts
 #
-# An accuracy with an interval answers "and if it were done again?". What is done again differs, and so does the width:
-# over tasks the interval is narrow, over classes and particles it is many times wider.
+# Over tasks the interval of an accuracy is narrow; over classes and particles it is many times wider. An interval
+# answers the question "what if it were done again?", and its width depends on what is done again.
 #
 # :::{list-table}
 # :header-rows: 1
@@ -75,24 +75,24 @@ wider = (frame["over_classes_and_particles"] / frame["over_tasks"]).round(1)
 particles = (frame["over_particles"] / frame["over_tasks"]).round(1)
 Markdown(
     f"Drawing the particles again makes the half-width {particles.min():g} to {particles.max():g} times that over "
-    f"tasks; drawing classes and particles again, {wider.min():g} to {wider.max():g} times. Here "
-    f"{cells[0].method} was trained anew with the settings of Table 1, as its weights had not been kept: "
-    f"{frame['accuracy'][0]:.3f} at SNR {frame['snr'][0]:g}, in the place of {first:.3f}. What another training "
-    "changes, none of these intervals counts."
+    f"tasks; drawing classes and particles again, {wider.min():g} to {wider.max():g} times. For this page "
+    f"{cells[0].method} was trained again with the settings of Table 1, as its weights had not been kept: "
+    f"{frame['accuracy'][0]:.3f} at SNR {frame['snr'][0]:g} instead of {first:.3f}. None of these intervals counts "
+    "what another training changes."
 )
 
 # %% [markdown]
 # **The usual interval is too narrow for the question that most readers ask.** A thousand tasks reuse the same hundred
-# particles of each of eight classes. More tasks make the interval as narrow as one likes, and nothing new is learned
-# about other particles or complexes (arXiv 2409.02850). It says how well the mean over all tasks *from these particles*
-# is known.
+# particles of each of eight classes. More tasks make the interval as narrow as one likes, but teach nothing about other
+# particles or complexes (arXiv 2409.02850). It says how well the mean over all tasks *from these particles* is known.
 #
-# **The two-stage bootstrap counts the data.** Classes are drawn with replacement, then particles of each; the accuracy
-# is taken over the queries, each weighted by how often its class and itself were drawn; 2,000 draws. With eight test
-# classes the classes decide.
+# **The two-stage bootstrap counts the data.** Classes are drawn with replacement, then particles of each. The accuracy
+# is taken over the queries, each weighted by how often it and its class were drawn; 2,000 draws. With eight test
+# classes it is the choice of classes that makes the interval wide.
 #
-# **Differences are another matter.** Two methods that met the same tasks are compared by their paired difference, in
-# which easy and hard classes cancel. What the wide interval warns of is the level, and the step to your own complexes.
+# **Differences are another matter.** Two methods that were tested on the same tasks are compared by their paired
+# difference, in which easy and hard classes cancel. What the wide interval warns of is the level of accuracy, and the
+# step to your own complexes.
 
 # %% tags=["hide-input"]
 Markdown(f"**Provenance.** {provenance_line(list(entries.values()))}")

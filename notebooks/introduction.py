@@ -3,7 +3,8 @@
 #
 # A tomogram of a cell shows thousands of molecular machines, each a faint shape in heavy noise. Label five of a kind,
 # and a network that has learned on other complexes *what makes two particles alike* finds the rest. Li et al.
-# {cite}`li2020` proposed it. This book runs their method again from atomic models up, says what holds, and goes on.
+# {cite}`li2020` proposed it. This book rebuilds their method from atomic models up, reports which of its claims hold,
+# and takes it further.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -38,9 +39,9 @@ names = {key: complex_name(key) for key in seen["spec"]["classes"]}
 glance_figure(seen["spec"], seen["result"], run["result"]["averages"], names);
 
 # %% [markdown]
-# Rings mark labelled particles. Each dot is the embedding of one particle, a star the mean of the five labelled ones of
-# a class, its *prototype*: a particle goes to the nearest. All of it is this project's own: simulated particles, the
-# encoder that comes with the package, and the averages that `classify` wrote.
+# Rings mark labelled particles. Each dot is the embedding of one particle. A star is the *prototype* of a class, the
+# mean of its five labelled particles; every other particle goes to the class of the nearest star. The picture was made
+# with this project: simulated particles, the encoder that comes with the package, and averages that `classify` wrote.
 
 # %% tags=["hide-input"]
 cells = table_1(page.settings)
@@ -80,8 +81,8 @@ conclusions(claims)
 # %% [markdown]
 # ## The paper's main experiment
 #
-# Table 1 as a figure, at the paper's own size: five methods, with five labels per class or one, at three levels of
-# noise. {doc}`table1` has every number.
+# Table 1 as a figure, at the paper's own size: five methods, with five labels per class or one, at three noise levels.
+# {doc}`table1` has every number.
 
 # %% tags=["hide-input"]
 at_hand, full_size_entries = stored_cells(Store(results_folder("paper")), table_1(profile_named("paper")))
@@ -89,10 +90,10 @@ full_size = tidy_frame(at_hand, full_size_entries) if at_hand else table
 accuracy_by_snr(full_size[full_size["n_episodes"] == full_size["n_episodes"].max()]);
 
 # %% [markdown]
-# What the paper says, beside these runs. {doc}`claims` judges it over several splits of the classes as well.
+# What the paper says beside these runs, number by number. {doc}`claims` judges it over several class splits too.
 
-# %% tags=["hide-input"]
-show_claims(at_papers_size(claims))
+# %% tags=["hide-input", "fold"]
+show_claims(at_papers_size(claims)).set_caption("What the paper quotes, and these runs")
 
 # %% tags=["hide-input"]
 page.provenance([*full_size_entries, *entries])
@@ -102,9 +103,9 @@ page.provenance([*full_size_entries, *entries])
 #
 # - {doc}`label_five`: label particles yourself, and watch two networks sort the rest.
 # - {doc}`../methods`: the method and its eight equations. {doc}`../microscope`: how a particle is simulated, and what
-#   SNR means here. {doc}`../vocabulary`: terms of both fields.
-# - {doc}`table1`: the main table with every interval; {doc}`bounds`: how hard the data are; {doc}`intervals`: what
-#   an interval counts.
+#   SNR means here. {doc}`../vocabulary`: the terms of both fields.
+# - {doc}`table1`: the main table with every interval; {doc}`bounds`: how hard the data are; {doc}`intervals`: what an
+#   interval covers.
 # - {doc}`ablation`: what makes the pretrained encoder better, one change at a time; {doc}`open_world`: unknown classes,
 #   more classes, more labels; {doc}`real_particles`: particles of a real tomogram.
 # - {doc}`../deviations`: where the paper's text and its released code differ, and what this book does.

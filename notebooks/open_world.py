@@ -1,21 +1,20 @@
 # %% [markdown]
 # # Open world
 #
-# The pretrained encoder ({doc}`encoder_card`) tells unknown classes from known ones, keeps its accuracy as classes are
-# added, and gives probabilities that are, if anything, too low. The paper's tables ask one question: which of five
-# classes is it? Real work asks more. Is it any of them? What if there are twenty? What do more labels buy? Can the
-# probability be trusted?
+# The paper's tables ask one question: which of five classes is it? Real work asks more. Is it any of them? What if
+# there are twenty? How much do more labels help? Can the probability be trusted? This page puts these questions to the
+# pretrained encoder ({doc}`encoder_card`).
 #
-# Unless said otherwise, the tasks are those of {doc}`table1` among its eight test classes. They are held out from
+# Unless stated otherwise, the tasks are those of {doc}`table1` among its eight test classes. These are held out from
 # training and calibration, though the recipe was chosen by looking at them. Methods are compared on the same tasks, and
-# differences are taken task by task. Two classifiers work on the embeddings of the pretrained encoder:
+# differences are taken task by task. Two classifiers use the embeddings of the pretrained encoder:
 #
 # - **Nearest prototype**: the class whose labelled examples have the nearest mean.
-# - **PLDA**: what `cryo-fewshot classify` does. It models the scatter within and between classes, estimated on other
-#   classes, and so also knows how likely an unknown class is.
+# - **PLDA**, which `cryo-fewshot classify` builds on. It models the scatter within and between classes, estimated on
+#   other classes, and so also knows how likely an unknown class is.
 #
 # Beside them stands the paper's **ProtoNet3D (mix)**, trained on 5-shot tasks of ten classes as the profile below says,
-# and asked with other numbers of labels too. Its training was far shorter than that of the pretrained encoder.
+# and tested with other numbers of labels too. Its training was far shorter than that of the pretrained encoder.
 
 # %% tags=["parameters"]
 profile = "extended"  # smoke or extended
@@ -64,9 +63,9 @@ keep_table(rejection, "unknown_classes")
 tables.show_by_task(rejection, "strangers", "auroc")
 
 # %% [markdown]
-# ± is the 95 % half-width over tasks, here and below. It says how well these classes are measured, not how other
-# classes would do. Boxes without a macromolecule are not unknown to either network: the pretrained encoder was trained
-# on them, and ProtoNet3D (mix) had its epoch selected with them.
+# Here and below, ± is the 95 % half-width over tasks. It says how precisely these classes are measured, not how other
+# classes would do. Boxes without a macromolecule are not new to either network: the pretrained encoder was trained on
+# them, and the epoch of ProtoNet3D (mix) was selected with them.
 #
 # The tool's default threshold promises to accept at most 5 % of the particles of unknown classes, on average over
 # classes like those that it was measured on. The last column is the oracle: a threshold set on these very classes for
@@ -79,9 +78,9 @@ tables.rates_table(rejection)
 # ## More classes
 #
 # Accuracy falls as classes are added. Beyond the eight test classes there are only classes that took part in making the
-# encoder: the calibration classes were not trained on, but they selected the epoch and fitted PLDA, and most of the
-# paper's 22 complexes were trained on or calibrated on. Those rows are no test of held-out classes; they show how
-# accuracy falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
+# encoder: the calibration classes were not trained on, but served to select the epoch and to fit PLDA, and most of the
+# paper's 22 complexes were trained or calibrated on. Those rows are no test on held-out classes; they show how accuracy
+# falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
 
 # %% tags=["hide-input"]
 ways, found = tables.ways_frame(*asked, **chosen)
@@ -110,9 +109,8 @@ curves_figure(
 # %% [markdown]
 # ## Can the probability be trusted?
 #
-# The tool is right somewhat more often than it says, most of all with one label per class. Of the answers with
-# probability 80 %, four in five should be right: points on the dotted line. Above the line the tool is underconfident.
-# *Error* is the expected calibration error.
+# Of the answers with a probability of 80 %, four in five should be right: such points lie on the dotted line. Above the
+# line the tool is right more often than it says. *Error* is the expected calibration error.
 
 # %% tags=["hide-input"]
 reliability, found = tables.reliability_frame(*asked, **chosen)
@@ -121,14 +119,14 @@ reliability_figure(reliability);
 
 # %% [markdown]
 # The calibration was fitted on other classes ({doc}`encoder_card`). Where those are harder to tell apart than the
-# classes at hand, the tool is right more often than it says. Bars are 95 % intervals over tasks.
+# classes at hand, the stated probabilities are too low. Bars are 95 % intervals over tasks.
 #
 # ## Surrogates of the real data sets, all classes at once
 #
-# These are the simulated surrogates of {doc}`table4`, brought to the encoder's box and voxel size as the tool does with
-# a user's files. Nothing was trained for them. The last column is of **another data set**: real particles, and another
-# network, trained on simulated volumes too; its ± is the spread over ten seeds. It is there for scale: the two columns
-# cannot be compared.
+# These are the simulated surrogates of {doc}`table4`, resampled to the encoder's box and voxel size as the tool does
+# with a user's files. Nothing was trained for them. The last column is from **another data set**, of real particles,
+# and another network, also trained on simulated volumes; its ± is the spread over ten seeds. It is there for scale: the
+# two columns cannot be compared.
 
 # %% tags=["hide-input"]
 surrogates, (classes, found) = tables.surrogate_frames(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
@@ -137,9 +135,9 @@ entries += found
 tables.show_surrogates_at_once(surrogates)
 
 # %% [markdown]
-# The encoder was trained on some of these structures. *Homologue* means a class of the same family, *calibrated on* one
-# that selected the epoch and fitted PLDA. Accuracy of each class by PLDA, for the set of Noble et al., then of Guo et
-# al.:
+# The encoder was trained on some of these structures. *Homologue*: it was trained on a class of the same family.
+# *Calibrated on*: the class served to select the epoch and to fit PLDA. Accuracy of each class by PLDA, first for the
+# set of Noble et al., then for that of Guo et al.:
 
 # %% tags=["hide-input"]
 shown = classes[classes["method"] == tables.PRETRAINED["two-covariance"]].copy()
@@ -148,15 +146,15 @@ for name in ("noble", "guo"):
     accuracy_by_class(shown[shown["set"] == name]);
 
 # %% [markdown]
-# The set of Guo et al. is noisier than anything the encoder was trained on (SNR 0.01 against 0.02 to 0.5). A 26S
-# proteasome with two caps is longer than the encoder's box of 40 nm: its ends are cut, and with them part of what tells
-# one cap from two. No membrane was simulated in the training of the encoder.
+# The set of Guo et al. is noisy (SNR 0.01; {doc}`encoder_card` has the range of the training). A 26S proteasome with
+# two caps is longer than the encoder's box of 40 nm: its ends are cut off, and with them part of what tells one cap
+# from two.
 #
 # ## What to label next
 #
-# The tool names the particles whose labels would help most. Tasks: 40 particles each of five classes with one label
-# each and of three without any, all of them classes that the encoder was calibrated with, SNR 0.05. Ten labels come in
-# each round, in the proposed or in random order; a label of a class without one adds the class.
+# The tool names the particles whose labels would help most. Each task has 40 particles of each of five classes with one
+# label each and of three classes without any, all of them classes that the encoder was calibrated with, SNR 0.05. Each
+# round adds ten labels, in the proposed or in random order; the first label of a class adds the class.
 
 # %% tags=["hide-input"]
 digest = card_digest(pretrained.encoder, pretrained.card)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Your own data
 #
-# You have picked particles, and labelled a handful of each of a few structures. One command gives every particle a
+# You have picked particles and labelled a handful of each of a few structures. One command gives every other particle a
 # class and a probability, or rejects it:
 #
 # ```bash
@@ -9,13 +9,13 @@
 # ```
 #
 # **Support** is what you have labelled: a STAR file with a class column (`--label-column`), a folder with one folder of
-# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything to be classified: STAR files of
-# RELION 3, 4 and 5 with 3D subtomograms, 2D tilt stacks of RELION 5 or WarpTools (back-projected on reading), folders,
-# npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read, checked and
-# printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained one
-# ({doc}`encoder_card`); it is not trained on your particles.
+# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything that is to be classified: STAR
+# files of RELION 3, 4 and 5 with 3D subtomograms, 2D tilt stacks of RELION 5 or WarpTools (back-projected on reading),
+# folders, npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read,
+# checked and printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained one
+# ({doc}`encoder_card`); its weights are not trained on your particles.
 #
-# Below, the command runs on simulated particles in the files of a RELION project, so that the answer is known. The
+# Below, the command runs on simulated particles in the files of a RELION project, so the right answer is known. The
 # encoder was trained on none of these classes.
 
 # %% tags=["parameters"]
@@ -74,18 +74,20 @@ print("\n".join(result["star"]))
 print("\n".join([*result["printed"], "\nwrites\n", *result["files"]]))
 
 # %% [markdown]
-# `particles.star` is the input with seven columns more; `classes/*.star` hold the accepted particles of each class, as
-# input for the next job; `rejected.star` the rest; `unreadable.csv` what could not be used and why; `averages` maps
-# with half maps and Fourier shell correlation; `report.html` everything to look at, in one file. The first particles:
+# `particles.star` is the input with seven further columns; `classes/*.star` hold the accepted particles of each class,
+# ready for the next job; `rejected.star` holds the rest; `unreadable.csv` lists what could not be used and why;
+# `averages` has maps with half maps and Fourier shell correlation; `report.html` shows everything in one file. The
+# first particles:
 
 # %% tags=["hide-input"]
 plain_style(pd.DataFrame(result["rows"])).format(precision=2).hide(axis="index")
 
 # %% [markdown]
-# *Distance* is to the centre of the class in standard deviations within a class, *margin* how much farther the
-# runner-up is, *score* how much likelier (in nats) a labelled class is than an unknown one. *p_value* is the share of
-# particles of unknown classes that score as high: one above the promised rate is rejected. *q_value* is the share of
-# wrong ones to expect among the particles of the class that are no more doubtful. *Truth* is known here only.
+# *Distance* is that to the centre of the class, in standard deviations within a class; *margin* is how much farther the
+# runner-up is; *score* is how much likelier (in nats) a labelled class is than an unknown one. *p_value* is the share
+# of particles of unknown classes that score at least as high: above the promised rate a particle is rejected. *q_value*
+# is the share of wrong ones to expect among the particles of the class that are no more doubtful. *Truth* is known only
+# here.
 #
 # ## How right it is
 
@@ -126,10 +128,10 @@ if of_classes:
     gallery_figure(list(of_classes.values()), levels, titles, nm)
 
 # %% [markdown]
-# Slices of the averages of accepted particles and of groups of rejected ones, and surfaces of the accepted; poses are
-# unknown, and the resolution is that at which the two halves
-# agree (0.143), corrected by random phases for the mask and for laying one half onto the other. Particles that share
-# voxels, or are listed twice, cannot make the halves agree: they come into one half, copies count once.
+# Slices of the averages of accepted particles and of groups of rejected ones, and surfaces of the accepted ones. Poses
+# are unknown. The resolution is that to which the two halves agree (0.143), corrected by random phases for the mask and
+# for laying one half onto the other. Particles that share voxels go into the same half, and copies count once, so that
+# neither can make the halves agree.
 #
 # All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
 # not a measure of accuracy.
@@ -140,10 +142,10 @@ if of_classes:
 # cryo-fewshot inspect labelled.star particles.star --picture slices.png
 # ```
 #
-# prints what the tool makes of each input: particles, box, voxel size and what says it, tomograms and where they were
-# found, the unit of coordinates, contrast, CTF, classes with their counts, and what is left out. The same lines head
-# every run and stand in `run.json` and the report. What a file says that changes the physics is used, said or refused
-# by its name; a refused run leaves nothing.
+# prints how the tool reads each input: particles, box, voxel size and where it is stated, tomograms and where they were
+# found, the unit of coordinates, contrast, CTF, classes with their counts, and what is left out. The same lines stand
+# at the head of every run, in `run.json` and in the report. Whatever a file states that changes the physics is used,
+# reported, or refused by name; a refused run leaves nothing behind.
 #
 # Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC, EM or HDF, npz,
 # copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
@@ -165,20 +167,22 @@ if of_classes:
 #   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
 #   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
-# - How classes scatter is fitted to your particles, with radial profile, power per Fourier shell and, where they
-#   can be compared, grey values beside the embedding ({doc}`real_particles`); `--no-adapt` leaves it as the encoder's
-#   card has it. Give tomograms with coordinates where you can: boxes normalised one by one have lost their grey values.
-# - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class.
-#   It changes classes and probabilities, not who is accepted. `--rotations 2`, or 4 where the tilt range is
-#   symmetric, is test-time augmentation: the mean embedding of as many rotations that keep the missing wedge;
-#   probabilities were calibrated without it.
+# - How classes scatter is fitted to your particles, and the radial profile, the power per Fourier shell and, where they
+#   can be compared, grey values are used beside the embedding ({doc}`real_particles`); `--no-adapt` keeps the scatter
+#   of the encoder's card. Give tomograms with coordinates where you can: boxes normalised one by one have lost their
+#   grey values.
+# - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class. It
+#   changes classes and probabilities, not which particles are accepted. `--rotations 2`, or 4 where the tilt range is
+#   symmetric, is test-time augmentation: the mean embedding over rotations that keep the missing wedge; probabilities
+#   were calibrated without it.
 # - `--false-accept-rate 0.01` lets fewer unknown particles in. `--fdr 0.1` accepts by q-value instead: at most a tenth
-#   of the accepted of each class is wrong, of an unknown class or of another known one. The report lets you move it.
+#   of the accepted particles of each class is wrong, whether of an unknown class or of another known one. In the report
+#   the threshold can be moved.
 # - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
 #   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
-# - `--junk carbon,ice` names classes of the support that nobody wants; labelled junk is the best way to reject junk.
+# - `--junk carbon,ice` names classes of the support that nobody wants. Labelled junk is the best way to reject junk.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
-#   With fewer than hundreds it does not help; the result is used only if it is better on held-out ones.
+#   With fewer than some hundreds this does not help; the result is kept only if it is better on held-out particles.
 #
 # The same from Python:
 #

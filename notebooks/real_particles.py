@@ -2,10 +2,8 @@
 # # Real particles
 #
 # The encoder was trained on simulated particles alone. This page asks what it is worth on real ones: first with
-# labelled particles of the same tomogram, as `cryo-fewshot classify` is meant to be used, then with simulated support.
-#
-# No labelled set of several real complexes is public in a form that could be brought here. The sets below lie outside
-# the project; where they are absent, the page shows the stored runs.
+# labelled particles of the same tomogram, as `cryo-fewshot classify` is meant to be used, then with simulated particles
+# as the labelled ones.
 
 # %% tags=["parameters"]
 tomogram = ""  # folder of a labelled tomogram, as benchmark-real takes it; empty to show the stored run
@@ -19,7 +17,7 @@ from IPython.display import Markdown
 from studies import real_particles_figures as figures
 from studies.averages import unpacked
 from studies.demonstration import demonstrate_real
-from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes
+from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes, real_slices
 from studies.real_particles import FILED, READ, digest_of, real_particles
 
 from cryo_fewshot.figures.style import use_style
@@ -48,10 +46,10 @@ def stored_entries(*kinds):
 
 if tomogram:
     runner = open_runner(store)
-    benchmarks = [real_benchmark(runner, encoder, card, tomogram)]
+    benchmarks, pictures = [real_benchmark(runner, encoder, card, tomogram)], [real_slices(runner, card, tomogram)]
     benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS if REAL.is_dir()]
 else:
-    benchmarks = stored_entries("realbenchmark", "realboxes")
+    benchmarks, pictures = stored_entries("realbenchmark", "realboxes"), stored.entries("realslices")
 if picks:
     benchmarks.append(real_benchmark(open_runner(store), encoder, card, picks, shots=(1, 5, 20)))
 if particles:
@@ -61,67 +59,88 @@ else:
     entries = stored_entries("realparticles", "realdemonstration")
 
 
-def show(table, why="Not run with this encoder."):
+def show(table, why="Not run with this encoder.", caption=""):
     """A table, or a sentence where its study was not run."""
-    return plain_style(table).hide(axis="index") if len(table) else Markdown(why)
+    return plain_style(table).hide(axis="index").set_caption(caption) if len(table) else Markdown(why)
 
 
 # %% [markdown]
 # ## A tomogram of a cell
 #
-# One tomogram of a yeast lamella (EMPIAR-11658, number 171), at 3.1 nm: ribosomes, membranes of the endoplasmic
-# reticulum (ER), a second double membrane, cytosol, and the vacuum outside the lamella. All from one tomogram, so the
-# acquisition gives nothing away. Queries keep clear of every support box of their episode: no voxel is shared.
-# *Odd half*: the tomogram is divided into columns of 40 × 40 voxels as a checkerboard. The constants of the fit were
-# chosen on the even half and on simulated particles, the odd half is what is reported; while the kind of model was
-# sought, both halves were looked at. Intervals: 95 %, columns drawn with replacement.
+# One tomogram of a yeast lamella (EMPIAR-11658, number 171), at 3.1 nm per voxel: ribosomes, membranes of the
+# endoplasmic reticulum (ER), a second double membrane, cytosol, and the vacuum outside the lamella.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Middle slices of boxes of a real tomogram, a row per class"}}
+if pictures:
+    figures.yeast_slices_figure(pictures[-1])
+
+# %% [markdown]
+# Boxes of each class, drawn at random, as the encoder gets them: 40 nm wide, the mean of the three middle slices of
+# 2 nm.
+
+# %% tags=["hide-input"]
+Markdown(figures.benchmark_finding(benchmarks))
+
+# %% tags=["hide-input"]
+figures.benchmark_figure(benchmarks);
+
+# %% [markdown]
+# *classify*: the command with its defaults. *Embedding alone*: the nearest prototype of the encoder's embeddings.
+# *Features alone*: the nearest prototype of 9 radial means and 8 powers per Fourier shell. *Features and embedding*:
+# the nearest prototype of both and of three grey values, at equal weight. `--no-adapt`: the geometry of classes as
+# measured on simulated particles. The bars are 95 % intervals.
 #
-# - **classify**: the command with its defaults. Its query is all other boxes of the task in that half, to which it
-#   fits, without labels, how classes scatter; the radial profile, the power per Fourier shell and grey values in units
-#   of the tomogram count beside the embedding. Class centres rest on the labelled boxes alone.
-# - **boxes normalised one by one**: the same without grey values, as if each box had mean 0 and variance 1.
-# - **--no-adapt**: the encoder's own geometry, which was measured on simulated particles.
-# - **nearest prototype** of embeddings; *centred*: minus their mean; *shells matched*: each Fourier shell scaled to the
-#   mean power that it has in the training. Neither uses labels.
-# - **profile and power**: 9 radial means and 8 powers. **Three grey values** of a box as it lies in the tomogram: mean,
-#   contrast, mean of the middle 12 nm. **All together**: these with the embedding, at equal weight, nearest prototype.
-
-# %% tags=["hide-input"]
-show(figures.benchmark_frame(benchmarks, "odd"))
-
-# %% tags=["hide-input"]
-show(figures.benchmark_frame(benchmarks, "all"))
+# **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away. Queries keep clear
+# of every support box of their episode: no voxel is shared. The tomogram is divided into columns of 40 × 40 voxels as a
+# checkerboard. The constants of the fit were chosen on the even half and on simulated particles; the odd half is
+# reported here. While the kind of model was sought, both halves were looked at. Intervals are over columns drawn with
+# replacement.
 
 # %% tags=["hide-input"]
 Markdown(figures.benchmark_text(benchmarks))
 
 # %% [markdown]
+# Every method, task and number of labels, on the odd half and on all boxes. Rows that the figure does not have:
+#
+# - **classify, boxes normalised one by one**: without grey values, as if each box had mean 0 and variance 1.
+# - **nearest prototype, centred**: minus the mean of all embeddings; **shells matched**: each Fourier shell scaled to
+#   the mean power that it has in the training. Neither uses labels.
+# - **three grey values** of a box as it lies in the tomogram: mean, contrast, mean of the middle 12 nm. **voxels**: the
+#   box itself.
+
+# %% tags=["hide-input", "fold"]
+show(figures.benchmark_frame(benchmarks, "odd"), caption="Accuracy on the odd half")
+
+# %% tags=["hide-input", "fold"]
+show(figures.benchmark_frame(benchmarks, "all"), caption="Accuracy on all boxes")
+
+# %% [markdown]
 # **Limits.** Only the ribosomes were labelled by people, and their list is a cleaned one: not every ribosome is on it.
-# The other classes were labelled automatically, the cytosol by its density, which grey values then find again: hence
-# the task without it. Nothing finer than 6.3 nm is there, so this says nothing about complexes of like size and shape.
-# It is one tomogram of one microscope. Every query belongs to a labelled class: how well unknown ones are rejected is
-# not measured here. Matching Fourier shells to the training is no part of the command: beside the fitted scatter it
-# brought nothing on the even half. For your own:
+# The other classes were labelled automatically. The cytosol was found by its density, which grey values then find
+# again: hence the task without it. The data hold nothing finer than 6.3 nm, so they say nothing about complexes of like
+# size and shape. It is one tomogram of one microscope. Every query belongs to a labelled class: how well unknown ones
+# are rejected is not measured here. The command does not match Fourier shells to the training: on the even half that
+# added nothing to the fitted scatter. For a tomogram of your own:
 #
 #     cryo-fewshot benchmark-real tomogram.mrc --coordinates labelled.star --label-column rlnClassName
 #
 # ## Six complexes of one acquisition
 #
-# The right test would be the set of the CZII challenge: six complexes picked in seven tomograms of one acquisition
-# (CZ cryoET Data Portal, dataset 10440). It needs a network: `cryo-fewshot fetch-portal FOLDER`, then
-# `cryo-fewshot benchmark-real FOLDER --shots 1,5,20`. The last column says how well scores tell queries from boxes away
-# from all picks, as an unknown class.
+# The right test is the set of the CZII challenge: six complexes picked in seven tomograms of one acquisition (CZ cryoET
+# Data Portal, dataset 10440). It has to be fetched: `cryo-fewshot fetch-portal FOLDER`, then `cryo-fewshot
+# benchmark-real FOLDER --shots 1,5,20`. The last column of its table says how well scores tell queries from boxes away
+# from all picks, which stand for an unknown class.
 
 # %% tags=["hide-input"]
-show(figures.benchmark_frame(benchmarks, "all", figures.PICKS), "Not run: there was no network.")
+show(figures.benchmark_frame(benchmarks, "all", figures.PICKS), "Not run here: the data could not be fetched.")
 
 # %% [markdown]
 # ## Two small sets
 #
-# **Microtubules and ice** of one tomogram: easy, a smoke test. **70S, 80S, microtubules** come from three data sets and
-# are **confounded**: how they were recorded and filtered may tell them apart. The control, power per Fourier shell with
-# nearest prototype, shows how far that alone goes: nearly as far as the encoder, so the set proves nothing. A query of
-# fewer than 50 particles is not adapted to.
+# **Microtubules and ice** of one tomogram are easy, a smoke test. **70S, 80S and microtubules** come from three data
+# sets and are **confounded**: how they were recorded and filtered may tell them apart. The control, nearest prototype
+# on the power per Fourier shell, shows how far that alone goes: nearly as far as the encoder, so the set proves
+# nothing. The tool does not adapt to a query of fewer than 50 particles.
 
 # %% tags=["hide-input"]
 show(figures.small_sets_frame(benchmarks))
@@ -129,12 +148,12 @@ show(figures.small_sets_frame(benchmarks))
 # %% [markdown]
 # ## Simulated support
 #
-# The rest of this page asks whether simulated particles can stand for real ones as support. They seldom do. The test
-# is small: 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0): tilt stacks at 1.2 nm as
-# WarpTools exports them, with the angles and the defocus of every image. **One class and 20 particles** can show a
-# fault and whether it is mended. They cannot say how accurate anything is on real data.
+# Can simulated particles stand for real ones as support? The rest of this page finds that they seldom can. The test is
+# small: 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0), as tilt stacks at 1.2 nm that
+# WarpTools exported, with the angles and the defocus of every image. **One class and 20 particles** can show a fault
+# and whether it is mended. They cannot say how accurate anything is on real data.
 #
-# The library's own ribosomes are eukaryotic, mitochondrial, or a subunit alone, so even the right answer is only a
+# The library's own ribosomes are eukaryotic, mitochondrial, or a single subunit, so even the right answer is only a
 # homologue. No correction uses a label.
 
 # %% tags=["hide-input"]
@@ -151,9 +170,9 @@ Markdown(
 # ## The fault: the CTF was applied twice
 #
 # RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it. For averaging
-# that is right: a Wiener filter divides by its square in the end. But the CTF is nearly zero at low frequencies, so a
-# particle read from such a file has passed it twice, and has lost the long waves that tell a large complex from a small
-# one. The reader of tilt stacks now divides by the CTF that the STAR file describes.
+# that is right, because a Wiener filter divides by its square in the end. But a particle read from such a file has been
+# through the CTF twice. As the CTF is nearly zero at low frequencies, the long waves that tell a large complex from a
+# small one are lost. The reader of tilt stacks therefore divides by the CTF that the STAR file describes.
 
 # %% tags=["hide-input"]
 figures.spectra_figure(study)
@@ -173,9 +192,10 @@ figures.particles_figure(study);
 #
 # ## Are these ribosomes?
 #
-# Yes. The file has refined angles; averaged at these, the particles resemble a ribosome more than anything that single
-# particles are mistaken for. Scores are those of the best pose of each complex, as it is and mirrored. Where the mirror
-# image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for that.
+# Yes. The file has refined angles, and the average at these angles resembles a ribosome more than it resembles anything
+# that single particles are mistaken for. Scores are those of the best pose of each complex, as it is and mirrored.
+# Where the mirror image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for
+# that.
 
 # %% tags=["hide-input"]
 average = result["average"] or {"likeness": {}}  # a file without angles has none
@@ -220,8 +240,8 @@ Markdown(
 # %% [markdown]
 # ## Real support does better
 #
-# Five real particles are the support of their class among simulated others. Real particles might be recognised by their
-# noise alone, so the second row gives the simulated ones the noise of the real ones.
+# Here five real particles are the support of their class, among simulated particles of the others. Real particles might
+# be recognised by their noise alone, so in the second row the simulated ones have the noise of the real ones.
 
 # %% tags=["hide-input"]
 support = pd.DataFrame(result["support"]).T.loc[["in their own noise", "in the real noise"]]
@@ -242,8 +262,8 @@ plain_style(figures.decoy_frame(study)).hide(axis="index")
 # %% [markdown]
 # ## The command itself
 #
-# `cryo-fewshot classify` on the real ribosomes among complexes of their size, those that they are most often mistaken
-# for among them: five labelled particles of each, the simulated ones in the noise of the real ones, all written as MRC
+# `cryo-fewshot classify` on the real ribosomes among complexes of their size, including those that they are most often
+# mistaken for: five labelled particles of each, the simulated ones in the noise of the real ones, all written as MRC
 # files of 2 nm per voxel.
 
 # %% tags=["hide-input"]

@@ -3,9 +3,9 @@
 #
 # ## Remark 2: train on more classes than are tested
 #
-# Episodes of ten classes instead of five raise 1-shot accuracy by more than two standard errors, and leave 5-shot
-# accuracy as it is. The paper trains on episodes of as many classes as the test has, and remarks that more may help.
-# Here ProtoNet3D is trained on episodes of 5, 8 and 10 classes and always tested on 5.
+# Training episodes of ten classes instead of five raise 1-shot accuracy by more than two standard errors, and leave
+# 5-shot accuracy unchanged. The paper trains on episodes with as many classes as the test has, and remarks that more
+# may help. Here ProtoNet3D is trained on episodes of 5, 8 and 10 classes and always tested on 5.
 
 # %% tags=["parameters"]
 profile = "extended"  # smoke or extended
@@ -40,8 +40,8 @@ plain_style(by_task(shown, "trained_on", "shown"))
 #
 # ## Remark 3: time per subtomogram
 #
-# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` has what this package
-# takes.
+# The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` says how long this
+# package takes.
 
 # %% tags=["hide-input"]
 page.provenance(entries)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How fast
 #
-# The package embeds and trains several times faster than plain PyTorch code written from the paper's description. The
-# cost is one 3D encoder: 1.12 billion multiply-adds for a 40³ volume, and a hundred volumes in a training episode. One
-# run of `make bench` measures the package, that reference, and the machine's own limits.
+# The package embeds and trains several times faster than plain PyTorch code written from the paper's description.
+# Nearly all of the cost is the 3D encoder: 1.12 billion multiply-adds for a 40³ volume, and a hundred volumes in a
+# training episode. One run of `make bench` measures the package, that reference, and the machine's own limits.
 
 # %% tags=["parameters"]
 machine = ""  # part of a file's name in results/bench; empty for the first
@@ -24,10 +24,10 @@ Markdown(speed_text(found[0]) if found else "**Not measured.** `make bench` writ
 show_speed(speed) if found else None
 
 # %% [markdown]
-# Milliseconds for one unit of each path: the fastest of several repeats, in a process of its own. "Times faster" is
-# the reference's time over the package's, in the same run. The error is that of the embeddings, relative to the
-# reference's. Streams are volumes that are simulated, embedded and dropped batch by batch; with a stub encoder of one
-# block and one channel on 8³, what is left is the cost of everything else.
+# Milliseconds for one unit of work: the fastest of several repeats, in a process of its own. "Times faster" is the
+# reference's time divided by the package's, in the same run. The error is that of the embeddings, relative to the
+# reference's. Streams are volumes that are simulated, embedded and discarded batch by batch; with a stub encoder of one
+# block and one channel on 8³, what remains is the cost of everything else.
 
 # %% tags=["hide-input"]
 if found:
@@ -37,11 +37,12 @@ if found:
 # What makes the difference on a CPU, the largest gain first:
 #
 # - **Memory that is kept.** The C library returns large buffers to the system and requests them again at every layer.
-#   With buffers kept, training takes two thirds of the time, and half where batch normalisation holds whole volumes.
+#   If they are kept, training takes two thirds of the time, or half where batch normalisation holds whole volumes.
 # - **The first block without its volumes.** The output of the first convolution for a hundred volumes of 40³ is 1.6 GB,
-#   and batch normalisation goes over it many times. But its mean and variance follow from the covariance of the patches
-#   of 27 voxels that the convolution sees. So the normalisation goes into the weights while training too, and volumes
-#   are convolved and pooled a few at a time: the same numbers up to rounding, in a quarter of the memory in fp32.
+#   and batch normalisation passes over it many times. But its mean and variance follow from the covariance of the
+#   patches of 27 voxels that the convolution sees. So the normalisation is folded into the weights even in training,
+#   and volumes are convolved and pooled a few at a time: the same numbers up to rounding, in a quarter of the memory in
+#   fp32.
 # - **Channels last.** Convolutions read the channels of a voxel side by side.
 # - **bfloat16** where the processor multiplies it natively; weights and optimiser stay in fp32 while training. Pooling
 #   stays in bfloat16 too, where PyTorch on a CPU would go back to fp32: the same bits in less time and memory.
@@ -63,10 +64,10 @@ if found:
 show_agreement(agreement_frame(found[0])) if found else None
 
 # %% [markdown]
-# Accuracy stays the same within two tenths of a point. The same 5-way 5-shot queries, SNR 0.1, are predicted from
-# rounded embeddings and from those of plain layers in fp32. Predictions differ for queries that lie as far from one
-# prototype as from the next; an encoder that keeps its classes apart has few of them. Rounding only the finished
-# embedding of the paper's encoder to bfloat16 already changes one to five in a thousand.
+# Accuracy stays the same within two tenths of a point. The same 5-way 5-shot queries at SNR 0.1 are predicted from
+# rounded embeddings and from those of plain layers in fp32. Predictions differ for queries that lie about as far from
+# one prototype as from the next; an encoder that separates its classes well has few of them. Rounding only the finished
+# embedding of the paper's encoder to bfloat16 already changes one to five predictions in a thousand.
 #
 # The GPU path is written and its parts are tested on a CPU. Where the line at the top says that there was no CUDA
 # device, it is **unmeasured**.

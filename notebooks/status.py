@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Status: what was run, where and when
 #
-# Almost every number of this book is read from a store of results. An entry names its settings, the machine and the
-# time it took; the store checks it by a checksum before showing it.
+# Almost every number of this book is read from a store of results. An entry holds its settings, the machine and the
+# time it took; the store verifies its checksum before the entry is shown.
 #
-# Some are not in the store: fifteen trainings that were repeated with the faster first block, and the two rates of
+# A few are not in the store: fifteen trainings that were repeated with the faster first block, and the two speeds of
 # `classify` on a million particles (with and without other programs running), were written by hand into
 # `benchmarks/NOTES.md`. No stored entry stands behind them.
 

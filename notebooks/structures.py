@@ -1,7 +1,7 @@
 # %% [markdown]
 # # The complexes
 #
-# The classes to be told apart are complexes of proteins, some with RNA or DNA. Each is kept as beads of about one
+# The classes to be told apart are complexes of proteins, some with RNA or DNA. Each is stored as beads of about one
 # cubic nanometre, which is as fine as volumes with voxels of 1 nm can show.
 
 # %% tags=["parameters"]
@@ -42,9 +42,9 @@ colours = [inks.get(entry.fidelity, "black") for entry in complexes]
 gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
 
 # %% [markdown]
-# All complexes on one scale, largest mass first, each with its longest axis upright and tipped towards the reader. The
-# surface encloses the volume of its mass; colour is the distance from the centre. The word under the name says how the
-# complex relates to the class of the paper that it stands for.
+# All complexes on one scale, heaviest first, each with its longest axis upright and tipped towards the reader. The
+# surface encloses the volume that the mass takes up; colour is the distance from the centre. The word under the name
+# says how the complex relates to the class of the paper that it stands for.
 
 # %% tags=["hide-input"]
 shown = table.reset_index()[["name", "key", "stands_for", "fidelity", "mass_kda", "max_diameter_nm"]]
@@ -52,10 +52,10 @@ shown.columns = ["Name", "Key", "Stands for", "Fidelity", "Mass (kDa)", "Diamete
 HTML(shown.to_html(index=False, border=0, float_format="{:,.1f}".format))
 
 # %% [markdown]
-# **What the words mean.** *Exact*: the very entry of the Protein Data Bank. *Homologue*: the same kind of complex,
-# in another entry or from another organism; at 4 nm resolution much the same object. *Substitute*: an unrelated
-# complex, so that the number of classes is right although that entry is not in the bundled library. With network
-# access the entries themselves can be used instead (class set `pdb22`; {doc}`../deviations` says more).
+# **What the words mean.** *Exact*: the same entry of the Protein Data Bank. *Homologue*: the same kind of complex, in
+# another entry or from another organism; at 4 nm resolution much the same object. *Substitute*: an unrelated complex
+# that keeps the number of classes right, because the entry is not in the bundled library. With network access the
+# entries themselves can be used instead (class set `pdb22`; {doc}`../deviations` says more).
 
 # %% tags=["hide-input"]
 paired = table[(table["family"] != "") & table["family"].duplicated(keep=False)]
@@ -67,7 +67,7 @@ for family, members in paired.groupby("family"):
 
 # %% [markdown]
 # **The hard pair.** Complexes of one homologous family are listed above. Two proteasomes (1PMA and 3IPM) share the
-# barrel of four rings; 3IPM has a cap on either end. The entries that they stand for are such a pair too.
+# barrel of four rings; 3IPM has a cap on each end. The entries that they stand for are such a pair too.
 #
 # **To conclude.** Few of the classes are the paper's own, so accuracies can be compared as a whole but not class by
 # class. The smallest complex fills a few dozen voxels of 1 nm, the largest more than a thousand. A small one is not

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # What training on cells brings
 #
-# In a tomogram of a cell no particle is alone: other complexes touch it, membranes run by, boxes reach over the edge,
-# picks are off. The package's first encoder was trained on complexes alone in their boxes. The pretrained encoder
-# ({doc}`encoder_card`) went on from there among neighbours and membranes. Here the first training meets surroundings,
-# one setting after the other, and each encoder is asked three ways: held-out complexes alone in their boxes, the same
-# among neighbours or beside a membrane, and boxes of a real tomogram.
+# In a tomogram of a cell no particle is alone: other complexes touch it, membranes pass through its box, boxes reach
+# over the edge, picks are off centre. The package's first encoder was trained on complexes alone in their boxes; the
+# pretrained encoder ({doc}`encoder_card`) went on from there among neighbours and membranes. Here the first training is
+# repeated with such surroundings, and each encoder is tested in three ways: on held-out complexes alone in their boxes,
+# on the same among neighbours or beside a membrane, and on boxes of a real tomogram.
 
 # %% tags=["parameters"]
 encoders = ""  # folder of NAME.safetensors from scripts/train_encoders.py; empty to show the stored run
@@ -56,11 +56,12 @@ Markdown("\n".join(f"* {finding(entries, *pair)}" for pair in compared))
 # %% [markdown]
 # ## What the network sees
 #
-# The SNR is that of the complex alone; surroundings come on top, at most four times as loud. Neighbours are training
-# complexes a small gap away from the complex, at most ten times as heavy. Membranes are two leaflets of beads, flat or
-# bent to tubes and vesicles, some in pairs, some with complexes on them. All pass the same microscope. A box is
-# simulated 8 nm wider than it is returned, so that what reaches in is cut, as in a tomogram. Below: a chaperonin alone,
-# among neighbours and beside a membrane, and the two background classes, without noise worth the name.
+# The SNR is that of the complex alone; surroundings come on top, with at most four times its power. Neighbours are
+# training complexes a small gap away from the complex, at most ten times as heavy. Membranes are two leaflets of beads,
+# flat or bent into tubes and vesicles, some in pairs, some with complexes on them. All pass through the same
+# microscope. A box is simulated 8 nm wider than it is returned, so that what reaches in is cut off, as in a tomogram.
+# Below: a chaperonin alone, among neighbours and beside a membrane, and the two background classes, all but free of
+# noise.
 
 # %% tags=["hide-input"]
 complexes = trainings()["cells"].acquisitions.surroundings.complexes
@@ -82,7 +83,7 @@ pictures = [
 slices_figure(pictures, list(rows), 2.0);
 
 # %% [markdown]
-# ## Simulated complexes that no training has met
+# ## Simulated complexes that were in no training
 
 # %% tags=["hide-input"]
 plain_style(shown_simulated(entries)).format(precision=3)
@@ -91,30 +92,30 @@ plain_style(shown_simulated(entries)).format(precision=3)
 # ## A real tomogram
 #
 # One in situ tomogram of yeast (EMPIAR-11658, voxels of 3.1 nm): ribosomes, two kinds of membrane, cytosol and vacuum,
-# five classes from one acquisition. No query shares a voxel with the support of its task. The boxes are given to the
-# encoder as they are cut, or with the mean power of each Fourier shell matched to the training's and the embeddings
-# centred on those of all boxes, neither of which takes a label. The tomogram's columns of 40 voxels form a
-# checkerboard: settings were chosen on the even ones, these are the odd.
+# five classes from one acquisition. No query shares a voxel with the support of its task. The encoder gets the boxes as
+# they are cut, or with the mean power of each Fourier shell matched to that of the training and the embeddings centred
+# on the mean of all boxes; neither needs a label. Columns of 40 voxels divide the tomogram into a checkerboard:
+# settings were chosen on the even ones, and the odd ones are shown here.
 
 # %% tags=["hide-input"]
 plain_style(shown_real(entries, "odd")).format(precision=3)
 
 # %% [markdown]
-# All columns together, those that settings were chosen on among them:
+# All columns together, including those on which settings were chosen:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
-# The pretrained encoder is seven parts of the one trained on from the first encoder's weights and three parts of those
-# weights themselves, which keeps what they were good at {cite:p}`wortsman2022`. The share was chosen, of two, on the
-# even columns and on the held-out complexes above.
+# The pretrained encoder is the weighted mean of two sets of weights: 0.7 of the encoder that was trained further from
+# the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was chosen
+# from two on the even columns and on the held-out complexes above.
 #
 # Not run: neighbours alone, off-centre picks alone, large voxels alone, the mild response. Their recipes are in
 # `notebooks/studies/cell_trainings.py`, and `python scripts/train_encoders.py` trains them.
 #
-# Limits: one tomogram, one seed for each training, and labels that are automatic but for the ribosome's. The intervals
-# are over tasks of the same boxes, about ± 0.01, and do not cover another tomogram.
+# Limits: one tomogram, one seed per training, and labels that are automatic except for those of the ribosomes. The
+# intervals are over tasks of the same boxes, about ± 0.01, and say nothing about another tomogram.
 
 # %% tags=["hide-input"]
 Markdown(provenance_line(entries))

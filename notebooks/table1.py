@@ -2,7 +2,7 @@
 # # Table 1: accuracy on the simulated data
 #
 # The share of subtomograms recognised correctly, over many tasks. A task has five classes held out from training, five
-# labelled subtomograms of each, or one, and 75 more to recognise. Guessing gives 0.2.
+# labelled subtomograms of each, or one, and 75 more to recognise.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -14,21 +14,36 @@ split_seed = 0  # which classes are base, validation and novel
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
+from IPython.display import Markdown
+
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_claims, training_seconds
+from cryo_fewshot.reproduction.display import (
+    Page,
+    findings,
+    papers_size,
+    show_accuracies,
+    show_claims,
+    training_seconds,
+)
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
+
+full, stored = profile_named("paper"), Store(results_folder("paper"))
+at_hand = stored_cells(stored, table_1(full))
+Markdown(findings(tidy_frame(*at_hand), claims_frame(*at_hand, stored)) if at_hand[0] else "")
 
 # %% [markdown]
 # ## At the paper's own size
 #
-# Boxes of 40³ at 1 nm, the text's learning rate, the released code's length of training, stopped after 20 epochs
-# without a better validation accuracy; class split 0, one training each; 1,000 tasks, ± the 95 % half-width over them.
+# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
+# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
+# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
-papers_size(table_1(profile_named("paper")))
+papers_size(table_1(full))
 
 # %% [markdown]
 # ## At a reduced size
@@ -48,8 +63,8 @@ show_accuracies(table, TABLE_1_CLAIMS)
 # %% [markdown]
 # Mean accuracy and the half-width of its 95 % interval over all test episodes, which are the same for every method.
 # The best of each column is bold. The interval is over episodes only: other class splits and training seeds move the
-# numbers by more than that. "(mix)" is trained on all SNRs at once, the other rows on the SNR they are tested at. The
-# paper's text does not quote the cells of its Table 1; what it does quote stands below.
+# numbers by more than that. Rows with "(mix)" are trained on all SNRs at once, the others on the SNR that they are
+# tested at. The cells of the paper's own Table 1 are not quoted in its text; what is quoted stands below.
 
 # %% tags=["hide-input"]
 accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
@@ -57,20 +72,20 @@ accuracy_by_snr(table[table["n_episodes"] == table["n_episodes"].max()]);
 # %% [markdown]
 # ## What the paper says about these numbers
 
-# %% tags=["hide-input"]
-claims = claims_frame(cells, entries, page.runner.store)
-show_claims(claims)
+# %% tags=["hide-input", "fold"]
+show_claims(claims_frame(cells, entries, page.runner.store)).set_caption("What the paper quotes, and this run")
 
 # %% [markdown]
-# Differences between two methods are paired: taken task by task, on the same subtomograms. "agrees": the paper's
-# number lies inside this work's interval. "cannot be told": the interval is wider than the distance.
+# Differences between two methods are paired: taken task by task, on the same subtomograms. "Agrees": the paper's number
+# lies within this work's interval. "Cannot be told": the interval contains the bound that the paper claims.
 #
 # ## The paper's 100 episodes
 #
 # The paper tests on 100 episodes. The first 100 of this run give:
 
-# %% tags=["hide-input"]
-show_accuracies(table[table["n_episodes"] == table["n_episodes"].min()], TABLE_1_CLAIMS)
+# %% tags=["hide-input", "fold"]
+first_episodes = table[table["n_episodes"] == table["n_episodes"].min()]
+show_accuracies(first_episodes, TABLE_1_CLAIMS).set_caption("The first 100 episodes")
 
 # %% tags=["hide-input"]
 minutes = training_seconds(page.runner.store, cells) / 60

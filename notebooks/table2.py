@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Table 2: which distance decides
 #
-# ProtoNet-CE measures two distances from a query to each prototype: *d* in the space of the encoder, which is the same
-# for every task, and *d\** in the space that the attention adapts to the task at hand. The paper adds them and finds
-# the sum better than either in most cases. Its Remark 1 names other ways to combine them, untried there; here they are.
+# ProtoNet-CE measures two distances from a query to each prototype: *d* in the encoder's space, which is the same for
+# every task, and *d\** in the space that the attention adapts to the task at hand. The paper adds them and finds the
+# sum better than either in most cases. Its Remark 1 suggests other ways to combine them; they are tried here.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -25,8 +25,9 @@ from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 # %% [markdown]
 # ## At the paper's own size
 #
-# Boxes of 40³ at 1 nm, the text's learning rate, the released code's length of training, stopped after 20 epochs
-# without a better validation accuracy; class split 0, one training each; 1,000 tasks, ± the 95 % half-width over them.
+# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
+# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
+# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
 papers_size(table_2(profile_named("paper")))
@@ -48,8 +49,8 @@ show_accuracies(table)
 
 # %% [markdown]
 # Mean accuracy with the half-width of its 95 % interval. *d* alone is ProtoNet3D, *d + d\** is ProtoNet-CE. The weight
-# of the weighted sum is chosen on episodes of the validation classes, for each encoder by itself. The z-scored sum
-# brings both distances to one scale first.
+# of the weighted sum is chosen on episodes of the validation classes, for each encoder separately. The z-scored sum
+# first brings both distances to one scale.
 #
 # ## Is the sum better? Differences on the same tasks
 

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Table 3: training on mixed noise
 #
-# A network that has only seen one level of noise may learn the noise along with the molecules. The paper trains
-# ProtoNet3D on all three SNRs at once: with all samples of each (Mix100, three times the data), or with a third of each
-# (Mix34, the same amount as training on one SNR). The test is always at one SNR.
+# A network that has seen only one noise level may learn the noise along with the molecules. The paper trains ProtoNet3D
+# on all three SNRs at once: with all samples of each (Mix100, three times the data), or with a third of each (Mix34, as
+# much data as training on one SNR). The test is always at one SNR.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -26,8 +26,9 @@ from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 # %% [markdown]
 # ## At the paper's own size
 #
-# Boxes of 40³ at 1 nm, the text's learning rate, the released code's length of training, stopped after 20 epochs
-# without a better validation accuracy; class split 0, one training each; 1,000 tasks, ± the 95 % half-width over them.
+# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
+# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
+# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
 papers_size(table_3(profile_named("paper")))
@@ -48,7 +49,7 @@ table = tidy_frame(cells, entries)
 show_accuracies(table)
 
 # %% [markdown]
-# Mean accuracy with the half-width of its 95 % interval, over tasks; training again with another seed moves it by more.
+# Mean accuracy with the half-width of its 95 % interval over tasks; another training seed moves it by more than that.
 #
 # ## What mixing changes, on the same tasks
 

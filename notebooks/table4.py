@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Table 4: the real data sets
 #
-# The paper also tests on two measured sets: single particles imaged by tomography by Noble et al. {cite}`noble2018`,
-# and rat neurons by Guo et al. {cite}`guo2018`. Three classes that the network has not seen, one or five labelled
+# The paper also tests on two measured sets: purified particles imaged by tomography by Noble et al. {cite}`noble2018`,
+# and rat neurons by Guo et al. {cite}`guo2018`; three classes that the network has not seen, one or five labelled
 # subtomograms of each. Neither set of subtomograms can be downloaded, so **unless a folder is given below, the numbers
 # on this page are from surrogates**: simulated sets with the SNR, tilt range and voxel size of the real ones and the
-# closest structures of the library. A surrogate says nothing about the real set; it shows that the code path works.
+# closest structures of the library. A surrogate says nothing about the real set; it shows that the code works.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -60,18 +60,18 @@ table = pd.concat([tidy_frame(cells[name], entries[name]) for name in cells], ig
 show_real_data(table)
 
 # %% [markdown]
-# For a surrogate, the difference to the paper's number compares two different data sets. It is printed for
-# completeness.
+# For a surrogate, the difference from the paper's number compares two different data sets; it is printed for
+# completeness only.
 #
 # ## What 100 % on Noble means
 #
-# In the set of Noble et al. every class comes from its own grid, session and pixel size. A network can then tell the
-# classes apart by their noise alone, without looking at a molecule, and the paper's 100 % cannot be told from that. In
-# the surrogate all classes share one microscope, so noise tells nothing.
+# In the set of Noble et al. every class has its own grid, session and pixel size. A network can tell such classes apart
+# by their noise alone, without looking at a molecule, and the paper's 100 % may be no more than that. In the surrogate
+# all classes share one microscope, so the noise gives nothing away.
 #
 # ## At the paper's own size
 #
-# Boxes of 40³ of the surrogates, the text's learning rate, the released code's length of training.
+# The surrogates in boxes of 40³, with the learning rate of the paper's text and the training length of its code.
 
 # %% tags=["hide-input"]
 full_size = profile_named("paper")

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Table A: precision, and which classes are hard
 #
-# Accuracy asks how many queries of a class are found; precision asks how many of those assigned to it belong to it. The
-# paper's supplement reports the macro-average precision. Here it is taken over the predictions of all tasks
-# together: the precision of each novel class, then the plain mean over the classes.
+# Accuracy is the share of the queries of a class that are found; precision is the share of those assigned to a class
+# that belong to it. The paper's supplement reports the macro-average precision. Here the predictions of all tasks are
+# pooled: the precision of each novel class, then the plain mean over the classes.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick, cpu or paper
@@ -26,8 +26,8 @@ from cryo_fewshot.reproduction.tables import class_frame, precision_frame
 # %% [markdown]
 # ## At the paper's own size
 #
-# Boxes of 40³ at 1 nm, the text's learning rate, the released code's length of training, stopped after 20 epochs
-# without a better validation accuracy; class split 0, one training each.
+# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
+# stopped after 20 epochs without a better validation accuracy. One class split, one training per network.
 
 # %% tags=["hide-input"]
 def precision_text(cell, entry):

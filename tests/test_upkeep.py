@@ -55,3 +55,14 @@ def test_licences_versions_and_the_environment_agree():
     assert "-c requirements.lock" in environment["dependencies"][-1]["pip"]
     lock = (REPOSITORY / "requirements.lock").read_text().splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lock)
+
+
+def test_both_locks_have_the_same_versions_and_only_what_torch_brings_is_in_one_alone():
+    text = (REPOSITORY / "requirements.hashes.lock").read_text().lower().replace("_", "-")
+    hashed = dict(re.findall(r"^([\w.-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}\b", text, flags=re.MULTILINE))
+    lock = (REPOSITORY / "requirements.lock").read_text().lower().replace("_", "-").split()
+    plain = dict(line.split("==") for line in lock)
+    assert {name: hashed.get(name) for name in plain} == plain
+    assert all(re.match("nvidia-|cuda-|triton$|setuptools$|wheel$", name) for name in hashed.keys() - plain.keys())
+    assert "setuptools" in hashed  # which builds the package where nothing else may be fetched
+    assert "://" not in text  # of no particular registry

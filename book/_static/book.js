@@ -27,6 +27,7 @@ function markFrames() {
 addEventListener("load", markFrames);
 addEventListener("resize", markFrames);
 document.addEventListener("change", markFrames);
+document.addEventListener("toggle", markFrames, true);
 
 /* The theme names its search button otherwise than it reads. */
 addEventListener("DOMContentLoaded", () => {

@@ -134,7 +134,7 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     known = {label for label in particles.labels or () if label is not None}
     if not known:
         remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
-        raise UserError(f"{path}: says of no particle which class it is; {remedy}")
+        raise UserError(f"{path}: names the class of no particle; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     again, first = copies(particles), {}
     for i, label in enumerate(particles.labels):

@@ -60,7 +60,7 @@ def show_real_data(frame: pd.DataFrame) -> Styler:
 
 
 def show_surrogates(recipes: Mapping[str, Surrogate], split_seed: int) -> Styler:
-    """What stands for what in the stand-ins, and which classes are trained on under a split."""
+    """What stands for what in the surrogates, and which classes are trained on under a split."""
     rows = []
     for name, recipe in recipes.items():
         split = split_classes(recipe.class_names, recipe.split_sizes, split_seed)
@@ -166,38 +166,42 @@ def training_seconds(store: Store, cells: Sequence[Cell]) -> float:
     return sum(entry["provenance"]["seconds"] for entry in entries if entry is not None)
 
 
-def findings(table: pd.DataFrame, claims: pd.DataFrame, profile: Profile) -> str:
+def findings(table: pd.DataFrame, claims: pd.DataFrame) -> str:
     """What a run of Table 1 found, in a few sentences of Markdown; every number is read off the run."""
     table = _all_episodes(table)
-    sentences = [f"*This run (profile {profile.name}: {profile.note}).*"]
+    sentences = []
     for n_shot in sorted(table["n_shot"].unique(), reverse=True):
         part = table[table["n_shot"] == n_shot]
         top_snr = part["snr"].max()
         best = part.loc[part[part["snr"] == top_snr]["accuracy"].idxmax()]
         worst = part.loc[part[part["snr"] == part["snr"].min()]["accuracy"].idxmax()]
-        examples = "one example" if n_shot == 1 else f"{n_shot} examples"
+        labels = "one label" if n_shot == 1 else f"{n_shot} labels"
         sentences.append(
-            f"With {examples} per class, the best method ({best['method']}) recognises "
+            f"With {labels} per class, the best method ({best['method']}) recognises "
             f"{best['accuracy']:.0%} of the subtomograms at SNR {top_snr:g}, and {worst['accuracy']:.0%} at SNR "
-            f"{worst['snr']:g} ({worst['method']}); guessing gives {1 / best['n_way']:.0%}."
+            f"{worst['snr']:g} ({worst['method']})."
         )
+    sentences.append(f"Guessing gives {1 / table['n_way'].iloc[0]:.0%}.")
     wide = table.pivot(index=["n_shot", "snr"], columns="method", values="accuracy")
     if {"baseline", "ProtoNet3D"} <= set(wide.columns):
+        wide = wide.dropna(subset=["baseline", "ProtoNet3D"])
         ahead = wide["ProtoNet3D"] > wide["baseline"]
         words = ", ".join(f"{int(part.sum())} of {len(part)} in {n}-shot" for n, part in ahead.groupby(level="n_shot"))
         sentences.append(
             f"ProtoNet3D is above the finetuned baseline in {int(ahead.sum())} of {len(ahead)} columns ({words}); the "
-            "paper finds it far above in all."
+            "paper finds it far above."
         )
     counts = claims["verdict"].value_counts()
-    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
     unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
-    sentences.append(
-        f"Of {len(claims)} numbers that the paper quotes about its simulated data, {kept} hold or agree here, "
-        f"{unclear} cannot be told apart at this size, {len(claims) - kept - unclear - improving} come out differently "
-        f"and {improving} get no verdict, because a training was still improving when it ended."
-    )
-    return " ".join(sentences)
+    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
+    outcomes = {
+        "hold or agree here": kept,
+        "cannot be told": unclear,
+        "come out differently": len(claims) - kept - unclear - improving,
+        "get no verdict, as a training was still improving when it ended": improving,
+    }
+    said = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items() if number)
+    return " ".join([*sentences, f"Of {len(claims)} numbers that the paper quotes about its simulated data, {said}."])
 
 
 def sum_of_distances(table: pd.DataFrame) -> str:

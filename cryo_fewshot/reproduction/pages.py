@@ -1,7 +1,8 @@
 """The Sphinx extension of the book: scripts beside the pages, and what a page gains once its text is set.
 
 Code and parameters hide behind one switch per page; tables scroll inside a frame and are offered as csv; figures stand
-in the page as SVG, open large, and have their numbers as csv; a line under each says how to make it.
+in the page as SVG, open large, and have their numbers as csv; a line under each says how to make it. The output of a
+cell with the tag `fold` opens on request.
 """
 
 import html
@@ -66,6 +67,7 @@ def _finish_page(app, pagename, templatename, context, doctree):
     for table in soup.find_all("table"):
         _finish_table(soup, table)
     _prove(soup, pagename, Path(app.srcdir))
+    _fold(soup)
     body = soup.decode(formatter="minimal")
     for mark, figure in inlined.items():
         body = body.replace(mark, figure)
@@ -153,6 +155,16 @@ def _prove(soup, pagename: str, source: Path) -> None:
             parts += [html.escape(made)] if made else []
             line = f'<p class="proof">{"" if table else _LARGE + " "}{" · ".join(parts)}</p>'
             thing.insert_after(BeautifulSoup(line, "html.parser"))
+
+
+def _fold(soup) -> None:
+    """Close outputs that only some readers want; their first line says what opens."""
+    for output in soup.select("div.tag_fold div.cell_output"):
+        n_rows, caption = len(output.select("tbody tr")), output.find("caption")
+        label = caption.extract().get_text(strip=True) if caption else _heading_of(output)
+        summary = soup.new_tag("summary")
+        summary.string = f"{f'Table of {n_rows} rows' if n_rows else 'Figure'}: {label}"
+        output.wrap(soup.new_tag("details", attrs={"class": "folded"})).insert(0, summary)
 
 
 def _csv_of(table) -> str:

@@ -61,7 +61,7 @@ def damaged_run(case: Case, good: Path, folder: Path) -> dict[str, str | int]:
         "What was wrong": case.what,
         "What was printed": said.removeprefix("cryo-fewshot: ") or "nothing about it",
         "Exit status": status,
-        "What went on": _went_on(folder / OUT / "particles.star") if status == 0 else "nothing",
+        "What was classified": _classified(folder / OUT / "particles.star") if status == 0 else "nothing",
     }
 
 
@@ -79,10 +79,10 @@ def run_command(arguments: list[str]) -> tuple[int, str]:
         sys.argv = before
 
 
-def _went_on(table: Path) -> str:
+def _classified(table: Path) -> str:
     rows = [line for line in table.read_text().splitlines() if ".mrc" in line]
     unreadable = sum("unreadable" in row for row in rows)
-    return f"{len(rows) - unreadable} of {len(rows)} particles classified"
+    return f"{len(rows) - unreadable} of {len(rows)} particles"
 
 
 # ---------------------------------------------------------------- damage

@@ -183,11 +183,11 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
     listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
     rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
     return (
-        f"{spec.n_tasks} tasks a row. Promised an FPR of {spec.false_accept_rate:.0%}, the mean over rows with {ways} "
-        f"classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: "
-        f"{listed}. Promised an FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong. The bound "
-        f"on wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of "
-        f"{len(LOOKED_AT)} thresholds is taken with the truth in sight."
+        f"{spec.n_tasks} tasks per row. At a promised FPR of {spec.false_accept_rate:.0%}, the mean over rows with "
+        f"{ways} classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. The largest calibration "
+        f"errors are {listed}. At a promised FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are "
+        f"wrong. The bound on the number of wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the "
+        f"tasks, whichever of {len(LOOKED_AT)} thresholds is picked with the truth in sight."
     )
 
 

@@ -32,7 +32,8 @@ def curves_figure(
 
     Curves whose names agree up to a comma share a colour.
 
-    frame : columns accuracy, ci95 and those named; dashed : curves drawn with a dashed line, as bounds
+    frame : columns accuracy, ci95 (or low and high) and those named
+    dashed : curves drawn with a dashed line, as bounds
     """
     panels, curves = frame[panel].unique(), list(frame[curve].unique())
     things = list(dict.fromkeys(name.split(",")[0] for name in curves))
@@ -43,10 +44,11 @@ def curves_figure(
     for ax, value in zip(axes[0], panels, strict=True):
         for number, name in enumerate(curves):
             rows = frame[(frame[panel] == value) & (frame[curve] == name)].sort_values(x)
+            reach = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]] if "low" in rows else rows["ci95"]
             ax.errorbar(
                 rows[x],
                 rows["accuracy"],
-                yerr=rows["ci95"].fillna(0),
+                yerr=np.nan_to_num(reach),
                 color=colours[name.split(",")[0]],
                 marker=_MARKERS[number % len(_MARKERS)],
                 markersize=5,

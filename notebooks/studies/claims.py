@@ -1,6 +1,6 @@
 """What holds over several class splits and training seeds, claim by claim."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from cryo_fewshot.simulation.structures import class_keys, registry
 
 FEWEST_SPLITS = 3
 """With two, Student's interval is wider than accuracy itself."""
+TOO_FEW = "too few splits"
 
 
 def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim], store: Store) -> pd.DataFrame:
@@ -68,7 +69,7 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
         if part["improving"].any():
             found = STILL_IMPROVING
         else:
-            found = verdict(claim, mean - reach, mean + reach) if n_splits >= FEWEST_SPLITS else "too few splits"
+            found = verdict(claim, mean - reach, mean + reach) if n_splits >= FEWEST_SPLITS else TOO_FEW
         rows.append(
             {
                 "number": number,
@@ -93,6 +94,35 @@ def verdict(claim: Claim, low: float, high: float) -> str:
     if claim.at_least:
         return "holds" if low > claim.paper else "does not hold"
     return "above" if low > claim.paper else "below"
+
+
+_OUTCOMES = {"holds": "hold", "agrees": "hold"} | dict.fromkeys(["cannot be told", TOO_FEW, STILL_IMPROVING], "open")
+"""What a verdict comes to; with any other one a claim does not hold."""
+
+
+def summary_frame(verdicts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How many claims of each kind hold, do not hold, or are open: a row per kind and one for all, columns per size.
+
+    verdicts : by size, with columns claim and verdict
+    """
+    counts = {}
+    for size, frame in verdicts.items():
+        kind = frame["claim"].str.split(", SNR").str[0]  # one claim at several SNRs
+        outcome = frame["verdict"].map(_OUTCOMES).fillna("do not")
+        table = pd.crosstab(kind, outcome).reindex(
+            index=kind.unique(), columns=["hold", "do not", "open"], fill_value=0
+        )
+        counts[size] = pd.concat([table, table.sum().rename("all").to_frame().T])
+    return pd.concat(counts, axis=1).astype("Int64").rename_axis(columns=[None, None])
+
+
+def summary_text(summary: pd.DataFrame) -> str:
+    """The last row of `summary_frame` in words."""
+    of_size = summary.loc["all"].unstack()
+    return " ".join(
+        f"**{size}**: of {row.sum()} claims {row['hold']} hold, {row['do not']} do not, and {row['open']} are open."
+        for size, row in of_size.loc[summary.columns.unique(0)].iterrows()
+    )
 
 
 def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
@@ -134,8 +164,8 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     keys = class_keys("paper22")
     n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
     sentences = [
-        f"{n_trained} of the {n_needed} networks behind its tables are "
-        "trained at its own size (40³, 100 subtomograms of each class and SNR), on one split of the classes."
+        f"{n_trained} of the {n_needed} networks behind its tables are trained at its own size (40³, 100 subtomograms "
+        "of each class and SNR), on one split of the classes. On that split:\n"
     ]
     pairs = {
         "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
@@ -149,19 +179,21 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
             others = n.drop("holds", errors="ignore")
             others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others.items())
             sentences.append(
-                f"{words}: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f}; the claim "
-                f"({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} columns{_after(others)}."
+                f"- **{words}**: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f} in accuracy; "
+                f"the claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} "
+                f"columns{_after(others)}."
             )
     best = found[found["claim"].str.startswith("best method")]
     levels = [f"{row.this_work:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
     if levels:
-        sentences.append(f"The best accuracy at SNR 0.1 is {' and '.join(levels)}.")
+        sentences.append(f"- **Best accuracy at SNR 0.1**: {' and '.join(levels)}.")
     sentences.append(
-        f"Levels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does not "
-        "say which classes it tested on, and SNR has several meanings. Differences between methods can, on this split. "
-        "To conclude more takes further splits at this size, and the authors' subtomograms, which were not released."
+        f"\nLevels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does "
+        "not say which classes it tested on, and SNR has several meanings. Differences between methods can, on this "
+        "split. To conclude more takes further splits at this size, and the authors' subtomograms, which were not "
+        "released."
     )
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 _SHORT = {"below": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}

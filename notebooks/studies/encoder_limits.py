@@ -151,7 +151,7 @@ def conditions_text(result: dict) -> str:
     change = (mean - mean.iloc[0]).iloc[1:].sort_values()
     costly = ", ".join(f"*{name}* ({loss:+.3f})" for name, loss in change[change < -0.02].items())
     return (
-        f"On average over the columns, what costs more than two points: {costly or 'nothing'}. The others change "
+        f"More than two points are lost, on average over the columns, by: {costly or 'nothing'}. The others change "
         f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}. The 95 % half-width of an entry is "
         f"{frame['ci95'].max():.3f} at most."
     )
@@ -169,8 +169,8 @@ def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
     for n_shot, part in frame.groupby("n_shot", sort=False):
         by_diameter, by_mass = (spearmanr(part[column], part["accuracy"]) for column in ("max_diameter_nm", "mass_kda"))
         sentences.append(
-            f"{n_shot}-shot, accuracy goes with diameter by a rank correlation of {by_diameter.statistic:+.2f} (p = "
-            f"{by_diameter.pvalue:.2g}) and with mass of {by_mass.statistic:+.2f} (p = {by_mass.pvalue:.2g})."
+            f"{n_shot}-shot: the rank correlation of accuracy with diameter is {by_diameter.statistic:+.2f} (p = "
+            f"{by_diameter.pvalue:.2g}), with mass {by_mass.statistic:+.2f} (p = {by_mass.pvalue:.2g})."
         )
     first = frame[frame["n_shot"] == frame["n_shot"].max()].nsmallest(n_worst, "accuracy")
     worst = "; ".join(

@@ -101,6 +101,36 @@ def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: str 
 
 
 @dataclass(frozen=True, kw_only=True)
+class RealSlices:
+    """Some boxes of each class of a labelled tomogram to look at; `boxes` is the digest of all."""
+
+    boxes: str
+    n_shown: int = 6
+    thickness: int = 3
+    seed: int = 0
+
+    def run(self, runner: Runner, volumes: torch.Tensor, labels: np.ndarray) -> dict:
+        """Result: `slices`, by class the mean of the middle slices of boxes drawn at random, standardised."""
+        rng, start = np.random.default_rng(self.seed), (volumes.shape[1] - self.thickness) // 2
+        slices = {}
+        for name in np.unique(labels).tolist():
+            drawn = rng.permutation(np.flatnonzero(labels == name))[: self.n_shown]
+            middles = volumes[drawn, start : start + self.thickness].mean(1)
+            slices[name] = middles.double().numpy().round(2).tolist()
+        return {"slices": slices}
+
+
+def real_slices(runner: Runner, card: dict, folder: str | Path = YEAST) -> dict:
+    """The stored entry of `RealSlices` about the same folder, in boxes as the encoder of this card takes them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        particles = open_labelled(Path(folder), Path(temporary))
+        volumes, rejected = particles.read(range(len(particles)), card["box"], card["voxel_size_nm"])
+    usable = [i for i in range(len(particles)) if i not in rejected and particles.labels[i] is not None]
+    volumes = band_limited(volumes[usable])
+    return runner(RealSlices(boxes=digest_of(volumes)), volumes, np.array([particles.labels[i] for i in usable]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class RealBoxes:
     """Few real boxes of some kinds; what their power per Fourier shell gives away is the control."""
 

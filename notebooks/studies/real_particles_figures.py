@@ -1,13 +1,16 @@
 """Tables and figures of the page on real particles; every number is read off a stored run."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
-from cryo_fewshot.recognition.benchmark import FILES, TOOL
+from cryo_fewshot.recognition.benchmark import FILES, TOOL, UNFITTED
 
+from .charts import curves_figure
 from .real_particles import FILED, READ
 
 LEFT_OUT = ("embeddings centred", "by tilt", "per class", "CTF left in; shells matched")
@@ -83,12 +86,68 @@ def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> 
     return table.reset_index().rename(columns={"task": f"Task, {half_name}", "method": "Method"})
 
 
+_SHOWN = {
+    TOOL: "classify",
+    "all together": "features and embedding",
+    "profile and power": "features alone",
+    "nearest prototype": "embedding alone",
+    UNFITTED: "classify --no-adapt",
+}
+"""Methods of the benchmark that its figure draws, as the figure names them."""
+_TASKS = {YEAST: "all five classes", "without cytosol": "without the cytosol"}
+
+
+def benchmark_figure(entries: list[dict]) -> Figure | None:
+    """Accuracy against labels per class on the half to report on, a panel per task; None if not run."""
+    rows = _benchmark_rows(entries)
+    if rows.empty:
+        return None
+    rows = rows[(rows["half"] == "odd") & rows["task"].isin(_TASKS) & rows["method"].isin(_SHOWN)]
+    rows = pd.concat([rows[rows["method"] == name] for name in _SHOWN])
+    return curves_figure(
+        rows.assign(task=rows["task"].map(_TASKS), method=rows["method"].map(_SHOWN)),
+        x="n_shot", curve="method", panel="task", x_label="labelled particles per class", panel_label="{}",
+        chance=0, dashed=[_SHOWN["profile and power"]], log_x=True, bottom=0.5,
+    )  # fmt: skip
+
+
+def benchmark_finding(entries: list[dict], n_shot: int = 5) -> str:
+    """The accuracy of the command on the half to report on, beside the other methods of the figure."""
+    rows = _benchmark_rows(entries)
+    if rows.empty:
+        return "Not run with this encoder."
+    odd = rows[(rows["half"] == "odd") & (rows["n_shot"] == n_shot) & (rows["task"] == YEAST)].set_index("method")
+    tool = odd.loc[TOOL]
+    others = {name: odd.loc[name, "accuracy"] for name in _SHOWN if name != TOOL and name in odd.index}
+    return (
+        f"**With {n_shot} labelled particles of each of five classes, `classify` recognises {tool['accuracy']:.1%} of "
+        f"the other particles** (95 % interval {tool['low']:.1%} to {tool['high']:.1%}). On the same tasks: "
+        f"{', '.join(f'{_SHOWN[name]} {accuracy:.1%}' for name, accuracy in others.items())}."
+    )
+
+
+def yeast_slices_figure(entry: dict) -> Figure:
+    """Boxes of a labelled tomogram: a row per class, on one grey scale."""
+    slices = {name: np.array(found) for name, found in entry["result"]["slices"].items()}
+    low, high = np.percentile(np.concatenate(list(slices.values())), [0.5, 99.5])
+    n = max(map(len, slices.values()))
+    figure, axes = plt.subplots(len(slices), n, figsize=(WIDTH, len(slices) * WIDTH / (n + 1)), squeeze=False)
+    for row, (name, pictures) in zip(axes, slices.items(), strict=True):
+        for ax, picture in zip(row, pictures, strict=False):
+            ax.imshow(picture, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
+        for ax in row:
+            ax.set(xticks=[], yticks=[])
+        row[0].set_ylabel(textwrap.fill(name.replace("_", " "), 12), rotation=0, ha="right", va="center")
+    return figure
+
+
 def benchmark_text(entries: list[dict]) -> str:
     """How far the command's default is from each other method, in words."""
     rows = _benchmark_rows(entries)
     if rows.empty:
         return "Not run with this encoder."
     odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
+    odd = odd.round(3)
     others = odd.drop(columns=[TOOL, FILES])
     behind = odd.index[others.max(axis=1) > odd[TOOL]]
     where = "; ".join(
@@ -98,10 +157,9 @@ def benchmark_text(entries: list[dict]) -> str:
     )
     counts = next(found["boxes"] for found in _benchmark_results(entries) if YEAST in found["tasks"])
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in counts["odd"].items())
-    ahead = len(odd) - len(behind)
     return (
-        f"On the odd half the command is ahead of every other method in {ahead} of {len(odd)} columns"
-        f"{f'; not in these: {where}' if where else ''}. Boxes in the odd half: {classes}."
+        f"On the odd half no other method is ahead of the command in {len(odd) - len(behind)} of {len(odd)} columns"
+        f"{f'; the others are {where}' if where else ''}. Boxes in the odd half: {classes}."
     )
 
 

@@ -19,20 +19,20 @@ def three_numbers(table: pd.DataFrame, expected: Sequence[dict], demonstration: 
         [
             _number(
                 f"{best['accuracy']:.0%}",
-                f"of particles get the right one of {best['n_way']} classes by the best of the paper's methods "
-                f"({best['method']}), run again at 20³: {best['n_shot']} labels per class, SNR {best['snr']:g}. "
-                f"Guessing gives {1 / best['n_way']:.0%}.",
+                f"of particles are assigned to the right one of {best['n_way']} classes by the best of the paper's "
+                f"methods ({best['method']}), run again at 20³: {best['n_shot']} labels per class, SNR "
+                f"{best['snr']:g}. Guessing gives {1 / best['n_way']:.0%}.",
             ),
             _number(
                 f"{same['accuracy']:.0%}",
-                "by the encoder that comes with the package, on the same particles and tasks. It was trained on other "
-                "complexes, for longer, on samples simulated on the fly.",
+                "with the encoder that comes with the package, on the same particles and tasks. It was trained for "
+                "longer, on other complexes, simulated on the fly.",
             ),
             _number(
                 f"{result['false_accepts']:.0%}",
-                f"of {len(spec['outsiders']) * spec['n_particles']} particles of unknown complexes accepted in a run "
-                f"of <code>classify</code> that was promised at most {spec['false_accept_rate']:.0%}. It accepted "
-                f"{result['kept']:.0%} of the known ones, and left the others for you to look at.",
+                f"of {len(spec['outsiders']) * spec['n_particles']} particles of unknown complexes were accepted in a "
+                f"run of <code>classify</code> that promises at most {spec['false_accept_rate']:.0%}. It accepted "
+                f"{result['kept']:.0%} of the known ones and left the rest for you to look at.",
             ),
         ]
     )

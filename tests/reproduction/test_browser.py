@@ -10,6 +10,7 @@ from .conftest import AXE, chapters
 
 PHONE_WIDTH = 390
 AUDIT = """async page => {
+    page.document.querySelectorAll("details").forEach(folded => folded.open = true);
     const axe = page.document.createElement("script");
     axe.src = "AXE";
     await new Promise(done => { axe.onload = done; page.document.head.append(axe); });
@@ -25,6 +26,7 @@ AUDIT = """async page => {
     return complaints;
 }"""
 WIDTHS = """async page => {
+    page.document.querySelectorAll("details").forEach(folded => folded.open = true);
     const root = page.document.documentElement;
     const letters = [...page.document.querySelectorAll(".book-figure svg")].flatMap(svg => {
         const scale = 720 / svg.viewBox.baseVal.width;    // as wide as a figure that was opened

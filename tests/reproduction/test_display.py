@@ -76,7 +76,7 @@ def test_real_data_show_the_difference_to_what_is_quoted():
 
 def test_findings_count_columns_and_verdicts():
     claims = pd.DataFrame({"verdict": ["holds", "agrees", "cannot be told", "below"]})
-    text = findings(FRAME, claims, profile_named("cpu"))
+    text = findings(FRAME, claims)
     assert "ProtoNet3D is above the finetuned baseline in 3 of 4 columns" in text
     assert "90% of the subtomograms at SNR 0.1" in text
     assert "Of 4 numbers" in text and "2 hold or agree here, 1 cannot be told" in text and "1 come out" in text

@@ -20,6 +20,8 @@ BODY = """<section><h1>Title</h1>
 <div class="cell_input"><pre>code</pre></div></details><div class="cell_output"><table>
 <thead><tr><th>&nbsp;</th><th colspan="2">5-shot</th></tr></thead>
 <tbody><tr><th>A</th><td>0.9<br>± 0.1</td><td>not run</td></tr></tbody></table></div></div>
+<div class="cell tag_fold"><div class="cell_output"><table><caption>All rows</caption>
+<tbody><tr><td>1</td></tr><tr><td>2</td></tr></tbody></table></div></div>
 <div class="cell"><div class="cell_output">
 <img src="../_images/f.svg" alt="../_images/f.svg"/></div></div></section>"""
 SVG = """<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">
@@ -43,7 +45,7 @@ def page(tmp_path):
 
 
 def test_code_and_parameters_hide_behind_one_switch(page):
-    assert len(page.select("#show-code")) == 1 and not page.select("details, summary")
+    assert len(page.select("#show-code")) == 1 and not page.select("details:not(.folded)")
     assert [part.get_text(strip=True) for part in page.select(".page-code")] == ["n = 5", "code"]
 
 
@@ -53,11 +55,17 @@ def test_empty_headings_are_none_and_others_say_what_they_head(page):
     assert frame["tabindex"] == "0" and frame["aria-label"] == "Table: Title"
 
 
+def test_a_long_table_is_folded_under_a_line_that_says_what_opens(page):
+    (folded,) = page.select("details.folded")
+    assert folded.summary.string == "Table of 2 rows: All rows" and not folded.has_attr("open")
+    assert len(folded.select("tr")) == 2 and folded.select_one(".proof a[download]")
+
+
 def test_tables_and_figures_have_their_numbers_and_their_origin(page):
-    of_table, of_figure = page.select(".proof")
+    of_table, of_folded, of_figure = page.select(".proof")
     assert unquote(of_table.a["href"].partition(",")[2]) == ",5-shot,5-shot\nA,0.9 ± 0.1,not run\n"
     assert unquote(of_figure.a["href"].partition(",")[2]) == "x,y\n1,2\n"
-    assert [line.a["download"] for line in (of_table, of_figure)] == ["table9-1.csv", "table9-2.csv"]
+    assert [line.a["download"] for line in (of_table, of_folded, of_figure)] == [f"table9-{i}.csv" for i in (1, 2, 3)]
     for line in (of_table, of_figure):
         assert """make notebook NB=table9 P="profile='cpu'\"""" in line.get_text()
         assert "2 stored results, commit abc, on CPU, 2 cores, 1,234 s in all" in line.get_text()

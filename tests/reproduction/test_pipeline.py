@@ -165,7 +165,7 @@ def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
     gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
     assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])
-    assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims, profile)
+    assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims)
     assert len(claims) == 12
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import _conclusions, claim_values, judged, quotes_table, verdict
+from studies.claims import _conclusions, claim_values, judged, quotes_table, summary_frame, summary_text, verdict
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -96,6 +96,16 @@ def test_each_claim_stands_beside_one_sentence_of_the_paper():
     assert rows["slight increase"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.05, 5-shot"
     assert rows["SNR of 0.03"] == "ProtoNet3D (mix) minus ProtoNet3D, SNR 0.03, 5-shot and 1-shot"
     assert not table["the paper's sentence"].str.fullmatch("“”").any()
+
+
+def test_the_summary_counts_claims_by_kind_and_size():
+    words = ["A minus B, SNR 0.1", "A minus B, SNR 0.05", "A minus B, SNR 0.03", "best method at SNR 0.1"]
+    full = pd.DataFrame({"claim": words, "verdict": ["holds", "below", "too few splits", "agrees"]})
+    summary = summary_frame({"40³": full, "20³": full[:3]})
+    assert summary["40³"].loc["A minus B"].tolist() == [1, 1, 1]
+    assert summary["20³"].isna().loc["best method at SNR 0.1"].all()
+    assert "**40³**: of 4 claims 2 hold, 1 do not, and 1 are open" in summary_text(summary)
+    assert "**20³**: of 3 claims 1 hold" in summary_text(summary)
 
 
 def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():

@@ -1,9 +1,12 @@
 """The study of real boxes: stored rows as tables, and the sets outside the project where they are there."""
 
+import re
+
 import numpy as np
 import pytest
+import torch
 from studies import real_particles_figures as figures
-from studies.real_benchmark import REAL, SMALL_SETS, YEAST, boxes_of, real_benchmark, real_boxes, rotated
+from studies.real_benchmark import REAL, SMALL_SETS, YEAST, RealSlices, boxes_of, real_benchmark, real_boxes, rotated
 
 from cryo_fewshot.recognition.benchmark import TOOL
 from cryo_fewshot.reproduction.runner import Runner
@@ -23,6 +26,18 @@ def test_a_real_tomogram_is_told_apart_from_five_labels(tmp_path):
     assert float(table["all five", TOOL][:5]) > 0.9
     assert float(table["all five", "classify --no-adapt"][:5]) < float(table["all five", TOOL][:5])
     assert "Boxes in the odd half" in figures.benchmark_text([entry])
+    (right,) = re.findall(r"`classify` recognises ([\d.]+)%", figures.benchmark_finding([entry]))
+    assert float(right) == pytest.approx(100 * float(table["all five", TOOL][:5]), abs=0.1)
+    assert len(figures.benchmark_figure([entry]).axes) == 2
+
+
+def test_pictures_are_middle_slices_of_each_class(tmp_path):
+    volumes, labels = torch.arange(40.0).repeat_interleave(125).view(40, 5, 5, 5), np.array(["a", "b"] * 20)
+    entry = Runner(Store(tmp_path), show_progress=False)(RealSlices(boxes="digest", n_shown=3), volumes, labels)
+    slices = {name: np.array(found) for name, found in entry["result"]["slices"].items()}
+    assert slices["a"].shape == slices["b"].shape == (3, 5, 5)
+    assert (slices["a"] % 2 == 0).all() and (slices["b"] % 2 == 1).all()
+    assert len(figures.yeast_slices_figure(entry).axes) == 6
 
 
 @needs_real
@@ -36,7 +51,8 @@ def test_small_sets_are_read_with_protein_dark(tmp_path):
 
 def test_what_was_not_run_is_an_empty_table():
     assert figures.benchmark_frame([], "odd").empty and figures.small_sets_frame([]).empty
-    assert figures.benchmark_text([]) == "Not run with this encoder."
+    assert figures.benchmark_text([]) == figures.benchmark_finding([]) == "Not run with this encoder."
+    assert figures.benchmark_figure([]) is None
 
 
 def test_a_rotation_keeps_the_middle():
