@@ -173,7 +173,8 @@ def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> n
     """
     if data.ndim != 3 or len(set(data.shape)) != 1 or is_images:
         shape = " x ".join(map(str, data.shape))
-        kind = "a stack of images by its header (ispg 0, mz 1)" if data.ndim == 3 and is_images else "not a cube"
+        kind = "a stack of images by its header (ispg 0, mz 1)" if is_images else "not a cube"
+        kind += ", perhaps a stack of images" if data.shape[0] != data.shape[-1] == data.shape[-2] else ""
         raise UserError(f"{name}: {shape} voxels, {kind}; cut 3D subtomograms with a cubic box")
     return checked_values(data, name)
 

@@ -84,14 +84,16 @@ class Boxes:
                 yield i, (paths[k], self.tomograms[k].level, *voxel)
 
     def relion_columns(self) -> pd.DataFrame:
-        """Tomogram and centre of each particle as RELION 5 and what reads its files have them, as texts."""
+        """Tomogram and centre of each particle as texts: as RELION 5 has them, and in voxels of the tomogram, which
+        ArtiaX reads."""
         nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
         middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
         angstrom = 10 * nm[:, None] * (self.centres - middles)
         names = [name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms]
         columns = {"rlnTomoName": np.array(names)[self.which]}
         columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
-        return pd.DataFrame(columns).astype(str)
+        columns |= {f"rlnCoordinate{axis}": self.centres[:, k] for k, axis in enumerate("ZYX")}
+        return pd.DataFrame({**columns, "rlnMicrographPixelSize": 10 * nm}).astype(str)
 
     def background(self, count: int, seed: int = 0) -> "Boxes":
         """At most so many boxes at random places of the same tomograms, that share no voxel with any of these."""

@@ -143,14 +143,16 @@ class Calibration:
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
         plain = asdict(self)
-        plain["space"] = {name: values.tolist() for name, values in plain["space"].items()}
+        plain["space"] = {name: np.asarray(values).tolist() for name, values in plain["space"].items()}
         return {**plain, "noise": np.asarray(self.noise).tolist()}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
-            space, noise = PLDA(**content["space"]), np.asarray(content["noise"], dtype=np.float32)
+            # A file that does not say so is of an earlier release, which calibrated on length 1 alone.
+            space = PLDA(**{"unit_columns": len(content["space"]["mean"])} | content["space"])
+            noise = np.asarray(content["noise"], dtype=np.float32)
             promises = _promises(content["promises"])
             return cls(space=space, noise=noise, promises=promises, n_classes=int(content["n_classes"]))
         except (KeyError, TypeError, ValueError) as error:

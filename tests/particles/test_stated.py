@@ -49,6 +49,15 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     assert not [name for name in stated.USED if families.get(name, name) not in code]
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, (_, kind) in stated.USED.items() if kind] + [c.name for c in stated.STATED]
+)
+def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
+    """Whatever spelling a program has for a flag or a number, it is used or named."""
+    star = particle_star(files, tmp_path, name, "true")
+    files.one_line(lambda: open_particles(star), f"{name} of row 2 is true, not ", "1 rows", "correct it")
+
+
 def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     particles = open_particles(particle_star(files, tmp_path, "rlnImageSize", 32))
     assert any("rlnImageSize says 0, 32 voxels, the files have 12" in note for note in particles.notes)
@@ -110,4 +119,6 @@ def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
     assert correlation(open_particles(star, dark_protein=True), volumes) > 0.99
     bad = premultiplied(files, tmp_path, volumes)
     bad.write_text(bad.read_text().replace("30500", "none", 1))
+    files.one_line(lambda: open_particles(bad), "rlnDefocusU of row 1 is none, not a number", "1 rows")
+    bad.write_text(bad.read_text().replace("none", "nan", 1))
     files.one_line(lambda: open_particles(bad), "1 rows lack a defocus", "each row")
