@@ -131,8 +131,10 @@ def read_coordinates(
             rows = int((np.abs(places - centres) > 1).any(axis=1).sum())
         said += f"; {other} of {rows} rows says another place and does not count" if rows else ""
     for k, axis in enumerate("ZYX"):
-        if (shift_a := numbers(blocks, name, f"rlnOrigin{axis}Angst")) is not None:
+        shift_a = numbers(blocks, name, f"rlnOrigin{axis}Angst")
+        if shift_a is not None and shift_a.any():
             centres[:, k] -= shift_a * 0.1 / nm
+            said += f"; rlnOrigin{axis}Angst is subtracted"
     return centres, f"{column} in {said}"
 
 

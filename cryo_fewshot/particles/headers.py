@@ -103,7 +103,7 @@ def remarks(header, kind: str) -> tuple[str, ...]:
 
 def is_images(header) -> bool:
     """Whether a header says for sure that sections are images; what IMOD and RELION write leaves it open."""
-    return header.ispg == 0 and header.mz == 1 and header.nz > 1
+    return bool(header.ispg == 0 and header.mz == 1 and header.nz > 1)
 
 
 def axis_order(header) -> tuple[int, int, int]:

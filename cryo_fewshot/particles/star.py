@@ -80,6 +80,8 @@ def _parsed(lines: list[str]) -> dict:
             loop[1].append(words)
         else:
             raise ValueError(f"line {number}: neither a value nor in a loop_")
+    if not loops:
+        raise ValueError("no line begins with data_")
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")

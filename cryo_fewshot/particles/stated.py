@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
 
 NUMBER = Kind("a number", np.isfinite)
-LENGTH = Kind("a number that is not negative", lambda x: x >= 0)
+LENGTH = Kind("a number of 0 or more", lambda x: x >= 0)
 FLAG = Kind("0 or 1", lambda x: (x == 0) | (x == 1))
 ANYTHING = None
 USED = {

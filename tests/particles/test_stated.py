@@ -65,18 +65,6 @@ def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     assert not any("rlnImageSize" in note for note in open_particles(tmp_path / "p.star").notes)
 
 
-def test_header_fields_that_would_change_the_voxels_are_refused(tmp_path, files):
-    path = files.write(tmp_path / "a.mrc")
-    with mrcfile.open(path, "r+") as file:
-        file.header.cellb.gamma = 120
-    files.one_line(lambda: open_particles(path), "axes at 90, 90, 120 degrees (cellb)")
-    mrcfile.write(path, np.ones((8, 8, 8), np.int8), voxel_size=10, overwrite=True)
-    content = bytearray(path.read_bytes())
-    content[152:160] = b"IMOD" + (16).to_bytes(4, "little")
-    path.write_bytes(content)
-    files.one_line(lambda: open_particles(path), "four bits", "IMOD")
-
-
 def premultiplied(files, folder, volumes, defocus_columns=True, flag="1"):
     """Volumes times the CTF of 3 um, and the STAR file that says so."""
     full, half = np.fft.fftfreq(16), np.fft.rfftfreq(16)
