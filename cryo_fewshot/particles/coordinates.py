@@ -54,7 +54,7 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    of_project = path.suffix == ".json" and not is_eman(path)
+    of_project = path.suffix.lower() == ".json" and not is_eman(path)
     if of_project or is_picks_folder(path):
         if of_project:
             table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
@@ -222,6 +222,25 @@ def overlapping(particles: Particles, indices: Sequence[int], within_nm: float) 
     a, b = np.concatenate(pairs).reshape(-1, 2).T
     linked = coo_array((np.ones(len(a)), (a, b)), shape=(len(indices),) * 2)
     return connected_components(linked, directed=False)[1]
+
+
+def near(support: Particles, query: Particles, within_nm: float) -> list[tuple[int, int]]:
+    """Pairs (index in support, index in query) of boxes of one tomogram whose centres are nearer than within_nm."""
+    if not (isinstance(support.source, Boxes) and isinstance(query.source, Boxes)):
+        return []
+    pairs, places = [], [_places(support), _places(query)]
+    for k, one in enumerate(support.source.tomograms):
+        for j, other in enumerate(query.source.tomograms):
+            if one.path.resolve() != other.path.resolve():
+                continue
+            rows = [
+                np.flatnonzero((which == number) & np.isfinite(nm).all(axis=1))
+                for (which, nm), number in zip(places, (k, j), strict=True)
+            ]
+            trees = [cKDTree(nm[chosen]) for (_, nm), chosen in zip(places, rows, strict=True)]
+            found = trees[0].query_ball_tree(trees[1], within_nm)
+            pairs += [(int(rows[0][s]), int(rows[1][q])) for s, near_by in enumerate(found) for q in near_by]
+    return pairs
 
 
 def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:

@@ -24,7 +24,7 @@ MOTIVE_LIST = (
 def is_eman(path: Path) -> bool:
     """Whether a json file holds EMAN2's boxes; a copick project does not."""
     try:
-        return path.suffix == ".json" and "boxes_3d" in json.loads(path.read_text(encoding="utf-8"))
+        return path.suffix.lower() == ".json" and "boxes_3d" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 

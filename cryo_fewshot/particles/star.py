@@ -215,7 +215,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
         table = pd.DataFrame({"rlnImageName": [particles.names[i] for i in rows], "rlnOpticsGroup": "1"}, dtype=str)
     places = getattr(getattr(particles, "source", None), "relion_columns", None)
     if places is not None and not {"rlnCoordinateX", "rlnMicrographPixelSize"} & set(table):
-        added = places().iloc[rows].reset_index(drop=True)
+        added = places(particles.table).iloc[rows].reset_index(drop=True)
         table = table.join(added[[name for name in added if name not in table]])
     for name in () if columns is None else columns:
         if len(columns) != len(rows):

@@ -83,17 +83,23 @@ class Boxes:
                 voxel = np.floor(self.centres[i] + 0.5).astype(int).tolist()
                 yield i, (paths[k], self.tomograms[k].level, *voxel)
 
-    def relion_columns(self) -> pd.DataFrame:
+    def relion_columns(self, table: pd.DataFrame) -> pd.DataFrame:
         """Tomogram and centre of each particle as texts: as RELION 5 has them, and in voxels of the tomogram, which
-        ArtiaX reads."""
+        ArtiaX reads.
+
+        table : of n rows; the shifts that it has as rlnOriginXAngst are part of the centres, and stay in it
+        """
         nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
         middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
-        angstrom = 10 * nm[:, None] * (self.centres - middles)
-        names = [name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms]
-        columns = {"rlnTomoName": np.array(names)[self.which]}
-        columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
-        columns |= {f"rlnCoordinate{axis}": self.centres[:, k] for k, axis in enumerate("ZYX")}
-        return pd.DataFrame({**columns, "rlnMicrographPixelSize": 10 * nm}).astype(str)
+        names = np.array([name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms])[self.which]
+        columns = {"rlnTomoName": names, "rlnMicrographPixelSize": 10 * nm}
+        for k, axis in enumerate("ZYX"):
+            voxels = self.centres[:, k]
+            if (shift := f"rlnOrigin{axis}Angst") in table:
+                voxels = voxels + as_numbers(table[shift]) / (10 * nm)
+            columns[f"rlnCoordinate{axis}"] = voxels
+            columns[f"rlnCenteredCoordinate{axis}Angst"] = 10 * nm * (voxels - middles[:, k])
+        return pd.DataFrame(columns).astype(str)
 
     def background(self, count: int, seed: int = 0) -> "Boxes":
         """At most so many boxes at random places of the same tomograms, that share no voxel with any of these."""

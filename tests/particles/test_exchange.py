@@ -133,15 +133,13 @@ def test_motive_lists_of_peet_are_read_with_the_model_of_their_name_and_written(
     # as PEET leaves it: rows of some points, in another order, with a shift, and its name behind the header
     shifted = [[*rows[i][:10], "1", "0", "-2", *rows[i][13:]] for i in (2, 3, 1)]
     lines = [[*rows[0], "CREATED WITH PEET Version 1.16"], *shifted]
-    (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
     write_peet(tmp_path / "a.mod", centres - np.array([-2, 0, 1]), np.zeros(3), labels)
     (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
     particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12)
     files.assert_cut(particles, array)
     assert particles.labels == ["7", "7", "3"] and particles.label_column == "peetClass"
-    (tmp_path / "a.csv").write_text(
-        (tmp_path / "a.csv").read_text().replace("0,0,0,2,", "0,0,0,9,").replace(",2,0", ",9,0", 1)
-    )
+    lines[1][3] = "9"
+    (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
     files.one_line(
         lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), "does not fit the 3 points of a.mod"
     )
@@ -167,13 +165,17 @@ def test_written_coordinates_are_relions_and_those_that_artiax_reads(tmp_path, t
     csv = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "c.csv"), box_nm=12)
     write_star(tmp_path / "a.star", csv)
     columns = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-    rows = read_star_blocks(tmp_path / "a.star")["particles"][columns].to_numpy()
+    rows = read_star_blocks(tmp_path / "a.star")["particles"][columns].astype(float).to_numpy()
     files.star_of(tmp_path / "r5.star", columns, rows)  # RELION 5 writes no others
-    write_star(tmp_path / "b.star", open_particles(tmp_path / "r5.star", tomogram=tomogram, box_nm=12))
-    for name in ("a.star", "b.star"):
+    shift = np.full_like(rows, [10.0, -20.0, 30.0])  # of a refinement, which all programs subtract
+    shifted = [*columns, *(f"rlnOrigin{axis}Angst" for axis in "XYZ")]
+    files.star_of(tmp_path / "shifted.star", shifted, np.hstack([rows + shift, shift]))
+    for name, out in (("r5.star", "b.star"), ("shifted.star", "c.star")):
+        write_star(tmp_path / out, open_particles(tmp_path / name, tomogram=tomogram, box_nm=12))
+    for name, by in (("a.star", 0), ("b.star", 0), ("c.star", shift / 10)):
         table = read_star_blocks(tmp_path / name)["particles"]
         xyz = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].astype(float).to_numpy()
-        np.testing.assert_allclose(xyz, files.CENTRES[:, ::-1])
+        np.testing.assert_allclose(xyz - by, files.CENTRES[:, ::-1])
         again = open_particles(tmp_path / name, tomogram=tomogram, box_nm=12)
         files.assert_cut(again, array)
         assert not any("another place" in note for note in again.notes)

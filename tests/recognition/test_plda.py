@@ -107,7 +107,7 @@ def test_what_was_fitted_on_length_1_takes_nothing_else():
     unit = torch.nn.functional.normalize(x, dim=-1)
     model = fit_plda(unit, labels)
     assert model.unit_columns == 3 and fit_plda(x, labels).unit_columns == 0
-    with pytest.raises(UserError, match="embeddings of length .*, the calibration was fitted on length 1: normalise"):
+    with pytest.raises(UserError, match="the calibration was fitted on length 1: normalise"):
         model.project(2 * unit)
     wide = lifted(model, 2)  # plain numbers behind the embedding have any length
     assert torch.equal(wide.project(torch.cat([unit, 5 * x[:, :2]], dim=1)), model.project(unit))
