@@ -14,7 +14,7 @@ hypothesis, mrcfile, zarr = map(pytest.importorskip, ("hypothesis", "mrcfile", "
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-few = settings(derandomize=True, max_examples=6, deadline=None, database=None)
+few = settings(derandomize=True, max_examples=4, deadline=None, database=None)
 SHAPE, BOX = (20, 24, 28), 8
 ARRAY = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 CENTRES = np.array([[10, 12, 8], [8, 7, 20], [11, 16, 14]])  # zyx
