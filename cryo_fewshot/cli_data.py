@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .cli_inputs import EncoderOption, reads
+from .errors import UserError
 
 
 @reads("files")
@@ -32,7 +33,10 @@ def inspect(
         from .figures.volumes import contact_sheet
 
         names = [f"{Path(file).name} {label or ''}".strip() for file, label in rows]
-        contact_sheet(list(rows.values()), names).savefig(picture)
+        try:
+            contact_sheet(list(rows.values()), names).savefig(picture)
+        except (OSError, ValueError) as error:  # no such folder, or a format that is none
+            raise UserError(f"{picture}: cannot be written ({error}); give a .png in a folder that is there") from error
         print(f"Done: {picture}")
 
 

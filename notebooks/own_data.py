@@ -149,9 +149,10 @@ if of_classes:
 #
 # Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC, EM or HDF, npz,
 # copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
-# tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod` or EMAN2's `_info.json`. What a run
-# writes is an input again; coordinates get the columns of RELION 5, those of a `.tbl` a `.tbl` as well, and picks of
-# copick an overlay in `OUT/copick`.
+# tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of
+# the same name beside) or EMAN2's `_info.json`. What a run writes is an input again. Coordinates get the columns of
+# RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl`
+# as well, those of a `.mod` a model and a motive list, and picks of copick an overlay in `OUT/copick`.
 #
 # Options of reading (`--voxel-size-nm`, `--contrast`, `--mirror`, `--root`, `--box-nm`, `--pad-edges`,
 # `--coordinate-voxel-size-nm`, `--tomogram`, `--tomograms-star`, `--picks`) are for both inputs, with `--support-` or

@@ -1,6 +1,7 @@
 """Particles of any kind of file, read in pieces: what a classifier streams over."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,9 +183,18 @@ def copies(particles: Particles) -> dict[int, int]:
 
 
 def known_labels(labels: Iterable) -> list[str | None]:
-    """Labels as texts, without blanks around them, None where there is none."""
-    found = (str(label).strip() for label in labels)
+    """Labels as texts, None where there is none; what a library of tables wrote as 1.0 is 1, but 01 is not.
+
+    Letters are composed (Unicode's NFC): macOS writes an accent behind its letter.
+    """
+    texts = (label.decode() if isinstance(label, bytes) else str(label) for label in labels)
+    found = (re.sub(r"^(\d+)\.0+$", r"\1", composed(text).strip()) for text in texts)
     return [None if label in NO_LABEL else label for label in found]
+
+
+def composed(text: str) -> str:
+    """A text of which two that look alike are equal."""
+    return unicodedata.normalize("NFC", text)
 
 
 def in_number_order(text: str) -> tuple:

@@ -1,7 +1,7 @@
 """Coordinates in tomograms as particles: a STAR file, a csv table or a copick project, and the tomogram of each row."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
-from .exchange import exchange_table, is_eman
+from .exchange import exchange_table, is_eman, peet_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, first_line, remark_lines
 from .picks_folders import is_picks_folder, picks_table
@@ -54,7 +54,7 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    of_project = path.suffix == ".json" and not is_eman(path)
+    of_project = path.suffix.lower() == ".json" and not is_eman(path)
     if of_project or is_picks_folder(path):
         if of_project:
             table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
@@ -73,6 +73,7 @@ def open_coordinates(
         table = blocks[block_name]
         tomograms, named = _tomograms_of(table, tomogram_path, listed_in, file_voxel_size_nm)
         stated = _with_tilt_pixels(blocks, block_name, tomogram_path)
+    _check_turned(stated, block_name, listed_in)
     which, tomograms = pd.factorize(pd.Series(tomograms, dtype=object))
     nm = np.array([one.voxel_size_nm for one in tomograms])[which]
     shapes = np.array([one.shape for one in tomograms])[which]
@@ -110,7 +111,8 @@ def read_coordinates(
 ) -> tuple[np.ndarray, str]:
     """Centres `(n, 3)` in zyx voxels from 0, NaN where a value is not a number; and their unit in words.
 
-    Columns: the first of CONVENTIONS that are there. rlnOriginXAngst, the shift found in a refinement, is subtracted.
+    Columns: the first of CONVENTIONS that are there; it is said where others say another place. rlnOriginXAngst, the
+    shift found in a refinement, is subtracted.
 
     Parameters
     ----------
@@ -118,23 +120,59 @@ def read_coordinates(
     nm, shapes : `(n,)` and `(n, 3)` voxel size and zyx voxels of each row's tomogram
     unit_nm : nm of what coordinates in voxels count; by default what the file states, else the tomogram's voxel
     """
+    readings = _readings(blocks, name, nm, shapes, unit_nm)
+    first = next(readings, None)
+    if first is None:
+        there = ", ".join(blocks[name])
+        raise UserError(f"coordinates: no columns {CSV_COLUMNS}, or rlnCoordinateX, Y, Z among {there}; rename them")
+    column, centres, said = first
+    for other, places, _ in readings:
+        with np.errstate(invalid="ignore"):
+            rows = int((np.abs(places - centres) > 1).any(axis=1).sum())
+        said += f"; {other} of {rows} rows says another place and does not count" if rows else ""
+    for k, axis in enumerate("ZYX"):
+        shift_a = numbers(blocks, name, f"rlnOrigin{axis}Angst")
+        if shift_a is not None and shift_a.any():
+            centres[:, k] -= shift_a * 0.1 / nm
+            said += f"; rlnOrigin{axis}Angst is subtracted"
+    return centres, f"{column} in {said}"
+
+
+def _readings(
+    blocks: dict, name: str, nm: np.ndarray, shapes: np.ndarray, unit_nm: float | None
+) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Column, centres and unit of each of CONVENTIONS that is there; of later ones where the unit is clear."""
+    first = True
     for pattern, column_nm, from_centre in CONVENTIONS:
         for axes in ("ZYX", "zyx"):
             found = [numbers(blocks, name, pattern.format(axis)) for axis in axes]
             if any(values is None for values in found):
                 continue
-            column = pattern.format(axes[-1])
-            step_nm, said = (column_nm, "nm" if column_nm == 1 else "angstrom") if column_nm else (None, "")
-            if step_nm is None:
-                step_nm, said = _voxel_of_coordinates(blocks, name, nm, unit_nm)
+            step_nm, said = column_nm, {1: "nm"}.get(column_nm, "angstrom") + " from the centre" * from_centre
+            try:
+                if step_nm is None:
+                    step_nm, said = _voxel_of_coordinates(blocks, name, nm, unit_nm)
+            except UserError:
+                if first:
+                    raise
+                continue
             centres = np.stack(found, axis=1) * np.broadcast_to(step_nm / nm, nm.shape)[:, None]
-            shifts = [numbers(blocks, name, f"rlnOrigin{axis}Angst") for axis in "ZYX"]
-            if all(shift is not None for shift in shifts):
-                centres -= np.stack(shifts, axis=1) * 0.1 / nm[:, None]
-            centres += from_centre * (shapes // 2)
-            return centres, f"{column} in {said}{' from the centre' if from_centre else ''}"
-    there = ", ".join(blocks[name])
-    raise UserError(f"coordinates: no columns {CSV_COLUMNS}, or rlnCoordinateX, Y, Z among {there}; rename them")
+            yield pattern.format(axes[-1]), centres + from_centre * (shapes // 2), said
+            first = False
+
+
+def _check_turned(blocks: dict, name: str, path: Path) -> None:
+    """UserError for shifts of boxes that were turned, which are along the boxes' axes, not the tomogram's."""
+    shifts, turns = (
+        np.nan_to_num([found for column in columns if (found := numbers(blocks, name, column)) is not None])
+        for columns in (
+            [f"rlnOrigin{a}Angst" for a in "XYZ"],
+            [f"rlnTomoSubtomogram{a}" for a in ("Rot", "Tilt", "Psi")],
+        )
+    )
+    if shifts.size and turns.size and (rows := int((shifts.any(axis=0) & turns.any(axis=0)).sum())):
+        turned = f"{rows} rows with rlnOriginXAngst, Y or Z have rlnTomoSubtomogramRot, Tilt or Psi as well"
+        raise UserError(f"{path}: {turned}, along whose axes the shift is; export coordinates without shifts")
 
 
 def _voxel_of_coordinates(
@@ -186,6 +224,25 @@ def overlapping(particles: Particles, indices: Sequence[int], within_nm: float) 
     return connected_components(linked, directed=False)[1]
 
 
+def near(support: Particles, query: Particles, within_nm: float) -> list[tuple[int, int]]:
+    """Pairs (index in support, index in query) of boxes of one tomogram whose centres are nearer than within_nm."""
+    if not (isinstance(support.source, Boxes) and isinstance(query.source, Boxes)):
+        return []
+    pairs, places = [], [_places(support), _places(query)]
+    for k, one in enumerate(support.source.tomograms):
+        for j, other in enumerate(query.source.tomograms):
+            if one.path.resolve() != other.path.resolve():
+                continue
+            rows = [
+                np.flatnonzero((which == number) & np.isfinite(nm).all(axis=1))
+                for (which, nm), number in zip(places, (k, j), strict=True)
+            ]
+            trees = [cKDTree(nm[chosen]) for (_, nm), chosen in zip(places, rows, strict=True)]
+            found = trees[0].query_ball_tree(trees[1], within_nm)
+            pairs += [(int(rows[0][s]), int(rows[1][q])) for s, near_by in enumerate(found) for q in near_by]
+    return pairs
+
+
 def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
     """Number of each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
     if isinstance(particles.source, Boxes):
@@ -222,10 +279,10 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
     except Exception as error:  # pandas' parser errors and those of the encoding
         raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
     if {"CCC", "pIndex"} <= set(table):
-        raise UserError(
-            f"{path}: a motive list of PEET, which has no coordinates; give the .mod file that goes with it"
-        )
+        return {"particles": peet_table(path, table)}, "particles"
     table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    if separator != ",":  # such countries write 12,5 as well
+        table = table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
     if not len(table):
         raise UserError(f"{path}: lists no particles; export it again")
     return {"particles": table}, "particles"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..errors import UserError
@@ -46,7 +47,10 @@ def copick_table(
         project = copick.from_file(str(path))
         for run in project.runs:
             found_picks = [
-                (pick, point.location) for pick in run.picks if _is_of(pick, picks) for point in pick.points or ()
+                (pick, location_of(point.location, getattr(point, "transformation_", None)))
+                for pick in run.picks
+                if _is_of(pick, picks)
+                for point in pick.points or ()
             ]
             if not found_picks:
                 continue
@@ -87,6 +91,13 @@ def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[fl
         who = {"pickable_object_name": name, "user_id": "cryo-fewshot", "session_id": "0", "run_name": run}
         content = {**who, "unit": "angstrom", "trust_orientation": False, "points": points}
         yield f"ExperimentRuns/{run}/Picks/cryo-fewshot_0_{name}.json", json.dumps(content).encode()
+
+
+def location_of(location, transformation):
+    """The location of a pick; ValueError for one that its transformation `(4, 4)` moves, which programs do not add."""
+    if transformation is not None and np.any(np.asarray(transformation, dtype=float)[:3, 3]):
+        raise ValueError("transformation_ of a pick moves it: add that to its location")
+    return location
 
 
 def _is_of(pick, picks: str | None) -> bool:

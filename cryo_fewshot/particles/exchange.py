@@ -1,21 +1,30 @@
-"""Coordinates as other programs keep them: tables of Dynamo, models of IMOD, boxes of EMAN2; and a table for Dynamo."""
+"""Coordinates as other programs keep them, read and written: Dynamo, IMOD and PEET; boxes of EMAN2, read alone."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from ..files import write_atomically
 from .mrc import first_line
 
-LABEL_COLUMNS = ("dynamoClass", "imodObject", "emanClass")
+LABEL_COLUMNS = ("dynamoClass", "imodObject", "emanClass", "peetClass")
+FROM_EDGE = np.array([0.5, 0.5, 0])  # IMOD counts x and y from a voxel's edge and z from its middle
+FLIPPED = 1 << 16  # flag of a model's header
+# A motive list of PEET: score, number of the point in its model, shift of that in voxels, class in the last column.
+MOTIVE_LIST = (
+    *("CCC", "reserved", "reserved", "pIndex", "wedgeWT", "NA", "NA", "NA", "NA", "NA", "xOffset", "yOffset"),
+    *("zOffset", "NA", "NA", "reserved", "EulerZ(1)", "EulerZ(3)", "EulerX(2)", "reserved"),
+)
 
 
 def is_eman(path: Path) -> bool:
     """Whether a json file holds EMAN2's boxes; a copick project does not."""
     try:
-        return path.suffix == ".json" and "boxes_3d" in json.loads(path.read_text(encoding="utf-8"))
+        return path.suffix.lower() == ".json" and "boxes_3d" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 
@@ -54,14 +63,36 @@ def _dynamo(path: Path) -> pd.DataFrame:
 
 
 def _imod(path: Path) -> pd.DataFrame:
-    """Every point of a model; IMOD counts x and y from a voxel's edge and z from its middle. Objects are classes."""
+    """Every point of a model, in voxels of the image that it was drawn on where the model says which; objects are
+    classes."""
     from imodmodel import ImodModel
 
-    rows = []
-    for number, one in enumerate(ImodModel.from_file(path).objects, 1):
+    model, rows = ImodModel.from_file(path), []
+    if int(model.header.flags) & FLIPPED:
+        raise UserError(f"{path}: its points have y and z exchanged, as 3dmod saved it; run imodtrans -Y on it")
+    for number, one in enumerate(model.objects, 1):
         name = one.header.name.split("\0")[0].strip() or f"object {number}"
-        rows += [(*point, name) for contour in one.contours for point in contour.points - np.array([0.5, 0.5, 0])]
-    return pd.DataFrame(rows, columns=[*"xyz", "imodObject"])
+        rows += [(*point, name) for contour in one.contours for point in contour.points - FROM_EDGE]
+    table = pd.DataFrame(rows, columns=[*"xyz", "imodObject"])
+    drawn_on_a = model.minx.cscale[0] if model.minx else 1.0  # 1 is what a header without voxel size says
+    return table if drawn_on_a in (0.0, 1.0) else table.assign(rlnMicrographPixelSize=drawn_on_a)
+
+
+def peet_table(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Points of a motive list's rows: those of the model of the same name beside it, moved by the list's offsets."""
+    model = path.with_suffix(".mod")
+    if not model.exists():
+        lies = f"a motive list of PEET, whose points are in a model, but {model.name} is not beside it"
+        raise UserError(f"{path}: {lies}; put it there by that name, or give the .mod file itself")
+    points, columns = exchange_table(model), ("pIndex", "xOffset", "yOffset", "zOffset")
+    index, *offsets = (pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns)
+    if not np.isin(index, np.arange(1, len(points) + 1)).all() or not np.isfinite(offsets).all():
+        raise UserError(
+            f"{path}: pIndex or an offset does not fit the {len(points)} points of {model.name}; correct it"
+        )
+    points = points.iloc[index.astype(int) - 1].reset_index(drop=True)
+    moved = {a: (points[a].astype(float) + offset).map(repr) for a, offset in zip("xyz", offsets, strict=True)}
+    return points.assign(**moved, peetClass=table.iloc[:, len(MOTIVE_LIST) - 1].fillna("").to_numpy())
 
 
 def _eman(path: Path) -> pd.DataFrame:
@@ -83,3 +114,18 @@ def write_dynamo(path: Path, centres: np.ndarray, tomograms: np.ndarray, classes
 
     xyz = {axis: column + 1 for axis, column in zip("zyx", centres.T, strict=True)}
     dynamotable.write(pd.DataFrame({**xyz, "tomo": tomograms, "class": classes}), str(path))
+
+
+def write_peet(path: Path, centres: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> None:
+    """A model of centres `(n, 3)` zyx in voxels from 0, and as .csv beside it a motive list of scores and classes."""
+    from imodmodel import ImodModel
+
+    points = pd.DataFrame(centres[:, ::-1] + FROM_EDGE, columns=list("xyz"))
+    with tempfile.TemporaryDirectory() as folder:
+        ImodModel.from_dataframe(points).to_file(Path(folder) / "points.mod")
+        write_atomically(path, (Path(folder) / "points.mod").read_bytes())
+    rows = np.zeros((len(points), len(MOTIVE_LIST)))
+    for column, values in ((0, np.nan_to_num(scores)), (3, np.arange(1, len(points) + 1)), (-1, classes)):
+        rows[:, column] = values
+    lines = [",".join(MOTIVE_LIST), *(",".join(f"{value:.6g}" for value in row) for row in rows)]
+    write_atomically(path.with_suffix(".csv"), "\n".join([*lines, ""]).encode())

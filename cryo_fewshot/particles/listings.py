@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from . import exchange
-from .base import Particles, Source, known_labels
+from .base import Particles, Source, composed, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .npz import ArchivedRows, archived_names, open_npz
@@ -58,7 +58,7 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     for name, members in classes.items() if labelled else ():
         if not members:
             raise UserError(f"{path / name}: holds no {MRC_FILE}; add some or remove the folder")
-    labels = [name for name, members in classes.items() for _ in members] if labelled else None
+    labels = [composed(name) for name, members in classes.items() for _ in members] if labelled else None
     names = [f"{f.parent.name}/{f.name}" for members in classes.values() for f in members] if labelled else files
     particles = ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm)
     return of_files(particles, notes=notes, labels=labels)

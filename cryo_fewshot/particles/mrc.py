@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import write_atomically
+from . import headers
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".em", ".hdf")  # each also with .gz; .st is a tilt series, not a volume
 SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which round differently
@@ -17,20 +18,21 @@ SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
 DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
-IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
 
 
 class MrcData(NamedTuple):
     """One MRC file.
 
     data : the array zyx, memory-mapped unless packed; voxel_size_nm : nm, None where the header states none;
-    is_images : a stack; remarks : what a user should know of how the header was read
+    is_images : its header says for sure that sections are images; remarks : what a user should know of how the header
+    was read; of_place : what else where coordinates count voxels of it
     """
 
     data: np.ndarray
     voxel_size_nm: float | None
     is_images: bool
     remarks: tuple[str, ...] = ()
+    of_place: tuple[str, ...] = ()
 
 
 def open_mrc(path: Path) -> MrcData:
@@ -41,28 +43,31 @@ def open_mrc(path: Path) -> MrcData:
         return _open_em(path) if path.suffix.lower() == ".em" else _open_hdf(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: neither matters here
-            opener = mrcfile.open if path.suffix.lower() == ".gz" else mrcfile.mmap  # what is packed is read whole
+            warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: looked at below
+            packed = path.suffix.lower() == ".gz"
+            opener = mrcfile.open if packed else mrcfile.mmap  # what is packed is read whole
             with opener(path, permissive=False) as file:
-                data, sizes, is_images = file.data, file.voxel_size.item(), file.is_image_stack()
-                header = file.header.copy()
+                data, sizes, header = file.data, file.voxel_size.item(), file.header.copy()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
         raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
-    if data.dtype.kind == "c":
-        raise UserError(f"{path}: complex numbers (mode 4), a Fourier transform; {WRITE_AGAIN}")
-    _check_header(header, path)
-    data, byte_remark = _bytes_by_header(data, header)
-    data, section_axis, axis_remark = _zyx(data, header, path)
-    remarks = tuple(remark for remark in (byte_remark, axis_remark) if remark)
+    if refusal := headers.refusal(header):
+        raise UserError(f"{path}: {refusal}; {WRITE_AGAIN}")
+    section = data[(0,) * (data.ndim - 2)].nbytes if data.size else 1
+    unread = 0 if packed else (path.stat().st_size - 1024 - int(header.nsymbt) - data.nbytes) // section
+    beyond = f"{unread} more sections than its header counts (nz), which are not read" if unread > 0 else ""
+    data, byte_remark = headers.bytes_by_header(data, header)
+    data, section_axis, axis_remark = headers.as_zyx(data, header)
+    remarks = (byte_remark, axis_remark, beyond, *headers.remarks(header, "remark"))
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
-    sizes = np.array([size for k, size in enumerate(sizes) if not (is_images and k == section_axis)]) / 10
-    if not np.isfinite(sizes).all() or (sizes <= 0).any():
-        return MrcData(data, None, is_images, remarks)
-    if np.ptp(sizes) > SAME_VOXEL * sizes.max():
+    sizes = np.array([size for k, size in enumerate(sizes) if header.ispg or k != section_axis]) / 10
+    known = np.isfinite(sizes).all() and (sizes > 0).all()
+    if known and np.ptp(sizes) > SAME_VOXEL * sizes.max():
         raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    return MrcData(data, float(sizes[0]), is_images, remarks)
+    nm = float(sizes[0]) if known else None
+    places = headers.remarks(header, "of_place")
+    return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
 
 
 def _open_em(path: Path) -> MrcData:
@@ -103,12 +108,20 @@ def _open_hdf(path: Path) -> MrcData:
     try:
         images = h5py.File(path, "r")["MDF/images"]
         groups = [images[name] for name in sorted(filter(str.isdecimal, images), key=int)]
-        volumes, size_a = [group["image"] for group in groups], float(groups[0].attrs.get("EMAN.apix_x", 0))
+        volumes = [group["image"] for group in groups]
+        attributes = [group.attrs for group in groups]
+        sizes_a = {float(a.get(f"EMAN.apix_{axis}", a.get("EMAN.apix_x", 0))) for a in attributes for axis in "xyz"}
+        is_complex = any(a.get("EMAN.is_complex") for a in attributes) or any(v.dtype.kind == "c" for v in volumes)
         n_axes = {volume.ndim for volume in volumes}
     except Exception as error:  # h5py says OSError or KeyError for whatever is wrong inside a file
         raise UserError(f"{path}: not a whole HDF file of EMAN2 ({first_line(error)}); {WRITE_AGAIN}") from error
-    if n_axes != {3}:
-        raise UserError(f"{path}: images of {n_axes} axes; cut 3D subtomograms")
+    if n_axes != {3} or is_complex:
+        what = "Fourier transforms" if is_complex else f"images of {n_axes} axes"
+        raise UserError(f"{path}: {what}; cut 3D subtomograms")
+    if max(sizes_a) > (1 + SAME_VOXEL) * min(sizes_a):
+        sizes = ", ".join(f"{size:g}" for size in sorted(sizes_a))
+        raise UserError(f"{path}: voxels of {sizes} A (EMAN.apix_x, y, z); bring all to cubic voxels of one size")
+    size_a = sizes_a.pop()
     nm = size_a / 10 if np.isfinite(size_a) and size_a > 0 else None
     return MrcData(volumes[0] if len(volumes) == 1 else _HdfStack(volumes), nm, False)
 
@@ -153,68 +166,15 @@ def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
     )
 
 
-def _check_header(header, path: Path) -> None:
-    """UserError for what a header says of the voxels that mrcfile does not act on.
-
-    The rest of it changes no voxel's value or place in the box (origin, nxstart, statistics), or is acted on: mode,
-    byte order, extended header and nx by mrcfile; cella with mx, mapc and IMOD's bytes here.
-    """
-    angles = [float(angle) for angle in header.cellb.item()]
-    if not all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles):
-        raise UserError(f"{path}: axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb); {WRITE_AGAIN}")
-    stamp, flags = _imod_words(header)
-    if stamp == IMOD_STAMP and flags & 16 and header.mode == 0:
-        raise UserError(f"{path}: two values of four bits in each byte, as IMOD's header says; {WRITE_AGAIN}")
-
-
-def _imod_words(header) -> np.ndarray:
-    return np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)  # words 38 and 39
-
-
-def _bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
-    """Bytes (mode 0) as signed or unsigned, whichever the header means, and a remark where that is not the standard.
-
-    MRC 2014 calls them signed, IMOD and all programs before it wrote unsigned ones. A negative minimum is signed;
-    IMOD's stamp comes with a flag; else a maximum beyond 127 is unsigned.
-    """
-    if data.dtype != np.int8:
-        return data, ""
-    lowest, highest, mean = float(header.dmin), float(header.dmax), float(header.dmean)
-    # dmin = 0, dmax = -1 is how MRC 2014 says that they are not known, and some programs leave all at 0.
-    known = lowest < highest
-    imod = _imod_words(header)
-    if known and lowest < 0:
-        return data, ""
-    if imod[0] == IMOD_STAMP:
-        return (data, "") if imod[1] & 1 else (data.view(np.uint8), "bytes read as unsigned, as IMOD's header says")
-    if max(highest, mean) > 127:
-        said = f"maximum {highest:g} and mean {mean:g}"
-        return data.view(np.uint8), f"bytes read as unsigned, as the {said} of the header say"
-    if known:
-        return data, ""  # all from 0 to 127, which both readings share
-    return data, "bytes read as signed, as MRC 2014 has it, for the header does not say; if they are not, write floats"
-
-
-def _zyx(data: np.ndarray, header, path: Path) -> tuple[np.ndarray, int, str]:
-    """Data with its last three axes in the order zyx; which of x, y, z (0, 1, 2) the sections follow; a remark."""
-    order = tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))  # axis of columns, rows, sections; x is 1
-    if order in ((1, 2, 3), (0, 0, 0)):  # three zeros are how some programs leave it out
-        return data, 2, ""
-    if sorted(order) != [1, 2, 3]:
-        said = f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, not 1, 2 and 3 in any order"
-        raise UserError(f"{path}: {said}; {WRITE_AGAIN}")
-    if data.ndim >= 3:
-        before = tuple(range(data.ndim - 3))
-        data = data.transpose(*before, *(data.ndim - 1 - order.index(axis) for axis in (3, 2, 1)))
-    names = ", ".join("xyz"[axis - 1] for axis in order)
-    return data, order[2] - 1, f"axes turned to the order x, y, z from {names}, as its header says (mapc, mapr, maps)"
-
-
 def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> np.ndarray:
-    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it."""
-    if data.ndim != 3 or len(set(data.shape)) != 1:
+    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it.
+
+    is_images : whether its header says that its sections are images
+    """
+    if data.ndim != 3 or len(set(data.shape)) != 1 or is_images:
         shape = " x ".join(map(str, data.shape))
-        kind = "a stack of images" if data.ndim == 3 and is_images else "not a cube"
+        kind = "a stack of images by its header (ispg 0, mz 1)" if is_images else "not a cube"
+        kind += ", perhaps a stack of images" if data.shape[0] != data.shape[-1] == data.shape[-2] else ""
         raise UserError(f"{name}: {shape} voxels, {kind}; cut 3D subtomograms with a cubic box")
     return checked_values(data, name)
 

@@ -120,7 +120,9 @@ def _label_note(particles: Particles, path: Path) -> tuple[str, ...]:
     classes = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts, key=in_number_order)[:12])
     of = f" in {particles.label_column}" if particles.label_column else ""
     without = f"; {n} have no label, as support they are left out" if (n := particles.labels.count(None)) else ""
-    return (f"{path}: {len(counts)} classes{of}: {classes}{', ...' if len(counts) > 12 else ''}{without}",)
+    alike = pd.Series(list(counts), dtype=object).groupby([name.casefold() for name in counts]).agg(list)
+    twins = "".join(f"; {' and '.join(names)} differ in capitals alone" for names in alike if len(names) > 1)
+    return (f"{path}: {len(counts)} classes{of}: {classes}{', ...' if len(counts) > 12 else ''}{without}{twins}",)
 
 
 def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) -> Particles:
@@ -148,7 +150,9 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
         alone = "for one input alone give --support-contrast or --query-contrast"
         note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used; {alone}"
     note += f"; but {mixed}" if mixed else ""
-    return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note))
+    of = f"{path}: {len(rejected)} of {len(sample)} particles looked at cannot be used, as"
+    unusable = (f"{of} {next(iter(rejected.values()))}",) if rejected else ()
+    return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note, *unusable))
 
 
 def _two_contrasts(particles: Particles, sample: np.ndarray, volumes: torch.Tensor) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
+from .copick_projects import location_of
 from .mrc import first_line
 from .tomograms import Tomogram, tomogram_at
 
@@ -68,7 +69,8 @@ def _picks_of(path: Path) -> Iterator[tuple[str, ...]]:
         who = [str(content.get(key, "")) for key in ("pickable_object_name", "user_id", "session_id")]
         who[0] = who[0] or path.stem
         for point in content["points"]:
-            yield (*who, *(repr(float(point["location"][axis]) / 10) for axis in "xyz"))
+            location = location_of(point["location"], point.get("transformation_"))
+            yield (*who, *(repr(float(location[axis]) / 10) for axis in "xyz"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not picks of copick ({first_line(error)}); write it again") from error
 

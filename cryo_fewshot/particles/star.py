@@ -80,6 +80,8 @@ def _parsed(lines: list[str]) -> dict:
             loop[1].append(words)
         else:
             raise ValueError(f"line {number}: neither a value nor in a loop_")
+    if not loops:
+        raise ValueError("no line begins with data_")
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")
@@ -123,31 +125,49 @@ def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) ->
 
 
 def texts(blocks: dict, name: str, column: str) -> list | None:
-    """A column of block `name`, or of the optics table by each row's optics group; None where there is none."""
+    """A column of block `name`, or of the optics table by each row's optics group; None where there is none.
+
+    The one row of an optics table without groups is everybody's.
+    """
     table, optics = blocks[name], blocks.get("optics")
     if column in table:
         return table[column].tolist()
-    if optics is None or column not in optics or "rlnOpticsGroup" not in optics:
+    if optics is None or column not in optics:
         return None
-    if "rlnOpticsGroup" not in table:
-        return None
-    of_group = dict(zip(_optics_groups(optics), np.atleast_1d(np.asarray(optics[column], dtype=object)), strict=True))
+    values = np.atleast_1d(np.asarray(optics[column], dtype=object))
+    if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:
+        return [values[0]] * len(table) if len(values) == 1 else None
+    of_group = dict(zip(_optics_groups(optics), values, strict=True))
     return [of_group.get(group) for group in _optics_groups(table)]
 
 
 def check_optics_groups(blocks: dict, name: str, path: Path) -> None:
-    """UserError where the optics table lacks a group of block `name`, or has one twice."""
-    optics = blocks.get("optics")
-    if optics is None or "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in blocks[name]:
+    """UserError where the optics table lacks a group of block `name`, or has one twice, or nothing says which is whose,
+    or a column of both tables has two values for one row."""
+    table, optics = blocks[name], blocks.get("optics")
+    if optics is None:
+        return
+    if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:
+        if not isinstance(optics, dict) and len(optics) > 1:
+            lacking = f"{len(optics)} optics groups, but nothing says which row is of which"
+            raise UserError(f"{path}: {lacking}; give both tables the column rlnOpticsGroup")
         return
     there = _optics_groups(optics)
     twice = next((group for group in there if there.count(group) > 1), None)
     if twice is not None:
         raise UserError(f"{path}: optics group {twice} is there twice in the table of optics; keep one row for each")
-    rows = Counter(group for group in _optics_groups(blocks[name]) if group not in there)
+    rows = Counter(group for group in _optics_groups(table) if group not in there)
     for group, count in rows.items():
         lacking = f"optics group {group}, of {count} rows, is not in the table of optics"
         raise UserError(f"{path}: {lacking} ({', '.join(there)}); add it there, or correct rlnOpticsGroup")
+    for column in set(optics) & set(table) - {"rlnOpticsGroup"}:
+        own = as_numbers(table[column])
+        other = as_numbers(texts({name: table.drop(columns=column), "optics": optics}, name, column))
+        differing = np.flatnonzero(np.abs(own - other) > 1e-3 * np.abs(other))
+        if len(differing):
+            i = differing[0]
+            both = f"{column} of row {i + 1} is {own[i]:g}, of its optics group {other[i]:g}"
+            raise UserError(f"{path}: {both} ({len(differing)} rows); remove it from one of the tables")
 
 
 def _optics_groups(table) -> list[str]:
@@ -194,8 +214,8 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     else:
         table = pd.DataFrame({"rlnImageName": [particles.names[i] for i in rows], "rlnOpticsGroup": "1"}, dtype=str)
     places = getattr(getattr(particles, "source", None), "relion_columns", None)
-    if places is not None and not any(name.startswith("rln") and "Coordinate" in name for name in table):
-        added = places().iloc[rows].reset_index(drop=True)
+    if places is not None and not {"rlnCoordinateX", "rlnMicrographPixelSize"} & set(table):
+        added = places(particles.table).iloc[rows].reset_index(drop=True)
         table = table.join(added[[name for name in added if name not in table]])
     for name in () if columns is None else columns:
         if len(columns) != len(rows):

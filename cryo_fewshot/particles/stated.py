@@ -1,6 +1,6 @@
 """Columns of STAR files that change what a particle's file shows or where it lies: each is used, said or refused.
 
-A column that is in none of these tables leaves a volume at a few nm as it is.
+A column that is in neither of these tables leaves a volume at a few nm as it is.
 """
 
 from collections.abc import Callable
@@ -10,34 +10,46 @@ import numpy as np
 
 from ..errors import UserError
 from .mrc import SAME_PIXEL
-from .star import numbers
+from .star import as_numbers, numbers
 
+
+class Kind(NamedTuple):
+    """What the values of a column have to be, in words and as a function of numbers `(n,)`."""
+
+    text: str
+    holds: Callable[[np.ndarray], np.ndarray]
+
+
+NUMBER = Kind("a number", np.isfinite)
+LENGTH = Kind("a number of 0 or more", lambda x: x >= 0)
+FLAG = Kind("0 or 1", lambda x: (x == 0) | (x == 1))
+ANYTHING = None
 USED = {
-    "rlnImagePixelSize": "voxel size",
-    "rlnPixelSize": "voxel size",
-    "rlnDetectorPixelSize": "voxel size, with rlnMagnification",
-    "rlnMagnification": "voxel size, with rlnDetectorPixelSize",
-    "rlnTomoSubtomogramBinning": "voxel size, with rlnTomoTiltSeriesPixelSize",
-    "rlnMicrographPixelSize": "what rlnCoordinateX counts",
-    "rlnTomoTiltSeriesPixelSize": "what rlnCoordinateX counts",
-    "rlnOriginXAngst": "subtracted from coordinates in a tomogram",
-    "rlnImageDimensionality": "2 for stacks of tilt images",
-    "rlnTomoSubTomosAre2DStacks": "1 for stacks of tilt images",
-    "rlnTomoVisibleFrames": "tilts of a stack",
-    "rlnTomoProjX": "geometry of a tilt",
-    "rlnTomoYTilt": "geometry of a tilt",
-    "rlnCtfDataAreCtfPremultiplied": "divided by the CTF",
-    "rlnDefocusU": "the CTF to divide by",
-    "rlnDefocusAngle": "the CTF to divide by",
-    "rlnPhaseShift": "the CTF to divide by",
-    "rlnVoltage": "the CTF to divide by",
-    "rlnSphericalAberration": "the CTF to divide by",
-    "rlnAmplitudeContrast": "the CTF to divide by",
-    "wrpSourceName": "tomogram of a row",
-    "rlnTomoReconstructedTomogram": "tomogram of a row",
-    "rlnTomoReconstructedTomogramDenoised": "tomogram of a row, where the plain one is not meant",
+    "rlnImagePixelSize": ("voxel size", LENGTH),
+    "rlnPixelSize": ("voxel size", LENGTH),
+    "rlnDetectorPixelSize": ("voxel size, with rlnMagnification", LENGTH),
+    "rlnMagnification": ("voxel size, with rlnDetectorPixelSize", LENGTH),
+    "rlnTomoSubtomogramBinning": ("voxel size, with rlnTomoTiltSeriesPixelSize", LENGTH),
+    "rlnMicrographPixelSize": ("what rlnCoordinateX counts", LENGTH),
+    "rlnTomoTiltSeriesPixelSize": ("what rlnCoordinateX counts", LENGTH),
+    **{f"rlnOrigin{axis}Angst": ("subtracted from coordinates in a tomogram", NUMBER) for axis in "XYZ"},
+    "rlnImageDimensionality": ("2 for stacks of tilt images", LENGTH),
+    "rlnTomoSubTomosAre2DStacks": ("1 for stacks of tilt images", FLAG),
+    "rlnTomoVisibleFrames": ("tilts of a stack", ANYTHING),
+    "rlnTomoProjX": ("geometry of a tilt", ANYTHING),
+    "rlnTomoYTilt": ("geometry of a tilt", NUMBER),
+    "rlnCtfDataAreCtfPremultiplied": ("divided by the CTF", FLAG),
+    "rlnDefocusU": ("the CTF to divide by", NUMBER),
+    "rlnDefocusAngle": ("the CTF to divide by", NUMBER),
+    "rlnPhaseShift": ("the CTF to divide by", NUMBER),
+    "rlnVoltage": ("the CTF to divide by", LENGTH),
+    "rlnSphericalAberration": ("the CTF to divide by", NUMBER),
+    "rlnAmplitudeContrast": ("the CTF to divide by", NUMBER),
+    "wrpSourceName": ("tomogram of a row", ANYTHING),
+    "rlnTomoReconstructedTomogram": ("tomogram of a row", ANYTHING),
+    "rlnTomoReconstructedTomogramDenoised": ("tomogram of a row, where the plain one is not meant", ANYTHING),
 }
-"""What is read elsewhere in this folder."""
+"""What is read elsewhere in this folder, and as what; a value that is none of it is refused."""
 
 
 class Column(NamedTuple):
@@ -76,6 +88,7 @@ def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, .
 
     of : what the rows are, coordinates or particles
     """
+    _check_values(blocks, path)
     notes: dict[str, list[str]] = {}
     for column in STATED:
         values = numbers(blocks, name, column.name) if column.of in (of, "both") else None
@@ -86,6 +99,20 @@ def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, .
         if rows:
             notes.setdefault(column.text, []).append(f"{column.name} of {rows} rows")
     return tuple(f"{path}: {' and '.join(columns)}: {text}" for text, columns in notes.items())
+
+
+def _check_values(blocks: dict, path: object) -> None:
+    """UserError for a value of a column named here that is not what it has to be; one that is missing may be."""
+    kinds = {column.name: (column.text, NUMBER) for column in STATED} | USED
+    for block in blocks.values():
+        for name in set(kinds) & set(block):
+            what, kind = kinds[name]
+            texts = np.atleast_1d(np.asarray(block[name], dtype=object))
+            given = np.array([isinstance(text, str) and text not in ("", "None") for text in texts])
+            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if kind else ()
+            if len(bad):
+                said = f"{name} of row {bad[0] + 1} is {texts[bad[0]]}, not {kind.text} ({what}; {len(bad)} rows)"
+                raise UserError(f"{path}: {said}; correct it")
 
 
 def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ import pandas as pd
 from ..errors import UserError
 from .mrc import SUFFIXES, checked_values, checked_voxel_size, first_line, is_mrc, open_mrc, overruled_remark
 from .star import as_numbers, read_star_blocks
+from .zarr_images import open_group, zarr_image
 
 FILE_SUFFIXES = (".tomostar", *SUFFIXES, ".gz", ".st", ".zarr", ".ome")
 # What programs put after a tomogram's name; half1 and half2 are not among it, for a half is no tomogram.
 _ENDING = r"(_\d+(\.\d+)?Apx|[_.](mrc|st|rec|full|vol|bin\d+|wbp|sirt|ctf3d|deconv|denoised|corrected|filtered))*"
 RECONSTRUCTED = ("rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised")  # the first there counts
 TILT_PIXEL = "rlnTomoTiltSeriesPixelSize"
-UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 
 
@@ -37,7 +37,7 @@ class Tomogram:
 
     def array(self):
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
-        return open_mrc(self.path).data if self.level is None else _zarr_group(self.path)[self.level]
+        return open_mrc(self.path).data if self.level is None else open_group(self.path)[self.level]
 
     def grey_values(self, n_boxes: int = 64, edge: int = 16) -> tuple[float, float]:
         """Mean and standard deviation, of boxes at random places, the same ones each time."""
@@ -83,14 +83,22 @@ class Boxes:
                 voxel = np.floor(self.centres[i] + 0.5).astype(int).tolist()
                 yield i, (paths[k], self.tomograms[k].level, *voxel)
 
-    def relion_columns(self) -> pd.DataFrame:
-        """Tomogram and centre of each particle as RELION 5 and what reads its files have them, as texts."""
+    def relion_columns(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Tomogram and centre of each particle as texts: as RELION 5 has them, and in voxels of the tomogram, which
+        ArtiaX reads.
+
+        table : of n rows; the shifts that it has as rlnOriginXAngst are part of the centres, and stay in it
+        """
         nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
         middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
-        angstrom = 10 * nm[:, None] * (self.centres - middles)
-        names = [name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms]
-        columns = {"rlnTomoName": np.array(names)[self.which]}
-        columns |= {f"rlnCenteredCoordinate{axis}Angst": angstrom[:, k] for k, axis in enumerate("ZYX")}
+        names = np.array([name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms])[self.which]
+        columns = {"rlnTomoName": names, "rlnMicrographPixelSize": 10 * nm}
+        for k, axis in enumerate("ZYX"):
+            voxels = self.centres[:, k]
+            if (shift := f"rlnOrigin{axis}Angst") in table:
+                voxels = voxels + as_numbers(table[shift]) / (10 * nm)
+            columns[f"rlnCoordinate{axis}"] = voxels
+            columns[f"rlnCenteredCoordinate{axis}Angst"] = 10 * nm * (voxels - middles[:, k])
         return pd.DataFrame(columns).astype(str)
 
     def background(self, count: int, seed: int = 0) -> "Boxes":
@@ -146,20 +154,23 @@ def tomogram_at(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
     """A tomogram file: MRC, or the finest level of an OME-Zarr image; raises UserError."""
     if not path.exists():
         raise UserError(f"{path}: no such tomogram; correct the name")
+    level = None
     if path.is_dir():
-        return _zarr_tomogram(path, file_voxel_size_nm)
-    if not is_mrc(path):
+        level, shape, stated_nm, remarks = zarr_image(path)
+    elif is_mrc(path):
+        file = open_mrc(path)
+        if file.data.ndim != 3 or file.is_images:
+            what = "a stack of images by its header (ispg 0, mz 1)" if file.is_images else f"{file.data.ndim} axes"
+            raise UserError(f"{path}: {what}, not one tomogram; give a volume of three axes")
+        shape, stated_nm, remarks = tuple(map(int, file.data.shape)), file.voxel_size_nm, file.remarks + file.of_place
+    else:
         raise UserError(f"{path}: not a tomogram; give an MRC file or an OME-Zarr folder")
-    file = open_mrc(path)
-    if file.data.ndim != 3:
-        raise UserError(f"{path}: {file.data.ndim} axes, not one tomogram; give a volume of three")
-    nm = file_voxel_size_nm or file.voxel_size_nm
+    nm = file_voxel_size_nm or stated_nm
     if nm is None:
-        raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
+        raise UserError(f"{path}: states no voxel size with its unit; give file_voxel_size_nm (--voxel-size-nm)")
     if file_voxel_size_nm is None:
-        checked_voxel_size(nm, max(file.data.shape), path, NARROWEST_NM)
-    remarks = file.remarks + overruled_remark(file_voxel_size_nm, file.voxel_size_nm)
-    return Tomogram(path, tuple(map(int, file.data.shape)), nm, remarks=remarks)
+        checked_voxel_size(nm, max(shape), path, NARROWEST_NM)
+    return Tomogram(path, shape, nm, level, remarks + overruled_remark(file_voxel_size_nm, stated_nm))
 
 
 def name_of_tomogram(name: str) -> str:
@@ -250,42 +261,3 @@ def _reconstructed(path: Path) -> dict[str, Path]:
     if star == path and not files:
         raise UserError(f"{path}: no column {RECONSTRUCTED[0]} in it; give the folder of the tomograms in its place")
     return files
-
-
-def _zarr_tomogram(path: Path, file_voxel_size_nm: float | None) -> Tomogram:
-    try:
-        group = _zarr_group(path)
-        attributes = group.attrs.asdict()
-        image = attributes.get("ome", attributes)["multiscales"][0]  # OME-Zarr 0.5 nests, 0.4 does not
-        level = image["datasets"][0]
-        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
-        # Those of the level act first, then those of the image: voxels are their product.
-        steps = [t for part in (level, image) for t in part.get("coordinateTransformations", ())]
-        scales = [np.array(t["scale"][-3:], dtype=float) for t in steps if t["type"] == "scale"]
-        shape = tuple(map(int, group[level["path"]].shape))
-    except UserError:
-        raise
-    except Exception as error:  # zarr and the attributes of a damaged group raise anything
-        raise UserError(f"{path}: not an OME-Zarr image ({first_line(error)}); write it again") from error
-    names = [axis["name"] for axis in axes]
-    if names[-3:] != ["z", "y", "x"] or any(n != 1 for n in shape[:-3]) or len(shape) != len(axes):
-        raise UserError(f"{path}: axes {' '.join(names)} of {shape}, not one volume zyx; write it as one")
-    units = [UNITS_NM.get(axis.get("unit")) for axis in axes[-3:]]
-    nm = file_voxel_size_nm
-    if nm is None:
-        if not scales or None in units:
-            raise UserError(f"{path}: states no voxel size with a unit; give file_voxel_size_nm (--voxel-size-nm)")
-        sizes = np.prod(scales, axis=0) * units
-        if not (sizes > 0).all() or np.ptp(sizes) > 1e-3 * sizes.max():
-            voxels = " x ".join(f"{size:.4g}" for size in sizes)
-            raise UserError(f"{path}: voxels of {voxels} nm; resample it to cubic voxels")
-        nm = checked_voxel_size(float(sizes[0]), max(shape), path, NARROWEST_NM)
-    return Tomogram(path, shape[-3:], nm, level["path"])
-
-
-def _zarr_group(path: Path):
-    try:
-        import zarr
-    except ImportError:
-        raise UserError(f"{path}: reading OME-Zarr needs the package zarr; run pip install zarr") from None
-    return zarr.open_group(str(path), mode="r")

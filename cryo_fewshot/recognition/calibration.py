@@ -157,7 +157,7 @@ class Calibration:
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
         plain = asdict(self)
-        plain["space"] = {name: values.tolist() for name, values in plain["space"].items()}
+        plain["space"] = {name: np.asarray(values).tolist() for name, values in plain["space"].items()}
         vectors = {"noise": self.noise, "crowd": self.crowd}
         return plain | {
             name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
@@ -167,11 +167,11 @@ class Calibration:
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
-            space, noise = PLDA(**content["space"]), np.asarray(content["noise"], dtype=np.float32)
             crowd = content.get("crowd")
             return cls(
-                space=space,
-                noise=noise,
+                # A file that does not say so is of an earlier release, which calibrated on length 1 alone.
+                space=PLDA(**{"unit_columns": len(content["space"]["mean"])} | content["space"]),
+                noise=np.asarray(content["noise"], dtype=np.float32),
                 promises=_promises(content["promises"]),
                 n_classes=int(content["n_classes"]),
                 crowd=None if crowd is None else np.asarray(crowd, dtype=np.float32),

@@ -12,7 +12,7 @@ from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates
-from ..particles.coordinates import overlapping
+from ..particles.coordinates import near, overlapping
 from ..particles.tomograms import Boxes
 from ..weights import load_encoder
 from .calibration import Calibration
@@ -312,7 +312,8 @@ def _recognised(recogniser: Recogniser, embedded: Embedded, say: Callable) -> pd
 def _also_in_support(support: Particles, query: Particles, usable: set[int], say: Callable) -> np.ndarray:
     """Which query particles are labelled ones as well, `(n,)` bool."""
     labelled = np.zeros(len(query), bool)
-    labelled[[q for s, q in duplicates(support, query) if s in usable]] = True
+    pairs = duplicates(support, query) + near(support, query, NEAR * query.box * query.voxel_size_nm)
+    labelled[[q for s, q in pairs if s in usable]] = True
     if n := int(labelled.sum()):
         say(f"{n} particles of the query are labelled ones as well; they are marked, and count in no rate")
     return labelled

@@ -10,6 +10,7 @@ on, at 1 and 5 labels, also where the unlabelled particles hold unknown classes,
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ SMALLEST_BETWEEN = 0.05
 def lifted(space: PLDA, n_columns: int) -> PLDA:
     """The same geometry for embeddings with `n_columns` more numbers behind them, which do not count."""
     nothing = np.zeros((max(0, n_columns), space.axes.shape[1]))
-    return PLDA(mean=np.r_[space.mean, nothing[:, 0]], axes=np.r_[space.axes, nothing], between=space.between)
+    return replace(space, mean=np.r_[space.mean, nothing[:, 0]], axes=np.r_[space.axes, nothing])
 
 
 @torch.no_grad()
@@ -71,7 +72,8 @@ def space_of_data(
     whitening = torch.linalg.inv(torch.linalg.cholesky(within)).T
     variances, rotation = torch.linalg.eigh(whitening.T @ between @ whitening)
     axes = columns @ whitening @ rotation[:, -n_axes:]
-    return PLDA(mean=mean.numpy(), axes=axes.numpy(), between=variances[-n_axes:].clamp(min=SMALLEST_BETWEEN).numpy())
+    between = variances[-n_axes:].clamp(min=SMALLEST_BETWEEN).numpy()
+    return replace(space, mean=mean.numpy(), axes=axes.numpy(), between=between)
 
 
 def _blocks(space: PLDA, widths: Sequence[int], rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from ..hashing import spec_digest
 from ..particles.base import Particles
 from ..particles.coordinates import overlapping
 from ..particles.copick_projects import picks_files
-from ..particles.exchange import write_dynamo
+from ..particles.exchange import write_dynamo, write_peet
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from ..particles.tomograms import Boxes
@@ -42,7 +42,9 @@ def run_record(support: Particles, query: Particles, card: dict, settings: Setti
 
 def _input_record(particles: Particles) -> dict:
     """Which particles, and how their files are read."""
+    centres = getattr(particles.source, "centres", None)
     return {
+        "particles": spec_digest([list(particles.names), None if centres is None else np.nan_to_num(centres).tolist()]),
         "n": len(particles),
         "first": particles.names[0],
         "last": particles.names[-1],
@@ -153,13 +155,16 @@ def write_tables(
 def _write_for_other_programs(
     out: Path, query: Particles, table: pd.DataFrame, names: Sequence[str], files: Mapping[Path, np.ndarray]
 ) -> None:
-    """A .tbl beside each STAR file where the coordinates came from one, and picks where they are a copick project's."""
+    """Beside each STAR file a .tbl where the coordinates came from one, a model and motive list where they came from a
+    model; and picks where they are a copick project's."""
     columns = set() if query.table is None else set(query.table)
-    if "dynamoClass" in columns and isinstance(query.source, Boxes):
-        numbers = table["class"].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int).to_numpy()
-        for path, rows in files.items():
-            places = query.source.centres[rows], query.source.which[rows] + 1
-            write_dynamo(path.with_suffix(".tbl"), *places, numbers[rows])
+    numbers = table["class"].map({name: i for i, name in enumerate(names, 1)}).fillna(0).astype(int).to_numpy()
+    for path, rows in files.items() if isinstance(query.source, Boxes) else ():
+        centres = query.source.centres[rows]
+        if "dynamoClass" in columns:
+            write_dynamo(path.with_suffix(".tbl"), centres, query.source.which[rows] + 1, numbers[rows])
+        if "imodObject" in columns:
+            write_peet(path.with_suffix(".mod"), centres, table["probability"].to_numpy()[rows], numbers[rows])
     if {"copickRun", "x_nm"} <= columns:
         accepted = table[table["accepted"]]
         rows = query.table.iloc[accepted.index]

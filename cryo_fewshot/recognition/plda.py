@@ -12,6 +12,9 @@ import torch
 
 from ..errors import UserError
 
+SAME_LENGTH = 0.01
+"""By which an embedding's length may differ from 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PLDA:
@@ -22,11 +25,14 @@ class PLDA:
     mean : `(dim,)` of the embeddings
     axes : `(dim, n_axes)`; (x - mean) @ axes has identity covariance within a class and a diagonal one between classes
     between : `(n_axes,)` variance of class centres along each axis, in units of that within a class
+    unit_columns : how many of the first columns have length 1 together, as in the embeddings that it was fitted on;
+        0 where they had any length. Others would be taken for members or strangers by their length alone
     """
 
     mean: np.ndarray
     axes: np.ndarray
     between: np.ndarray
+    unit_columns: int = 0
 
     def __post_init__(self):
         for name in ("mean", "axes", "between"):
@@ -44,6 +50,11 @@ class PLDA:
                 f"embeddings of {embeddings.shape[-1]} dimensions, the calibration was fitted on {len(self.mean)}: "
                 "use the encoder that it belongs to"
             )
+        lengths = embeddings[..., : self.unit_columns].norm(dim=-1) if self.unit_columns else torch.ones(1)
+        if ((lengths - 1).abs() > SAME_LENGTH).any():
+            said = f"embeddings of length {lengths.min():.3g} to {lengths.max():.3g}"
+            remedy = "normalise them, as `unit_embeddings` does"
+            raise UserError(f"{said}, the calibration was fitted on length 1: {remedy}")
         mean, axes = (torch.from_numpy(part).to(embeddings.device) for part in (self.mean, self.axes))
         return (embeddings - mean) @ axes
 
@@ -73,7 +84,10 @@ def fit_plda(embeddings: torch.Tensor, labels: np.ndarray, *, n_axes: int = 16, 
     values, vectors = np.linalg.eigh(within)
     whitening = vectors * np.maximum(values, 1e-12) ** -0.5
     variances, rotation = np.linalg.eigh(whitening.T @ between @ whitening)
-    return PLDA(mean=mean, axes=principal @ whitening @ rotation, between=np.maximum(variances, 1e-3))
+    axes = principal @ whitening @ rotation
+    is_unit = np.abs(np.linalg.norm(np.asarray(embeddings), axis=1) - 1).max() < SAME_LENGTH
+    n_unit = len(mean) if is_unit else 0
+    return PLDA(mean=mean, axes=axes, between=np.maximum(variances, 1e-3), unit_columns=n_unit)
 
 
 def _shrunk(covariance: np.ndarray, shrinkage: float) -> np.ndarray:

@@ -105,7 +105,7 @@ class Recogniser:
     def _recognise(self, embeddings: torch.Tensor) -> tuple[np.ndarray, ...]:
         embeddings = embeddings.float().cpu()
         finite = torch.isfinite(embeddings).all(dim=1)
-        embeddings = torch.where(finite[:, None], embeddings, 0.0)
+        embeddings = torch.where(finite[:, None], embeddings, torch.eye(1, embeddings.shape[1]))  # any of length 1
         projected = self.space.project(embeddings)
         of_class = self.model.log_likelihoods(projected)
         probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cryo_fewshot.particles.base import duplicates
+from cryo_fewshot.particles.coordinates import near
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
 
@@ -61,6 +62,10 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     origins = np.hstack([xyz + np.array([1, -2, 3]), np.full((3, 3), [10.0, -20.0, 30.0])])
     shifted = star(files, tmp_path / "d.star", columns, origins)
     files.assert_cut(open_particles(shifted, tomogram=tomogram, box_nm=12), array)
+    one = star(files, tmp_path / "e.star", [*columns[:3], columns[5]], np.c_[xyz + np.array([0, 0, 3]), [30.0] * 3])
+    along_z = open_particles(one, tomogram=tomogram, box_nm=12)
+    files.assert_cut(along_z, array)
+    assert any("rlnOriginZAngst is subtracted" in note for note in along_z.notes)
     write_star(tmp_path / "out.star", open_particles(shifted, tomogram=tomogram))
     files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
 
@@ -242,3 +247,24 @@ def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array, f
     assert "every voxel is 3" in rejected[0]
     (tmp_path / "p.json").write_text("{}")
     files.one_line(lambda: open_particles(tmp_path / "p.json", tomogram="wbp"), "p", "copick")
+
+
+def test_a_voxel_more_or_less_is_the_same_place_of_two_inputs(tmp_path, tomogram, array, files):
+    """Of two programs, or two units: near by in one tomogram, not in another."""
+    one = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "a.csv"), box_nm=12)
+    rows = files.CENTRES[[1, 0, 2], ::-1] + np.array([[0.7, 0, 0], [0, 3, 0], [0, 0, -0.7]])
+    other = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "b.csv", rows=rows), box_nm=12)
+    assert near(one, other, 1.0) == [(1, 0), (2, 2)]
+    elsewhere = files.write(tmp_path / "TS_2.mrc", array)
+    assert not near(one, open_particles(elsewhere, coordinates=tmp_path / "a.csv", box_nm=12), 1.0)
+
+
+@pytest.mark.parametrize(("separator", "comma"), [(";", ","), ("\t", ","), (";", "."), (",", ".")])
+def test_tables_of_spreadsheets_of_any_country(tmp_path, tomogram, array, files, separator, comma):
+    rows = [[*(f"{c:.2f}".replace(".", comma) for c in row), '"1,5 MDa"'] for row in files.CENTRES[:, ::-1]]
+    lines = [[*"xyz", "kind"], *rows]
+    text = "\ufeff" + "\r\n".join(separator.join(line) for line in lines)
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12, label_column="kind")
+    files.assert_cut(particles, array)
+    assert particles.labels == ["1,5 MDa"] * 3

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cryo_fewshot.particles.base import class_indices
-from cryo_fewshot.particles.exchange import write_dynamo
+from cryo_fewshot.particles.exchange import MOTIVE_LIST, write_dynamo, write_peet
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 
@@ -123,3 +123,59 @@ def test_volumes_of_hdf_files(tmp_path, tomogram, array, files):
     files.assert_cut(open_particles(hdf(tmp_path / "TS_1.hdf", array), coordinates=csv, box_nm=12), array)
     files.one_line(lambda: open_particles(hdf(tmp_path / "images.hdf", stack[0][0])), "images of {2} axes")
     files.one_line(lambda: open_particles(hdf(tmp_path / "no.hdf", stack[0], size_a=0.0)), "states no voxel size")
+
+
+def test_motive_lists_of_peet_are_read_with_the_model_of_their_name_and_written(tmp_path, tomogram, array, files):
+    centres, labels = files.CENTRES[[2, 0, 1]], np.array([3, 7, 7])
+    write_peet(tmp_path / "a.mod", centres, np.array([0.5, 0.25, np.nan]), labels)
+    rows = [line.split(",") for line in (tmp_path / "a.csv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["CCC", "0.5", "0.25", "0"] and rows[0] == list(MOTIVE_LIST)
+    # as PEET leaves it: rows of some points, in another order, with a shift, and its name behind the header
+    shifted = [[*rows[i][:10], "1", "0", "-2", *rows[i][13:]] for i in (2, 3, 1)]
+    lines = [[*rows[0], "CREATED WITH PEET Version 1.16"], *shifted]
+    write_peet(tmp_path / "a.mod", centres - np.array([-2, 0, 1]), np.zeros(3), labels)
+    (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
+    particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12)
+    files.assert_cut(particles, array)
+    assert particles.labels == ["7", "7", "3"] and particles.label_column == "peetClass"
+    lines[1][3] = "9"
+    (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
+    files.one_line(
+        lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), "does not fit the 3 points of a.mod"
+    )
+    (tmp_path / "a.mod").unlink()
+    files.one_line(lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), "a.mod is not beside it")
+
+
+def test_models_say_on_which_voxels_they_were_drawn(tmp_path, tomogram, array, files):
+    xyz = 2 * files.CENTRES[:, ::-1] + np.array([0.5, 0.5, 0])
+    model = imodmodel.ImodModel.from_dataframe(pd.DataFrame(xyz, columns=list("xyz")))
+    still = dict.fromkeys(("oscale", "otrans", "orot", "ctrans", "crot"), (0.0, 0.0, 0.0))
+    model.minx = imodmodel.models.MINX(**still, cscale=(5.0, 5.0, 5.0))
+    model.to_file(tmp_path / "a.mod")
+    files.assert_cut(open_particles(tomogram, coordinates=tmp_path / "a.mod", box_nm=12), array)
+    content = bytearray((tmp_path / "a.mod").read_bytes())
+    content[8 + 128 + 16 + 1] |= 1  # bit 16 of the flags, big-endian
+    (tmp_path / "a.mod").write_bytes(content)
+    files.one_line(lambda: open_particles(tomogram, coordinates=tmp_path / "a.mod"), "y and z exchanged", "imodtrans")
+
+
+def test_written_coordinates_are_relions_and_those_that_artiax_reads(tmp_path, tomogram, array, files):
+    """ArtiaX reads rlnCoordinateX, Y, Z alone, as voxels of the tomogram that is shown."""
+    csv = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "c.csv"), box_nm=12)
+    write_star(tmp_path / "a.star", csv)
+    columns = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    rows = read_star_blocks(tmp_path / "a.star")["particles"][columns].astype(float).to_numpy()
+    files.star_of(tmp_path / "r5.star", columns, rows)  # RELION 5 writes no others
+    shift = np.full_like(rows, [10.0, -20.0, 30.0])  # of a refinement, which all programs subtract
+    shifted = [*columns, *(f"rlnOrigin{axis}Angst" for axis in "XYZ")]
+    files.star_of(tmp_path / "shifted.star", shifted, np.hstack([rows + shift, shift]))
+    for name, out in (("r5.star", "b.star"), ("shifted.star", "c.star")):
+        write_star(tmp_path / out, open_particles(tmp_path / name, tomogram=tomogram, box_nm=12))
+    for name, by in (("a.star", 0), ("b.star", 0), ("c.star", shift / 10)):
+        table = read_star_blocks(tmp_path / name)["particles"]
+        xyz = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].astype(float).to_numpy()
+        np.testing.assert_allclose(xyz - by, files.CENTRES[:, ::-1])
+        again = open_particles(tmp_path / name, tomogram=tomogram, box_nm=12)
+        files.assert_cut(again, array)
+        assert not any("another place" in note for note in again.notes)

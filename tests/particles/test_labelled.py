@@ -157,4 +157,4 @@ def test_real_tilt_stacks_are_read_too(files):
     found = read_labelled(TILT_STACKS / "particles.star", label_column="rlnTomoName", **settings)
     assert found.volumes.shape == (20, 20, 20, 20) and found.labels.tolist() == [0] * 10 + [1] * 10
     files.one_line(lambda: read_labelled(TILT_STACKS / "tomograms.star"), "no column rlnImageName")
-    files.one_line(lambda: read_labelled(TILT_STACKS), "37 x 32 x 32 voxels, a stack of images")
+    files.one_line(lambda: read_labelled(TILT_STACKS), "37 x 32 x 32 voxels, not a cube, perhaps a stack of images")

@@ -55,8 +55,11 @@ def test_a_written_map_is_read_back(tmp_path, files):
     assert np.array_equal(file.data, files.noise()) and file.voxel_size_nm == pytest.approx(1.368)
 
 
-def test_a_volume_that_is_no_cube_is_not_called_a_stack(files):
-    files.one_line(lambda: checked_volume(files.noise()[1:], "x.mrc"), "x.mrc: 11 x 12 x 12 voxels, not a cube")
+def test_a_volume_that_is_no_cube_need_not_be_a_stack(files):
+    files.one_line(
+        lambda: checked_volume(files.noise()[1:], "x"), "x: 11 x 12 x 12 voxels, not a cube, perhaps a stack"
+    )
+    files.one_line(lambda: checked_volume(files.noise()[:, 1:], "x"), "x: 12 x 11 x 12 voxels, not a cube; cut")
 
 
 def statistics(path, volume, stamp=0, flags=0):

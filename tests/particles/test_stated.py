@@ -49,23 +49,20 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     assert not [name for name in stated.USED if families.get(name, name) not in code]
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, (_, kind) in stated.USED.items() if kind] + [c.name for c in stated.STATED]
+)
+def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
+    """Whatever spelling a program has for a flag or a number, it is used or named."""
+    star = particle_star(files, tmp_path, name, "true")
+    files.one_line(lambda: open_particles(star), f"{name} of row 2 is true, not ", "1 rows", "correct it")
+
+
 def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     particles = open_particles(particle_star(files, tmp_path, "rlnImageSize", 32))
     assert any("rlnImageSize says 0, 32 voxels, the files have 12" in note for note in particles.notes)
     files.star_of(tmp_path / "p.star", ("rlnImageName", "rlnImageSize"), [("p.mrc", "12.0")])
     assert not any("rlnImageSize" in note for note in open_particles(tmp_path / "p.star").notes)
-
-
-def test_header_fields_that_would_change_the_voxels_are_refused(tmp_path, files):
-    path = files.write(tmp_path / "a.mrc")
-    with mrcfile.open(path, "r+") as file:
-        file.header.cellb.gamma = 120
-    files.one_line(lambda: open_particles(path), "axes at 90, 90, 120 degrees (cellb)")
-    mrcfile.write(path, np.ones((8, 8, 8), np.int8), voxel_size=10, overwrite=True)
-    content = bytearray(path.read_bytes())
-    content[152:160] = b"IMOD" + (16).to_bytes(4, "little")
-    path.write_bytes(content)
-    files.one_line(lambda: open_particles(path), "four bits", "IMOD")
 
 
 def premultiplied(files, folder, volumes, defocus_columns=True, flag="1"):
@@ -110,4 +107,6 @@ def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
     assert correlation(open_particles(star, dark_protein=True), volumes) > 0.99
     bad = premultiplied(files, tmp_path, volumes)
     bad.write_text(bad.read_text().replace("30500", "none", 1))
+    files.one_line(lambda: open_particles(bad), "rlnDefocusU of row 1 is none, not a number", "1 rows")
+    bad.write_text(bad.read_text().replace("none", "nan", 1))
     files.one_line(lambda: open_particles(bad), "1 rows lack a defocus", "each row")

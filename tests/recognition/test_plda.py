@@ -6,6 +6,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.recognition.domain import lifted
 from cryo_fewshot.recognition.plda import (
     PLDA,
     class_posteriors,
@@ -98,6 +99,20 @@ def test_what_does_not_belong_together_is_refused():
         fit_plda(x[:20], labels[:20])
     with pytest.raises(UserError, match="3 classes with at least 1 "):
         fit_plda(x[:21], labels[:21])
+
+
+def test_what_was_fitted_on_length_1_takes_nothing_else():
+    """Embeddings of another length would be accepted or rejected by it."""
+    x, labels = embeddings(20)
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    model = fit_plda(unit, labels)
+    assert model.unit_columns == 3 and fit_plda(x, labels).unit_columns == 0
+    with pytest.raises(UserError, match="the calibration was fitted on length 1: normalise"):
+        model.project(2 * unit)
+    wide = lifted(model, 2)  # plain numbers behind the embedding have any length
+    assert torch.equal(wide.project(torch.cat([unit, 5 * x[:, :2]], dim=1)), model.project(unit))
+    with pytest.raises(UserError, match="length 0 to 1"):
+        model.project(torch.cat([unit, torch.zeros(1, 3)]))
 
 
 def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre():

@@ -1,0 +1,152 @@
+"""The fields of an MRC header, one line each: used, said, refused by name, or without meaning for the voxels."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
+
+
+class Field(NamedTuple):
+    """Fields of a header that belong together, by their names in MRC 2014.
+
+    use : what is made of them, empty where they change neither a voxel nor its place
+    refusal, remark, of_place : functions of the header that give text where it refuses the file, where a user should
+        know something of it, and where coordinates could mean another place
+    """
+
+    names: tuple[str, ...]
+    use: str = ""
+    refusal: Callable[[np.ndarray], str] | None = None
+    remark: Callable[[np.ndarray], str] | None = None
+    of_place: Callable[[np.ndarray], str] | None = None
+
+
+def _no_real_numbers(header) -> str:
+    """Of modes that mrcfile reads; it refuses all others by their number."""
+    stamp, flags = imod_words(header)
+    if header.mode == 0 and stamp == IMOD_STAMP and flags & 16:
+        return "two values of four bits in each byte, as IMOD's header says"
+    return "complex numbers (mode 4), a Fourier transform" if header.mode == 4 else ""
+
+
+def _oblique(header) -> str:
+    angles = [float(angle) for angle in header.cellb.item()]
+    right = all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles)
+    return "" if right else f"axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb)"
+
+
+def _cut_stack(header) -> str:
+    is_stack = 401 <= header.ispg <= 630
+    if is_stack and (header.mz < 1 or header.nz % header.mz):
+        return f"a stack of volumes of {header.mz} sections (mz), but {header.nz} sections in all (nz)"
+    return ""
+
+
+def _other_axes(header) -> str:
+    order = axis_order(header)
+    if order != (0, 0, 0) and sorted(order) != [1, 2, 3]:
+        return f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, not 1, 2 and 3 in any order"
+    return ""
+
+
+def _symmetry(header) -> str:
+    group = header.ispg % 400
+    return f"space group {group} in its header (ispg), whose symmetry is not applied" if group > 1 else ""
+
+
+def _start(header) -> str:
+    start = [int(header[f"n{axis}start"]) for axis in "xyz"]
+    return f"first voxel at {_listed(start)} (nxstart, nystart, nzstart){_COUNTED}" if any(start) else ""
+
+
+def _origin(header) -> str:
+    origin_a = [float(c) for c in header.origin.item()]
+    known = np.isfinite(origin_a).all() and any(origin_a)
+    return f"origin {_listed(origin_a)} A{_COUNTED}" if known else ""
+
+
+_COUNTED = ", which is not subtracted: coordinates count from the first voxel"
+
+
+def _listed(values) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+FIELDS = (
+    Field(("map", "machst"), "an MRC file, and its byte order"),
+    Field(("nx", "ny", "nz"), "shape of the array"),
+    Field(("mode",), "type of the values", refusal=_no_real_numbers),
+    Field(("dmin", "dmax", "dmean", "extra2"), "whether bytes are signed; IMOD's stamp and flags are in extra2"),
+    Field(("nsymbt",), "where the voxels begin"),
+    Field(("mx", "my", "mz", "cella"), "voxel size; of mz what one volume of a stack is", refusal=_cut_stack),
+    Field(("cellb",), "axes at right angles", refusal=_oblique),
+    Field(("mapc", "mapr", "maps"), "which axis is x, y, z", refusal=_other_axes),
+    Field(("ispg",), "a volume, a stack of volumes or of images", remark=_symmetry),
+    Field(("nxstart", "nystart", "nzstart"), "a place that is not subtracted", of_place=_start),
+    Field(("origin",), "a place that is not subtracted", of_place=_origin),
+    Field(("exttyp", "nversion", "extra1", "rms", "nlabl", "label")),
+)
+
+
+def refusal(header) -> str:
+    """What in a header refuses the file, empty where nothing does."""
+    return next((text for field in FIELDS if field.refusal and (text := field.refusal(header))), "")
+
+
+def remarks(header, kind: str) -> tuple[str, ...]:
+    """Texts of each field's `remark` or `of_place`."""
+    said = (getattr(field, kind) for field in FIELDS)
+    return tuple(text for function in said if function and (text := function(header)))
+
+
+def is_images(header) -> bool:
+    """Whether a header says for sure that sections are images; what IMOD and RELION write leaves it open."""
+    return bool(header.ispg == 0 and header.mz == 1 and header.nz > 1)
+
+
+def axis_order(header) -> tuple[int, int, int]:
+    """Axis of columns, rows and sections; x is 1. Three zeros are how some programs leave it out."""
+    return tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))
+
+
+def imod_words(header) -> np.ndarray:
+    """Stamp and flags of IMOD, words 38 and 39."""
+    return np.frombuffer(header.extra2.tobytes()[40:48], dtype=header.mode.dtype)
+
+
+def bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
+    """Bytes (mode 0) as signed or unsigned, whichever the header means, and a remark where that is not the standard.
+
+    MRC 2014 calls them signed, IMOD and all programs before it wrote unsigned ones. A negative minimum is signed;
+    IMOD's stamp comes with a flag; else a maximum beyond 127 is unsigned.
+    """
+    if data.dtype != np.int8:
+        return data, ""
+    lowest, highest, mean = float(header.dmin), float(header.dmax), float(header.dmean)
+    # dmin = 0, dmax = -1 is how MRC 2014 says that they are not known, and some programs leave all at 0.
+    known = lowest < highest
+    stamp, flags = imod_words(header)
+    if known and lowest < 0:
+        return data, ""
+    if stamp == IMOD_STAMP:
+        return (data, "") if flags & 1 else (data.view(np.uint8), "bytes read as unsigned, as IMOD's header says")
+    if max(highest, mean) > 127:
+        said = f"maximum {highest:g} and mean {mean:g}"
+        return data.view(np.uint8), f"bytes read as unsigned, as the {said} of the header say"
+    if known:
+        return data, ""  # all from 0 to 127, which both readings share
+    return data, "bytes read as signed, as MRC 2014 has it, for the header does not say; if they are not, write floats"
+
+
+def as_zyx(data: np.ndarray, header) -> tuple[np.ndarray, int, str]:
+    """Data with its last three axes in the order zyx; which of x, y, z (0, 1, 2) the sections follow; a remark."""
+    order = axis_order(header)
+    if order in ((1, 2, 3), (0, 0, 0)):
+        return data, 2, ""
+    if data.ndim >= 3:
+        before = tuple(range(data.ndim - 3))
+        data = data.transpose(*before, *(data.ndim - 1 - order.index(axis) for axis in (3, 2, 1)))
+    names = ", ".join("xyz"[axis - 1] for axis in order)
+    return data, order[2] - 1, f"axes turned to the order x, y, z from {names}, as its header says (mapc, mapr, maps)"
