@@ -1,6 +1,7 @@
 """What others would compute of a particle without a trained encoder, and the classifiers that they would put on it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class Boxes:
 # ---------------------------------------------------------------- features
 
 
+@lru_cache(maxsize=16)
 def pca_of_voxels(boxes: Boxes, n_components: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Principal components of all boxes, labelled or not, at a resolution of `grid` voxels per edge, whitened."""
     labelled, asked = boxes.of_both(lambda volumes: cropped(volumes, grid).flatten(1).numpy())
@@ -80,7 +82,8 @@ def harmonics(volumes: torch.Tensor, degree: int, n_theta: int = 16, n_phi: int 
     found = []
     for order in range(degree + 1):
         basis = np.stack([sph_harm_y(order, m, theta, phi).ravel() * area for m in range(-order, order + 1)], 1)
-        found.append((sampled.to(torch.complex64) @ torch.from_numpy(basis.astype(np.complex64))).abs().square().sum(-1))
+        basis = torch.from_numpy(basis.astype(np.complex64))
+        found.append((sampled.to(torch.complex64) @ basis).abs().square().sum(-1))
     return torch.stack(found, -1)
 
 
