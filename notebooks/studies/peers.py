@@ -181,8 +181,8 @@ class PeerEvaluation(Tasks):
     n_few: int = 3
 
     def run(self, runner: Runner, pretrained: Pretrained | None = None) -> dict:
-        """Right answers per task: `n_correct` of `n_queries`, None for dear methods, and `n_correct_few` of the first
-        `n_few_queries`.
+        """Right answers per task: `n_correct` of `n_queries`, None for dear methods; and `few`, a text for each task with
+        a digit for each of its first queries, 1 where it was right: the first query of every class, then the second.
         """
         method, boxes = METHODS[self.method], boxes_of(self.data, self.classes, self.snr, self.condition)
         episodes, right = self.episodes(), []
@@ -199,8 +199,7 @@ class PeerEvaluation(Tasks):
         return {
             "n_correct": None if method.is_dear else right.sum((1, 2)).tolist(),
             "n_queries": self.n_way * self.n_query,
-            "n_correct_few": right[:, :, : self.n_few].sum((1, 2)).tolist(),
-            "n_few_queries": self.n_way * self.n_few,
+            "few": ["".join(map(str, task.T[: self.n_few].astype(int).ravel())) for task in right],
             "episodes": episodes.digest,
         }
 
@@ -254,18 +253,26 @@ def peer(runner: Runner, pretrained: Pretrained, method: str, run_missing: bool,
 
 def accuracy(result: dict) -> tuple[float, float]:
     """Mean over tasks and its interval, of all queries that were answered."""
-    which = "few" if result["n_correct"] is None else ""
-    return mean_and_interval(_shares(result, which))
+    if result["n_correct"] is None:
+        return mean_and_interval(_few(result).mean(1))
+    return mean_and_interval(np.array(result["n_correct"]) / result["n_queries"])
 
 
 def difference(result: dict, other: dict) -> tuple[float, float]:
     """Paired difference over the tasks and queries that both answered."""
-    which = "few" if None in (result["n_correct"], other["n_correct"]) else ""
-    pair = _shares(result, which), _shares(other, which)
-    n = min(map(len, pair))
-    return mean_and_interval(pair[0][:n] - pair[1][:n])
+    if None in (result["n_correct"], other["n_correct"]):
+        n, m = np.minimum(_few(result).shape, _few(other).shape)
+        return mean_and_interval((_few(result)[:n, :m] - _few(other)[:n, :m]).mean(1))
+    n = min(len(result["n_correct"]), len(other["n_correct"]))
+    gain = np.array(result["n_correct"][:n]) - np.array(other["n_correct"][:n])
+    return mean_and_interval(gain / result["n_queries"])
 
 
-def _shares(result: dict, which: str) -> np.ndarray:
-    names = ("n_correct_few", "n_few_queries") if which else ("n_correct", "n_queries")
-    return np.array(result[names[0]]) / result[names[1]]
+def n_answered(result: dict) -> tuple[int, int]:
+    """Tasks, and queries of each that were answered."""
+    return _few(result).shape if result["n_correct"] is None else (len(result["n_correct"]), result["n_queries"])
+
+
+def _few(result: dict) -> np.ndarray:
+    """First queries of each task, `(n_tasks, n)`, 1 where right."""
+    return np.array([list(map(int, task)) for task in result["few"]])

@@ -8,7 +8,7 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, results_folder
 
 from .open_world import Pretrained, paper_like
-from .peers import CLASSIFY, METHODS, accuracy, difference, peer
+from .peers import CLASSIFY, METHODS, accuracy, difference, n_answered, peer
 
 TRAINED = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
@@ -36,12 +36,9 @@ def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -
                 if entry is None:
                     continue
                 result = entry["result"]
-                is_dear = result["n_correct"] is None
                 gain = difference(ours["result"], result) if ours and name != CLASSIFY else (float("nan"),) * 2
-                n = result["n_few_queries" if is_dear else "n_queries"]
-                n_episodes = len(result["n_correct_few" if is_dear else "n_correct"])
                 known = METHODS[name].known if name in METHODS else "labels, ten training classes"
-                rows.append((name, known, snr, n_shot, *accuracy(result), n_episodes, n, *gain))
+                rows.append((name, known, snr, n_shot, *accuracy(result), *n_answered(result), *gain))
                 entries.append(entry)
     columns = ["method", "known", "snr", "n_shot", "accuracy", "ci95", "n_episodes", "n_queries"]
     return pd.DataFrame(rows, columns=[*columns, "difference", "difference_ci95"]), entries
