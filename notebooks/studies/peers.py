@@ -181,8 +181,8 @@ class PeerEvaluation(Tasks):
     n_few: int = 3
 
     def run(self, runner: Runner, pretrained: Pretrained | None = None) -> dict:
-        """Right answers per task: `n_correct` of `n_queries`, None for dear methods; and `few`, a text for each task with
-        a digit for each of its first queries, 1 where it was right: the first query of every class, then the second.
+        """Right answers per task: `n_correct` of `n_queries`, None for dear methods; and `few`, a text for each task
+        with a digit for each of its first queries, 1 where it was right: the first query of every class, then the next.
         """
         method, boxes = METHODS[self.method], boxes_of(self.data, self.classes, self.snr, self.condition)
         episodes, right = self.episodes(), []
@@ -223,7 +223,7 @@ class PeerChoice:
         grid, found = METHODS[self.method].grid, []
         for setting in grid:
             spec = PeerEvaluation(
-                method=self.method, setting=tuple(setting.items()), data=DATA, classes=VALIDATION, snr=self.snr,
+                method=self.method, setting=tuple(sorted(setting.items())), data=DATA, classes=VALIDATION, snr=self.snr,
                 n_shot=self.n_shot, n_episodes=self.n_episodes, episode_seed=1,
             )  # fmt: skip
             found.append(round(accuracy(spec.run(runner))[0], 4))
@@ -243,7 +243,7 @@ def peer(runner: Runner, pretrained: Pretrained, method: str, run_missing: bool,
             return None
         setting = choice["result"]["best"]
     spec = PeerEvaluation(
-        method=method, setting=tuple(setting.items()), n_episodes=how.n_episodes, data=DATA, **digests, **tasks
+        method=method, setting=tuple(sorted(setting.items())), n_episodes=how.n_episodes, data=DATA, **digests, **tasks
     )
     return ask(spec, pretrained)
 
