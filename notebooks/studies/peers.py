@@ -56,7 +56,7 @@ class Bent(SimulatedData):
         return [bent(name, BENT_DEGREES)] * len(seeds)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def boxes_of(data: SimulatedData, classes: tuple[str, ...], snr: float, condition: str) -> Boxes:
     """Particles of the classes, class by class, under a condition; the microscope is the one that is believed."""
     n = data.n_per_class
