@@ -136,29 +136,29 @@ def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
-_PCA = {"n_components": (5, 10, 20, 40), "grid": (6, 10)}
+_PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
     TRUE_MAP: Method("the structure of every class", partial(_by_structure, of=template.structure, is_round=False),
-                     _grid(grid_degrees=(40.0, 30.0), **_MASKS), n_choice=12),
+                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
     SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
-                   _grid(grid_degrees=(30.0,), **_MASKS), n_choice=30),
+                   _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
     LABELLED: Method("labels, tilt range", lambda boxes, **search: template.by_labelled(boxes, _search(**search)),
-                     _grid(grid_degrees=(30.0, 20.0), **_MASKS), is_dear=True, n_episodes=60, n_choice=12),
+                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
     "PCA, nearest neighbour": Method(
         "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
         _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.01, 0.1, 1.0, 10.0))),
+    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.01, 0.1, 1.0))),
     "PCA, RBF SVM": Method("labels", partial(_svm, kernel="rbf"), _grid(**_PCA, c=(0.1, 1.0, 10.0))),
     "shell powers": Method("labels", lambda boxes: features.nearest_prototype(*features.shell_powers(boxes))),
     "harmonic powers": Method(
         "labels", lambda boxes, **how: features.nearest_prototype(*features.harmonic_powers(boxes, **how)),
         _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
-    NETWORK: Method("labels", trained_on_labels, _grid(n_steps=(30, 80), shift=(0, 2)), is_dear=True,
-                    n_episodes=30, n_choice=8),
+    NETWORK: Method("labels", trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
+                    n_episodes=20, n_choice=6),
     PROTOTYPE: Method("labels, an encoder", _prototype, needs_encoder=True),
     CLASSIFY: Method("labels, an encoder", _classify, needs_encoder=True),
 }  # fmt: skip
