@@ -101,7 +101,9 @@ def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
 
 
 def _search(grid_degrees: float, mask_nm: float, low_pass_nm: float) -> Search:
-    """Over the grid alone: a local search after it took twice the time and changed no answer on validation classes."""
+    """Over the grid alone. A local search after it takes thrice the time: on twelve validation tasks of one label it
+    brought 0.97 to 0.99.
+    """
     return Search(
         grid_degrees=grid_degrees, finest_degrees=2 * grid_degrees, mask_radius_nm=mask_nm, low_pass_nm=low_pass_nm
     )
@@ -230,21 +232,22 @@ class PeerChoice:
         return {"accuracies": found, "best": grid[int(np.argmax(found))]}
 
 
-def peer(runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, **tasks) -> dict | None:
+def peer(
+    runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
+) -> dict | None:
     """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
     digests, setting, ask = {}, {}, runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
     how = METHODS[method]
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None
         digests = {"encoder": pretrained.digests["encoder"], "calibration": calibration}
-    elif len(how.grid) > 1:
+    if len(how.grid) > 1:
         choice = ask(PeerChoice(method=method, n_shot=tasks["n_shot"], n_episodes=how.n_choice))
         if choice is None:
             return None
         setting = choice["result"]["best"]
-    spec = PeerEvaluation(
-        method=method, setting=tuple(sorted(setting.items())), n_episodes=how.n_episodes, data=DATA, **digests, **tasks
-    )
+    tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes}
+    spec = PeerEvaluation(method=method, setting=tuple(sorted(setting.items())), **digests, **tasks)
     return ask(spec, pretrained)
 
 
