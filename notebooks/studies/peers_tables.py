@@ -122,7 +122,7 @@ def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
         colour, marker = styles[name]
         axes[0, 0].plot(rows["snr"], rows["accuracy"], color=colour, marker=marker, markersize=4)
     axes[0, 0].set(xscale="log", xlim=(0.12, 0.025), title="SNR")
-    axes[0, 0].set_xticks(sorted(part["snr"].unique()), [f"{snr:g}" for snr in sorted(part["snr"].unique())], minor=False)
+    axes[0, 0].set_xticks(PAPER_SNRS, [f"{snr:g}" for snr in PAPER_SNRS])
     axes[0, 0].minorticks_off()
     plain = frame[frame["condition"] == PLAIN].set_index("method")["accuracy"]
     for ax, condition in zip(axes.flat[1:], conditions, strict=True):
