@@ -76,9 +76,25 @@ def acryo(box: int, n_rotations: int = 60) -> dict:
     return timed(lambda: model.align(one, max_shifts=(4 * box / BOX,) * 3), 0, per=n_rotations / 233)
 
 
+def reading(box: int) -> dict:
+    """A particle from an MRC file of its own."""
+    import tempfile
+    from pathlib import Path
+
+    from cryo_fewshot.particles.mrc import write_mrc
+    from cryo_fewshot.particles.opening import open_particles
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i, volume in enumerate(boxes(box).asked.numpy()):
+            write_mrc(Path(folder) / f"{i:04d}.mrc", volume, 40.0 / box)
+        particles = open_particles(folder)
+        return timed(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 3, per=N_ASKED)
+
+
 _SEARCH = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}
 _PCA = {"n_components": 10, "grid": 10}
 PEERS = {
+    "reading": reading,
     "template_structure": partial(answered, "template: true structure", n=20, repeats=1, **_SEARCH),
     "template_labelled": partial(answered, "template: labelled, aligned", n=20, repeats=1, **_SEARCH),
     "acryo": acryo,

@@ -1,7 +1,6 @@
 """The comparison with peers as tables and one figure."""
 
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -22,6 +21,7 @@ from .peers import (
     PLAIN,
     PROTOTYPE,
     TRUE_MAP,
+    PeerChoice,
     accuracy,
     difference,
     n_answered,
@@ -33,7 +33,12 @@ TRAINED = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure."""
 SHOWN_AT = {"snr": 0.03, "n_shot": 5}
+ON_TOMOGRAM = (*METHODS, "classify", "classify --no-adapt", "nearest prototype", "three grey values", "all together")
+"""Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
+FIRST_ANSWERS = (100, 10_000, 1_000_000)
+READING = "reading MRC files"
 SPEED = {
+    "reading": READING,
     "template_structure": TRUE_MAP,
     "template_labelled": LABELLED,
     "acryo": "template: true structure, by acryo",
@@ -144,22 +149,99 @@ def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def conditions_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """`conditions_frame` for reading, a row per condition."""
+    text = [f"{row.accuracy:.2f} ±\u00a0{row.ci95:.2f}" for row in frame.itertuples()]
+    table = frame.assign(text=text).pivot(index="condition", columns="method", values="text").fillna("not run")
+    return table.loc[frame["condition"].unique(), frame["method"].unique()].rename_axis(index=None, columns=None)
+
+
+def choices_frame(runner: Runner) -> pd.DataFrame:
+    """The setting of every method that was chosen, and its accuracy on the validation classes."""
+    rows = []
+    for name, how in METHODS.items():
+        for n_shot in PAPER_SHOTS if len(how.grid) > 1 else ():
+            entry = runner.store.get(PeerChoice(method=name, n_shot=n_shot, n_episodes=how.n_choice))
+            if entry is not None:
+                found = entry["result"]
+                best = ", ".join(f"{key} {value}" for key, value in found["best"].items())
+                rows.append((name, n_shot, len(how.grid), best, f"{max(found['accuracies']):.3f}"))
+    return pd.DataFrame(rows, columns=["Method", "Labels", "Tried", "Chosen", "Accuracy on validation classes"])
+
+
 # ---------------------------------------------------------------- the tomogram, and time
 
 
-def real_frame(stored: list[dict], benchmarks: list[dict]) -> pd.DataFrame:
-    """Rows of the peers and of `real_benchmark` on the odd half: task, n_shot, method, accuracy, low, high."""
-    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*stored, *benchmarks]]
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[(frame["half"] == "odd") & frame["n_shot"].isin((1, 5, 10))]
+def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
+    """Rows of the peers and of this encoder's `real_benchmark`: task, half, n_shot, method, accuracy, low, high."""
+    benchmarks = [
+        entry
+        for entry in store.entries("realbenchmark")
+        if entry["spec"]["encoder"] == pretrained.digests["encoder"] and "all five" in entry["result"]["tasks"]
+    ]
+    newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
+    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *store.entries("realpeers")]]
+    frame = pd.concat([pd.DataFrame(columns=["half", "n_shot", "task", "method", "accuracy", "low", "high"]), *parts])
+    return frame[(frame["half"] == "odd") & frame["n_shot"].isin((1, 5, 10)) & frame["method"].isin(ON_TOMOGRAM)]
 
 
-def speed_frame(path: Path, box: int) -> pd.DataFrame:
-    """A row per method of a file of `bench.py`: method, processor ms a particle, ratio to `classify`, peak GB."""
-    results = json.loads(path.read_bytes())["results"]
+def real_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """`real_frame` for reading: a row per method, a column per task and number of labels."""
+    text = [f"{row.accuracy:.2f}<br><small>{row.low:.2f} to {row.high:.2f}</small>" for row in frame.itertuples()]
+    table = frame.assign(text=text).pivot_table(
+        index="method", columns=["task", "n_shot"], values="text", aggfunc="first", sort=False
+    )
+    return table.rename_axis(index=None).fillna("–")
+
+
+def speed_frame(box: int) -> pd.DataFrame:
+    """Of the newest measurement: method, processor ms a particle, peak memory in GB; empty where there is none."""
     rows = []
-    for name, method in SPEED.items():
-        found = results.get(f"peer_{name}_{box}", {})
-        if "cpu_seconds" in found:
-            rows.append((method, found["cpu_seconds"] * 1e3, found["peak_gb"]))
-    return pd.DataFrame(rows, columns=["method", "ms", "peak_gb"])
+    for path in sorted(results_folder("bench").glob("peers-*.json"))[-1:]:
+        results = json.loads(path.read_bytes())["results"]
+        for name, method in SPEED.items():
+            found = results.get(f"peer_{name}_{box}", {})
+            if "cpu_seconds" in found:
+                rows.append((method, found["cpu_seconds"] * 1e3, found["peak_gb"]))
+    return pd.DataFrame(rows, columns=["method", "ms", "gb"]).set_index("method")
+
+
+def speed_table() -> pd.DataFrame:
+    """Milliseconds a particle at 20^3 and 40^3, how many times those of `classify`, and peak memory."""
+    small, large = speed_frame(20), speed_frame(40)
+    ratio = small["ms"] / small["ms"].get(CLASSIFY, float("nan"))
+    columns = {"20³ (ms)": small["ms"], "times classify": ratio, "peak (GB)": small["gb"], "40³ (ms)": large["ms"]}
+    return pd.DataFrame(columns).reindex(small.index).rename_axis("Method").reset_index()
+
+
+def first_answer_table() -> pd.DataFrame:
+    """Hours until so many particles are classified, reading counted."""
+    found = speed_frame(20)["ms"]
+    reading = found.get(READING, 0.0)
+    hours = {f"{n:,} particles": (found.drop(READING, errors="ignore") + reading) * n / 3.6e6 for n in FIRST_ANSWERS}
+    return pd.DataFrame(hours).rename_axis("Method").reset_index()
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def _of(frame: pd.DataFrame, method: str, **tasks) -> float:
+    chosen = frame[(frame["method"] == method) & (frame[list(tasks)] == pd.Series(tasks)).all(axis=1)]
+    return float(chosen["accuracy"].iloc[0]) if len(chosen) else float("nan")
+
+
+def finding_text(frame: pd.DataFrame) -> str:
+    """The finding in a few sentences, their numbers read off the runs."""
+    if frame.empty:
+        return "**Not run.**"
+    names = (TRUE_MAP, LABELLED, CLASSIFY, PROTOTYPE)
+    first, few = ({name: _of(frame, name, snr=0.03, n_shot=n) for name in names} for n in (1, 5))
+    others = frame[(frame["snr"] == 0.03) & (frame["n_shot"] == 5) & ~frame["method"].isin((*names, *TRAINED))]
+    best = others.loc[others["accuracy"].idxmax()]
+    return (
+        f"At SNR 0.03, template matching with the true structures is right in {few[TRUE_MAP]:.1%}. With a labelled "
+        f"particle of each class as template it reaches {first[LABELLED]:.1%}, with the aligned mean of five "
+        f"{few[LABELLED]:.1%}; `classify` {first[CLASSIFY]:.1%} and {few[CLASSIFY]:.1%}, the nearest prototype of the "
+        f"encoder {first[PROTOTYPE]:.1%} and {few[PROTOTYPE]:.1%}. The best of the rest, with five labels: "
+        f"{best['method']}, {best['accuracy']:.1%}."
+    )
