@@ -153,8 +153,8 @@ METHODS = {
     "PCA, nearest neighbour": Method(
         "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
         _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.01, 0.1, 1.0))),
-    "PCA, RBF SVM": Method("labels", partial(_svm, kernel="rbf"), _grid(**_PCA, c=(0.1, 1.0, 10.0))),
+    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
+    "PCA, RBF SVM": Method("labels", partial(_svm, kernel="rbf"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
     "shell powers": Method("labels", lambda boxes: features.nearest_prototype(*features.shell_powers(boxes))),
     "harmonic powers": Method(
         "labels", lambda boxes, **how: features.nearest_prototype(*features.harmonic_powers(boxes, **how)),

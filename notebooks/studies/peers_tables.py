@@ -16,11 +16,15 @@ from .open_world import Pretrained, paper_like
 from .peers import (
     CLASSIFY,
     CONDITIONS,
+    INVERTED,
     LABELLED,
     METHODS,
+    NEIGHBOURS,
+    NETWORK,
     PLAIN,
     PROTOTYPE,
     TRUE_MAP,
+    WRONG_LABEL,
     PeerChoice,
     accuracy,
     difference,
@@ -35,6 +39,7 @@ SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY
 SHOWN_AT = {"snr": 0.03, "n_shot": 5}
 ON_TOMOGRAM = (*METHODS, "classify", "classify --no-adapt", "nearest prototype", "three grey values", "all together")
 """Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
+OFF_CENTRE = "picks off by up to 8 nm"
 FIRST_ANSWERS = (100, 10_000, 1_000_000)
 READING = "reading MRC files"
 SPEED = {
@@ -244,4 +249,33 @@ def finding_text(frame: pd.DataFrame) -> str:
         f"{few[LABELLED]:.1%}; `classify` {first[CLASSIFY]:.1%} and {few[CLASSIFY]:.1%}, the nearest prototype of the "
         f"encoder {first[PROTOTYPE]:.1%} and {few[PROTOTYPE]:.1%}. The best of the rest, with five labels: "
         f"{best['method']}, {best['accuracy']:.1%}."
+    )
+
+
+def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.DataFrame) -> str:
+    """Which to take, with the numbers of the runs."""
+    if simulated.empty or conditions.empty:
+        return "**Not run.**"
+    ms = speed_frame(20)["ms"]
+
+    def under(method: str, condition: str) -> str:
+        return f"{_of(conditions, method, condition=condition):.2f}"
+
+    def on_tomogram(method: str, n_shot: int) -> str:
+        return f"{_of(real, method, task='all five', n_shot=n_shot):.2f}"
+
+    return (
+        f"**Template matching, where particles are pure and few**: the structure is known, or a labelled particle lies "
+        f"well centred in a box of its own, classes are a handful, and so many particles can wait: "
+        f"{ms.get(LABELLED, float('nan')):.0f} ms each against {ms.get(CLASSIFY, float('nan')):.1f} ms of `classify`. "
+        f"Among neighbours the labelled template keeps {under(LABELLED, NEIGHBOURS)}, `classify` "
+        f"{under(CLASSIFY, NEIGHBOURS)}; with picks off by up to 8 nm {under(LABELLED, OFF_CENTRE)} and "
+        f"{under(CLASSIFY, OFF_CENTRE)}; with a label in five wrong {under(LABELLED, WRONG_LABEL)} and "
+        f"{under(CLASSIFY, WRONG_LABEL)}. A structure of the wrong contrast is worth nothing "
+        f"({under(TRUE_MAP, INVERTED)}). On the tomogram of a cell, five labels, the labelled template reaches "
+        f"{on_tomogram(LABELLED, 5)}, `classify` {on_tomogram('classify', 5)}.\n\n"
+        f"**A supervised network, where there are hundreds of labels**: on five labels of each class it stays at "
+        f"{_of(simulated, NETWORK, snr=0.1, n_shot=5):.2f} at SNR 0.1; {{doc}}`bounds` has the same with 100 and 500.\n\n"
+        f"**`classify`, for the rest**: classes that no structure shows, such as membranes, many particles or many "
+        f"classes, classes that come and go. It alone says how likely each answer is and refuses unknown ones."
     )
