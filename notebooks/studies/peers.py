@@ -7,6 +7,7 @@ answer the first queries of the first tasks; differences are taken over queries 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
@@ -132,6 +133,7 @@ class Method:
     needs_encoder: bool = False
     n_episodes: int = 300
     n_choice: int = 60
+    n_few: int = 3
 
 
 def _grid(**choices) -> tuple[dict, ...]:
@@ -140,12 +142,15 @@ def _grid(**choices) -> tuple[dict, ...]:
 
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
+ACRYO = "template: true structure, by acryo"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
     TRUE_MAP: Method("the structure of every class", partial(_by_structure, of=template.structure, is_round=False),
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
+    ACRYO: Method("the structure of every class", template.by_acryo, _grid(grid_degrees=(40.0,), mask_nm=(10.0,)),
+                  is_dear=True, n_episodes=4, n_few=1),
     SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
                    _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
     LABELLED: Method("labels, tilt range", lambda boxes, **search: template.by_labelled(boxes, _search(**search)),
@@ -236,17 +241,21 @@ def peer(
     runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
 ) -> dict | None:
     """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
-    digests, setting, ask = {}, {}, runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
-    how = METHODS[method]
+    how, digests, setting = METHODS[method], {}, {}
+    if method == ACRYO:  # a check of the other templates in one cell: it takes 12 seconds a particle
+        run_missing = run_missing and (tasks["snr"], tasks["n_shot"]) == (0.1, 1) and find_spec("acryo") is not None
+    ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None
         digests = {"encoder": pretrained.digests["encoder"], "calibration": calibration}
-    if len(how.grid) > 1:
+    elif len(how.grid) == 1:
+        setting = how.grid[0]
+    else:
         choice = ask(PeerChoice(method=method, n_shot=tasks["n_shot"], n_episodes=how.n_choice))
         if choice is None:
             return None
         setting = choice["result"]["best"]
-    tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes}
+    tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
     spec = PeerEvaluation(method=method, setting=tuple(sorted(setting.items())), **digests, **tasks)
     return ask(spec, pretrained)
 

@@ -9,12 +9,12 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labe
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import DATA, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
+from .peers import ACRYO, DATA, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
 ASKED = tuple(
-    name for name, how in METHODS.items() if not how.needs_encoder and name not in (TRUE_MAP, SPHERE, NETWORK)
+    name for name, how in METHODS.items() if not how.needs_encoder and name not in (TRUE_MAP, ACRYO, SPHERE, NETWORK)
 )
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
 
@@ -61,7 +61,7 @@ def run_real(
         is_dear = METHODS[method].is_dear
         for task in tasks:
             for n_shot in shots:
-                how, setting = METHODS[method], {}
+                how, setting = METHODS[method], METHODS[method].grid[0]
                 if len(how.grid) > 1:
                     choice = PeerChoice(method=method, n_shot=1 if n_shot == 1 else 5, n_episodes=how.n_choice)
                     setting = runner(choice)["result"]["best"]

@@ -14,6 +14,7 @@ from cryo_fewshot.reproduction.store import Store, results_folder
 
 from .open_world import Pretrained, paper_like
 from .peers import (
+    ACRYO,
     CLASSIFY,
     CONDITIONS,
     INVERTED,
@@ -46,7 +47,7 @@ SPEED = {
     "reading": READING,
     "template_structure": TRUE_MAP,
     "template_labelled": LABELLED,
-    "acryo": "template: true structure, by acryo",
+    "acryo": ACRYO,
     "svm": "PCA, RBF SVM",
     "shells": "shell powers",
     "harmonics": "harmonic powers",
@@ -275,7 +276,8 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"({under(TRUE_MAP, INVERTED)}). On the tomogram of a cell, five labels, the labelled template reaches "
         f"{on_tomogram(LABELLED, 5)}, `classify` {on_tomogram('classify', 5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels**: on five labels of each class it stays at "
-        f"{_of(simulated, NETWORK, snr=0.1, n_shot=5):.2f} at SNR 0.1; {{doc}}`bounds` has the same with 100 and 500.\n\n"
+        f"{_of(simulated, NETWORK, snr=0.1, n_shot=5):.2f} at SNR 0.1; the page on bounds has 100 and "
+        f"500.\n\n"
         f"**`classify`, for the rest**: classes that no structure shows, such as membranes, many particles or many "
         f"classes, classes that come and go. It alone says how likely each answer is and refuses unknown ones."
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.averaging.alignment import ParticleSpectra, Poses, Search, align_particles, rotation_grid
 from cryo_fewshot.averaging.averages import average
@@ -87,6 +88,23 @@ def by_labelled(boxes: Boxes, search: Search) -> Predict:
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
         return np.argmax([matching.scores(queries, matching.mean_of(members)) for members in support], axis=0)
+
+    return predict
+
+
+def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
+    """Templates from the structures, scored by acryo's normalised cross-correlation with its defaults."""
+    from acryo.alignment import ZNCCAlignment
+
+    box, width = boxes.asked.shape[-1], boxes.microscope.width_nm
+    rotations = Rotation.from_quat(rotation_grid(grid_degrees))
+    tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
+
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, 0]]]
+        mask = soft_sphere(box, mask_nm * box / width).numpy()
+        model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
+        return np.array([model.align(boxes.asked[i].numpy(), (shift,) * 3).label for i in queries.tolist()])
 
     return predict
 
