@@ -57,7 +57,7 @@ def timed(function: Callable[[], object], repeats: int, per: float) -> dict:
     return {"seconds": min(clock), "cpu_seconds": min(processor), "all": clock}
 
 
-def acryo(box: int, n_rotations: int = 60) -> dict:
+def acryo(box: int) -> dict:
     """One particle by acryo's ZNCC against five templates; counted for 233 rotations, measured with fewer."""
     try:
         from acryo.alignment import ZNCCAlignment
@@ -68,7 +68,7 @@ def acryo(box: int, n_rotations: int = 60) -> dict:
 
     from cryo_fewshot.averaging.alignment import rotation_grid
 
-    particles = boxes(box)
+    particles, n_rotations = boxes(box), 60 if box == HALF_BOX else 12
     templates = [structure(name, particles.microscope).numpy() for name in dict.fromkeys(particles.labels)]
     rotations = Rotation.from_quat(rotation_grid(40.0)[:n_rotations])
     model = ZNCCAlignment(templates, rotations=rotations, tilt=(-60, 60))
@@ -101,7 +101,7 @@ PEERS = {
     "svm": partial(answered, "PCA, RBF SVM", c=1.0, **_PCA),
     "shells": partial(answered, "shell powers"),
     "harmonics": partial(answered, "harmonic powers", degree=8, space="real"),
-    "network": partial(answered, "residual network on the labels", repeats=1, n_steps=80, shift=2),
+    "network": partial(answered, "residual network on the labels", repeats=0, n_steps=80, shift=2),
     "prototype": partial(answered, "pretrained encoder, nearest prototype"),
     "classify": partial(answered, "pretrained encoder, classify"),
 }

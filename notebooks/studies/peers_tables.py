@@ -38,7 +38,8 @@ TRAINED = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure."""
 SHOWN_AT = {"snr": 0.03, "n_shot": 5}
-ON_TOMOGRAM = (*METHODS, "classify", "classify --no-adapt", "nearest prototype", "three grey values", "all together")
+_OF_TOOL = ("classify", "classify, boxes normalised one by one", "classify --no-adapt")
+ON_TOMOGRAM = (*METHODS, *_OF_TOOL, "nearest prototype", "three grey values", "all together")
 """Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
 OFF_CENTRE = "picks off by up to 8 nm"
 FIRST_ANSWERS = (100, 10_000, 1_000_000)
