@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import WIDTH, _styles
+from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, profile_named
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.store import Store
 
 from .open_world import Pretrained, paper_like
 from .peers import (
@@ -93,7 +94,7 @@ def _trained(snr: float, n_shot: int) -> dict[str, dict | None]:
     """Stored entries of the networks of the paper; their tasks begin with the very tasks of the peers."""
     profile = profile_named("finished")
     cells = table_1(profile, snrs=[snr], shots=[n_shot], methods=list(TRAINED))
-    store = Store(results_folder(profile.name))
+    store = Store(REPOSITORY / "results" / profile.name)
     return {cell.method: store.get(cell.evaluation) for cell in cells}
 
 
@@ -204,7 +205,7 @@ def real_table(frame: pd.DataFrame) -> pd.DataFrame:
 def speed_frame(box: int) -> pd.DataFrame:
     """Of the newest measurement: method, processor ms a particle, peak memory in GB; empty where there is none."""
     rows = []
-    for path in sorted(results_folder("bench").glob("peers-*.json"))[-1:]:
+    for path in sorted((REPOSITORY / "results" / "bench" / "peers").glob("*.json"))[-1:]:
         results = json.loads(path.read_bytes())["results"]
         for name, method in SPEED.items():
             found = results.get(f"peer_{name}_{box}", {})
