@@ -44,7 +44,9 @@ def test_what_the_page_shows_and_what_is_stored_can_be_measured_again():
     names = bench.all_names()
     assert len(set(names)) == len(names)
     shown = {name for _, _, *pair in PATHS for name in pair if name}
-    stored = [json.loads(path.read_bytes())["results"] for path in (BENCHMARKS.parent / "results/bench").rglob("*.json")]
+    stored = [
+        json.loads(path.read_bytes())["results"] for path in (BENCHMARKS.parent / "results/bench").rglob("*.json")
+    ]
     assert stored and shown.union(*stored) <= set(names)
 
 
