@@ -114,6 +114,10 @@ def _by_structure(boxes: Boxes, *, of, is_round: bool, **search) -> Predict:
     return template.by_structures(boxes, partial(of, microscope=boxes.microscope), _search(**search), is_round)
 
 
+def _by_labelled(boxes: Boxes, *, joined: str, **search) -> Predict:
+    return template.by_labelled(boxes, _search(**search), joined)
+
+
 def _svm(boxes: Boxes, *, kernel: str, c: float, **pca) -> Predict:
     return features.support_vectors(*features.pca_of_voxels(boxes, **pca), kernel=kernel, c=c)
 
@@ -144,6 +148,7 @@ _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
 ACRYO = "template: true structure, by acryo"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
+EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
@@ -153,8 +158,11 @@ METHODS = {
                   is_dear=True, n_episodes=4, n_few=1),
     SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
                    _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
-    LABELLED: Method("labels, tilt range", lambda boxes, **search: template.by_labelled(boxes, _search(**search)),
+    LABELLED: Method("labels, tilt range", partial(_by_labelled, joined="aligned"),
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
+    EACH: Method("labels, tilt range", _by_labelled,
+                 _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
+                 is_dear=True, n_episodes=20, n_choice=6),
     "PCA, nearest neighbour": Method(
         "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
         _grid(**_PCA)),
@@ -244,6 +252,8 @@ def peer(
     how, digests, setting = METHODS[method], {}, {}
     if method == ACRYO:  # a check of the other templates in one cell: it takes 12 seconds a particle
         run_missing = run_missing and (tasks["snr"], tasks["n_shot"]) == (0.1, 1) and find_spec("acryo") is not None
+    if method == EACH and tasks["n_shot"] == 1:
+        return None  # a single one is its own mean
     ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None

@@ -9,12 +9,12 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labe
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import ACRYO, DATA, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
+from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
 ASKED = tuple(
-    name for name, how in METHODS.items() if not how.needs_encoder and name not in (TRUE_MAP, ACRYO, SPHERE, NETWORK)
+    name for name, how in METHODS.items() if not how.needs_encoder and name not in (TRUE_MAP, ACRYO, SPHERE, EACH, NETWORK)
 )
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
 
