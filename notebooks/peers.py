@@ -84,8 +84,8 @@ plain_style(tables.conditions_table(conditions))
 # The tomogram of {doc}`real_particles`, its odd half, the same episodes: accuracy with the 95 % interval over blocks of
 # the tomogram. Settings are those chosen on simulated classes. No structure is known beforehand of ER or cytosol, so
 # templates are labelled particles; these answered 20 episodes, all others 100. Ribosomes are the only complex, and
-# membranes have no pose. `classify` and three of the rows above the peers see the tomogram's grey values; *normalised
-# one by one* sees as little as the peers do.
+# membranes have no pose. `classify` and the rows with grey values see those of the tomogram; *normalised one by one*
+# sees as little as the peers do.
 
 # %% tags=["hide-input"]
 if tomogram:
@@ -96,10 +96,10 @@ plain_style(tables.real_table(real))
 # %% [markdown]
 # ## What a particle costs
 #
-# Milliseconds of processor time from a box in memory to a class among five, five labels each; what is done once for all
-# (aligning the labelled particles, fitting) is shared by the particles of the run, 20 for templates, 100 for the others.
-# Processor time of one thread, as the machine was busy; the time on the clock of two cores is half of it at best.
-# acryo: five templates and 233 rotations, 40° apart, counted up from a part of them.
+# Milliseconds of one thread, from a box in memory to a class among five, five labels each. Processor time, as the
+# machine was busy; two cores take half of it at best. What is done once for all (aligning the labelled particles,
+# fitting) is shared by the particles of the run, 20 for templates, 100 for the others. acryo: five templates and 233
+# rotations, 40° apart, counted up from a part of them.
 
 # %% tags=["hide-input"]
 plain_style(tables.speed_table()).format(precision=3, na_rep="–").hide(axis="index")

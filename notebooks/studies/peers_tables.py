@@ -23,10 +23,10 @@ from .peers import (
     METHODS,
     NEIGHBOURS,
     NETWORK,
+    OTHER_SHAPE,
     PLAIN,
     PROTOTYPE,
     TRUE_MAP,
-    WRONG_LABEL,
     PeerChoice,
     accuracy,
     difference,
@@ -42,7 +42,6 @@ SHOWN_AT = {"snr": 0.03, "n_shot": 5}
 _OF_TOOL = ("classify", "classify, boxes normalised one by one", "classify --no-adapt")
 ON_TOMOGRAM = (*METHODS, *_OF_TOOL, "nearest prototype", "three grey values", "all together")
 """Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
-OFF_CENTRE = "picks off by up to 8 nm"
 FIRST_ANSWERS = (100, 10_000, 1_000_000)
 READING = "reading MRC files"
 SPEED = {
@@ -257,29 +256,26 @@ def finding_text(frame: pd.DataFrame) -> str:
 
 def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.DataFrame) -> str:
     """Which to take, with the numbers of the runs."""
-    if simulated.empty or conditions.empty:
-        return "**Not run.**"
     ms = speed_frame(20)["ms"]
 
-    def under(method: str, condition: str) -> str:
-        return f"{_of(conditions, method, condition=condition):.2f}"
+    def pair(frame: pd.DataFrame, method: str, **tasks) -> str:
+        numbers = [_of(frame, name, **tasks) for name in (method, CLASSIFY)]
+        return " against ".join("(not run)" if pd.isna(number) else f"{number:.2f}" for number in numbers)
 
-    def on_tomogram(method: str, n_shot: int) -> str:
-        return f"{_of(real, method, task='all five', n_shot=n_shot):.2f}"
-
+    real = real.replace({"method": {"classify": CLASSIFY}})
+    structure = {condition: pair(conditions, TRUE_MAP, condition=condition) for condition in CONDITIONS}
+    labelled = {condition: pair(conditions, LABELLED, condition=condition) for condition in CONDITIONS}
     return (
-        f"**Template matching, where particles are pure and few**: the structure is known, or a labelled particle lies "
-        f"well centred in a box of its own, classes are a handful, and so many particles can wait: "
-        f"{ms.get(LABELLED, float('nan')):.0f} ms each against {ms.get(CLASSIFY, float('nan')):.1f} ms of `classify`. "
-        f"Among neighbours the labelled template keeps {under(LABELLED, NEIGHBOURS)}, `classify` "
-        f"{under(CLASSIFY, NEIGHBOURS)}; with picks off by up to 8 nm {under(LABELLED, OFF_CENTRE)} and "
-        f"{under(CLASSIFY, OFF_CENTRE)}; with a label in five wrong {under(LABELLED, WRONG_LABEL)} and "
-        f"{under(CLASSIFY, WRONG_LABEL)}. A structure of the wrong contrast is worth nothing "
-        f"({under(TRUE_MAP, INVERTED)}). On the tomogram of a cell, five labels, the labelled template reaches "
-        f"{on_tomogram(LABELLED, 5)}, `classify` {on_tomogram('classify', 5)}.\n\n"
-        f"**A supervised network, where there are hundreds of labels**: on five labels of each class it stays at "
-        f"{_of(simulated, NETWORK, snr=0.1, n_shot=5):.2f} at SNR 0.1; the page on bounds has 100 and "
-        f"500.\n\n"
-        f"**`classify`, for the rest**: classes that no structure shows, such as membranes, many particles or many "
-        f"classes, classes that come and go. It alone says how likely each answer is and refuses unknown ones."
+        f"All pairs of numbers: the method against `classify`.\n\n**Template matching, where the structures are known** "
+        f"and few: {structure[PLAIN]} on the noisiest particles, {structure[NEIGHBOURS]} among neighbours, "
+        f"{structure[OTHER_SHAPE]} where the conformation is another. The contrast and the tilt range have to be right "
+        f"({structure[INVERTED]} inverted), and each particle takes "
+        f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes. "
+        f"Labelled particles as templates are worth less: {labelled[PLAIN]}, {labelled[NEIGHBOURS]} among neighbours; on "
+        f"the tomogram, all five classes, five labels, {pair(real, LABELLED, task='all five', n_shot=5)}.\n\n"
+        f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
+        f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
+        f"**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
+        f"classes that come and go. It alone says how likely each answer is and refuses unknown ones. Crowded boxes are "
+        f"its weakness, and that of every row here."
     )
