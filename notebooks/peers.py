@@ -57,7 +57,8 @@ plain_style(tables.simulated_table(simulated))
 # the PCA, C, degree and space of the harmonics, steps of the network, the mask of templates. The pretrained encoder's
 # own choices were made on those classes too. Templates (but the ball) and the network answer three queries of each
 # class in the first 20 to 40 tasks; all others, all 75 queries of 300 tasks. The true structures that were searched
-# are the very ones that were simulated: a best case. TomoTwin, trained on this simulator, was not run.
+# are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator: a best
+# case for both. TomoTwin, trained on this simulator, was not run.
 
 # %% tags=["hide-input"]
 plain_style(tables.choices_frame(runner)).hide(axis="index")

@@ -266,16 +266,15 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
     structure = {condition: pair(conditions, TRUE_MAP, condition=condition) for condition in CONDITIONS}
     labelled = {condition: pair(conditions, LABELLED, condition=condition) for condition in CONDITIONS}
     return (
-        f"All pairs of numbers: the method against `classify`.\n\n**Template matching, where the structures are known** "
-        f"and few: {structure[PLAIN]} on the noisiest particles, {structure[NEIGHBOURS]} among neighbours, "
+        "All pairs of numbers: the method against `classify`.\n\n"
+        f"**Template matching, where the structures are known** and few: {structure[PLAIN]} on the noisiest particles, {structure[NEIGHBOURS]} among neighbours, "
         f"{structure[OTHER_SHAPE]} where the conformation is another. The contrast and the tilt range have to be right "
         f"({structure[INVERTED]} inverted), and each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes. "
-        f"Labelled particles as templates are worth less: {labelled[PLAIN]}, {labelled[NEIGHBOURS]} among neighbours; on "
-        f"the tomogram, all five classes, five labels, {pair(real, LABELLED, task='all five', n_shot=5)}.\n\n"
+        f"Labelled particles as templates are worth less: {labelled[PLAIN]}, {labelled[NEIGHBOURS]} among neighbours; "
+        f"on the tomogram, all five classes, five labels, {pair(real, LABELLED, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
-        f"**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
-        f"classes that come and go. It alone says how likely each answer is and refuses unknown ones. Crowded boxes are "
-        f"its weakness, and that of every row here."
+        "**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
+        "classes that come and go. It alone says how likely each answer is and refuses unknown ones."
     )
