@@ -13,8 +13,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-CPU, START, GPU, AGREEMENT = (f"measurements_{kind}" for kind in ("cpu", "start", "gpu", "agreement"))
-OTHERS = {"start": START, "gpu": GPU, "agreement": AGREEMENT}
+CPU, START, GPU, AGREEMENT, PEERS = (f"measurements_{kind}" for kind in ("cpu", "start", "gpu", "agreement", "peers"))
+OTHERS = {"start": START, "gpu": GPU, "agreement": AGREEMENT, "peer": PEERS}
 """The module of a measurement, by the first word of its name; all others are in `measurements_cpu`."""
 LONG = ("stream_100000",)
 """They take minutes and are measured when --only asks for them."""
@@ -22,7 +22,7 @@ LONG = ("stream_100000",)
 
 def all_names() -> list[str]:
     """Names of all measurements, in their order."""
-    return [name for module in (CPU, START, GPU, AGREEMENT) for name in import_module(module).MEASUREMENTS]
+    return [name for module in (CPU, START, GPU, AGREEMENT, PEERS) for name in import_module(module).MEASUREMENTS]
 
 
 def measure(name: str) -> dict:

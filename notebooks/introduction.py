@@ -107,6 +107,7 @@ page.provenance([*full_size_entries, *entries])
 # - {doc}`table1`: the main table with every interval; {doc}`bounds`: how hard the data are; {doc}`intervals`: what an
 #   interval covers.
 # - {doc}`ablation`: what makes the pretrained encoder better, one change at a time; {doc}`open_world`: unknown classes,
-#   more classes, more labels; {doc}`real_particles`: particles of a real tomogram.
+#   more classes, more labels; {doc}`real_particles`: particles of a real tomogram; {doc}`peers`: template matching and
+#   others on the same tasks.
 # - {doc}`../deviations`: where the paper's text and its released code differ, and what this book does.
 # - {doc}`status`: which machine computed what, and when.

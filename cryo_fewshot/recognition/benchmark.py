@@ -157,13 +157,14 @@ def open_tomogram_folder(folder: Path, unpacked: Path) -> Particles:
 
 def benchmark(
     data: LabelledTomogram,
-    calibration: Calibration,
+    calibration: Calibration | None,
     tasks: Mapping[str, Sequence[str]],
     *,
     shots: Sequence[int] = (1, 5, 10, 20),
     halves: Sequence[str] = ("odd", "all"),
     n_episodes: int = 200,
     further: Mapping[str, torch.Tensor] | None = None,
+    methods: "Mapping[str, Predict] | None" = None,
     seed: int = 0,
     progress: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
@@ -175,6 +176,7 @@ def benchmark(
     shots : labelled particles per class; where a class has too few that keep clear of each other, there is no row
     halves : of `LabelledTomogram.half`
     further : more features `(n, dim)` for the nearest prototype, by the name of their row
+    methods : asked instead of the tool and its features, by the name of their row
 
     Returns
     -------
@@ -186,6 +188,7 @@ def benchmark(
         raise UserError(
             f"benchmark: no box of class '{name}'; there are {', '.join(sorted(set(data.labels.tolist())))}"
         )
+    methods = methods or _methods(data, calibration, further or {})
     rows = []
     for half in halves:
         for task, names in tasks.items():
@@ -196,7 +199,7 @@ def benchmark(
                 progress(1)
                 if len(episodes) < n_episodes:
                     continue
-                for method, predict in _methods(data, calibration, further or {}).items():
+                for method, predict in methods.items():
                     found = _accuracy(data, pools, episodes, predict)
                     if method == TOOL and data.background is not None:
                         found["background_auroc"] = _against_background(data, calibration, pools, episodes)

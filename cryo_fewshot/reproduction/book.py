@@ -19,6 +19,7 @@ STUDIES = (
     "geometry",
     "conformations",
     "real_particles",
+    "peers",
     "open_world",
     "own_data",
 )

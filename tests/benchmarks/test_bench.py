@@ -44,8 +44,15 @@ def test_what_the_page_shows_and_what_is_stored_can_be_measured_again():
     names = bench.all_names()
     assert len(set(names)) == len(names)
     shown = {name for _, _, *pair in PATHS for name in pair if name}
-    stored = [json.loads(path.read_bytes())["results"] for path in (BENCHMARKS.parent / "results/bench").glob("*.json")]
+    stored = [
+        json.loads(path.read_bytes())["results"] for path in (BENCHMARKS.parent / "results/bench").rglob("*.json")
+    ]
     assert stored and shown.union(*stored) <= set(names)
+
+
+def test_a_peer_is_measured_in_processor_time():
+    result = bench.measure("peer_shells_20")
+    assert 0 < result["cpu_seconds"] < 1 and result["seconds"] > 0
 
 
 def test_an_unknown_measurement_is_named():

@@ -44,6 +44,15 @@ def test_sizes_are_told_apart_and_shuffled_labels_are_not(data):
     assert chance.set_index("method")["accuracy"][room.TOOL] < 0.7
 
 
+def test_other_methods_take_the_place_of_the_tool(data):
+    def right(support, queries, boxes):
+        return np.where(data[0].labels[queries] == CLASSES[0], 0, 1)
+
+    settings = {"shots": (3,), "halves": ("all",), "n_episodes": 2}
+    found = benchmark(data[0], None, {"two": CLASSES}, methods={"told": right}, **settings)
+    assert found[["method", "accuracy"]].values.tolist() == [["told", 1.0]]
+
+
 def test_queries_share_no_voxel_with_the_support_and_the_halves_none_with_each_other(data):
     labelled, _ = data
     crowded = replace(labelled, centres=labelled.centres * 0.5)

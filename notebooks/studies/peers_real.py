@@ -1,0 +1,75 @@
+"""The peers on the labelled tomogram of `real_benchmark`: its tasks, its odd half, none of its encoder."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labelled_tomogram, open_labelled
+from cryo_fewshot.reproduction.runner import Runner
+
+from .open_world import Pretrained
+from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
+from .peers_features import Boxes
+from .real_benchmark import TASKS, YEAST
+
+_NOT_ASKED = (TRUE_MAP, ACRYO, SPHERE, EACH, NETWORK)
+ASKED = tuple(name for name, how in METHODS.items() if not how.needs_encoder and name not in _NOT_ASKED)
+"""Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
+
+DEAR_TASKS = ("all five", "ribosome, cytosol")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealPeers:
+    """A method of `peers` on the tomogram; boxes : digest of them; setting : the one chosen on simulated classes."""
+
+    method: str
+    setting: tuple[tuple[str, float | str], ...]
+    boxes: str
+    n_shot: int
+    task: str
+    half: str = "odd"
+    n_episodes: int = 100
+    seed: int = 0
+
+    def run(self, runner: Runner, data: LabelledTomogram) -> dict:
+        """Result: `rows`, the columns of the table of `recognition.benchmark`."""
+        boxes = Boxes(data.volumes, data.volumes, data.labels, replace(DATA.microscope, tilt_min=-60.0, tilt_max=60.0))
+        found = benchmark(
+            data,
+            None,
+            {self.task: TASKS[self.task]},
+            shots=(self.n_shot,),
+            halves=(self.half,),
+            n_episodes=self.n_episodes,
+            methods={self.method: METHODS[self.method].make(boxes, **dict(self.setting))},
+            seed=self.seed,
+            progress=lambda n: runner.check_time(),
+        )
+        return {"rows": found.to_dict("list")}
+
+
+def run_real(
+    runner: Runner, pretrained: Pretrained, folder: str | Path = YEAST, *, shots=(1, 5, 10), tasks=tuple(TASKS)
+) -> list[dict]:
+    """Every method on the tasks of the tomogram, dear ones on two of them with fewer labels; the entries."""
+    with tempfile.TemporaryDirectory() as temporary:
+        particles = open_labelled(Path(folder), Path(temporary))
+        data = labelled_tomogram(particles, pretrained.encoder, pretrained.card, Path(temporary))
+    entries = []
+    for method in ASKED:
+        is_dear = METHODS[method].is_dear
+        for task in tasks:
+            for n_shot in shots:
+                how, setting = METHODS[method], METHODS[method].grid[0]
+                if len(how.grid) > 1:
+                    choice = PeerChoice(method=method, n_shot=1 if n_shot == 1 else 5, n_episodes=how.n_choice)
+                    setting = runner(choice)["result"]["best"]
+                spec = RealPeers(
+                    method=method, setting=tuple(sorted(setting.items())), boxes=digest_of(data.volumes),
+                    n_shot=n_shot, task=task, n_episodes=20 if is_dear else 100,
+                )  # fmt: skip
+                if not is_dear or (n_shot < 10 and task in DEAR_TASKS):
+                    entries.append(runner(spec, data))
+    return entries

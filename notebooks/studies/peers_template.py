@@ -1,0 +1,141 @@
+"""Template matching: the class of the template that correlates best with the particle, over rotations and shifts.
+
+The score is the package's constrained cross-correlation (`averaging.alignment`): whitened by the particles' own noise,
+over the frequencies that both tilt series have sampled. `by_acryo` asks another package the same, as a check.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from cryo_fewshot.averaging.alignment import ParticleSpectra, Poses, Search, align_particles, rotation_grid
+from cryo_fewshot.averaging.averages import average
+from cryo_fewshot.fourier import soft_sphere
+from cryo_fewshot.recognition.benchmark import Predict
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import Acquisition, Microscope
+from cryo_fewshot.simulation.structures import load_complex
+
+from .peers_features import Boxes
+
+UPRIGHT = np.array([[0.0, 0.0, 0.0, 1.0]])
+PROTEIN_KDA_PER_NM3 = 0.81
+"""Density of protein, 1.35 g/cm3."""
+BLOB_NM = 6.0
+"""Radius of the ball that a labelled particle is centred on before it becomes a template."""
+DEFOCUS_UM = 4.0
+"""Of templates made from a structure: the middle of what the particles have."""
+N_ROUNDS = 3
+
+
+class Matching:
+    """Scores of particles against templates."""
+
+    def __init__(self, boxes: Boxes, search: Search):
+        self.boxes, self.search, self.grid = boxes, search, rotation_grid(search.grid_degrees)
+        self.labelled, self.asked = boxes.of_both(lambda volumes: ParticleSpectra(volumes, boxes.microscope, search))
+
+    def scores(self, queries: np.ndarray, template: torch.Tensor, is_round: bool = False) -> np.ndarray:
+        """Best correlation of each particle that is asked for, `(m,)`; a round template is only shifted."""
+        return self._poses(self.asked, queries, template, is_round).scores
+
+    def mean_of(self, members: np.ndarray) -> torch.Tensor:
+        """The aligned mean of labelled particles: each centred, then aligned to the first and to their mean."""
+        volumes, box = self.boxes.labelled[members], self.boxes.labelled.shape[-1]
+        ball = -soft_sphere(box, BLOB_NM * box / self.boxes.microscope.width_nm)
+        poses = self._poses(self.labelled, members, ball, is_round=True)
+        first = Poses(UPRIGHT, poses.shifts_nm[:1])
+        density = average(volumes[:1], first, self.boxes.microscope).density
+        for _ in range(N_ROUNDS if len(members) > 1 else 0):
+            poses = self._poses(self.labelled, members, density)
+            density = average(volumes, poses, self.boxes.microscope).density
+        return density
+
+    def _poses(self, particles: ParticleSpectra, which: np.ndarray, template, is_round: bool = False) -> Poses:
+        some = copy.copy(particles)
+        some.spectra, some.norms = particles.spectra[which], particles.norms[which]
+        grid, local = (UPRIGHT, False) if is_round else (self.grid, True)
+        return align_particles(some, template, self.search, grid, local)
+
+
+def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], search: Search, is_round: bool) -> Predict:
+    """Templates that are known beforehand, by the name of the class; each particle meets each of them once."""
+    matching, templates, known = Matching(boxes, search), {}, {}
+
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        scores = []
+        for name in boxes.labels[support[:, 0]]:
+            if name not in templates:
+                templates[name] = template_of(name)
+            new = np.array([i for i in dict.fromkeys(queries.tolist()) if (name, i) not in known], dtype=int)
+            if len(new):
+                found = matching.scores(new, templates[name], is_round)
+                known.update({(name, i): score for i, score in zip(new.tolist(), found, strict=True)})
+            scores.append([known[name, i] for i in queries.tolist()])
+        return np.argmax(scores, axis=0)
+
+    return predict
+
+
+def by_labelled(boxes: Boxes, search: Search, joined: str = "aligned") -> Predict:
+    """The template of a class is the aligned mean of its labelled particles, or each is one.
+
+    joined : 'aligned', or what counts of the scores of each: 'mean' or 'max'
+    """
+    matching = Matching(boxes, search)
+
+    def score(queries: np.ndarray, members: np.ndarray) -> np.ndarray:
+        if joined == "aligned":
+            return matching.scores(queries, matching.mean_of(members))
+        scores = [matching.scores(queries, matching.mean_of(one)) for one in members[:, None]]
+        return getattr(np, joined)(scores, axis=0)
+
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return np.argmax([score(queries, members) for members in support], axis=0)
+
+    return predict
+
+
+def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
+    """Templates from the structures, scored by acryo's normalised cross-correlation with its defaults."""
+    from acryo.alignment import ZNCCAlignment
+
+    box, width = boxes.asked.shape[-1], boxes.microscope.width_nm
+    rotations = Rotation.from_quat(rotation_grid(grid_degrees))
+    tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
+
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, 0]]]
+        mask = soft_sphere(box, mask_nm * box / width).numpy()
+        model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
+        return np.array([model.align(boxes.asked[i].numpy(), (shift,) * 3).label for i in queries.tolist()])
+
+    return predict
+
+
+# ---------------------------------------------------------------- templates
+
+
+def structure(name: str, microscope: Microscope) -> torch.Tensor:
+    """Noiseless volume of a complex, upright and centred, without a missing wedge, at the middle defocus."""
+    return _seen(SimulatedData().beads_of(name, torch.zeros(1))[0], microscope)
+
+
+def sphere(name: str, microscope: Microscope) -> torch.Tensor:
+    """The same of a ball of protein as heavy as the complex: its mass is all that is known."""
+    radius = (3 * load_complex(name).mass_kda / (4 * np.pi * PROTEIN_KDA_PER_NM3)) ** (1 / 3)
+    line = np.arange(-np.ceil(radius), radius + 1)
+    places = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
+    places = places[np.linalg.norm(places, axis=1) <= radius].astype(np.float32)
+    return _seen((places, np.ones(len(places), dtype=np.float32)), microscope)
+
+
+def _seen(beads: tuple[np.ndarray, np.ndarray], microscope: Microscope) -> torch.Tensor:
+    complete = replace(microscope, tilt_min=-90.0, tilt_max=90.0, tilt_increment=1.0)
+    upright = Acquisition(UPRIGHT, np.zeros((1, 3)), np.array([DEFOCUS_UM]))
+    return simulate([beads], torch.zeros(1, dtype=torch.int64), None, complete, acquisition=upright)[0]

@@ -1,0 +1,87 @@
+"""The peers: invariants, templates, pairing; their tasks are those of the tables."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from studies import peers, peers_features, peers_template
+from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference, n_answered
+from studies.peers_features import Boxes
+from studies.peers_tables import test_classes as classes_of_tables  # not a test
+
+from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.simulation.datasets import simulate_set
+
+
+def blobs(rotation: Rotation, box: int = 20) -> torch.Tensor:
+    """Three Gaussian balls, rotated about the middle of the box."""
+    centres = rotation.apply([[4.0, 0, 0], [0, 3.0, 1.0], [-1.0, -2.0, 3.0]])
+    line = np.arange(box) - box // 2
+    places = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1)
+    squared = ((places[..., None, :] - centres) ** 2).sum(-1)
+    return torch.from_numpy((np.exp(-squared / 8) * [1.0, 2.0, 3.0]).sum(-1).astype(np.float32))
+
+
+def test_harmonic_powers_do_not_see_a_rotation():
+    upright, turned = (blobs(Rotation.random(rng=seed)) for seed in (0, 1))
+    one, other = peers_features.harmonics(torch.stack([upright, turned]), 4)
+    torch.testing.assert_close(one[:7], other[:7], rtol=0.05, atol=0.02 * float(one.max()))
+    assert float((upright - turned).abs().max()) > 1
+
+
+def test_harmonic_powers_of_degree_zero_are_shell_means():
+    found = peers_features.harmonics(torch.full((1, 20, 20, 20), 2.0), 2)[0]
+    torch.testing.assert_close(found[:, 0], torch.full((9,), 4 * 4 * np.pi), rtol=1e-4, atol=0)
+    assert float(found[:, 1:].max()) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    """Two particles of each of two complexes, hardly any noise."""
+    names, data = ("1PMA", "2CG9"), replace(DATA, n_per_class=2)
+    volumes = simulate_set(data, {2.0: 2}, names).volumes
+    return Boxes(volumes, volumes, np.repeat(names, 2), data.microscope)
+
+
+def test_templates_find_the_class(boxes):
+    search = peers._search(30.0, 10.0, 4.4)
+    support, queries = np.array([[0], [2]]), np.array([1, 3])
+    by_structure = peers._by_structure(
+        boxes, of=peers_template.structure, is_round=False, grid_degrees=30.0, mask_nm=10.0, low_pass_nm=4.4
+    )
+    for predict in (by_structure, peers_template.by_labelled(boxes, search)):
+        assert predict(support, queries, np.arange(4)).tolist() == [0, 1]
+
+
+def test_a_ball_is_dark_and_as_large_as_its_complex_is_heavy(boxes):
+    heavy, light = (peers_template.sphere(name, boxes.microscope) for name in ("1PMA", "2CG9"))
+    assert float(heavy[9:12, 9:12, 9:12].mean()) < -2  # protein is dark, the ball in the middle
+    assert int((heavy < -2).sum()) > int((light < -2).sum()) > 0
+
+
+def test_right_answers_are_counted_query_by_query(monkeypatch):
+    """A method that is right about the first query of every class and wrong about the others."""
+
+    def make(particles):
+        return lambda support, queries, _: np.where(queries == queries.reshape(2, -1)[:, :1].repeat(3, 1).ravel(),
+                                                    np.arange(2).repeat(3), -1)  # fmt: skip
+
+    monkeypatch.setitem(peers.METHODS, "first", Method("nothing", make))
+    monkeypatch.setitem(peers.METHODS, "dear", Method("nothing", make, is_dear=True))
+    tasks = {"data": replace(DATA, n_per_class=6), "classes": ("1PMA", "2CG9"), "snr": 1.0, "n_way": 2, "n_shot": 1}
+    runner = type("Runner", (), {"check_time": staticmethod(lambda: None)})
+    result = PeerEvaluation(method="first", n_query=3, n_episodes=4, **tasks).run(runner)
+    dear = PeerEvaluation(method="dear", n_query=3, n_episodes=2, **tasks).run(runner)
+    assert (result["n_correct"], result["few"]) == ([2] * 4, ["110000"] * 4)
+    assert accuracy(result)[0] == pytest.approx(1 / 3) and n_answered(dear) == (2, 6)
+    assert difference(result, dear)[0] == 0
+
+
+def test_tasks_are_those_of_the_tables():
+    cell = table_1(profile_named("finished"), snrs=[0.1], shots=[1], methods=["ProtoNet3D"])[0].evaluation
+    own = PeerEvaluation(method="shell powers", data=DATA, classes=classes_of_tables(), snr=0.1, n_shot=1, n_episodes=9)
+    assert (own.data, own.classes) == (cell.novel_data, cell.novel_classes)
+    assert own.episodes().digest == cell.episodes()[:9].digest
