@@ -267,7 +267,8 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
     labelled = {condition: pair(conditions, LABELLED, condition=condition) for condition in CONDITIONS}
     return (
         "All pairs of numbers: the method against `classify`.\n\n"
-        f"**Template matching, where the structures are known** and few: {structure[PLAIN]} on the noisiest particles, {structure[NEIGHBOURS]} among neighbours, "
+        f"**Template matching, where the structures are known** and few: {structure[PLAIN]} on the noisiest "
+        f"particles, {structure[NEIGHBOURS]} among neighbours, "
         f"{structure[OTHER_SHAPE]} where the conformation is another. The contrast and the tilt range have to be right "
         f"({structure[INVERTED]} inverted), and each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes. "
