@@ -32,7 +32,6 @@ from .settings import Settings
 BLOCK = 40
 """Edge in voxels, x and y, of the blocks that halves and intervals are made of."""
 N_QUERY, FEWEST_QUERIES, TRIES, N_BACKGROUND = 10, 3, 50, 200
-HALVES = ("all", "odd", "even")
 TOOL, FILES, UNFITTED = "classify", "classify, boxes normalised one by one", "classify --no-adapt"
 
 

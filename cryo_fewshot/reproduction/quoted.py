@@ -94,8 +94,6 @@ TABLE_4_QUOTED = {
     ("guo", "ProtoNet-CE", 1): 0.9153,
 }
 """Accuracies on the real sets, by set, method and shots, 3-way; the baseline's are not quoted."""
-SUPERVISED_22_WAY = {0.05: 0.77, 0.03: 0.66}
-"""Accuracy by SNR of a supervised network with 500 samples per class, all 22 complexes at once, as the text tells."""
 LATER_REAL = {
     ("noble", 5): (0.6525, 0.0227),
     ("noble", 3): (0.6141, 0.0433),
