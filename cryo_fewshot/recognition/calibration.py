@@ -20,6 +20,8 @@ RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """False-positive rates that thresholds are measured at; between them they are interpolated."""
 PROMISED = (0.01, 0.2)
 """Rates that can be promised; the others tell how likely it is that a particle is of an unknown class."""
+CROWDED = 0.5
+"""Crowding from which particles are judged as particles in cells."""
 PRIOR_WEIGHT = 10.0
 """Weight, in particles, of the prior that the user's classes scatter as those of the calibration do."""
 
@@ -129,10 +131,11 @@ class Calibration:
 
     Parameters
     ----------
-    space : geometry of classes
+    space : geometry of classes, of particles alone in their boxes
     noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
     n_classes : held-out classes that all this was measured on
     crowd : `(dim + 1,)`, likewise 0 for a particle alone in its box and 1 for one as in cells; None if not measured
+    crowded_space : geometry of classes of particles as in cells, where measured
     """
 
     space: PLDA
@@ -140,6 +143,14 @@ class Calibration:
     promises: Promises
     n_classes: int
     crowd: np.ndarray | None = None
+    crowded_space: PLDA | None = None
+
+    def suited(self, embeddings: torch.Tensor) -> "Calibration":
+        """With the geometry of a run's particles `(m, dim)`: as in cells where they look more so than not."""
+        if self.crowded_space is None:
+            return self
+        finite = embeddings[torch.isfinite(embeddings).all(dim=1)]
+        return replace(self, space=self.crowded_space) if self.crowding(finite) >= CROWDED else self
 
     def log_snr(self, embeddings: torch.Tensor) -> torch.Tensor:
         """How noisy particles `(..., m, dim)` look to the encoder, on average: `(...)`, as the log of an SNR.
@@ -157,7 +168,9 @@ class Calibration:
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata."""
         plain = asdict(self)
-        plain["space"] = {name: np.asarray(values).tolist() for name, values in plain["space"].items()}
+        for name in ("space", "crowded_space"):
+            if plain[name] is not None:
+                plain[name] = {part: np.asarray(values).tolist() for part, values in plain[name].items()}
         vectors = {"noise": self.noise, "crowd": self.crowd}
         return plain | {
             name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
@@ -167,10 +180,10 @@ class Calibration:
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave."""
         try:
-            crowd = content.get("crowd")
+            crowd, crowded_space = content.get("crowd"), content.get("crowded_space")
             return cls(
-                # A file that does not say so is of an earlier release, which calibrated on length 1 alone.
-                space=PLDA(**{"unit_columns": len(content["space"]["mean"])} | content["space"]),
+                space=_space(content["space"]),
+                crowded_space=None if crowded_space is None else _space(crowded_space),
                 noise=np.asarray(content["noise"], dtype=np.float32),
                 promises=_promises(content["promises"]),
                 n_classes=int(content["n_classes"]),
@@ -181,6 +194,11 @@ class Calibration:
                 f"calibration: not readable ({error!r}); a file of an earlier release needs "
                 "`cryo-fewshot calibrate`, else take one as `pretrain` or `train` wrote it"
             ) from error
+
+
+def _space(content: Mapping) -> PLDA:
+    # A file that does not say so is of an earlier release, which calibrated on length 1 alone.
+    return PLDA(**{"unit_columns": len(content["mean"])} | content)
 
 
 def _mean_of(embeddings: torch.Tensor, weights: np.ndarray) -> torch.Tensor:

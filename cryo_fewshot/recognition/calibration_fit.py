@@ -15,7 +15,7 @@ import torch
 
 from ..errors import UserError
 from ..randomness import seed_from
-from .calibration import Calibration, Conditions, Promises, adapt, class_model
+from .calibration import CROWDED, Calibration, Conditions, Promises, adapt, class_model
 from .plda import PLDA, fit_plda
 from .promises_fit import Trials, fit_promises, with_adapted
 
@@ -51,8 +51,11 @@ class HeldOutParticles:
         families = self.labels if self.families is None else self.families
         return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
 
-    def geometry(self, without: object = None, n_axes: int = N_AXES) -> tuple[PLDA, np.ndarray, np.ndarray | None]:
-        """PLDA, noise and crowd (see `Calibration`) from all but one family."""
+    def geometry(self, without: object = None, n_axes: int = N_AXES) -> dict[str, PLDA | np.ndarray]:
+        """`space`, `noise`, and where some are crowded `crowd` and `crowded_space`, from all but one family.
+
+        See `Calibration`.
+        """
         family_of = self.family_of()
         kept = np.array([family_of[label] != without for label in self.labels.tolist()])
         x, labels = self.embeddings[torch.from_numpy(kept)], self.labels[kept]
@@ -62,8 +65,13 @@ class HeldOutParticles:
             x, snrs, crowded = torch.cat([x, more]), np.r_[snrs, more_snrs], np.r_[crowded, more_crowded]
             labels = np.r_[[f"held out {label}" for label in labels], [f"trained {name}" for name in names]]
         numbers = x.double().numpy()
-        crowd = _regression(numbers, crowded.astype(float)) if crowded.any() else None
-        return fit_plda(x, labels, n_axes=n_axes), _regression(numbers, np.log(snrs)), crowd
+        found = {"noise": _regression(numbers, np.log(snrs))}
+        if crowded.any():
+            found["crowd"] = _regression(numbers, crowded.astype(float))
+        for name, chosen in (("space", ~crowded), ("crowded_space", crowded)):
+            if chosen.any():
+                found[name] = fit_plda(x[torch.from_numpy(chosen)], labels[chosen], n_axes=n_axes)
+        return found
 
 
 def _regression(x: np.ndarray, values: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
@@ -106,13 +114,10 @@ def fit_calibration(
     ]
     promises = fit_promises(trials, n_choices, seed)
     adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
-    space, noise, crowd = particles.geometry(n_axes=n_axes)
     return Calibration(
-        space=space,
-        noise=noise,
+        **particles.geometry(n_axes=n_axes),
         promises=with_adapted(promises, adapted),
         n_classes=len({trial.unknown for trial in trials}),
-        crowd=crowd,
     )
 
 
@@ -150,10 +155,13 @@ def run_trials(
     first_of = [np.flatnonzero(in_set[s])[0] for s in numbers for _ in range(n_tasks)]
     rng = np.random.default_rng(seed_from("calibration tasks", seed))
     for unknown, family in family_of.items():
-        space, *looks = particles.geometry(without=family, n_axes=n_axes)
-        projected = space.project(particles.embeddings)
+        found = particles.geometry(without=family, n_axes=n_axes)
+        spaces = [found[name] for name in ("space", "crowded_space") if name in found]
+        projected = [space.project(particles.embeddings) for space in spaces]
         x = particles.embeddings.double().numpy()
-        log_snrs, crowdings = (np.zeros(len(x)) if w is None else x @ w[:-1] + w[-1] for w in looks)
+        log_snrs, crowdings = (
+            x @ found[name][:-1] + found[name][-1] if name in found else np.zeros(len(x)) for name in ("noise", "crowd")
+        )
         others: dict[str, list] = {}
         for name, its_family in family_of.items():
             if its_family != family:
@@ -167,10 +175,20 @@ def run_trials(
             conditions = Conditions(
                 n_shot=n_shot, n_way=n_way, log_snr=log_snrs[seen].mean(1), crowding=crowdings[seen].mean(1)
             )
-            parts = (projected[torch.from_numpy(part)] for part in (support, query, strange))
             temperatures = None if adapt_by is None else adapt_by.temperature_of(conditions)
-            found = _judged(space, *parts, n_way, temperatures)
-            yield Trials(unknown, family, conditions, particles.snrs[first_of], particles.crowded[first_of], *found)
+            which = (conditions.crowding >= CROWDED).astype(int) * (len(spaces) - 1)
+            judged = [None] * len(which)
+            for number, (space, positions) in enumerate(zip(spaces, projected, strict=True)):
+                of = np.flatnonzero(which == number)
+                if len(of):
+                    parts = (positions[torch.from_numpy(part[of])] for part in (support, query, strange))
+                    of_space = _judged(space, *parts, n_way, None if temperatures is None else temperatures[of])
+                    for i, *one in zip(of, *of_space, strict=True):
+                        judged[i] = one
+            fields = map(np.stack, zip(*judged, strict=True))
+            true = np.repeat(np.arange(n_way), query.shape[1] // n_way)
+            truth = particles.snrs[first_of], particles.crowded[first_of]
+            yield Trials(unknown, family, conditions, *truth, *fields, true)
 
 
 def _draw(others, members, data_set, unknown, n_way, n_shot, n_query, rng) -> tuple[np.ndarray, ...]:
@@ -183,7 +201,7 @@ def _draw(others, members, data_set, unknown, n_way, n_shot, n_query, rng) -> tu
 
 
 def _judged(space, support, query, strange, n_way, temperatures) -> tuple[np.ndarray, ...]:
-    """The last five fields of `Trials`."""
+    """Log-likelihoods, log frequencies, and scores of queries and of the unknown class, as in `Trials`."""
     members = torch.eye(n_way).repeat_interleave(support.shape[1] // n_way, 0)
     model = class_model(space, support, members)
     log_frequencies = torch.full((len(support), n_way), -float(np.log(n_way)))
@@ -194,4 +212,4 @@ def _judged(space, support, query, strange, n_way, temperatures) -> tuple[np.nda
     of_query, of_strange = model.log_likelihoods(query), model.log_likelihoods(strange)
     scores = model.scores(query, of_query), model.scores(strange, of_strange)
     found = (of_query, log_frequencies.unsqueeze(-2), *scores)
-    return *(part.numpy() for part in found), np.repeat(np.arange(n_way), query.shape[1] // n_way)
+    return tuple(part.numpy() for part in found)

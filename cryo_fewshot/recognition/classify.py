@@ -194,7 +194,7 @@ def recogniser_of(
 
     widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
     """
-    space = None
+    space, calibration = None, calibration.suited(torch.cat([support, unlabelled]))
     if settings.adapt:
         members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
         space = space_of_data(calibration.space, widths, support, members, unlabelled)

@@ -125,6 +125,7 @@ def _task(embeddings, names, families, n_way, n_shot, n_query, rng) -> tuple[np.
 def _asked(embeddings, names, calibration, spec, support, queries, unknown, transductive) -> dict[str, np.ndarray]:
     """What the tool says of the queries, then of the particles of unknown classes, and what is true."""
     asked = np.r_[queries, unknown]
+    calibration = calibration.suited(torch.cat([embeddings[support], embeddings[asked]]))
     recogniser = build_recogniser(
         embeddings[support], names[support], calibration, false_accept_rate=spec.false_accept_rate
     ).seeing(embeddings[asked])
