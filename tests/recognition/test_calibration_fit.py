@@ -52,7 +52,12 @@ def test_crowded_data_sets_are_told(held_out, classes):
     calibration = fit_calibration(particles, shots=(1, 5), n_tasks=4, n_axes=10)
     assert calibration.crowding(x) == pytest.approx(0, abs=0.1)
     assert calibration.crowding(x + beside) == pytest.approx(1, abs=0.1)
+    assert calibration.suited(x) is calibration
+    assert calibration.suited(x + beside).space is calibration.crowded_space
+    with_nan = torch.cat([x, torch.full((1, x.shape[1]), torch.nan)])  # an empty box
+    assert calibration.suited(with_nan) is calibration
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    np.testing.assert_array_equal(again.crowded_space.axes, calibration.crowded_space.axes)
     assert again.crowding(x + beside) == calibration.crowding(x + beside)
 
 
