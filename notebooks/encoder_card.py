@@ -2,8 +2,9 @@
 # # The encoder that comes with the package
 #
 # One network for particles of many kinds. It was trained on the library's complexes, first alone in their boxes, then
-# among neighbours and membranes as in a cell. Each sample was simulated on the fly with its own pose, shift, defocus and
-# noise, by microscopes of many kinds. This page says what it was trained on, what to expect of it, and where it fails.
+# among neighbours and membranes as in a cell. Each sample was simulated on the fly with its own pose, shift, defocus
+# and noise, by microscopes of many kinds. This page says what it was trained on, what to expect of it, and where it
+# fails.
 
 # %% tags=["parameters"]
 path = ""  # of another encoder file; empty for the pretrained one
@@ -113,8 +114,8 @@ promises_figure(promises);
 #
 # The same promises on the test classes, which were held out from training and calibration and looked at only once, when
 # everything had been chosen. The labelled classes of a task have 15 queries each, and all particles of the other test
-# classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle: a
-# threshold set on these very particles for an FPR of exactly 5 %.
+# classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle:
+# a threshold set on these very particles for an FPR of exactly 5 %.
 
 # %% tags=["hide-input"]
 check = CalibrationCheck(encoder=card_digest(encoder, card))

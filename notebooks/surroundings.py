@@ -108,8 +108,8 @@ plain_style(shown_real(entries, "all")).format(precision=3)
 
 # %% [markdown]
 # The pretrained encoder is the weighted mean of two sets of weights: 0.7 of the encoder that was trained further from
-# the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was chosen
-# from two on the even columns and on the held-out complexes above.
+# the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was
+# chosen from two on the even columns and on the held-out complexes above.
 #
 # Not run: neighbours alone, off-centre picks alone, large voxels alone, the mild response. Their recipes are in
 # `notebooks/studies/cell_trainings.py`, and `python scripts/train_encoders.py` trains them.
