@@ -135,8 +135,10 @@ Markdown(f"**Alone in the box.** {check_text(rows, check)}\n\n**As in cells.** {
 
 # %% [markdown]
 # ## Classes
+#
+# What the encoder was trained on, what it was selected and calibrated with, and what it is tested on.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 roles = {
     "training": card["training_classes"],
     "selection and calibration": card["held_out_classes"]["selection"],
@@ -152,7 +154,7 @@ classes = [
     for role, names in roles.items()
     for name in names
 ]
-plain_style(pd.DataFrame(classes, columns=["Role", "Class", "What it is"])).hide(axis="index")
+plain_style(pd.DataFrame(classes, columns=["Role", "Class", "What it is"])).hide(axis="index").set_caption("Classes")
 
 # %% [markdown]
 # ## How it was trained

@@ -30,24 +30,21 @@ show_profiles(results_folder)
 # A profile that has not been run says so; its numbers appear nowhere in this book.
 #
 # ## Trainings
-
-# %% tags=["hide-input"]
-show_trainings(store)
-
-# %% [markdown]
-# ## Learning curves
 #
-# Loss on training episodes and accuracy on the validation classes after each epoch. The model with the best
-# validation accuracy is the one that is tested.
+# Loss on training episodes and accuracy on the validation classes after each epoch. The model with the best validation
+# accuracy is the one that is tested.
 
 # %% tags=["hide-input"]
 training_figure(training_histories(store));
 
+# %% tags=["hide-input", "fold"]
+show_trainings(store).set_caption("Trainings")
+
 # %% [markdown]
 # ## Evaluations
 
-# %% tags=["hide-input"]
-show_evaluations(store)
+# %% tags=["hide-input", "fold"]
+show_evaluations(store).set_caption("Evaluations")
 
 # %% [markdown]
 # ## Versions
