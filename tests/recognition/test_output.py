@@ -14,7 +14,7 @@ import starfile
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import write_atomically
 from cryo_fewshot.particles.base import Particles
-from cryo_fewshot.particles.exchange import peet_table
+from cryo_fewshot.particles.exchange import csv_table
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tomograms import Boxes, Tomogram
 from cryo_fewshot.recognition.output import claim_folder, file_names, run_record, write_tables
@@ -76,7 +76,7 @@ def test_damaged_particles_are_listed_and_the_rest_goes_on(damaged, encoder_path
     assert not outcome.table.loc[broken, "accepted"].any()
     assert outcome.table.loc[~broken, "accepted"].any(), "none was accepted: the line above says nothing"
     assert all("\n" not in reason and len(reason) > 20 for reason in listed["reason"])
-    assert sum("cannot be used" in line for line in lines) == 1
+    assert sum("cannot be used, see unreadable.csv" in line for line in lines) == 1
     written = starfile.read(tmp_path / "out" / "particles.star")["particles"]
     assert (written["fewshotClass"] == "unreadable").sum() == 3
     assert len(starfile.read(tmp_path / "out" / "rejected.star")["particles"]) >= 3
@@ -171,8 +171,8 @@ def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
     written = dynamotable.read(tmp_path / "classes" / "b.tbl")
     assert written[["x", "y", "z", "class", "tomo"]].values.tolist() == [[7, 6, 5, 2, 1]]
     assert len(dynamotable.read(tmp_path / "particles.tbl")) == 3
-    motives = peet_table(tmp_path / "particles.csv", pd.read_csv(tmp_path / "particles.csv"))
+    motives = csv_table(tmp_path / "particles.csv")
     assert motives[list("zyx")].astype(float).to_numpy().tolist() == centres.tolist()
-    assert motives["peetClass"].tolist() == [1, 2, 1]
+    assert motives["peetClass"].tolist() == ["1", "2", "1"]
     picks = tmp_path / "copick" / "ExperimentRuns" / "TS_1" / "Picks" / "cryo-fewshot_0_a.json"
     assert json.loads(picks.read_text())["points"][0]["location"] == {"x": 30.0, "y": 20.0, "z": 10.0}
