@@ -155,8 +155,14 @@ def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
         return None, None
-    columns = [(known_labels(table[column].fillna("")), column) for column in known]
+    columns = [(known_labels(_accepted(table, column).fillna("")), column) for column in known]
     return next((pair for pair in columns if len(set(pair[0]) - {None}) > 1), columns[0])
+
+
+def _accepted(table, column: str):
+    """A column of a table; of the classes that a run wrote, those of the rows that it accepted."""
+    of_run = column == "fewshotClass" and "fewshotAccepted" in table
+    return table[column].where(as_numbers(table["fewshotAccepted"]) == 1) if of_run else table[column]
 
 
 def _is_particle(path: Path, root: Path) -> bool:
