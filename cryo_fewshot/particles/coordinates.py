@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table
-from .exchange import exchange_table, is_eman, peet_table
+from .exchange import CSV_COLUMNS, csv_table, exchange_table, is_eman
 from .listings import column_labels, stated_nm
-from .mrc import SAME_PIXEL, first_line, remark_lines
+from .mrc import SAME_PIXEL, remark_lines
 from .picks_folders import is_picks_folder, picks_table
 from .star import numbers, read_star_blocks, table_with
 from .stated import column_notes
@@ -29,7 +29,6 @@ from .tomograms import (
     tomogram_at,
 )
 
-CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
 TOMOGRAM_COLUMNS = ("rlnTomoName", "tomogram", "rlnMicrographName", "wrpSourceName", "copickRun")
 CONVENTIONS = (  # columns, nm of their unit where that is not a voxel, whether they count from the tomogram's centre
     ("rlnCenteredCoordinate{}Angst", 0.1, True),  # RELION 5
@@ -266,26 +265,8 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
         blocks = read_star_blocks(path)
         columns = [pattern.format(axis) for axis in "Xx" for pattern, *_ in CONVENTIONS]
         return blocks, table_with(blocks, path, columns, "give the STAR file of the coordinates")
-    if (table := exchange_table(path)) is not None:
-        return {"particles": table}, "particles"
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = next((s for s in ",;\t" if s in header), ",")  # spreadsheets of many countries write semicolons
-        options = {"dtype": str, "encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False}
-        table = pd.read_csv(path, sep=separator, **options)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except Exception as error:  # pandas' parser errors and those of the encoding
-        raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
-    if {"CCC", "pIndex"} <= set(table):
-        return {"particles": peet_table(path, table)}, "particles"
-    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
-    if separator != ",":  # such countries write 12,5 as well
-        table = table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
-    if not len(table):
-        raise UserError(f"{path}: lists no particles; export it again")
-    return {"particles": table}, "particles"
+    table = exchange_table(path)
+    return {"particles": csv_table(path) if table is None else table}, "particles"
 
 
 def _tomograms_of(

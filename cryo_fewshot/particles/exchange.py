@@ -12,6 +12,7 @@ from ..files import write_atomically
 from .mrc import first_line
 
 LABEL_COLUMNS = ("dynamoClass", "imodObject", "emanClass", "peetClass")
+CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
 FROM_EDGE = np.array([0.5, 0.5, 0])  # IMOD counts x and y from a voxel's edge and z from its middle
 FLIPPED = 1 << 16  # flag of a model's header
 # A motive list of PEET: score, number of the point in its model, shift of that in voxels, class in the last column.
@@ -48,6 +49,30 @@ def exchange_table(path: Path) -> pd.DataFrame | None:
     return table.map(lambda value: value if isinstance(value, str) else repr(float(value)))
 
 
+def csv_table(path: Path) -> pd.DataFrame:
+    """A table of coordinates as texts, without blanks around them: csv of any separator, or a motive list of PEET."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = next((s for s in ",;\t" if s in header), ",")  # spreadsheets of many countries write semicolons
+        options = {"dtype": str, "encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False}
+        table = pd.read_csv(path, sep=separator, **options)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
+    except Exception as error:  # pandas' parser errors and those of the encoding
+        raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
+    if {"CCC", "pIndex"} <= set(table):
+        return _peet(path, table)
+    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    names = [name.strip() for name in header.split(separator)]
+    if twice := next((name for name in table if names.count(name) > 1), None):
+        raise UserError(f"{path}: column {twice} is there twice; remove one of them")
+    if not len(table):
+        raise UserError(f"{path}: lists no particles; export it again")
+    # Countries that do not separate by commas write 12,5.
+    return table if separator == "," else table.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
+
+
 def _dynamo(path: Path) -> pd.DataFrame:
     """Voxels counted from 1, as in MATLAB, plus the shift of an alignment; tomograms by the map file of a catalogue."""
     import dynamotable
@@ -78,7 +103,7 @@ def _imod(path: Path) -> pd.DataFrame:
     return table if drawn_on_a in (0.0, 1.0) else table.assign(rlnMicrographPixelSize=drawn_on_a)
 
 
-def peet_table(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+def _peet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Points of a motive list's rows: those of the model of the same name beside it, moved by the list's offsets."""
     model = path.with_suffix(".mod")
     if not model.exists():

@@ -42,11 +42,9 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
     loose = [p for p in inside if p.name not in found]
-    files = [p.name for p in loose if _is_particle(p)]
-    beside = {
-        name for name, members in found.items() if any(map(is_mrc, members)) and not any(map(_is_particle, members))
-    }
-    classes = {name: list(filter(_is_particle, members)) for name, members in found.items() if name not in beside}
+    files = [p.name for p in loose if _is_particle(p, path)]
+    classes = {name: [f for f in members if _is_particle(f, path)] for name, members in found.items()}
+    classes = {name: kept for name, kept in classes.items() if kept or not any(map(is_mrc, found[name]))}
     labelled = any(classes.values())
     notes = _passed_over(path, [*loose, *(f for members in found.values() for f in members)])
     if labelled and files:
@@ -157,13 +155,24 @@ def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str
     known = [label_column] if label_column else [column for column in LABEL_COLUMNS if column in table]
     if not known:
         return None, None
-    columns = [(known_labels(table[column].fillna("")), column) for column in known]
+    columns = [(known_labels(_accepted(table, column).fillna("")), column) for column in known]
     return next((pair for pair in columns if len(set(pair[0]) - {None}) > 1), columns[0])
 
 
-def _is_particle(path: Path) -> bool:
+def _accepted(table, column: str):
+    """A column of a table; of the classes that a run wrote, those of the rows that it accepted."""
+    of_run = column == "fewshotClass" and "fewshotAccepted" in table
+    return table[column].where(as_numbers(table["fewshotAccepted"]) == 1) if of_run else table[column]
+
+
+def _is_particle(path: Path, root: Path) -> bool:
     """Whether a file's name is that of an MRC file, not of one that goes with a particle or a copy of another."""
-    return is_mrc(path) and not NO_PARTICLE.search(path.name) and not _is_packed_copy(path)
+    return is_mrc(path) and not _goes_with_one(path, root) and not _is_packed_copy(path)
+
+
+def _goes_with_one(path: Path, root: Path) -> bool:
+    """Whether a file's name, or that of its folder below root, is not a particle's but of a volume beside it."""
+    return any(map(NO_PARTICLE.search, path.relative_to(root).parts))
 
 
 def _is_packed_copy(path: Path) -> bool:
@@ -172,8 +181,8 @@ def _is_packed_copy(path: Path) -> bool:
 
 def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
     """A line for each kind of file that is no particle, with count and example."""
-    no_particles = [f.name for f in files if is_mrc(f) and NO_PARTICLE.search(f.name)]
-    copies = [f.name for f in files if is_mrc(f) and not NO_PARTICLE.search(f.name) and _is_packed_copy(f)]
+    no_particles = [f.name for f in files if is_mrc(f) and _goes_with_one(f, path)]
+    copies = [f.name for f in files if is_mrc(f) and not _goes_with_one(f, path) and _is_packed_copy(f)]
     other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
     said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
     said |= {"packed copies of files beside them": copies, "files of other kinds": other}

@@ -23,6 +23,11 @@ class Kind(NamedTuple):
 NUMBER = Kind("a number", np.isfinite)
 LENGTH = Kind("a number of 0 or more", lambda x: x >= 0)
 FLAG = Kind("0 or 1", lambda x: (x == 0) | (x == 1))
+SHARE = Kind("a share from 0 to below 1", lambda x: (x >= 0) & (x < 1))
+KILOVOLTS = Kind("kV, from 50 to 1500", lambda x: (x >= 50) & (x <= 1500))
+MILLIMETRES = Kind("mm, from 0 to 20", lambda x: (x >= 0) & (x <= 20))
+# Some tilts may be in focus; where all are, those are micrometres.
+ANGSTROM = Kind("angstrom", lambda x: np.isfinite(x) & ((x == 0) | (np.nan_to_num(np.abs(x)).max() >= 100)))
 ANYTHING = None
 USED = {
     "rlnImagePixelSize": ("voxel size", LENGTH),
@@ -39,12 +44,13 @@ USED = {
     "rlnTomoProjX": ("geometry of a tilt", ANYTHING),
     "rlnTomoYTilt": ("geometry of a tilt", NUMBER),
     "rlnCtfDataAreCtfPremultiplied": ("divided by the CTF", FLAG),
-    "rlnDefocusU": ("the CTF to divide by", NUMBER),
+    "rlnDefocusU": ("the CTF to divide by", ANGSTROM),
+    "rlnDefocusV": ("the CTF to divide by", NUMBER),
     "rlnDefocusAngle": ("the CTF to divide by", NUMBER),
     "rlnPhaseShift": ("the CTF to divide by", NUMBER),
-    "rlnVoltage": ("the CTF to divide by", LENGTH),
-    "rlnSphericalAberration": ("the CTF to divide by", NUMBER),
-    "rlnAmplitudeContrast": ("the CTF to divide by", NUMBER),
+    "rlnVoltage": ("the CTF to divide by", KILOVOLTS),
+    "rlnSphericalAberration": ("the CTF to divide by", MILLIMETRES),
+    "rlnAmplitudeContrast": ("the CTF to divide by", SHARE),
     "wrpSourceName": ("tomogram of a row", ANYTHING),
     "rlnTomoReconstructedTomogram": ("tomogram of a row", ANYTHING),
     "rlnTomoReconstructedTomogramDenoised": ("tomogram of a row, where the plain one is not meant", ANYTHING),
@@ -88,7 +94,7 @@ def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, .
 
     of : what the rows are, coordinates or particles
     """
-    _check_values(blocks, path)
+    check_values(blocks, path)
     notes: dict[str, list[str]] = {}
     for column in STATED:
         values = numbers(blocks, name, column.name) if column.of in (of, "both") else None
@@ -101,7 +107,7 @@ def column_notes(blocks: dict, name: str, path: object, of: str) -> tuple[str, .
     return tuple(f"{path}: {' and '.join(columns)}: {text}" for text, columns in notes.items())
 
 
-def _check_values(blocks: dict, path: object) -> None:
+def check_values(blocks: dict, path: object) -> None:
     """UserError for a value of a column named here that is not what it has to be; one that is missing may be."""
     kinds = {column.name: (column.text, NUMBER) for column in STATED} | USED
     for block in blocks.values():
@@ -109,7 +115,7 @@ def _check_values(blocks: dict, path: object) -> None:
             what, kind = kinds[name]
             texts = np.atleast_1d(np.asarray(block[name], dtype=object))
             given = np.array([isinstance(text, str) and text not in ("", "None") for text in texts])
-            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if kind else ()
+            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if kind and given.any() else ()
             if len(bad):
                 said = f"{name} of row {bad[0] + 1} is {texts[bad[0]]}, not {kind.text} ({what}; {len(bad)} rows)"
                 raise UserError(f"{path}: {said}; correct it")

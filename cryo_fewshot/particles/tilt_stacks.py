@@ -19,6 +19,7 @@ from .mrc import WRITE_AGAIN, checked_values, open_mrc
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
 from .star import as_numbers, numbers, read_star_blocks, texts
+from .stated import check_values
 
 PROJECTION = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
@@ -191,6 +192,7 @@ def read_series(path: Path, names: list[str]) -> list[tuple]:
             block = next(iter(read_star_blocks(where).values()), None)
         if block is None or isinstance(block, dict):
             raise UserError(f"{path}: no tilt geometry of tomogram {name}; give the right one (--tomograms-star)")
+        check_values({name: block}, f"{where}: tomogram {name}")
         series.append((block, f"{where}: tomogram {name}"))
     return series
 

@@ -73,8 +73,14 @@ def unclaimed(out: Path, record: dict) -> Iterator[None]:
 
 
 def claim_folder(out: Path, record: dict) -> None:
-    """Make the output folder this run's; UserError where it is another's."""
-    if _check_folder(out, record):
+    """Make the output folder this run's, without what it wrote before; UserError where it is another's.
+
+    Files may have changed since, and a class or group that is gone must not stay.
+    """
+    is_new = _check_folder(out, record)
+    for path in (p for pattern in ("classes/*", "averages/*", "rejected_group_*") for p in out.glob(pattern)):
+        path.unlink()
+    if is_new:
         write_atomically(out / "run.json", json.dumps(record, indent=1, sort_keys=True).encode())
 
 

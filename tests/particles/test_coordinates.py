@@ -268,3 +268,8 @@ def test_tables_of_spreadsheets_of_any_country(tmp_path, tomogram, array, files,
     particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12, label_column="kind")
     files.assert_cut(particles, array)
     assert particles.labels == ["1,5 MDa"] * 3
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path, tomogram, files):
+    path = files.csv_of(tmp_path / "a.csv", "x,y, z,x", rows=files.CENTRES[:, [2, 1, 0, 0]])
+    files.one_line(lambda: open_particles(tomogram, coordinates=path), "a.csv: column x is there twice")

@@ -46,7 +46,7 @@ def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_
     flat = open_particles(tmp_path / "flat")
     assert sorted(flat.names) == sorted(PARTICLES)
     assert any("5 CTF, weight, mask or half-map volumes" in note and "as 1_CTF2.mrc" in note for note in flat.notes)
-    for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "mask.mrc")):
+    for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "ctf/1.mrc")):
         files.write(tmp_path / "set" / name, seed=i)
     classes = open_particles(tmp_path / "set")
     assert classes.labels == ["a", "b"] and any("3 CTF, weight, mask" in note for note in classes.notes)
@@ -187,3 +187,12 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
 def test_a_tomogram_without_coordinates_is_no_particle(tmp_path, files, shape, voxel_size_nm):
     path = files.write(tmp_path / "TS_1.mrc", np.random.default_rng(0).normal(size=shape), voxel_size_nm)
     files.one_line(lambda: open_particles(path), "a tomogram it seems", "--query-coordinates")
+
+
+def test_what_a_run_did_not_accept_is_no_label(tmp_path, files):
+    columns, rows = ("rlnImageName", "fewshotClass", "fewshotAccepted"), []
+    for i, (name, accepted) in enumerate((("a", 1), ("a", 0), ("b", 1), ("unreadable", 0))):
+        files.write(tmp_path / f"{i}.mrc", seed=i)
+        rows.append((f"{i}.mrc", name, accepted))
+    star = files.star_of(tmp_path / "p.star", columns, rows)
+    assert open_particles(star, label_column="fewshotClass").labels == ["a", None, "b", None]

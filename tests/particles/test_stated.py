@@ -54,8 +54,9 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
 )
 def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
     """Whatever spelling a program has for a flag or a number, it is used or named."""
-    star = particle_star(files, tmp_path, name, "true")
-    files.one_line(lambda: open_particles(star), f"{name} of row 2 is true, not ", "1 rows", "correct it")
+    files.write(tmp_path / "p.mrc")
+    star = files.star_of(tmp_path / "p.star", ("rlnImageName", name), [("p.mrc", "true")])
+    files.one_line(lambda: open_particles(star), f"{name} of row 1 is true, not ", "1 rows", "correct it")
 
 
 def test_another_box_than_the_stated_one_is_said(tmp_path, files):
@@ -107,6 +108,18 @@ def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
     assert correlation(open_particles(star, dark_protein=True), volumes) > 0.99
     bad = premultiplied(files, tmp_path, volumes)
     bad.write_text(bad.read_text().replace("30500", "none", 1))
-    files.one_line(lambda: open_particles(bad), "rlnDefocusU of row 1 is none, not a number", "1 rows")
+    files.one_line(lambda: open_particles(bad), "rlnDefocusU of row 1 is none, not angstrom", "1 rows")
     bad.write_text(bad.read_text().replace("none", "nan", 1))
     files.one_line(lambda: open_particles(bad), "1 rows lack a defocus", "each row")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("rlnVoltage", 300000), ("rlnSphericalAberration", 2.7e7), ("rlnAmplitudeContrast", 10), ("rlnDefocusU", 3.05)],
+)
+def test_values_of_the_ctf_in_another_unit_are_refused(column, value, tmp_path, files):
+    """Volts, angstrom, per cent, micrometres: divided by such a CTF a particle is another."""
+    star = premultiplied(files, tmp_path, np.stack([files.noise(i, 16) for i in range(3)]))
+    text = {"rlnVoltage": " 300 ", "rlnSphericalAberration": " 2.7 ", "rlnAmplitudeContrast": " 0.1 "}
+    star.write_text(star.read_text().replace(text.get(column, " 30500 "), f" {value} "))
+    files.one_line(lambda: open_particles(star), f"{column} of row 1 is {value}, not ", "the CTF to divide by")

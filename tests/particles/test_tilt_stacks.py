@@ -232,7 +232,12 @@ def test_a_ctf_that_images_were_multiplied_by_is_divided_out(tmp_path):
     assert correlation(read, expected) > 0.97
     as_it_is = replace(particles, source=replace(particles.source, ctfs=None))
     assert correlation(as_it_is.read([0], N, 1.0)[0], expected) < 0.9
-    one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("x", "1", "2"))), "TS_1", "defocus", "no number")
+    one_line(
+        lambda: open_particles(with_defocus(tmp_path, spoilt, ("x", "1", "2"))),
+        "TS_1",
+        "rlnDefocusU of row 1 is x",
+        "not angstrom",
+    )
     one_line(lambda: open_particles(with_defocus(tmp_path, spoilt, ("nan", "1", "2"))), "TS_1", "out of range")
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import starfile
 
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.files import write_atomically
 from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.particles.exchange import csv_table
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tomograms import Boxes, Tomogram
 from cryo_fewshot.recognition.output import claim_folder, file_names, run_record, write_tables
@@ -73,7 +76,7 @@ def test_damaged_particles_are_listed_and_the_rest_goes_on(damaged, encoder_path
     assert not outcome.table.loc[broken, "accepted"].any()
     assert outcome.table.loc[~broken, "accepted"].any(), "none was accepted: the line above says nothing"
     assert all("\n" not in reason and len(reason) > 20 for reason in listed["reason"])
-    assert sum("cannot be used" in line for line in lines) == 1
+    assert sum("cannot be used, see unreadable.csv" in line for line in lines) == 1
     written = starfile.read(tmp_path / "out" / "particles.star")["particles"]
     assert (written["fewshotClass"] == "unreadable").sum() == 3
     assert len(starfile.read(tmp_path / "out" / "rejected.star")["particles"]) >= 3
@@ -125,14 +128,20 @@ def test_the_record_names_the_ends_of_both_inputs():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": ["A", "B", "B"]}, {"dark_protein": False}, {"mirror": True}, {"voxel_size_nm": 1.1}, {"box": 6}],
-)
+    [
+        {"labels": ["A", "B", "B"]}, {"dark_protein": False}, {"mirror": True}, {"voxel_size_nm": 1.1}, {"box": 6},
+        {"names": ["a", "x", "c"]}, {"source": SimpleNamespace(centres=np.eye(3))},
+    ],
+)  # fmt: skip
 def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
     query = Particles(names=["d"], source=None, voxel_size_nm=1.0, box=4)
     settings = {"names": ["a", "b", "c"], "source": None, "voxel_size_nm": 1.0, "box": 4, "labels": ["A", "A", "B"]}
     records = [run_record(Particles(**(settings | more)), query, {}, Settings()) for more in ({}, changes)]
     claim_folder(tmp_path / "out", records[0])
+    for left in ("classes/A.star", "averages/A.mrc", "rejected_group_1.star"):  # by files that were others then
+        write_atomically(tmp_path / "out" / left, b"old")
     claim_folder(tmp_path / "out", records[0])
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["run.json"]
     with pytest.raises(UserError, match="holds another run"):
         claim_folder(tmp_path / "out", records[1])
 
@@ -154,7 +163,7 @@ def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
     centres = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]])  # zyx from 0
     source = Boxes(list("pqr"), (Tomogram(Path("t.mrc"), (30, 30, 30), 1.0),), np.zeros(3, int), centres, (12,))
     nm = {f"{axis}_nm": column.astype(str) for axis, column in zip("zyx", centres.T, strict=True)}
-    given = pd.DataFrame({"copickRun": "TS_1", "dynamoClass": "1", **nm})
+    given = pd.DataFrame({"copickRun": "TS_1", "dynamoClass": "1", "imodObject": "1", **nm})
     query = Particles(names=list("pqr"), source=source, voxel_size_nm=1.0, box=12, table=given)
     found = {"class": list("aba"), "runner_up": list("bab"), "probability": [0.9, 0.8, 0.3], "reason": ""}
     table = pd.DataFrame({**found, "accepted": [True, True, False], "labelled": False})
@@ -162,5 +171,8 @@ def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
     written = dynamotable.read(tmp_path / "classes" / "b.tbl")
     assert written[["x", "y", "z", "class", "tomo"]].values.tolist() == [[7, 6, 5, 2, 1]]
     assert len(dynamotable.read(tmp_path / "particles.tbl")) == 3
+    motives = csv_table(tmp_path / "particles.csv")
+    assert motives[list("zyx")].astype(float).to_numpy().tolist() == centres.tolist()
+    assert motives["peetClass"].tolist() == ["1", "2", "1"]
     picks = tmp_path / "copick" / "ExperimentRuns" / "TS_1" / "Picks" / "cryo-fewshot_0_a.json"
     assert json.loads(picks.read_text())["points"][0]["location"] == {"x": 30.0, "y": 20.0, "z": 10.0}
