@@ -18,6 +18,7 @@ from .peers import (
     ACRYO,
     CLASSIFY,
     CONDITIONS,
+    EACH,
     INVERTED,
     LABELLED,
     METHODS,
@@ -36,7 +37,7 @@ from .peers import (
 
 TRAINED = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
-SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
+SHOWN = (TRUE_MAP, EACH, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure."""
 SHOWN_AT = {"snr": 0.03, "n_shot": 5}
 _OF_TOOL = ("classify", "classify, boxes normalised one by one", "classify --no-adapt")
@@ -264,7 +265,7 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
 
     real = real.replace({"method": {"classify": CLASSIFY}})
     structure = {condition: pair(conditions, TRUE_MAP, condition=condition) for condition in CONDITIONS}
-    labelled = {condition: pair(conditions, LABELLED, condition=condition) for condition in CONDITIONS}
+    labelled = {condition: pair(conditions, EACH, condition=condition) for condition in CONDITIONS}
     return (
         "All pairs of numbers: the method against `classify`.\n\n"
         f"**Template matching, where the structures are known** and few: {structure[PLAIN]} on the noisiest particles, {structure[NEIGHBOURS]} among neighbours, "
@@ -272,7 +273,7 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"({structure[INVERTED]} inverted), and each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes. "
         f"Labelled particles as templates are worth less: {labelled[PLAIN]}, {labelled[NEIGHBOURS]} among neighbours; "
-        f"on the tomogram, all five classes, five labels, {pair(real, LABELLED, task='all five', n_shot=5)}.\n\n"
+        f"on the tomogram, all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
         "**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
