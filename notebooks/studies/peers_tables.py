@@ -254,8 +254,8 @@ def finding_text(frame: pd.DataFrame) -> str:
         f"At SNR 0.03, template matching with the true structures is right in {five[TRUE_MAP]}, without any label. "
         f"With one labelled particle of each class as template it reaches {one[LABELLED]}, with each of five "
         f"{five[EACH]}, with their aligned mean {five[LABELLED]}. `classify` reaches {one[CLASSIFY]} and "
-        f"{five[CLASSIFY]}, the nearest prototype of the encoder {one[PROTOTYPE]} and {five[PROTOTYPE]}. The best of the "
-        f"rest, with five labels: {best['method']}, {best['accuracy']:.1%}."
+        f"{five[CLASSIFY]}, the nearest prototype of the encoder {one[PROTOTYPE]} and {five[PROTOTYPE]}. The best of "
+        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}."
     )
 
 
@@ -277,8 +277,8 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"{structure[OTHER_SHAPE]}. Contrast and picks have to be right: {structure[INVERTED]} inverted, "
         f"{structure[OFF_CENTRE]} where picks are off farther than it looks. Each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes.\n\n"
-        f"**Labelled particles as templates, hardly ever**: {labelled[PLAIN]}, among neighbours {labelled[NEIGHBOURS]}; "
-        f"on the tomogram, all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
+        f"**Labelled particles as templates, hardly ever**: {labelled[PLAIN]}, among neighbours "
+        f"{labelled[NEIGHBOURS]}; on the tomogram, all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
         "**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
