@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from cryo_fewshot.hashing import digest_of
@@ -13,7 +14,7 @@ from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerCh
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
-_NOT_ASKED = (TRUE_MAP, ACRYO, SPHERE, EACH, NETWORK)
+_NOT_ASKED = (TRUE_MAP, ACRYO, SPHERE, NETWORK)
 ASKED = tuple(name for name, how in METHODS.items() if not how.needs_encoder and name not in _NOT_ASKED)
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
 
@@ -58,18 +59,17 @@ def run_real(
         particles = open_labelled(Path(folder), Path(temporary))
         data = labelled_tomogram(particles, pretrained.encoder, pretrained.card, Path(temporary))
     entries = []
-    for method in ASKED:
-        is_dear = METHODS[method].is_dear
-        for task in tasks:
-            for n_shot in shots:
-                how, setting = METHODS[method], METHODS[method].grid[0]
-                if len(how.grid) > 1:
-                    choice = PeerChoice(method=method, n_shot=1 if n_shot == 1 else 5, n_episodes=how.n_choice)
-                    setting = runner(choice)["result"]["best"]
-                spec = RealPeers(
-                    method=method, setting=tuple(sorted(setting.items())), boxes=digest_of(data.volumes),
-                    n_shot=n_shot, task=task, n_episodes=20 if is_dear else 100,
-                )  # fmt: skip
-                if not is_dear or (n_shot < 10 and task in DEAR_TASKS):
-                    entries.append(runner(spec, data))
+    for method, task, n_shot in product(ASKED, tasks, shots):
+        how = METHODS[method]
+        if how.is_dear and (task not in DEAR_TASKS or n_shot not in ((5,) if method == EACH else (1, 5))):
+            continue
+        setting = how.grid[0]
+        if len(how.grid) > 1:
+            choice = PeerChoice(method=method, n_shot=min(n_shot, 5), n_episodes=how.n_choice)
+            setting = runner(choice)["result"]["best"]
+        spec = RealPeers(
+            method=method, setting=tuple(sorted(setting.items())), boxes=digest_of(data.volumes), n_shot=n_shot,
+            task=task, n_episodes=20 if how.is_dear else 100,
+        )  # fmt: skip
+        entries.append(runner(spec, data))
     return entries

@@ -69,7 +69,7 @@ def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], sear
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
         scores = []
-        for name in boxes.labels[support[:, 0]]:
+        for name in boxes.labels[support[:, -1]]:  # only the first may have a wrong label
             if name not in templates:
                 templates[name] = template_of(name)
             new = np.array([i for i in dict.fromkeys(queries.tolist()) if (name, i) not in known], dtype=int)
@@ -110,7 +110,7 @@ def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
     tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
-        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, 0]]]
+        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
         mask = soft_sphere(box, mask_nm * box / width).numpy()
         model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
         return np.array([model.align(boxes.asked[i].numpy(), (shift,) * 3).label for i in queries.tolist()])
