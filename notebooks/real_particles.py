@@ -36,8 +36,11 @@ stored, digest = Store(REPOSITORY / "results" / store), digest_of(*encoder.state
 
 
 def stored_entries(*kinds):
-    """Of this encoder, the newest version of each study; the files are no part of the project, their results are."""
-    found = [entry for kind in kinds for entry in stored.entries(kind) if entry["spec"]["encoder"] == digest]
+    """The newest version of each study, of this encoder or else of the one measured last; its data are not bundled."""
+    found = [entry for kind in kinds for entry in stored.entries(kind)]
+    last = max(found, key=lambda entry: entry["provenance"]["date"])["spec"]["encoder"]
+    chosen = digest if any(entry["spec"]["encoder"] == digest for entry in found) else last
+    found = [entry for entry in found if entry["spec"]["encoder"] == chosen]
     versions = [(entry["spec"]["type"], entry["spec"].get("version", 1)) for entry in found]
     return [entry for entry, version in zip(found, versions, strict=True) if version >= max(
         other for other in versions if other[0] == version[0]
@@ -63,6 +66,9 @@ def show(table, why="Not run with this encoder.", caption=""):
     """A table, or a sentence where its study was not run."""
     return plain_style(table).hide(axis="index").set_caption(caption) if len(table) else Markdown(why)
 
+
+earlier = {entry["spec"]["encoder"] for entry in benchmarks + entries} - {digest}
+Markdown("**Measured with an earlier encoder**, not with the one that comes with the package now." if earlier else "")
 
 # %% [markdown]
 # ## A tomogram of a cell
