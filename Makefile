@@ -11,6 +11,7 @@ PUBLISHED := cpu
 JOBS ?= 2
 N ?= 200
 SEED ?= 0
+CHROMIUM ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
 # The studies of the notebooks. A comment behind the value would leave blanks in it.
 export PYTHONPATH := $(CURDIR)/notebooks
 
@@ -65,10 +66,11 @@ book: setup  ## build the published book from the executed notebooks
 	@$(RUN) -m cryo_fewshot book
 
 .PHONY: pdf
-pdf: book  ## the book as one PDF, _build/book.pdf; needs chromium and poppler's pdfunite
+pdf: book  ## the book as one PDF, _build/book.pdf; needs Chromium or Chrome, and poppler's pdfunite
+	@test -n "$(CHROMIUM)" || { echo "no browser: install chromium, or make pdf CHROMIUM=/path/to/chrome"; exit 2; }
 	@rm -rf _build/pdf && mkdir -p _build/pdf
 	@n=100; for page in $$(sed -nE 's/^( *- file|root): //p' book/_toc.yml); do n=$$((n + 1)); \
-	  chromium --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=10000 \
+	  $(CHROMIUM) --headless --no-sandbox --disable-gpu --no-pdf-header-footer --virtual-time-budget=10000 \
 	    --print-to-pdf="_build/pdf/$$n.pdf" "file://$(CURDIR)/_build/html/$$page.html" 2>/dev/null; done
 	@pdfunite _build/pdf/*.pdf _build/book.pdf && echo "Done: _build/book.pdf"
 
