@@ -131,7 +131,7 @@ def test_groups_of_intensity_are_no_classes(project, files):
     )
     files.one_line(lambda: class_indices(particles, project), *words)
     particles = open_particles(files.star_of(project, ("rlnImageName", "rlnGroupName"), [row[:3:2] for row in rows]))
-    files.one_line(lambda: class_indices(particles, project), "of no particle which class", "--label-column")
+    files.one_line(lambda: class_indices(particles, project), "class of no particle", "--label-column")
 
 
 @pytest.mark.parametrize("column", ["rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize"])

@@ -59,7 +59,7 @@ def test_each_condition_is_another_data_set_and_the_first_is_the_usual_one(limit
     assert list(table.index) == ["as in Table 1", "tilt range ±30°", "files of 48³ at 1 nm", "voxel size +10 % off"]
     assert list(table.columns) == [("1-shot", "SNR 0.5")]
     assert table[("1-shot", "SNR 0.5")].nunique() > 1
-    assert "On average" in conditions_text(limits)
+    assert "on average over the columns, by: *tilt range ±30°*" in conditions_text(limits)
 
 
 def test_classes_come_with_their_size_and_what_they_are_taken_for(limits):
