@@ -37,17 +37,11 @@ class MrcData(NamedTuple):
 
 def open_mrc(path: Path) -> MrcData:
     """Map an MRC file of any real mode and any number of axes, EM or HDF of EMAN2; only its header is read yet."""
-    import mrcfile
-
     if path.suffix.lower() in (".em", ".hdf"):
         return _open_em(path) if path.suffix.lower() == ".em" else _open_hdf(path)
+    packed = path.suffix.lower() == ".gz"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: looked at below
-            packed = path.suffix.lower() == ".gz"
-            opener = mrcfile.open if packed else mrcfile.mmap  # what is packed is read whole
-            with opener(path, permissive=False) as file:
-                data, sizes, header = file.data, file.voxel_size.item(), file.header.copy()
+        data, sizes, header = _mapped(path, packed)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
@@ -68,6 +62,30 @@ def open_mrc(path: Path) -> MrcData:
     nm = float(sizes[0]) if known else None
     places = headers.remarks(header, "of_place")
     return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
+
+
+def _mapped(path: Path, packed: bool) -> tuple[np.ndarray, tuple, np.ndarray]:
+    """Array, voxel sizes in angstrom and header, as mrcfile has them; what is packed is read whole.
+
+    A file of old, without the map ID or machine stamp that MRC has now, is one where its size is what its header says.
+    """
+    import mrcfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: looked at by the caller
+        opener = mrcfile.open if packed else mrcfile.mmap
+        try:
+            with opener(path, permissive=False) as file:
+                return file.data, file.voxel_size.item(), file.header.copy()
+        except ValueError:
+            if packed:
+                raise
+            with mrcfile.open(path, header_only=True, permissive=True) as file:
+                header = file.header.copy()
+            if not headers.is_old(header) or path.stat().st_size != 1024 + header.nsymbt + headers.n_bytes(header):
+                raise
+            with opener(path, permissive=True) as file:
+                return file.data, file.voxel_size.item(), file.header.copy()
 
 
 def _open_em(path: Path) -> MrcData:
