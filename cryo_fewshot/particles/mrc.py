@@ -17,6 +17,7 @@ SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which roun
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
 DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
+OVERRULED = "overruled by the"
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
 
 
@@ -164,7 +165,9 @@ def overruled_remark(given_nm: float | None, known_nm: float | None) -> tuple[st
     """A remark where the voxel size that the user gave is not the one that the files state."""
     if not given_nm or not known_nm or abs(given_nm / known_nm - 1) <= SAME_PIXEL:
         return ()
-    return (f"voxel size {known_nm:.4g} nm, overruled by the {given_nm:.4g} nm that were given",)
+    if abs(known_nm / DEFAULT_NM - 1) < 1e-4:
+        return (f"voxel size 1.000 A, a program's default, replaced by the {given_nm:.4g} nm that were given",)
+    return (f"voxel size {known_nm:.4g} nm, {OVERRULED} {given_nm:.4g} nm that were given",)
 
 
 def within_range(nm: float) -> bool:

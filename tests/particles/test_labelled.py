@@ -112,7 +112,9 @@ def test_particles_without_classes_are_one_line(classes, project, files):
     files.one_line(lambda: read_labelled(classes / "b ribosome"), "b ribosome", "one sub-folder per class")
     star = files.star_of(project, ["rlnImageName", "myNote"], [("p0.mrc", "x")])
     files.one_line(
-        lambda: read_labelled(star), "which class", "label_column (--label-column), one of rlnImageName, myNote"
+        lambda: read_labelled(star),
+        "names the class of no particle",
+        "label_column (--label-column), one of rlnImageName, myNote",
     )
 
 
