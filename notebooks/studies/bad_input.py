@@ -162,7 +162,7 @@ CASES = (
     Case("one header contradicts the STAR file", _volume(np.copy, voxel_size=25.0), "cannot be used"),
     Case("all headers contradict the STAR file", _edited(PARTICLES, "\t20.00\t", "\t10.00\t"), "voxel size"),
     Case("labelled particles of one class only", _edited(LABELLED, *CLASSES), "one class"),
-    Case("no classes in the support", lambda folder: {"--support": folder / PARTICLES}, "names the class of no particle"),
+    Case("no classes in the support", lambda folder: {"--support": folder / PARTICLES}, "class of no particle"),
     Case("labelled particles among the query", lambda folder: {"--query": folder / LABELLED}, "labelled ones as well"),
     Case("folder with letters beyond ASCII and a space", _renamed),
     Case("STAR file with Windows line ends", _windows),
