@@ -64,7 +64,8 @@ _DARK_PROTEIN = {"dark": True, "bright": False, "detect": None}
 
 
 def reads(*inputs: str) -> Callable:
-    """Give a command the options of READINGS, and pass it `readings`: by input the keywords of `open_particles`.
+    """Give a command the options of READINGS, and pass it `readings`: by input the keywords of `open_particles`; and
+    "shared", whether the value of an input and keyword came from an option for all inputs.
 
     `--option` is for all of its inputs, where they can share it, and `--input-option` for one of several alone.
     """
@@ -75,12 +76,13 @@ def reads(*inputs: str) -> Callable:
 
         @functools.wraps(command)
         def with_readings(**given):
-            readings: dict[str, dict] = {name: {} for name in inputs}
+            readings: dict[str, dict] = {name: {} for name in inputs} | {"shared": {}}
             for parameter, (names, reading, _) in options.items():  # those of one input come later and win
                 value = given.pop(parameter)
                 if not (value is None or value is False or value == ""):
                     for name in names:
                         readings[name][reading.keyword] = _value(reading, value)
+                        readings["shared"][name, reading.keyword] = len(names) > 1
             return command(**given, readings=readings)
 
         added = [
@@ -122,14 +124,27 @@ def _value(reading: Reading, value):
 
 
 def opened(name: str, path: str, readings: dict):
-    """`open_particles` of one of several inputs, whose errors name the options of this input alone."""
-    from .particles.opening import open_particles
+    """`open_particles` of one of several inputs, whose errors name the options of this input alone.
+
+    UserError where an option for all inputs contradicts the files of this one: it may be meant for the other.
+    """
+    from .particles.mrc import OVERRULED
+    from .particles.opening import AGAINST, open_particles
 
     options = "|".join(reading.option for reading in READINGS)
     try:
-        return open_particles(path, **readings[name])
+        particles = open_particles(path, **readings[name])
     except UserError as error:
         raise UserError(re.sub(rf"--({options})\b", rf"--{name}-\1", str(error))) from error
+    for keyword, option, said in (
+        ("file_voxel_size_nm", "voxel-size-nm", OVERRULED),
+        ("dark_protein", "contrast", AGAINST),
+    ):
+        note = next((note for note in getattr(particles, "notes", ()) if said in note), None)
+        if note and readings["shared"].get((name, keyword)):
+            meant = f"give --support-{option} or --query-{option}, or both if both are meant"
+            raise UserError(f"{note.partition(';')[0]}; --{option} is for both inputs: {meant}")
+    return particles
 
 
 def as_files(reading: dict) -> dict:

@@ -8,6 +8,7 @@ from studies.demonstration import write_particles
 from typer.testing import CliRunner
 
 from cryo_fewshot import cli
+from cryo_fewshot.cli_inputs import opened
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import classify
@@ -162,3 +163,17 @@ def test_the_remedy_for_one_input_leaves_the_other_alone(files, tmp_path):
         words = [word for pair in (given | {name: tmp_path / "no_size.npz"}).items() for word in pair]
         result = command("classify", *words, "--out", tmp_path / "out")
         assert f"({name}-voxel-size-nm)" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("voxel-size-nm", 1.8, "overruled by the 1.8 nm"), ("contrast", "bright", "but bright was given")],
+)
+def test_an_option_for_both_inputs_that_contradicts_the_files_of_one_is_refused(files, tmp_path, option, value, said):
+    """It may be meant for the other; given for one alone it counts, and is said."""
+    words = ["classify", "--support", files["labelled"], "--query", files["all"], "--out", tmp_path / "out"]
+    error = str(command(*words, f"--{option}", value).exception)
+    assert said in error and f"--{option} is for both inputs: give --support-{option} or --query-{option}" in error
+    assert not (tmp_path / "out").exists()
+    readings = {"query": {"file_voxel_size_nm": 1.8} if option == "voxel-size-nm" else {"dark_protein": False}}
+    assert any(said in note for note in opened("query", files["all"], readings | {"shared": {}}).notes)

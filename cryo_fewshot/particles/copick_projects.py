@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from .mrc import first_line
+from .mrc import SAME_PIXEL, first_line
 from .tomograms import Tomogram, tomogram_at
 
 
@@ -60,7 +60,7 @@ def copick_table(
             if not found:
                 raise UserError(f"{path}: run {run.name} has no tomogram {tomogram}; give another type or voxel size")
             where = Path(getattr(found[0], "static_path", None) or getattr(found[0], "overlay_path", ""))
-            one = tomogram_at(where, file_voxel_size_nm)
+            one = tomogram_of_spacing(where, size_a, file_voxel_size_nm)
             for pick, at in found_picks:
                 who = (run.name, pick.pickable_object_name, pick.user_id, str(pick.session_id))
                 rows.append((*who, repr(at.x / 10), repr(at.y / 10), repr(at.z / 10)))
@@ -91,6 +91,15 @@ def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[fl
         who = {"pickable_object_name": name, "user_id": "cryo-fewshot", "session_id": "0", "run_name": run}
         content = {**who, "unit": "angstrom", "trust_orientation": False, "points": points}
         yield f"ExperimentRuns/{run}/Picks/cryo-fewshot_0_{name}.json", json.dumps(content).encode()
+
+
+def tomogram_of_spacing(path: Path, size_a: float, file_voxel_size_nm: float | None) -> Tomogram:
+    """A tomogram of a copick project; UserError where its file states another voxel size than its folder."""
+    one = tomogram_at(path, file_voxel_size_nm)
+    if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / size_a - 1) > SAME_PIXEL:
+        both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {size_a / 10:.4g} nm by the folder's VoxelSpacing"
+        raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+    return one
 
 
 def location_of(location, transformation):

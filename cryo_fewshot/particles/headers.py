@@ -31,6 +31,10 @@ def _no_real_numbers(header) -> str:
     return "complex numbers (mode 4), a Fourier transform" if header.mode == 4 else ""
 
 
+def _old(header) -> str:
+    return "no map ID or machine stamp in its header; read as the MRC file that its size fits" if is_old(header) else ""
+
+
 def _oblique(header) -> str:
     angles = [float(angle) for angle in header.cellb.item()]
     right = all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles)
@@ -75,7 +79,7 @@ def _listed(values) -> str:
 
 
 FIELDS = (
-    Field(("map", "machst"), "an MRC file, and its byte order"),
+    Field(("map", "machst"), "an MRC file, and its byte order", remark=_old),
     Field(("nx", "ny", "nz"), "shape of the array"),
     Field(("mode",), "type of the values", refusal=_no_real_numbers),
     Field(("dmin", "dmax", "dmean", "extra2"), "whether bytes are signed; IMOD's stamp and flags are in extra2"),
@@ -99,6 +103,17 @@ def remarks(header, kind: str) -> tuple[str, ...]:
     """Texts of each field's `remark` or `of_place`."""
     said = (getattr(field, kind) for field in FIELDS)
     return tuple(text for function in said if function and (text := function(header)))
+
+
+def is_old(header) -> bool:
+    """Whether map ID or machine stamp are missing, as in files from before 2000 and of programs that go on so."""
+    return not header.map.item().startswith(b"MAP") or not header.machst.any()
+
+
+def n_bytes(header) -> int:
+    """Of all voxels, 0 for a mode that is none."""
+    size = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}.get(int(header.mode), 0)
+    return size * int(header.nx) * int(header.ny) * int(header.nz)
 
 
 def is_images(header) -> bool:

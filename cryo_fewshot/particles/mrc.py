@@ -17,6 +17,7 @@ SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which roun
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
 DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
+OVERRULED = "overruled by the"
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
 
 
@@ -37,17 +38,11 @@ class MrcData(NamedTuple):
 
 def open_mrc(path: Path) -> MrcData:
     """Map an MRC file of any real mode and any number of axes, EM or HDF of EMAN2; only its header is read yet."""
-    import mrcfile
-
     if path.suffix.lower() in (".em", ".hdf"):
         return _open_em(path) if path.suffix.lower() == ".em" else _open_hdf(path)
+    packed = path.suffix.lower() == ".gz"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: looked at below
-            packed = path.suffix.lower() == ".gz"
-            opener = mrcfile.open if packed else mrcfile.mmap  # what is packed is read whole
-            with opener(path, permissive=False) as file:
-                data, sizes, header = file.data, file.voxel_size.item(), file.header.copy()
+        data, sizes, header = _mapped(path, packed)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
     except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
@@ -68,6 +63,30 @@ def open_mrc(path: Path) -> MrcData:
     nm = float(sizes[0]) if known else None
     places = headers.remarks(header, "of_place")
     return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
+
+
+def _mapped(path: Path, packed: bool) -> tuple[np.ndarray, tuple, np.ndarray]:
+    """Array, voxel sizes in angstrom and header, as mrcfile has them; what is packed is read whole.
+
+    A file of old, without the map ID or machine stamp that MRC has now, is one where its size is what its header says.
+    """
+    import mrcfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bytes after the data, a header without voxel size: looked at by the caller
+        opener = mrcfile.open if packed else mrcfile.mmap
+        try:
+            with opener(path, permissive=False) as file:
+                return file.data, file.voxel_size.item(), file.header.copy()
+        except ValueError:
+            if packed:
+                raise
+            with mrcfile.open(path, header_only=True, permissive=True) as file:
+                header = file.header.copy()
+            if not headers.is_old(header) or path.stat().st_size != 1024 + header.nsymbt + headers.n_bytes(header):
+                raise
+            with opener(path, permissive=True) as file:
+                return file.data, file.voxel_size.item(), file.header.copy()
 
 
 def _open_em(path: Path) -> MrcData:
@@ -146,7 +165,9 @@ def overruled_remark(given_nm: float | None, known_nm: float | None) -> tuple[st
     """A remark where the voxel size that the user gave is not the one that the files state."""
     if not given_nm or not known_nm or abs(given_nm / known_nm - 1) <= SAME_PIXEL:
         return ()
-    return (f"voxel size {known_nm:.4g} nm, overruled by the {given_nm:.4g} nm that were given",)
+    if abs(known_nm / DEFAULT_NM - 1) < 1e-4:
+        return (f"voxel size 1.000 A, a program's default, replaced by the {given_nm:.4g} nm that were given",)
+    return (f"voxel size {known_nm:.4g} nm, {OVERRULED} {given_nm:.4g} nm that were given",)
 
 
 def within_range(nm: float) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UserError
 from .base import Particles, known_labels
-from .mrc import checked_values, checked_voxel_size, first_line
+from .mrc import checked_values, checked_voxel_size, first_line, overruled_remark
 
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
 
@@ -95,7 +95,9 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         raise UserError(f"{path}: volumes of shape {shape}; {again}, volumes of shape (n, box, box, box)")
     if dtype.kind not in "iuf":
         raise UserError(f"{path}: volumes are {dtype}, not real numbers; {again}")
-    nm = file_voxel_size_nm or checked_voxel_size(_single(arrays.get("voxel_size_nm"), path), shape[1], path)
+    stated = arrays.get("voxel_size_nm")
+    nm = file_voxel_size_nm or checked_voxel_size(_single(stated, path), shape[1], path)
+    known = stated.item() if stated is not None and stated.size == 1 and stated.dtype.kind in "iuf" else None
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if offset is None and n_bytes > LARGEST_COMPRESSED:
         size = f"{n_bytes / 1e9:.1f} GB compressed, which cannot be read in parts"
@@ -111,6 +113,7 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         voxel_size_from="given" if file_voxel_size_nm else "archive",
         box=shape[1],
         labels=None if labels is None else known_labels(labels),
+        notes=tuple(f"{path}: {remark}" for remark in overruled_remark(file_voxel_size_nm, known)),
     )
 
 

@@ -21,6 +21,7 @@ KINDS = (
     "a STAR file, a folder of MRC, EM or HDF files, an .npz archive, "
     "or a tomogram with coordinates (--support-coordinates, --query-coordinates)"
 )
+AGAINST = "was given (--contrast) and is used"
 CONTRAST_SAMPLE = 48  # particles whose contrast is looked at
 ONE_SIDED, LEAST_SHARE = 0.35, 0.15  # of `one_sidedness` and of the sample, from where on two contrasts are mixed
 
@@ -148,11 +149,11 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
         note = f"{path}: protein is {words[dark_protein]}, as given"
     else:
         alone = "for one input alone give --support-contrast or --query-contrast"
-        note = f"{path}: {looks} but {words[dark_protein]} was given (--contrast) and is used; {alone}"
+        note = f"{path}: {looks} but {words[dark_protein]} {AGAINST}; {alone}"
     note += f"; but {mixed}" if mixed else ""
     of = f"{path}: {len(rejected)} of {len(sample)} particles looked at cannot be used, as"
     unusable = (f"{of} {next(iter(rejected.values()))}",) if rejected else ()
-    return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, note, *unusable))
+    return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, *unusable, note))
 
 
 def _two_contrasts(particles: Particles, sample: np.ndarray, volumes: torch.Tensor) -> str:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
-from .copick_projects import location_of
+from .copick_projects import location_of, tomogram_of_spacing
 from .mrc import first_line
-from .tomograms import Tomogram, tomogram_at
+from .tomograms import Tomogram
 
 COLUMNS = ("copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm")
 
@@ -36,7 +36,8 @@ def picks_table(
     rows, tomograms = [], []
     runs = sorted({path.parent.name for path in folder.glob("**/ExperimentRuns/*/Picks")})
     for run in runs:
-        one = tomogram_at(_tomogram_of(folder, run, tomogram), file_voxel_size_nm)
+        path = _tomogram_of(folder, run, tomogram)
+        one = tomogram_of_spacing(path, _spacing_a(path), file_voxel_size_nm)
         for path in sorted(folder.glob(f"**/ExperimentRuns/{run}/Picks/*.json")):
             for row in _picks_of(path):
                 rows.append((run, *row))
@@ -53,12 +54,20 @@ def _tomogram_of(folder: Path, run: str, tomogram: str | None) -> Path:
         for path in sorted(folder.glob(f"**/ExperimentRuns/{run}/VoxelSpacing*/*"))
         if path.suffix in (".zarr", ".mrc")
         and kind in ("", path.stem)
-        and (not size or abs(float(path.parent.name.removeprefix("VoxelSpacing")) - float(size)) < 1e-3)
+        and (not size or abs(_spacing_a(path) - float(size)) < 1e-3)
     ]
     if len(found) != 1:
         there = ", ".join(f"{path.stem}@{path.parent.name.removeprefix('VoxelSpacing')}" for path in found) or "none"
         raise UserError(f"{folder}: tomograms of run {run}: {there}; give one as type@angstrom, as in denoised@10.0")
     return found[0]
+
+
+def _spacing_a(path: Path) -> float:
+    """Angstrom, as the folder of a tomogram says; NaN for one that is called otherwise."""
+    try:
+        return float(path.parent.name.removeprefix("VoxelSpacing"))
+    except ValueError:
+        return float("nan")
 
 
 def _picks_of(path: Path) -> Iterator[tuple[str, ...]]:

@@ -25,7 +25,7 @@ def changed(path, **fields):
 
 # By its first name: what is written into each field, and what then is refused, remarked, or otherwise read.
 REFUSED = {
-    "map": ({"map": b"MOO "}, "Map ID"),
+    "map": ({"map": b"MOO ", "nz": 11}, "Map ID"),
     "nx": ({"nx": 13}, "not a whole MRC file"),
     "mode": ({"mode": 101}, "mode '101'"),
     "nsymbt": ({"nsymbt": 10**7}, "bytes in extended header"),
@@ -34,6 +34,7 @@ REFUSED = {
     "mapc": ({"mapc": 2}, "axes mapc, mapr, maps 2, 2, 3"),
 }
 REMARKED = {
+    "machst": ({"map": b"", "machst": 0}, "no map ID or machine stamp"),
     "dmin": ({"dmin": 0, "dmax": 200, "dmean": 130}, "bytes read as unsigned, as the maximum 200"),
     "ispg": ({"ispg": 19}, "space group 19 in its header (ispg)"),
     "nz": ({"nz": 6, "mz": 6, "cella": (120, 120, 60)}, "6 more sections than its header counts (nz)"),
@@ -48,7 +49,7 @@ NOTHING = {"exttyp": {"exttyp": b"FEI1", "nversion": 20140, "extra1": b"x" * 8, 
 def test_the_table_has_every_field_once_and_every_field_is_tried():
     names = [name for field in headers.FIELDS for name in field.names]
     assert sorted(names) == sorted(mrcfile.dtypes.HEADER_DTYPE.names)
-    assert {field.names[0] for field in headers.FIELDS} == {*REFUSED, *REMARKED, *PLACED, *NOTHING} - {"nz"}
+    assert {field.names[0] for field in headers.FIELDS} == {*REFUSED, *REMARKED, *PLACED, *NOTHING} - {"nz", "machst"}
     assert all(field.use for field in headers.FIELDS if field.names[0] not in NOTHING)
 
 
@@ -111,3 +112,11 @@ def test_a_stack_is_what_its_sections_say(tmp_path, files):
     csv = files.csv_of(tmp_path / "c.csv")
     files.one_line(lambda: open_particles(images, coordinates=csv), said, "not one tomogram")
     assert open_mrc(changed(images, mz=12)).is_images is False, "as IMOD and RELION write volumes"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_file_of_old_is_read_where_its_size_fits(order, tmp_path, files):
+    path = files.write(tmp_path / "a.mrc", files.noise().astype(f"{order}f4"))
+    assert np.array_equal(open_mrc(changed(path, map=b"", machst=0)).data, files.noise())
+    path.write_bytes(path.read_bytes() + b"x")
+    files.one_line(lambda: open_mrc(path), "not a whole MRC file (Map ID")

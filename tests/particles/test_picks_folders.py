@@ -49,6 +49,11 @@ def test_runs_of_ome_zarr_and_picks_are_cut_where_the_picks_are(tmp_path, array,
     assert not rejected
     torch.testing.assert_close(volume, files.standardised(array, files.CENTRES[0]), atol=1e-4, rtol=0)
     files.one_line(lambda: open_particles(tmp_path, tomogram="wbp@10.0"), "TS_1: none", "as in denoised@10.0")
+    other = tmp_path / "static" / "ExperimentRuns" / "TS_2" / "VoxelSpacing10.000" / "denoised.zarr"
+    write_zarr(other, array, 7.84)
+    said = "voxels of 0.784 nm in the file, of 1 nm by the folder's VoxelSpacing"
+    files.one_line(lambda: open_particles(tmp_path), "denoised.zarr", said)
+    write_zarr(other, array, 10.0)
     content = json.loads(picks.read_text())
     content["points"][0]["transformation_"] = [[1, 0, 0, 0], [0, 1, 0, 5], [0, 0, 1, 0], [0, 0, 0, 1]]
     picks.write_text(json.dumps(content))
