@@ -43,7 +43,7 @@ SHOWN_AT = {"snr": 0.03, "n_shot": 5}
 _OF_TOOL = ("classify", "classify, boxes normalised one by one", "classify --no-adapt")
 ON_TOMOGRAM = (*METHODS, *_OF_TOOL, "nearest prototype", "three grey values", "all together")
 """Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
-OFF_CENTRE = "picks off by up to 8 nm"
+TILTS, OFF_CENTRE = "tilts of ±40°", "picks off by up to 8 nm"
 FIRST_ANSWERS = (100, 10_000, 1_000_000)
 READING = "reading MRC files"
 SPEED = {
@@ -81,9 +81,8 @@ def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -
             for name, entry in found.items():
                 if entry is None:
                     continue
-                result, gain = entry["result"], (float("nan"),) * 2
-                if ours and name != CLASSIFY:
-                    gain = difference(ours["result"], result)
+                result = entry["result"]
+                gain = (float("nan"),) * 2 if name == CLASSIFY else _gain(ours and ours["result"], result)
                 known = METHODS[name].known if name in METHODS else "labels, a trained network"
                 rows.append((name, known, snr, n_shot, *accuracy(result), *n_answered(result), *gain))
                 entries.append(entry)
@@ -101,29 +100,41 @@ def _trained(snr: float, n_shot: int) -> dict[str, dict | None]:
 
 def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`simulated_frame` for reading: accuracy, and below it what `classify` gains over the method on the same tasks."""
-    text = [
-        f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
-        + ("" if pd.isna(row.gain) else f"<br><small>{row.gain:+.3f} ±\u00a0{row.gain_ci95:.3f}</small>")
-        for row in frame.itertuples()
-    ]
     column = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
-    table = frame.assign(text=text, column=column).pivot(index="method", columns="column", values="text")
+    table = frame.assign(text=_text(frame), column=column).pivot(index="method", columns="column", values="text")
     table = table.loc[frame["method"].unique(), list(dict.fromkeys(column))].fillna("not run")
     table.insert(0, "needs", frame.groupby("method")["known"].first())
     return table.rename_axis(index=None, columns=None)
 
 
 def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
-    """Accuracy under every condition: method, condition, accuracy, ci95, n_tasks; and the entries."""
+    """Accuracy under every condition: method, condition, accuracy, ci95, gain, gain_ci95; and the entries."""
     rows, entries = [], []
     for condition in CONDITIONS:
+        found = {}
         for name in SHOWN:
-            n = 12 if METHODS[name].is_dear else 60
+            n = METHODS[name].n_episodes if METHODS[name].is_dear else 60
             tasks = {"classes": test_classes(), "condition": condition, "n_episodes": n, **SHOWN_AT}
             if entry := peer(runner, pretrained, name, run_missing, **tasks):
-                rows.append((name, condition, *accuracy(entry["result"]), n))
+                found[name] = entry["result"]
                 entries.append(entry)
-    return pd.DataFrame(rows, columns=["method", "condition", "accuracy", "ci95", "n_tasks"]), entries
+        for name, result in found.items():
+            gain = (float("nan"),) * 2 if name == CLASSIFY else _gain(found.get(CLASSIFY), result)
+            rows.append((name, condition, *accuracy(result), *gain))
+    return pd.DataFrame(rows, columns=["method", "condition", "accuracy", "ci95", "gain", "gain_ci95"]), entries
+
+
+def _gain(ours: dict | None, result: dict) -> tuple[float, float]:
+    return difference(ours, result) if ours else (float("nan"),) * 2
+
+
+def _text(frame: pd.DataFrame) -> list[str]:
+    """Accuracy with its interval, and in small what `classify` gains over it."""
+    return [
+        f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        + ("" if pd.isna(row.gain) else f"<br><small>{row.gain:+.3f} ±\u00a0{row.gain_ci95:.3f}</small>")
+        for row in frame.itertuples()
+    ]
 
 
 def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
@@ -160,8 +171,7 @@ def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
 
 def conditions_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`conditions_frame` for reading, a row per condition."""
-    text = [f"{row.accuracy:.2f} ±\u00a0{row.ci95:.2f}" for row in frame.itertuples()]
-    table = frame.assign(text=text).pivot(index="condition", columns="method", values="text").fillna("not run")
+    table = frame.assign(text=_text(frame)).pivot(index="condition", columns="method", values="text").fillna("not run")
     return table.loc[frame["condition"].unique(), frame["method"].unique()].rename_axis(index=None, columns=None)
 
 
@@ -277,9 +287,9 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"{structure[OTHER_SHAPE]}. Contrast and picks have to be right: {structure[INVERTED]} inverted, "
         f"{structure[OFF_CENTRE]} where picks are off farther than it looks. Each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes.\n\n"
-        f"**Labelled particles as templates, hardly ever**: {labelled[PLAIN]}, among neighbours "
-        f"{labelled[NEIGHBOURS]}; on the tomogram, all five classes, five labels, "
-        f"{pair(real, EACH, task='all five', n_shot=5)}.\n\n"
+        f"**Labelled particles as templates, in crowded boxes** and where time does not matter: {labelled[NEIGHBOURS]} "
+        f"among neighbours, but {labelled[PLAIN]} without, {labelled[TILTS]} with tilts of ±40°, and on the tomogram, "
+        f"all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
         "**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "
