@@ -234,11 +234,19 @@ def speed_table() -> pd.DataFrame:
 
 
 def first_answer_table() -> pd.DataFrame:
-    """Hours until so many particles are classified, reading counted."""
+    """Time until so many particles are classified, reading counted."""
     found = speed_frame(20)["ms"]
-    reading = found.get(READING, 0.0)
-    hours = {f"{n:,} particles": (found.drop(READING, errors="ignore") + reading) * n / 3.6e6 for n in FIRST_ANSWERS}
-    return pd.DataFrame(hours).rename_axis("Method").reset_index()
+    each = (found.drop(READING, errors="ignore") + found.get(READING, 0.0)) / 1e3
+    table = pd.DataFrame({f"{n:,} particles": (each * n).map(duration) for n in FIRST_ANSWERS})
+    return table.rename_axis("Method").reset_index()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 # ---------------------------------------------------------------- sentences
@@ -249,7 +257,7 @@ def _of(frame: pd.DataFrame, method: str, **tasks) -> float:
     return float(chosen["accuracy"].iloc[0]) if len(chosen) else float("nan")
 
 
-def finding_text(frame: pd.DataFrame) -> str:
+def finding_text(frame: pd.DataFrame, conditions: pd.DataFrame) -> str:
     """The finding in a few sentences, their numbers read off the runs."""
     if frame.empty:
         return "**Not run.**"
@@ -258,6 +266,7 @@ def finding_text(frame: pd.DataFrame) -> str:
         {name: f"{_of(frame, name, snr=0.03, n_shot=n):.1%}".replace("nan%", "(not run)") for name in names}
         for n in (1, 5)
     )
+    crowded = {name: f"{_of(conditions, name, condition=NEIGHBOURS):.0%}" for name in names}
     others = frame[(frame["snr"] == 0.03) & (frame["n_shot"] == 5) & ~frame["method"].isin((*names, *TRAINED))]
     best = others.loc[others["accuracy"].idxmax()]
     return (
@@ -265,7 +274,9 @@ def finding_text(frame: pd.DataFrame) -> str:
         f"With one labelled particle of each class as template it reaches {one[LABELLED]}, with each of five "
         f"{five[EACH]}, with their aligned mean {five[LABELLED]}. `classify` reaches {one[CLASSIFY]} and "
         f"{five[CLASSIFY]}, the nearest prototype of the encoder {one[PROTOTYPE]} and {five[PROTOTYPE]}. The best of "
-        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}."
+        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}. **Among neighbours in the box templates "
+        f"hold and the encoder does not**: the true structures {crowded[TRUE_MAP]}, five labelled particles as templates "
+        f"{crowded[EACH]}, `classify` {crowded[CLASSIFY]}."
     )
 
 
