@@ -106,11 +106,10 @@ plain_style(tables.real_table(real))
 plain_style(tables.speed_table()).format(precision=3, na_rep="–").hide(axis="index")
 
 # %% [markdown]
-# **Time to the first answer**, of one thread, reading counted: the milliseconds above times the particles. A hundred and
-# more is extrapolated from what was measured, as every method takes particles one by one; for a million the fit of
-# `classify` looks at a sample. **A new class**: template matching searches all particles again with one more template,
-# a fifth of its time here. Features and embeddings stay; an SVM or the fit of `classify` is done anew, in seconds, and
-# the nearest prototype needs but one more mean.
+# **Time to the first answer**, of one thread, reading counted: the milliseconds above times the particles. All of it is
+# extrapolated from the 20 or 100 that were measured. **A new class**: template matching searches all particles again
+# with one more template, a fifth of its time here. Features and embeddings stay; an SVM or the fit of `classify` is
+# done anew, in seconds, and the nearest prototype needs but one more mean.
 
 # %% tags=["hide-input"]
 plain_style(tables.first_answer_table()).hide(axis="index")

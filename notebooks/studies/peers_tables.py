@@ -274,9 +274,9 @@ def finding_text(frame: pd.DataFrame, conditions: pd.DataFrame) -> str:
         f"With one labelled particle of each class as template it reaches {one[LABELLED]}, with each of five "
         f"{five[EACH]}, with their aligned mean {five[LABELLED]}. `classify` reaches {one[CLASSIFY]} and "
         f"{five[CLASSIFY]}, the nearest prototype of the encoder {one[PROTOTYPE]} and {five[PROTOTYPE]}. The best of "
-        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}. **Among neighbours in the box templates "
-        f"hold and the encoder does not**: the true structures {crowded[TRUE_MAP]}, five labelled particles as templates "
-        f"{crowded[EACH]}, `classify` {crowded[CLASSIFY]}."
+        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}. Among neighbours in the box, with five "
+        f"labels: the true structures {crowded[TRUE_MAP]}, each labelled particle as a template {crowded[EACH]}, "
+        f"`classify` {crowded[CLASSIFY]}."
     )
 
 
@@ -299,7 +299,7 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"{structure[OFF_CENTRE]} where picks are off farther than it looks. Each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes.\n\n"
         f"**Labelled particles as templates, in crowded boxes** and where time does not matter: {labelled[NEIGHBOURS]} "
-        f"among neighbours, but {labelled[PLAIN]} without, {labelled[TILTS]} with tilts of ±40°, and on the tomogram, "
+        f"among neighbours, {labelled[PLAIN]} without, {labelled[TILTS]} with tilts of ±40°, and on the tomogram, "
         f"all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
