@@ -102,7 +102,8 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`simulated_frame` for reading: accuracy, and below it what `classify` gains over the method on the same tasks."""
     column = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
     table = frame.assign(text=_text(frame), column=column).pivot(index="method", columns="column", values="text")
-    table = table.loc[frame["method"].unique(), list(dict.fromkeys(column))].fillna("not run")
+    order = [name for name in (*METHODS, *TRAINED) if name in table.index]
+    table = table.loc[order, list(dict.fromkeys(column))].fillna("not run")
     table.insert(0, "needs", frame.groupby("method")["known"].first())
     return table.rename_axis(index=None, columns=None)
 
@@ -199,7 +200,9 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
         if entry["spec"]["encoder"] == pretrained.digests["encoder"] and "all five" in entry["result"]["tasks"]
     ]
     newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
-    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *store.entries("realpeers")]]
+    boxes = {entry["spec"]["boxes"] for entry in newest}
+    peers = [entry for entry in store.entries("realpeers") if not boxes or entry["spec"]["boxes"] in boxes]
+    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]]
     frame = pd.concat([pd.DataFrame(columns=["half", "n_shot", "task", "method", "accuracy", "low", "high"]), *parts])
     return frame[(frame["half"] == "odd") & frame["n_shot"].isin((1, 5, 10)) & frame["method"].isin(ON_TOMOGRAM)]
 
