@@ -90,14 +90,15 @@ def test_tasks_are_those_of_the_tables():
 
 def test_the_table_says_what_was_not_run():
     columns = ["method", "known", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
-    rows = [("one", "labels", 0.1, 5, 0.5, 0.01, -0.25, 0.02), ("other", "a mass", 0.1, 1, 0.75, 0.01, np.nan, np.nan)]
-    table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns))
-    assert table.loc["one"].tolist() == [
-        "labels",
-        "0.500 ±\u00a00.010<br><small>-0.250 ±\u00a00.020</small>",
-        "not run",
+    rows = [
+        (peers.CLASSIFY, "labels", 0.1, 1, 0.75, 0.01, np.nan, np.nan),
+        (peers.SPHERE, "a mass", 0.1, 5, 0.5, 0.01, 0.25, 0.02),
     ]
-    assert table.loc["other"].tolist() == ["a mass", "not run", "0.750 ±\u00a00.010"]
+    table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns))
+    assert table.index.tolist() == [peers.SPHERE, peers.CLASSIFY]  # the order of the methods
+    shown = "0.500 ±\u00a00.010<br><small>+0.250 ±\u00a00.020</small>"
+    assert table.loc[peers.SPHERE].tolist() == ["a mass", "not run", shown]
+    assert table.loc[peers.CLASSIFY].tolist() == ["labels", "0.750 ±\u00a00.010", "not run"]
 
 
 def test_times_are_told_in_units_that_read_well():
