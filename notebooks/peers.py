@@ -56,10 +56,10 @@ plain_style(tables.simulated_table(simulated))
 #
 # Settings were chosen on eight other classes at SNR 0.05, for one and five labels each: components and resolution of
 # the PCA, C, degree and space of the harmonics, steps of the network, the mask of templates; of equals the first. The
-# pretrained encoder's own choices were made on those classes too. Templates (but the ball) and the network answer three queries of each
-# class in the first 20 to 40 tasks; all others, all 75 queries of 300 tasks. The true structures that were searched
-# are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator: a best
-# case for both. TomoTwin, trained on this simulator, was not run.
+# pretrained encoder's own choices were made on those classes too. Templates (but the ball) and the network answer three
+# queries of each class in the first 20 to 40 tasks; all others, all 75 queries of 300 tasks. The true structures that
+# were searched are the very ones that were simulated, and the encoder was trained on other complexes of the same
+# simulator: a best case for both. TomoTwin, trained on this simulator, was not run.
 
 # %% tags=["hide-input"]
 plain_style(tables.choices_frame(runner)).hide(axis="index")
