@@ -43,7 +43,7 @@ SHOWN_AT = {"snr": 0.03, "n_shot": 5}
 _OF_TOOL = ("classify", "classify, boxes normalised one by one", "classify --no-adapt")
 ON_TOMOGRAM = (*METHODS, *_OF_TOOL, "nearest prototype", "three grey values", "all together")
 """Methods of the tomogram's table: the peers, and of `real_benchmark` what the tool answers and what is plainest."""
-OFF_CENTRE = "picks off by up to 8 nm"
+TILTS, OFF_CENTRE = "tilts of ±40°", "picks off by up to 8 nm"
 FIRST_ANSWERS = (100, 10_000, 1_000_000)
 READING = "reading MRC files"
 SPEED = {
@@ -81,9 +81,8 @@ def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -
             for name, entry in found.items():
                 if entry is None:
                     continue
-                result, gain = entry["result"], (float("nan"),) * 2
-                if ours and name != CLASSIFY:
-                    gain = difference(ours["result"], result)
+                result = entry["result"]
+                gain = (float("nan"),) * 2 if name == CLASSIFY else _gain(ours and ours["result"], result)
                 known = METHODS[name].known if name in METHODS else "labels, a trained network"
                 rows.append((name, known, snr, n_shot, *accuracy(result), *n_answered(result), *gain))
                 entries.append(entry)
@@ -101,29 +100,42 @@ def _trained(snr: float, n_shot: int) -> dict[str, dict | None]:
 
 def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`simulated_frame` for reading: accuracy, and below it what `classify` gains over the method on the same tasks."""
-    text = [
-        f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
-        + ("" if pd.isna(row.gain) else f"<br><small>{row.gain:+.3f} ±\u00a0{row.gain_ci95:.3f}</small>")
-        for row in frame.itertuples()
-    ]
     column = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
-    table = frame.assign(text=text, column=column).pivot(index="method", columns="column", values="text")
-    table = table.loc[frame["method"].unique(), list(dict.fromkeys(column))].fillna("not run")
+    table = frame.assign(text=_text(frame), column=column).pivot(index="method", columns="column", values="text")
+    order = [name for name in (*METHODS, *TRAINED) if name in table.index]
+    table = table.loc[order, list(dict.fromkeys(column))].fillna("not run")
     table.insert(0, "needs", frame.groupby("method")["known"].first())
     return table.rename_axis(index=None, columns=None)
 
 
 def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
-    """Accuracy under every condition: method, condition, accuracy, ci95, n_tasks; and the entries."""
+    """Accuracy under every condition: method, condition, accuracy, ci95, gain, gain_ci95; and the entries."""
     rows, entries = [], []
     for condition in CONDITIONS:
+        found = {}
         for name in SHOWN:
-            n = 12 if METHODS[name].is_dear else 60
+            n = METHODS[name].n_episodes if METHODS[name].is_dear else 60
             tasks = {"classes": test_classes(), "condition": condition, "n_episodes": n, **SHOWN_AT}
             if entry := peer(runner, pretrained, name, run_missing, **tasks):
-                rows.append((name, condition, *accuracy(entry["result"]), n))
+                found[name] = entry["result"]
                 entries.append(entry)
-    return pd.DataFrame(rows, columns=["method", "condition", "accuracy", "ci95", "n_tasks"]), entries
+        for name, result in found.items():
+            gain = (float("nan"),) * 2 if name == CLASSIFY else _gain(found.get(CLASSIFY), result)
+            rows.append((name, condition, *accuracy(result), *gain))
+    return pd.DataFrame(rows, columns=["method", "condition", "accuracy", "ci95", "gain", "gain_ci95"]), entries
+
+
+def _gain(ours: dict | None, result: dict) -> tuple[float, float]:
+    return difference(ours, result) if ours else (float("nan"),) * 2
+
+
+def _text(frame: pd.DataFrame) -> list[str]:
+    """Accuracy with its interval, and in small what `classify` gains over it."""
+    return [
+        f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        + ("" if pd.isna(row.gain) else f"<br><small>{row.gain:+.3f} ±\u00a0{row.gain_ci95:.3f}</small>")
+        for row in frame.itertuples()
+    ]
 
 
 def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
@@ -160,8 +172,7 @@ def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
 
 def conditions_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`conditions_frame` for reading, a row per condition."""
-    text = [f"{row.accuracy:.2f} ±\u00a0{row.ci95:.2f}" for row in frame.itertuples()]
-    table = frame.assign(text=text).pivot(index="condition", columns="method", values="text").fillna("not run")
+    table = frame.assign(text=_text(frame)).pivot(index="condition", columns="method", values="text").fillna("not run")
     return table.loc[frame["condition"].unique(), frame["method"].unique()].rename_axis(index=None, columns=None)
 
 
@@ -189,7 +200,9 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
         if entry["spec"]["encoder"] == pretrained.digests["encoder"] and "all five" in entry["result"]["tasks"]
     ]
     newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
-    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *store.entries("realpeers")]]
+    boxes = {entry["spec"]["boxes"] for entry in newest}
+    peers = [entry for entry in store.entries("realpeers") if not boxes or entry["spec"]["boxes"] in boxes]
+    parts = [pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]]
     frame = pd.concat([pd.DataFrame(columns=["half", "n_shot", "task", "method", "accuracy", "low", "high"]), *parts])
     return frame[(frame["half"] == "odd") & frame["n_shot"].isin((1, 5, 10)) & frame["method"].isin(ON_TOMOGRAM)]
 
@@ -224,11 +237,19 @@ def speed_table() -> pd.DataFrame:
 
 
 def first_answer_table() -> pd.DataFrame:
-    """Hours until so many particles are classified, reading counted."""
+    """Time until so many particles are classified, reading counted."""
     found = speed_frame(20)["ms"]
-    reading = found.get(READING, 0.0)
-    hours = {f"{n:,} particles": (found.drop(READING, errors="ignore") + reading) * n / 3.6e6 for n in FIRST_ANSWERS}
-    return pd.DataFrame(hours).rename_axis("Method").reset_index()
+    each = (found.drop(READING, errors="ignore") + found.get(READING, 0.0)) / 1e3
+    table = pd.DataFrame({f"{n:,} particles": (each * n).map(duration) for n in FIRST_ANSWERS})
+    return table.rename_axis("Method").reset_index()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 # ---------------------------------------------------------------- sentences
@@ -239,7 +260,7 @@ def _of(frame: pd.DataFrame, method: str, **tasks) -> float:
     return float(chosen["accuracy"].iloc[0]) if len(chosen) else float("nan")
 
 
-def finding_text(frame: pd.DataFrame) -> str:
+def finding_text(frame: pd.DataFrame, conditions: pd.DataFrame) -> str:
     """The finding in a few sentences, their numbers read off the runs."""
     if frame.empty:
         return "**Not run.**"
@@ -248,6 +269,7 @@ def finding_text(frame: pd.DataFrame) -> str:
         {name: f"{_of(frame, name, snr=0.03, n_shot=n):.1%}".replace("nan%", "(not run)") for name in names}
         for n in (1, 5)
     )
+    crowded = {name: f"{_of(conditions, name, condition=NEIGHBOURS):.0%}" for name in names}
     others = frame[(frame["snr"] == 0.03) & (frame["n_shot"] == 5) & ~frame["method"].isin((*names, *TRAINED))]
     best = others.loc[others["accuracy"].idxmax()]
     return (
@@ -255,7 +277,9 @@ def finding_text(frame: pd.DataFrame) -> str:
         f"With one labelled particle of each class as template it reaches {one[LABELLED]}, with each of five "
         f"{five[EACH]}, with their aligned mean {five[LABELLED]}. `classify` reaches {one[CLASSIFY]} and "
         f"{five[CLASSIFY]}, the nearest prototype of the encoder {one[PROTOTYPE]} and {five[PROTOTYPE]}. The best of "
-        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}."
+        f"the rest, with five labels: {best['method']}, {best['accuracy']:.1%}. Among neighbours in the box, with five "
+        f"labels: the true structures {crowded[TRUE_MAP]}, each labelled particle as a template {crowded[EACH]}, "
+        f"`classify` {crowded[CLASSIFY]}."
     )
 
 
@@ -277,9 +301,9 @@ def advice_text(simulated: pd.DataFrame, conditions: pd.DataFrame, real: pd.Data
         f"{structure[OTHER_SHAPE]}. Contrast and picks have to be right: {structure[INVERTED]} inverted, "
         f"{structure[OFF_CENTRE]} where picks are off farther than it looks. Each particle takes "
         f"{ms.get(TRUE_MAP, float('nan')) / ms.get(CLASSIFY, float('nan')):.0f} times as long, for five classes.\n\n"
-        f"**Labelled particles as templates, hardly ever**: {labelled[PLAIN]}, among neighbours "
-        f"{labelled[NEIGHBOURS]}; on the tomogram, all five classes, five labels, "
-        f"{pair(real, EACH, task='all five', n_shot=5)}.\n\n"
+        f"**Labelled particles as templates, in crowded boxes** and where time does not matter: {labelled[NEIGHBOURS]} "
+        f"among neighbours, {labelled[PLAIN]} without, {labelled[TILTS]} with tilts of ±40°, and on the tomogram, "
+        f"all five classes, five labels, {pair(real, EACH, task='all five', n_shot=5)}.\n\n"
         f"**A supervised network, where there are hundreds of labels** of each class: on five it reaches "
         f"{pair(simulated, NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and 500.\n\n"
         "**`classify`, for the rest**: no structures, few labels, classes that are no complexes, many particles or "

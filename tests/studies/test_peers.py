@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from studies import peers, peers_features, peers_template
+from studies import peers, peers_features, peers_tables, peers_template
 from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference, n_answered
 from studies.peers_features import Boxes
 from studies.peers_tables import test_classes as classes_of_tables  # not a test
@@ -85,3 +86,22 @@ def test_tasks_are_those_of_the_tables():
     own = PeerEvaluation(method="shell powers", data=DATA, classes=classes_of_tables(), snr=0.1, n_shot=1, n_episodes=9)
     assert (own.data, own.classes) == (cell.novel_data, cell.novel_classes)
     assert own.episodes().digest == cell.episodes()[:9].digest
+
+
+def test_the_table_says_what_was_not_run():
+    columns = ["method", "known", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
+    rows = [
+        (peers.CLASSIFY, "labels", 0.1, 1, 0.75, 0.01, np.nan, np.nan),
+        (peers.SPHERE, "a mass", 0.1, 5, 0.5, 0.01, 0.25, 0.02),
+    ]
+    table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns))
+    assert table.index.tolist() == [peers.SPHERE, peers.CLASSIFY]  # the order of the methods
+    shown = "0.500 ±\u00a00.010<br><small>+0.250 ±\u00a00.020</small>"
+    assert table.loc[peers.SPHERE].tolist() == ["a mass", "not run", shown]
+    assert table.loc[peers.CLASSIFY].tolist() == ["labels", "0.750 ±\u00a00.010", "not run"]
+
+
+def test_times_are_told_in_units_that_read_well():
+    assert [peers_tables.duration(s) for s in (0.25, 100, 130, 9_000, 864_000)] == [
+        "0.25 s", "100 s", "2 min", "2 h", "10 days"
+    ]  # fmt: skip
