@@ -97,10 +97,10 @@ plain_style(tables.real_table(real))
 # %% [markdown]
 # ## What a particle costs
 #
-# Milliseconds of one thread, from a box in memory to a class among five, five labels each. Processor time, as the
-# machine was busy; two cores take half of it at best. What is done once for all (aligning the labelled particles,
-# fitting) is shared by the particles of the run, 20 for templates, 100 for the others. acryo: five templates and 233
-# rotations, 40° apart, counted up from a part of them.
+# Milliseconds of one thread, from a box in memory to a class among five, five labels each. Processor time; two cores
+# take half of it at best. What is done once for all (aligning the labelled particles, fitting) is shared by the
+# particles of the run, 20 for templates, 100 for the others. acryo: five templates and 233 rotations, 40° apart,
+# counted up from a part of them.
 
 # %% tags=["hide-input"]
 plain_style(tables.speed_table()).format(precision=3, na_rep="–").hide(axis="index")
