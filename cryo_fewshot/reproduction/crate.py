@@ -8,17 +8,17 @@ import pandas as pd
 
 from ..files import write_atomically
 
-_FORMATS = {".parquet": "application/vnd.apache.parquet", ".csv": "text/csv", ".json": "application/json",
+_FORMATS = {".parquet": "application/vnd.apache.parquet", ".json": "application/json",
             ".safetensors": "application/octet-stream", ".md": "text/markdown"}  # fmt: skip
 
 
 def write_crate(results: Path) -> Path:
     """Write `ro-crate-metadata.json` into the folder of published results; returns its path.
 
-    Listed are the files that are published: parquet and csv, what `make bench` measured, encoders of the paper's size.
+    Listed are the files that are published: parquet, what `make bench` measured, trained encoders.
     """
     results = Path(results)
-    patterns = ("README.md", "*/*.parquet", "*/tables/*.csv", "bench/*.json", "paper/*/*.safetensors")
+    patterns = ("README.md", "*/*.parquet", "bench/**/*.json", "encoders/*.safetensors", "paper/*/*.safetensors")
     files = sorted(file for pattern in patterns for file in results.glob(pattern))
     parts = [_entity(file, results) for file in files]
     dates = [str(date)[:10] for part in parts for date in part.pop("_dates", [])]
