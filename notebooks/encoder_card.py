@@ -73,15 +73,16 @@ plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 # run: the labels per class, the number of classes, how noisy the particles look to the encoder, expressed as the SNR of
 # simulated particles that look equally noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "fold"]
 calibration = Calibration.from_json(card["calibration"])
 promises = calibration.promises
 columns = {"crowded": "Boxes", "snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "ece": "Calibration error",
            "adapted_accuracy": "Accuracy, adapted", "adapted_ece": "Calibration error, adapted",
            "auroc": "AUROC known/unknown", "false_accepts": "FPR", "kept": "Recall (TPR)"}  # fmt: skip
 measured = pd.DataFrame(promises.measured, columns=list(columns)).rename(columns=columns)
-measured["Boxes"] = measured["Boxes"].map({True: "as in cells"}).fillna("alone")
-plain_style(measured).format(precision=3).format("{:g}", subset=["SNR"]).hide(axis="index")
+measured["Boxes"] = measured["Boxes"].map({True: "in cells"}).fillna("alone")
+table_of_promises = plain_style(measured).format(precision=3).format("{:g}", subset=["SNR"]).hide(axis="index")
+table_of_promises.set_caption("What was measured on the held-out classes")
 
 # %% tags=["hide-input"]
 over = sum(rate > 0.05 for rate in promises.choices)
@@ -126,7 +127,7 @@ columns = {"crowded": "Boxes", "snr": "SNR", "n_way": "Ways", "n_shot": "Shots",
            "ece": "Calibration error", "false_accepts": "FPR", "worst": "FPR, worst class",
            "kept_right": "Right ones kept", "could_keep": "Could be kept", "accepted_accuracy": "Accuracy of accepted",
            "fdr": "FDR, promised 10 %", "fdr_kept": "Right ones kept at it", "bound_held": "Bound held"}  # fmt: skip
-both = pd.concat([rows.assign(crowded="alone"), crowded_rows.assign(crowded="as in cells")])
+both = pd.concat([rows.assign(crowded="alone"), crowded_rows.assign(crowded="in cells")])
 shown = both[~both["transductive"] & (both["n_way"] == 5)][list(columns)].rename(columns=columns)
 plain_style(shown).format(precision=3).format("{:g}", subset=["SNR"]).hide(axis="index")
 

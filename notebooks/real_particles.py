@@ -68,7 +68,7 @@ def show(table, why="Not run with this encoder.", caption=""):
 
 
 earlier = {entry["spec"]["encoder"] for entry in benchmarks + entries} - {digest}
-Markdown("**Measured with an earlier encoder**, not with the one that comes with the package now." if earlier else "")
+Markdown("**Measured with an earlier encoder**, not the package's current one.") if earlier else None
 
 # %% [markdown]
 # ## A tomogram of a cell

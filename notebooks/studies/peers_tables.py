@@ -108,6 +108,27 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(index=None, columns=None)
 
 
+def accuracy_figure(frame: pd.DataFrame) -> Figure:
+    """Accuracy of each method with one and with five labels, a mark per SNR; the best at the lowest SNR on top."""
+    hardest = frame[(frame["snr"] == min(PAPER_SNRS)) & (frame["n_shot"] == max(PAPER_SHOTS))]
+    order = hardest.sort_values("accuracy")["method"].tolist()
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.24 * len(order) + 1), sharex=True, sharey=True)
+    for ax, n_shot in zip(axes, sorted(PAPER_SHOTS), strict=True):
+        for snr, colour in zip(PAPER_SNRS, ("#56B4E9", "#0072B2", "#000000"), strict=True):
+            part = frame[(frame["snr"] == snr) & (frame["n_shot"] == n_shot) & frame["method"].isin(order)]
+            places = part["method"].map(order.index)
+            ax.errorbar(part["accuracy"], places, xerr=part["ci95"], fmt="o", color=colour, markersize=4,
+                        elinewidth=1, label=f"SNR {snr:g}")  # fmt: skip
+        ax.axvline(0.2, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        ax.set(xlabel="Accuracy", xlim=(0.15, 1.02), title=f"{n_shot} label{'s' * (n_shot > 1)} per class")
+    axes[0].set_yticks(range(len(order)), order)
+    for label in axes[0].get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() in (CLASSIFY, PROTOTYPE) else "normal")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
     """Accuracy under every condition: method, condition, accuracy, ci95, gain, gain_ci95; and the entries."""
     rows, entries = [], []
