@@ -93,7 +93,8 @@ class Boxes:
         middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
         names = np.array([name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms])[self.which]
         columns = {"rlnTomoName": names, "rlnMicrographPixelSize": 10 * nm}
-        for k, axis in enumerate("ZYX"):
+        for axis in "XYZ":
+            k = "ZYX".index(axis)
             voxels = self.centres[:, k]
             if (shift := f"rlnOrigin{axis}Angst") in table:
                 voxels = voxels + as_numbers(table[shift]) / (10 * nm)

@@ -15,7 +15,7 @@ from ..particles.base import Particles, class_indices, copies, duplicates
 from ..particles.coordinates import near, overlapping
 from ..particles.tomograms import Boxes
 from ..weights import load_encoder
-from .calibration import Calibration
+from .calibration import CROWDED, Calibration
 from .domain import FEWEST, space_of_data
 from .embedding_cache import Embedded, embed_particles
 from .follow_up import group_rejected, next_to_label
@@ -218,13 +218,10 @@ def _say_of(recogniser: Recogniser, settings: Settings, words: str, say: Callabl
     if words:
         say(words)
     snr = np.exp(recogniser.conditions.log_snr)
-    crowding = float(np.clip(recogniser.conditions.crowding, 0, 1))
-    among = (
-        f", {crowding:.0%} of the way from alone in the box to crowded"
-        if recogniser.calibration.crowd is not None
-        else ""
-    )
-    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}{among}")
+    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+    if recogniser.calibration.crowd is not None:
+        crowded = recogniser.conditions.crowding >= CROWDED
+        say(f"beside the particles boxes look {'crowded, as in cells' if crowded else 'empty'}")
 
 
 def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
