@@ -24,7 +24,7 @@ from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import PROMISED, Calibration
-from cryo_fewshot.reproduction.display import plain_style
+from cryo_fewshot.reproduction.display import complex_name, plain_style
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
@@ -91,7 +91,7 @@ Markdown(
     f"At a promised false-positive rate (FPR) of 5 %; from {PROMISED[0]:.0%} to {PROMISED[1]:.0%} can be promised. The "
     f"promise is for classes like the {calibration.n_classes} held-out ones on average. Each was unknown in turn, "
     f"{np.mean(list(promises.by_class.values())):.1%} of their particles are accepted, most of "
-    f"{', '.join(f'{name} ({rate:.0%})' for name, rate in worst[:3])}. "
+    f"{', '.join(f'{complex_name(name)}: {rate:.0%}' for name, rate in worst[:3])}. "
     f"Measured on half of the families and checked on the other half, {len(promises.choices)} times, the rate is "
     f"{np.mean(promises.choices):.1%} on average, {max(promises.choices):.1%} at most, and above 5 % in {over}. "
     + (
