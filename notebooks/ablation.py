@@ -85,9 +85,9 @@ plain_style(costs_table(page.runner, page.settings))
 # ## Heads on one embedding
 #
 # PLDA is the best inductive head; the best transductive one is its EM variant. All heads solve the same tasks on the
-# embeddings of one encoder, trained by the recipe of the pretrained one ({doc}`encoder_card`), which takes the steps
-# above further, with more volumes and many kinds of microscopes. The test classes of the first split are held out from
-# it.
+# embeddings of one encoder, the one that the pretrained encoder ({doc}`encoder_card`) started from. Its training takes
+# the steps above further, with more volumes and many kinds of microscopes. The test classes of the first split are held
+# out from it.
 
 # %% tags=["hide-input"]
 training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.recognition.cross_fitting import cross_fit_specs
 from cryo_fewshot.recognition.pretraining import CELLS, Pretraining, in_cells, pretrained_spec, trained_on
 
@@ -9,6 +10,8 @@ PICKS = CELLS | {"off_centre": 0.3, "source_voxel_nm": (0.5, 3.2), "edges": 0.05
 RESPONSE = PICKS | {"response": 0.1}
 WIDER = (32, 64, 192)
 """Channels of a larger encoder that still embeds a volume in about a millisecond on two cores."""
+FIRST = REPOSITORY / "results" / "encoders" / "first.safetensors"
+"""The encoder that the pretrained one started from."""
 START = "0148163f2e1e0b21"
 """Digest of the weights of the first encoder of the package, trained on 400,000 volumes without surroundings."""
 FOLD_STARTS = ("f6c03f7f8717c14f", "71672da883988323", "1ec16972823cdd8e", "ea5e5da5770ded02")

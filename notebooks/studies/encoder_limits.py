@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 
 from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
-from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
@@ -21,10 +20,9 @@ from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
+from .cell_trainings import FIRST
 from .open_world import fitted
 
-FIRST = REPOSITORY / "results" / "encoders" / "first.safetensors"
-"""The encoder that the pretrained one started from."""
 CONDITIONS = {
     "as in Table 1": {},
     **{f"tilt range ±{end}°": {"tilt_min": -float(end), "tilt_max": float(end)} for end in (30, 40, 50, 70)},

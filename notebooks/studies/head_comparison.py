@@ -26,6 +26,7 @@ from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
 from . import heads
+from .cell_trainings import FIRST
 
 INDUCTIVE: dict[str, Callable] = {
     "nearest mean": prototype_logits,
@@ -129,10 +130,10 @@ def heads_frame(
 
 @lru_cache(maxsize=8)
 def trained_encoder(runner: Runner, training: Pretraining) -> AnyEncoder:
-    """The encoder of a training, in evaluation mode: the pretrained one where it is that one, or from the store."""
-    pretrained, card = load_encoder()
-    if spec_dict(spec_of(card)) == spec_dict(training):
-        return pretrained.to(runner.device).eval()
+    """The encoder of a training, in evaluation mode: one that the project keeps where it is that, or from the store."""
+    for encoder, card in (load_encoder(), load_encoder(FIRST)):
+        if spec_dict(spec_of(card)) == spec_dict(training):
+            return encoder.to(runner.device).eval()
     entry = runner(training, run=_train, with_tensors=True)
     encoder = new_encoder(training)
     encoder.load_state_dict(entry["tensors"])

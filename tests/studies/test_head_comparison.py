@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from studies.ablation import trainings
+from studies.cell_trainings import FIRST
 from studies.head_comparison import (
     LOGITS,
     Background,
@@ -17,7 +18,7 @@ from studies.head_comparison import (
 from torch.nn import functional as F
 
 from cryo_fewshot.recognition.plda import fit_plda
-from cryo_fewshot.recognition.pretraining import pretrained_spec
+from cryo_fewshot.recognition.pretraining import pretrained_spec, spec_of
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
@@ -59,10 +60,12 @@ def test_unbalanced_queries_are_of_the_tasks_classes_and_not_of_its_support():
     assert np.bincount(truth[0]).tolist() == [15] * 5
 
 
-def test_the_pretrained_encoder_is_not_trained_again(tmp_path):
-    pretrained = trained_encoder(Runner(Store(tmp_path)), pretrained_spec())
-    for one, other in zip(pretrained.state_dict().values(), load_encoder()[0].state_dict().values(), strict=True):
-        assert torch.equal(one.cpu(), other)
+def test_encoders_that_the_project_keeps_are_not_trained_again(tmp_path):
+    pretrained, card = load_encoder()
+    for spec, kept in ((pretrained_spec(), load_encoder(FIRST)[0]), (spec_of(card), pretrained)):
+        found = trained_encoder(Runner(Store(tmp_path)), spec)
+        for one, other in zip(found.state_dict().values(), kept.state_dict().values(), strict=True):
+            assert torch.equal(one.cpu(), other)
     assert not list(tmp_path.rglob("*"))
 
 
