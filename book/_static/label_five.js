@@ -45,18 +45,21 @@ function logNormal(row, mean, variance) {
 }
 
 /* What thresholds and temperatures are linear in; beyond what was measured the nearest counts. */
-function termsOf(nShot, nWay, logSnr, limits) {
+function termsOf(nShot, nWay, looks, limits) {
   const clip = (value, [low, high]) => Math.min(Math.max(value, low), high);
-  const shot = clip(nShot, limits.n_shot), snr = clip(logSnr, limits.log_snr);
-  return [1, Math.log(shot), 1 / shot, Math.log(clip(nWay, limits.n_way)), snr, Math.log(shot) * snr];
+  const shot = clip(nShot, limits.n_shot), snr = clip(looks.log_snr, limits.log_snr);
+  const alone = [1, Math.log(shot), 1 / shot, Math.log(clip(nWay, limits.n_way)), snr, Math.log(shot) * snr];
+  const crowd = clip(looks.crowding, limits.crowding);
+  return [...alone, crowd, crowd * Math.log(shot), crowd * snr];
 }
 
 function dot(a, b) {
   return sum(a.map((value, i) => value * b[i]));
 }
 
-/* PLDA with the encoder's calibration: class, probability and acceptance of every particle. */
-function recognise(embeddings, labels, data, logSnr) {
+/* PLDA with the encoder's calibration: class, probability and acceptance of every particle.
+   looks: how noisy and how crowded all particles are, log_snr and crowding. */
+function recognise(embeddings, labels, data, looks) {
   const ways = supportOf(labels), between = data.between;
   const means = ways.map(([, members]) => meanOf(members.map(i => embeddings[i])));
   const scatter = sum(ways.flatMap(([, members], k) => members.map(
@@ -70,7 +73,7 @@ function recognise(embeddings, labels, data, logSnr) {
     };
   });
   const nShot = ways.length / sum(ways.map(([, members]) => 1 / members.length));
-  const terms = termsOf(nShot, ways.length, logSnr, data.limits);
+  const terms = termsOf(nShot, ways.length, looks, data.limits);
   const temperature = Math.exp(dot(terms, data.temperature));
   const threshold = Math.min(...data.thresholds.map(factors => dot(terms, factors)));
   const nowhere = between.map(() => 0), anywhere = between.map(b => b + within);
@@ -107,7 +110,7 @@ function start(place, data) {
   const everyone = data.truth.map((_, i) => i);
   const embeddings = {};
   for (const [snr, of] of Object.entries(data.snrs)) {
-    embeddings[snr] = {protonet: rowsOf(of.protonet, n), pretrained: rowsOf(of.pretrained, n), logSnr: of.log_snr};
+    embeddings[snr] = {protonet: rowsOf(of.protonet, n), pretrained: rowsOf(of.pretrained, n), looks: of};
   }
   const state = {snr: Object.keys(data.snrs)[0], way: 0, labels: new Map(), first: 0, reveal: false};
 
@@ -197,7 +200,7 @@ function start(place, data) {
     const ways = supportOf(state.labels).map(([way]) => way);
     if (ways.length < 2) return [element("p", {"aria-live": "polite"}, "Label particles of at least two complexes.")];
     const of = embeddings[state.snr];
-    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data, of.logSnr);
+    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data, of.looks);
     const asked = everyone.filter(i => !state.labels.has(i) && ways.includes(data.truth[i]));
     const strange = everyone.filter(i => !state.labels.has(i) && !ways.includes(data.truth[i]));
     const share = (list, test) => list.length ? `${Math.round(100 * list.filter(test).length / list.length)} %` : "none";

@@ -82,6 +82,8 @@ class LabelFive:
     encoder : digest of the pretrained weights; calibration : of its calibration
     """
 
+    version = 2  # crowding counts
+
     encoder: str
     protonet: PlayedProtoNet
     n_slices: int = 5
@@ -101,6 +103,7 @@ class LabelFive:
                 "pictures": sheet(volumes.numpy(), self.n_slices),
                 "pretrained": packed(calibration.space.project(embeddings)),
                 "log_snr": float(calibration.log_snr(embeddings)),
+                "crowding": float(calibration.crowding(embeddings)),
                 "protonet": of_protonet["embeddings"][f"{snr:g}"],
             }
         clean = [
@@ -117,12 +120,9 @@ class LabelFive:
             "protonet_variance": of_protonet["variance"],
             "between": calibration.space.between.tolist(),
             "limits": calibration.promises.limits,
-            # All particles are alone in their boxes, so the factors of crowding, the last ones, do not count.
-            "temperature": list(calibration.promises.temperature[:6]),
+            "temperature": list(calibration.promises.temperature),
             # The least of these: a higher rate never asks for more.
-            "thresholds": [
-                list(row[:6]) for row in calibration.promises.thresholds[: RATES.index(FALSE_ACCEPT_RATE) + 1]
-            ],
+            "thresholds": [list(row) for row in calibration.promises.thresholds[: RATES.index(FALSE_ACCEPT_RATE) + 1]],
         }
 
 
@@ -176,12 +176,13 @@ def calibration_of(result: dict, snr: str) -> Calibration:
         by_class={},
         choices=(),
     )
-    noise = np.r_[np.zeros(len(between)), result["snrs"][snr]["log_snr"]]
+    noise, crowd = (np.r_[np.zeros(len(between)), result["snrs"][snr][name]] for name in ("log_snr", "crowding"))
     return Calibration(
         space=PLDA(mean=np.zeros(len(between)), axes=np.eye(len(between)), between=between),
         noise=noise,
         promises=promises,
         n_classes=0,
+        crowd=crowd,
     )
 
 

@@ -28,7 +28,7 @@ def result():
     protonet = torch.from_numpy(rng.normal(size=(n_classes, 6))[truth] + rng.normal(size=(len(truth), 6)))
     pictures = sheet(rng.normal(size=(len(truth), 6, 6, 6)), 3)
     embeddings = {"pretrained": packed(pretrained.float()), "protonet": packed(protonet.float())}
-    embeddings |= {"pictures": pictures, "log_snr": -2.0}
+    embeddings |= {"pictures": pictures, "log_snr": -2.0, "crowding": 0.25}
     return {
         "classes": ["1OEL", "3KUY", "4NMN", "3UWX"],
         "n_known": N_KNOWN,
@@ -36,13 +36,13 @@ def result():
         "snrs": {"0.1": embeddings, "0.03": embeddings},
         "references": pictures,
         "between": between.tolist(),
-        "limits": {"n_shot": [1, 4], "n_way": [2, 10], "log_snr": [-3, -1]},
-        "temperature": [0.3, -0.1, 0.2, 0.05, 0.1, -0.05],
+        "limits": {"n_shot": [1, 4], "n_way": [2, 10], "log_snr": [-3, -1], "crowding": [0, 1]},
+        "temperature": [0.3, -0.1, 0.2, 0.05, 0.1, -0.05, 0.2, 0.1, 0.05],
         "thresholds": [
-            [1.0, 0.1, -0.2, 0.1, 0.2, 0.0],
-            [0.5, 0.1, -0.2, 0.1, 0.2, 0.0],
-            [-0.5, 0.1, 0.2, 0.1, 0.2, 0],
-            [-1.0, -0.2, 0.3, 0.1, 0.3, 0.1],
+            [1.0, 0.1, -0.2, 0.1, 0.2, 0.0, 0.4, 0.1, 0.1],
+            [0.5, 0.1, -0.2, 0.1, 0.2, 0.0, 0.4, 0.1, 0.1],
+            [-0.5, 0.1, 0.2, 0.1, 0.2, 0, 0.4, 0.2, 0.1],
+            [-1.0, -0.2, 0.3, 0.1, 0.3, 0.1, 0.4, 0.2, 0.1],
         ],
     }
 
@@ -74,7 +74,7 @@ def test_the_browser_gives_the_packages_numbers(result, in_page):
     uneven = dict(list(cases[1].items())[:8])  # five, three and none
     found = in_page(f"""return {json.dumps([list(case.items()) for case in [*cases, uneven]])}.map(pairs => {{
         const labels = new Map(pairs), of = data.snrs["0.1"], n = data.truth.length;
-        const recognised = recognise(rowsOf(of.pretrained, n), labels, data, of.log_snr);
+        const recognised = recognise(rowsOf(of.pretrained, n), labels, data, of);
         return [nearestPrototype(rowsOf(of.protonet, n), labels), recognised];
     }});""")
     for labels, (nearest, recognised) in zip([*cases, uneven], found, strict=True):
