@@ -9,6 +9,7 @@
 # %% tags=["parameters"]
 path = ""  # of another encoder file; empty for the pretrained one
 store = "extended"  # folder of results
+n_tasks = 100  # of each row of the check on further classes
 
 # %% tags=["hide-input"]
 from dataclasses import replace
@@ -119,7 +120,7 @@ promises_figure(promises);
 # a threshold set on these very particles for an FPR of exactly 5 %.
 
 # %% tags=["hide-input"]
-check = CalibrationCheck(encoder=card_digest(encoder, card))
+check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)
 in_cells = replace(check, crowded=True)
 runner = open_runner(store)
 rows, crowded_rows = (pd.DataFrame(runner(spec, encoder, card)["result"]["rows"]) for spec in (check, in_cells))

@@ -28,6 +28,7 @@ def results(tmp_path_factory):
 
 
 SMALLER = {  # the studies repeat trainings: once is enough to see that their notebooks run
+    "encoder_card": {"n_tasks": 5},
     "claims": {"splits": 2, "train": True},
     "alike_for_all": {"splits": 1, "epochs": "2", "n_shot": "5", "train": True},
     "bounds": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},

@@ -87,8 +87,9 @@ def test_named_unknown_classes_are_the_only_ones():
 def test_scores_and_probabilities_are_those_that_the_tool_writes():
     encoder, card = load_encoder()
     calibration = Calibration.from_json(card["calibration"])
-    centres = torch.nn.functional.normalize(torch.randn(4, 1, encoder.embedding_dim, generator=torch.manual_seed(0)))
-    embeddings = centres + 0.1 * torch.randn(4, 8, encoder.embedding_dim, generator=torch.manual_seed(1))
+    centres = torch.randn(4, 1, encoder.embedding_dim, generator=torch.manual_seed(0))
+    scattered = centres + 0.1 * torch.randn(4, 8, encoder.embedding_dim, generator=torch.manual_seed(1))
+    embeddings = torch.nn.functional.normalize(scattered, dim=-1)
     support, queries = embeddings[:, :5], embeddings[:, 5:].flatten(0, 1)
     labels = [name for name in "abcd" for _ in range(5)]
     told = build_recogniser(support.flatten(0, 1), labels, calibration).seeing(queries)
