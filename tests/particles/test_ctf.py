@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 import torch
 
-from cryo_fewshot.particles.ctf import DEFOCUS, LEAST_CTF, Ctf, ctf_values, divided_by_ctf, read_ctf
+from cryo_fewshot.particles.ctf import (
+    DEFOCUS,
+    LEAST_CTF,
+    Ctf,
+    ctf_values,
+    divided_by_ctf,
+    read_ctf,
+    volume_divided_by_ctf,
+)
 
 N, VOLTAGE, ABERRATION_MM, CONTRAST = 24, 300.0, 2.7, 0.1
 ENERGY_EV = VOLTAGE * 1e3
@@ -83,3 +91,19 @@ def test_optics_out_of_range_are_one_line(optics, files):
     block = pd.DataFrame({column: ["20000"] for column in DEFOCUS})
     assert read_ctf(block, "TS_1", ["300", "2.7", "0"], "export again").optics == (300, 2.7, 0)
     files.one_line(lambda: read_ctf(block, "TS_1", optics, "export again"), "TS_1", "out of range", "export again")
+
+
+def test_a_volume_is_divided_by_a_ctf_that_is_the_same_along_all_axes():
+    volume = np.random.default_rng(0).normal(size=(16, 16, 16))
+    ctf = np.array([3.0, 300.0, 2.7, 0.07, 0.0])
+    found = volume_divided_by_ctf(volume, 1.0, ctf)
+    for turn in ((1, 2, 0), (2, 1, 0), (0, 2, 1)):
+        np.testing.assert_allclose(
+            volume_divided_by_ctf(volume.transpose(turn), 1.0, ctf), found.transpose(turn), atol=1e-5
+        )
+    k = np.fft.fftfreq(16)
+    squared = torch.from_numpy(np.add.outer(np.add.outer(k**2, k**2), k**2)) / 10**2
+    values = ctf_values(squared, 3.0, (300.0, 2.7, 0.07), 0.0).numpy()
+    strong = np.abs(values) > LEAST_CTF
+    divided, before = np.fft.fftn(found), np.fft.fftn(volume)
+    np.testing.assert_allclose((divided * values)[strong], before[strong], rtol=1e-3, atol=1e-3)
