@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -18,13 +18,15 @@ from cryo_fewshot.hashing import ADDED_LATER, digest_of
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.pretraining import CELLS, TEST_CLASSES, in_cells, pretrained_spec
+from cryo_fewshot.recognition.pretraining import CELLS, TEST_CLASSES
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.on_the_fly import homologous_family, simulate_on_the_fly
+from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
+
+from .cell_evaluation import surrounded
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""
@@ -38,7 +40,7 @@ class CalibrationCheck:
     false_accept_rate, fdr : promised; crowded : neighbours and membranes lie in the boxes, as in the training
     """
 
-    version = 2
+    version = 3  # crowded particles of one microscope too
 
     encoder: str
     classes: tuple[str, ...] = TEST_CLASSES
@@ -75,10 +77,9 @@ def embedded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tenso
 
 def crowded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
     """The same among neighbours and membranes, whose complexes are the training's."""
-    around = replace(in_cells(pretrained_spec(), **CELLS).acquisitions, microscope=spec.microscope, snrs=(snr,))
-    names = np.repeat(spec.classes, spec.n_per_class)
-    rng = np.random.default_rng(seed_from("crowded check", spec.seed, snr))
-    return unit_embeddings(encoder, simulate_on_the_fly(names.tolist(), around, rng)), names
+    seed = seed_from("crowded check", spec.seed, snr)
+    volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
+    return unit_embeddings(encoder, volumes), np.repeat(spec.classes, spec.n_per_class)
 
 
 def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:

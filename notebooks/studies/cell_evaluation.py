@@ -3,7 +3,7 @@
 The tomogram and what is cut from it stay outside the project: `ROOM` says where, and only accuracies are stored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -116,11 +116,18 @@ def held_out(around: str, snr: float, classes: tuple[str, ...], n_per_class: int
         return simulate_set(
             SimulatedData(microscope=microscope, n_per_class=n_per_class), {snr: n_per_class}, classes
         ).volumes
+    return surrounded(classes, n_per_class, microscope, snr, seed_from("held out", around, snr), **AROUND[around])
+
+
+def surrounded(
+    classes: Sequence[str], n_per_class: int, microscope: Microscope, snr: float, seed: int, **settings: float
+) -> torch.Tensor:
+    """Volumes, class by class, in surroundings of training complexes; settings : of `Surroundings`."""
     complexes = tuple(name for name in pretrained_spec().classes if name != EMPTY)
-    surroundings = Surroundings(complexes=complexes, **AROUND[around])
+    surroundings = Surroundings(complexes=complexes, **settings)
     acquisitions = Acquisitions(microscope=microscope, snrs=(snr,), surroundings=surroundings)
     names = [name for name in classes for _ in range(n_per_class)]
-    return simulate_on_the_fly(names, acquisitions, np.random.default_rng(seed_from("held out", around, snr)))
+    return simulate_on_the_fly(names, acquisitions, np.random.default_rng(seed))
 
 
 @lru_cache(maxsize=8)
