@@ -140,7 +140,7 @@ def opened(name: str, path: str, readings: dict):
         ("file_voxel_size_nm", "voxel-size-nm", OVERRULED),
         ("dark_protein", "contrast", AGAINST),
     ):
-        note = next((note for note in getattr(particles, "notes", ()) if said in note), None)
+        note = next((note for note in particles.notes if said in note), None)
         if note and readings["shared"].get((name, keyword)):
             meant = f"give --support-{option} or --query-{option}, or both if both are meant"
             raise UserError(f"{note.partition(';')[0]}; --{option} is for both inputs: {meant}")

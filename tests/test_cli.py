@@ -122,11 +122,14 @@ def test_a_notebook_runs_with_typed_parameters_into_a_folder_of_its_own(monkeypa
 def test_an_option_for_one_input_leaves_the_other_alone(monkeypatch, tmp_path):
     calls = {}
 
+    class NoParticles(list):
+        notes = ()
+
     def opened(path, **options):
         calls[path] = options
         if path == "s":
             raise UserError("enough")
-        return []
+        return NoParticles()
 
     monkeypatch.setattr("cryo_fewshot.particles.opening.open_particles", opened)
     words = ["classify", "--support", "s", "--query", "q", "--out", tmp_path, "--contrast", "dark", "--mirror"]

@@ -176,16 +176,19 @@ def run_trials(
                 n_shot=n_shot, n_way=n_way, log_snr=log_snrs[seen].mean(1), crowding=crowdings[seen].mean(1)
             )
             temperatures = None if adapt_by is None else adapt_by.temperature_of(conditions)
-            which = (conditions.crowding >= CROWDED).astype(int) * (len(spaces) - 1)
-            judged = [None] * len(which)
-            for number, (space, positions) in enumerate(zip(spaces, projected, strict=True)):
-                of = np.flatnonzero(which == number)
-                if len(of):
-                    parts = (positions[torch.from_numpy(part[of])] for part in (support, query, strange))
-                    of_space = _judged(space, *parts, n_way, None if temperatures is None else temperatures[of])
-                    for i, *one in zip(of, *of_space, strict=True):
-                        judged[i] = one
-            fields = map(np.stack, zip(*judged, strict=True))
+            in_cells = conditions.crowding >= CROWDED
+            groups = (~in_cells, in_cells) if len(spaces) > 1 else (np.full(len(in_cells), True),)
+            of_groups = [
+                _judged(
+                    space,
+                    *(positions[torch.from_numpy(part[tasks])] for part in (support, query, strange)),
+                    n_way,
+                    None if temperatures is None else temperatures[tasks],
+                )
+                for space, positions, tasks in zip(spaces, projected, groups, strict=True)
+            ]
+            in_order = np.argsort(np.concatenate([np.flatnonzero(tasks) for tasks in groups]))
+            fields = (np.concatenate(parts)[in_order] for parts in zip(*of_groups, strict=True))
             true = np.repeat(np.arange(n_way), query.shape[1] // n_way)
             truth = particles.snrs[first_of], particles.crowded[first_of]
             yield Trials(unknown, family, conditions, *truth, *fields, true)

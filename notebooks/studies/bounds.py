@@ -99,9 +99,8 @@ class Oracle:
             if name == EMPTY:
                 continue
             beads = data.beads_of(name, seeds[:1])[0]
-            poses = align(
-                subtomograms.volumes, _reference(beads, data.microscope, runner.device), data.microscope, search
-            )
+            template = reference_volume(beads, data.microscope, runner.device)
+            poses = align(subtomograms.volumes, template, data.microscope, search)
             acquisition = Acquisition(poses.quaternions, poses.shifts_nm, defocus_um)
             scores[:, column] = log_likelihood_ratios(subtomograms.volumes, beads, acquisition, snr, data.microscope)
             runner.describe(f"oracle, {name}")
@@ -109,8 +108,10 @@ class Oracle:
         return {"classes": list(names), "scores": [part.round(decimals=2).tolist() for part in by_class]}
 
 
-def _reference(beads: tuple[np.ndarray, np.ndarray], microscope: Microscope, device: torch.device) -> torch.Tensor:
-    """Noiseless volume of a complex, upright and centred, without a missing wedge."""
+def reference_volume(
+    beads: tuple[np.ndarray, np.ndarray], microscope: Microscope, device: torch.device | None = None
+) -> torch.Tensor:
+    """Noiseless volume of a complex, upright and centred, without a missing wedge, at the middle defocus."""
     complete = replace(microscope, tilt_min=-90.0, tilt_max=90.0, tilt_increment=1.0)
     upright = Acquisition(np.array([[0.0, 0.0, 0.0, 1.0]]), np.zeros((1, 3)), np.array([REFERENCE_DEFOCUS_UM]))
     return simulate([beads], torch.zeros(1, dtype=torch.int64), None, complete, device, upright)[0]

@@ -245,6 +245,18 @@ class PeerChoice:
         return {"accuracies": found, "best": grid[int(np.argmax(found))]}
 
 
+def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
+    """The setting of a method, chosen where there are several; None where the choice was not run.
+
+    ask : a spec -> its entry, the runner or what is stored
+    """
+    how = METHODS[method]
+    if len(how.grid) == 1:
+        return how.grid[0]
+    choice = ask(PeerChoice(method=method, n_shot=n_shot, n_episodes=how.n_choice))
+    return choice and choice["result"]["best"]
+
+
 def peer(
     runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
 ) -> dict | None:
@@ -258,13 +270,8 @@ def peer(
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None
         digests = {"encoder": pretrained.digests["encoder"], "calibration": calibration}
-    elif len(how.grid) == 1:
-        setting = how.grid[0]
-    else:
-        choice = ask(PeerChoice(method=method, n_shot=tasks["n_shot"], n_episodes=how.n_choice))
-        if choice is None:
-            return None
-        setting = choice["result"]["best"]
+    elif (setting := chosen_setting(ask, method, tasks["n_shot"])) is None:
+        return None
     tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
     spec = PeerEvaluation(method=method, setting=tuple(sorted(setting.items())), **digests, **tasks)
     return ask(spec, pretrained)

@@ -10,7 +10,7 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labe
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, PeerChoice
+from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
@@ -63,10 +63,7 @@ def run_real(
         how = METHODS[method]
         if how.is_dear and (task not in DEAR_TASKS or n_shot not in ((5,) if method == EACH else (1, 5))):
             continue
-        setting = how.grid[0]
-        if len(how.grid) > 1:
-            choice = PeerChoice(method=method, n_shot=min(n_shot, 5), n_episodes=how.n_choice)
-            setting = runner(choice)["result"]["best"]
+        setting = chosen_setting(runner, method, min(n_shot, 5))
         spec = RealPeers(
             method=method, setting=tuple(sorted(setting.items())), boxes=digest_of(data.volumes), n_shot=n_shot,
             task=task, n_episodes=20 if how.is_dear else 100,

@@ -6,7 +6,6 @@ over the frequencies that both tilt series have sampled. `by_acryo` asks another
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from cryo_fewshot.averaging.averages import average
 from cryo_fewshot.fourier import soft_sphere
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Acquisition, Microscope
+from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.structures import load_complex
 
+from .bounds import reference_volume
 from .peers_features import Boxes
 
 UPRIGHT = np.array([[0.0, 0.0, 0.0, 1.0]])
@@ -28,8 +27,6 @@ PROTEIN_KDA_PER_NM3 = 0.81
 """Density of protein, 1.35 g/cm3."""
 BLOB_NM = 6.0
 """Radius of the ball that a labelled particle is centred on before it becomes a template."""
-DEFOCUS_UM = 4.0
-"""Of templates made from a structure: the middle of what the particles have."""
 N_ROUNDS = 3
 
 
@@ -122,8 +119,8 @@ def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
 
 
 def structure(name: str, microscope: Microscope) -> torch.Tensor:
-    """Noiseless volume of a complex, upright and centred, without a missing wedge, at the middle defocus."""
-    return _seen(SimulatedData().beads_of(name, torch.zeros(1))[0], microscope)
+    """Noiseless volume of a complex."""
+    return reference_volume(SimulatedData().beads_of(name, torch.zeros(1))[0], microscope)
 
 
 def sphere(name: str, microscope: Microscope) -> torch.Tensor:
@@ -132,10 +129,4 @@ def sphere(name: str, microscope: Microscope) -> torch.Tensor:
     line = np.arange(-np.ceil(radius), radius + 1)
     places = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
     places = places[np.linalg.norm(places, axis=1) <= radius].astype(np.float32)
-    return _seen((places, np.ones(len(places), dtype=np.float32)), microscope)
-
-
-def _seen(beads: tuple[np.ndarray, np.ndarray], microscope: Microscope) -> torch.Tensor:
-    complete = replace(microscope, tilt_min=-90.0, tilt_max=90.0, tilt_increment=1.0)
-    upright = Acquisition(UPRIGHT, np.zeros((1, 3)), np.array([DEFOCUS_UM]))
-    return simulate([beads], torch.zeros(1, dtype=torch.int64), None, complete, acquisition=upright)[0]
+    return reference_volume((places, np.ones(len(places), dtype=np.float32)), microscope)
