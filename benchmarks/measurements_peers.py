@@ -1,15 +1,11 @@
-"""What a particle costs by each method of the page on peers, at 20^3 and 40^3, five classes with five labels each.
+"""What a particle costs by each method of the page on peers, at 20^3 and 40^3, five classes with five labels each."""
 
-Beside the time on the clock stands the processor time, which other work on the machine does not lengthen.
-"""
-
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from measuring import BOX, HALF_BOX
+from measuring import BOX, HALF_BOX, repeated
 
 from cryo_fewshot.device import keep_freed_memory
 
@@ -39,22 +35,11 @@ def answered(name: str, box: int, n: int = N_ASKED, repeats: int = 3, **setting)
     if METHODS[name].needs_encoder:
         setting["pretrained"] = Pretrained(*load_encoder())
     answer = partial(_answer, METHODS[name].make, particles, support, queries, numbers.ravel(), setting)
-    return timed(answer, repeats, per=n)
+    return repeated(answer, repeats, per=n)
 
 
 def _answer(make: Callable, particles, support, queries, of_task, setting: dict) -> None:
     make(replace(particles), **setting)(support, queries, of_task)
-
-
-def timed(function: Callable[[], object], repeats: int, per: float) -> dict:
-    """Seconds per unit, on the clock and of the processor, of the fastest repeat; the first is not counted."""
-    found = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter(), time.process_time()
-        function()
-        found.append(((time.perf_counter() - started[0]) / per, (time.process_time() - started[1]) / per))
-    clock, processor = zip(*(found[1:] or found), strict=True)
-    return {"seconds": min(clock), "cpu_seconds": min(processor), "all": clock}
 
 
 def acryo(box: int) -> dict:
@@ -73,7 +58,7 @@ def acryo(box: int) -> dict:
     rotations = Rotation.from_quat(rotation_grid(40.0)[:n_rotations])
     model = ZNCCAlignment(templates, rotations=rotations, tilt=(-60, 60))
     one = particles.asked[0].numpy()
-    return timed(lambda: model.align(one, max_shifts=(4 * box / BOX,) * 3), 0, per=n_rotations / 233)
+    return repeated(lambda: model.align(one, max_shifts=(4 * box / BOX,) * 3), 0, per=n_rotations / 233)
 
 
 def reading(box: int) -> dict:
@@ -88,7 +73,7 @@ def reading(box: int) -> dict:
         for i, volume in enumerate(boxes(box).asked.numpy()):
             write_mrc(Path(folder) / f"{i:04d}.mrc", volume, 40.0 / box)
         particles = open_particles(folder)
-        return timed(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 3, per=N_ASKED)
+        return repeated(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 3, per=N_ASKED)
 
 
 _SEARCH = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}

@@ -9,7 +9,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from ..errors import UserError
-from .style import METHOD_COLOURS, OTHER_COLOURS, WIDTH, _method_rank, _styles
+from .style import METHOD_COLOURS, OTHER_COLOURS, WIDTH, _method_rank, line_styles
 from .web import FIXED
 
 _CHANCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 0}
@@ -28,7 +28,7 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
     tasks = sorted(set(zip(table["n_way"], table["n_shot"], strict=True)), key=lambda task: (task[0], -task[1]))
     snrs = sorted(table["snr"].unique(), reverse=True)
     methods = sorted(table["method"].unique(), key=_method_rank)
-    styles = _styles(methods)
+    styles = line_styles(methods)
     is_one_way = len({n_way for n_way, _ in tasks}) == 1
     figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 3.6), sharey=is_one_way, squeeze=False)
     handles = {}
@@ -139,7 +139,7 @@ def training_figure(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         a ring marks the best epoch, whose weights were kept
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
-    styles = _styles(list(histories))
+    styles = line_styles(list(histories))
     for name, history in histories.items():
         colour, _ = styles[name]
         for ax, key in zip(axes, ("loss", "validation_accuracy"), strict=True):

@@ -71,7 +71,7 @@ def _method_rank(method: str) -> tuple[int, str]:
     return (known.index(method) if method in known else len(known), method)
 
 
-def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def line_styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each name; names that are no method of the paper take the colours left."""
     others = [name for name in names if name not in METHOD_COLOURS]
     styles = {name: (METHOD_COLOURS[name], METHOD_MARKERS[name]) for name in names if name in METHOD_COLOURS}

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cryo_fewshot.figures.style import WIDTH, _styles
+from cryo_fewshot.figures.style import WIDTH, line_styles
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, profile_named
@@ -162,7 +162,7 @@ def _text(frame: pd.DataFrame) -> list[str]:
 def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
     """Accuracy against SNR, then a panel per condition; a dash stands where the method is as simulated."""
     conditions = [name for name in CONDITIONS if name != PLAIN]
-    styles, handles = _styles(list(SHOWN)), {}
+    styles, handles = line_styles(list(SHOWN)), {}
     figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 4.4), sharey=True)
     part = simulated[(simulated["n_shot"] == SHOWN_AT["n_shot"]) & simulated["method"].isin(SHOWN)]
     for name, rows in part.groupby("method", sort=False):

@@ -7,7 +7,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cryo_fewshot.figures.style import METHOD_COLOURS, METHOD_MARKERS, OTHER_COLOURS, WIDTH, _styles, use_style
+from cryo_fewshot.figures.style import METHOD_COLOURS, METHOD_MARKERS, OTHER_COLOURS, WIDTH, line_styles, use_style
 
 
 def lightness(colour):
@@ -20,7 +20,7 @@ def lightness(colour):
 
 
 def test_methods_keep_their_colours_whatever_stands_beside_them():
-    alone, among = _styles(["ProtoNet-CE"]), _styles(["PLDA", "ProtoNet-CE", "another"])
+    alone, among = line_styles(["ProtoNet-CE"]), line_styles(["PLDA", "ProtoNet-CE", "another"])
     assert (
         alone["ProtoNet-CE"] == among["ProtoNet-CE"] == (METHOD_COLOURS["ProtoNet-CE"], METHOD_MARKERS["ProtoNet-CE"])
     )
