@@ -2,7 +2,7 @@
 
 import torch
 
-from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
+from cryo_fewshot.recognition.descriptors import descriptors
 
 
 def test_profile_and_power_are_those_of_the_volume():
