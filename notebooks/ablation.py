@@ -41,7 +41,7 @@ ablation_figure(frame.replace(SHOWN));
 # %% [markdown]
 # Small dots are class splits. The same as a table, mean accuracy over the splits:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 plain_style(steps_table(frame, "accuracy")).format(precision=3)
 
 # %% [markdown]
@@ -89,7 +89,7 @@ plain_style(costs_table(page.runner, page.settings))
 # the steps above further, with more volumes and many kinds of microscopes. The test classes of the first split are held
 # out from it.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
 tasks = [cell.evaluation for cell in cells]
 heads, head_entries = heads_frame(page.runner, training, tasks, list(LOGITS))
@@ -113,6 +113,3 @@ plain_style(by_task(heads[~heads["balanced"]].replace(SHOWN), "head", "accuracy"
 
 # %% tags=["hide-input"]
 page.provenance([*entries, *left_out_entries, *head_entries])
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(steps_table(frame, "accuracy").round(3).to_csv(), equal_shares.round(3).to_csv())

@@ -34,7 +34,7 @@ page = Page(profile)
 cells = table_1(page.settings, snrs=numbers("snrs", snrs, float), methods=["baseline"])
 page.protocol(cells)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 bounds, entries = bounds_frame(
     page.runner,
     page.settings,
@@ -77,6 +77,3 @@ curves_figure(
 
 # %% tags=["hide-input"]
 page.provenance(entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(bounds.round(3).to_csv(index=False))

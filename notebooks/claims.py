@@ -64,7 +64,7 @@ show_claims(at_full_size).set_caption("Claims at the paper's own size")
 # %% tags=["hide-input"]
 page.protocol(cells, before=f"Class splits with seeds 0 to {splits - 1}, as far as they were run:")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["hide-input", "fold", "nbval-check-output"]
 show_judged(verdicts).set_caption("Claims over several splits")
 
 # %% tags=["hide-input", "fold"]
@@ -86,7 +86,3 @@ plain_style(quotes_table(claims)).hide(axis="index").set_caption("The paper's se
 
 # %% tags=["hide-input"]
 page.provenance(entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for row in verdicts.itertuples():
-    print(f"{row.claim}, {row.n_shot}-shot: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.verdict}")

@@ -57,7 +57,7 @@ Markdown(
 # numbers can be compared with the paper's methods. A family is narrower than a superfamily: ClpB and Lon are tested,
 # and p97, FtsH and RuvB, which are AAA+ rings as well, are trained on.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 expected = pd.DataFrame(card["expected_accuracy"])
 expected["shown"] = [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in expected.itertuples()]
 table = expected.pivot(index="n_shot", columns="snr", values="shown").iloc[::-1, ::-1]
@@ -74,7 +74,7 @@ plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 # run: the labels per class, the number of classes, how noisy the particles look to the encoder, expressed as the SNR of
 # simulated particles that look equally noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["hide-input", "fold", "nbval-check-output"]
 calibration = Calibration.from_json(card["calibration"])
 promises = calibration.promises
 columns = {"crowded": "Boxes", "snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "ece": "Calibration error",
@@ -119,7 +119,7 @@ promises_figure(promises);
 # classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle:
 # a threshold set on these very particles for an FPR of exactly 5 %.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)
 in_cells = replace(check, crowded=True)
 runner = open_runner(store)
@@ -211,6 +211,3 @@ Markdown(
     f"- **What was never simulated**: {', '.join(never)}. "
     "What nobody wants can be labelled and given to the support as `--junk`."
 )
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.to_csv(), measured.round(3).to_csv(index=False), rows.round(3).to_csv(index=False))

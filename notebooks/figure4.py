@@ -106,7 +106,7 @@ HTML(turnable_html(isosurface(volume, level, voxels[turnable]), "figure4-after")
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fourier shell correlation of half maps, and with the true density"}}
 figure4.fsc_figure(entries);
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 table = average_frame(entries)
 figure4.show_averages(table)
 
@@ -127,6 +127,3 @@ Markdown(f"**To conclude.** {figure4.averaging_findings(table)}\n\n**Provenance.
 # The density was simulated to 4 nm, with nothing finer than 3.6 nm: numbers a little below that come from interpolation
 # between shells. The CTF is not corrected and no symmetry is imposed. The task holds equal numbers of each class; in a
 # cell the class of interest may be a few per cent of all, and what is assigned to it less pure.
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.round(2).to_csv(index=False))

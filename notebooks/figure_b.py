@@ -48,7 +48,7 @@ slices_figure(
 # Slices of those subtomograms; beside each the class and the share of its tasks in which ProtoNet-CE alone was right.
 # The same shares over all test subtomograms:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 table = pd.DataFrame(
     {
         "Class": [*map(complex_name, result["classes"]), "all"],
@@ -62,6 +62,3 @@ plain_style(table).format(precision=3).hide(axis="index")
 
 # %% tags=["hide-input"]
 Markdown(f"Shares of all queries of a class, over all tasks. {provenance_line([entry])}")
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.round(3).to_csv(index=False))

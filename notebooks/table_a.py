@@ -47,7 +47,7 @@ cells = table_1(
 )
 page.protocol(cells)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 entries = page.runner.run_cells(cells)
 table = precision_frame(cells, entries)
 show_precision(table)
@@ -80,7 +80,3 @@ confusion_figure(np.array(chosen["confusion"]), list(map(complex_label, chosen["
 
 # %% tags=["hide-input"]
 page.provenance(entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for method, part in table.groupby("method", sort=False):
-    print(method, " ".join(f"{precision:.3f}" for precision in part["precision"]))
