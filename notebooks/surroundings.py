@@ -111,9 +111,6 @@ plain_style(shown_real(entries, "all")).format(precision=3)
 # the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was
 # chosen from two on the even columns and on the held-out complexes above.
 #
-# Not run: neighbours alone, off-centre picks alone, large voxels alone, the mild response. Their recipes are in
-# `notebooks/studies/cell_trainings.py`, and `python scripts/train_encoders.py` trains them.
-#
 # Limits: one tomogram, one seed per training, and labels that are automatic except for those of the ribosomes. The
 # intervals are over tasks of the same boxes, about ± 0.01, and say nothing about another tomogram.
 

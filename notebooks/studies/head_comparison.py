@@ -32,13 +32,10 @@ INDUCTIVE: dict[str, Callable] = {
     "nearest mean": prototype_logits,
     "unit length": heads.scaled_prototype_logits,
     "centred": heads.scaled_prototype_logits,
-    "logistic regression": heads.logistic_logits,
-    "ridge regression": heads.ridge_logits,
     "two covariances": plda_logits,
 }
 TRANSDUCTIVE: dict[str, Callable] = {
     "BD-CSPN": heads.bd_cspn_logits,
-    "LaplacianShot": heads.laplacian_shot_logits,
     "TIM": heads.tim_logits,
     "alpha-TIM": heads.alpha_tim_logits,
     "two covariances, EM": plda_em_logits,
