@@ -34,7 +34,7 @@ page.protocol(
 )
 
 # %% tags=["hide-input"]
-frame, entries = ablation_frame(page.runner, page.settings, splits=split_seeds, **chosen)
+frame = ablation_frame(page.runner, page.settings, splits=split_seeds, **chosen)
 keep_table(frame, "ablation")
 ablation_figure(frame.replace(SHOWN));
 
@@ -68,7 +68,7 @@ plain_style(meanings.rename(columns={"words": "what it changes"})).hide(axis="in
 # training with *global average pooling* or of the one *8 times as long*; a minus means that the change pays off.
 
 # %% tags=["hide-input"]
-left_out, left_out_entries = leave_one_out_frame(page.runner, page.settings, splits=split_seeds, **chosen)
+left_out = leave_one_out_frame(page.runner, page.settings, splits=split_seeds, **chosen)
 keep_table(left_out, "ablation_leave_one_out")
 plain_style(steps_table(left_out, "gain"))
 
@@ -92,7 +92,7 @@ plain_style(costs_table(page.runner, page.settings))
 # %% tags=["hide-input", "nbval-check-output"]
 training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
 tasks = [cell.evaluation for cell in cells]
-heads, head_entries = heads_frame(page.runner, training, tasks, list(LOGITS))
+heads = heads_frame(page.runner, training, tasks, list(LOGITS))
 keep_table(heads, "heads")
 equal_shares = by_task(heads[heads["balanced"]].replace(SHOWN), "head", "accuracy")
 plain_style(equal_shares).format(precision=3)
@@ -110,6 +110,3 @@ plain_style(by_task(heads[~heads["balanced"]].replace(SHOWN), "head", "accuracy"
 # training classes.
 #
 # The training recipe was chosen by looking at split 0; the other splits confirm it.
-
-# %% tags=["hide-input"]
-page.provenance([*entries, *left_out_entries, *head_entries])

@@ -42,7 +42,7 @@ page.protocol(stages, before="Splits that were run, as in:")
 # training, so a comparison at one short length says little. The baseline's classifier stops improving first.
 
 # %% tags=["hide-input"]
-lengths, length_entries = lengths_frame(
+lengths = lengths_frame(
     page.runner, page.settings, epochs=numbers("epochs", epochs, int), snr=snr, shots=shots, run_missing=train
 )
 keep_table(lengths, "training_length")
@@ -88,6 +88,3 @@ plain_style(methods_table(fair))
 
 # %% tags=["hide-input"]
 papers_size(classifier_heads(profile_named("paper"), snr=snr, shots=shots))
-
-# %% tags=["hide-input"]
-page.provenance([*stage_entries, *length_entries, *head_entries])

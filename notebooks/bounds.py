@@ -35,7 +35,7 @@ cells = table_1(page.settings, snrs=numbers("snrs", snrs, float), methods=["base
 page.protocol(cells)
 
 # %% tags=["hide-input", "nbval-check-output"]
-bounds, entries = bounds_frame(
+bounds, _ = bounds_frame(
     page.runner,
     page.settings,
     snrs=numbers("snrs", snrs, float),
@@ -74,6 +74,3 @@ curves_figure(
 # of a task compete; it ignores the support. The paper mentions a supervised network with 500 samples per class, 22-way:
 # 0.77 at SNR 0.05 and 0.66 at SNR 0.03. That is another task (22 classes instead of five) on other data. The pretrained
 # encoder ({doc}`encoder_card`) was trained on none of these classes, but on more samples, simulated on the fly.
-
-# %% tags=["hide-input"]
-page.provenance(entries)

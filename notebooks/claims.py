@@ -83,6 +83,3 @@ claims_figure(
 
 # %% tags=["hide-input", "fold"]
 plain_style(quotes_table(claims)).hide(axis="index").set_caption("The paper's sentences")
-
-# %% tags=["hide-input"]
-page.provenance(entries)

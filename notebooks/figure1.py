@@ -21,7 +21,7 @@ from studies.views import EpisodeView, sample_volume
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_label, complex_name, provenance_line
+from cryo_fewshot.reproduction.display import complex_label, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 
@@ -57,4 +57,4 @@ plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
 total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
 distances = {"d": plain, "d*": adapted, "d + d*": total}
 nearest = ", ".join(f"{names[values.index(min(values))]} by {name}" for name, values in distances.items())
-Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")
+Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}.")

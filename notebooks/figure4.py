@@ -23,7 +23,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import isosurface, turnable_html
 from cryo_fewshot.reproduction.cells import surrogate, table_1, table_4
-from cryo_fewshot.reproduction.display import complex_name, provenance_line
+from cryo_fewshot.reproduction.display import complex_name
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.simulation.density import protein_level
@@ -117,8 +117,7 @@ figure4.show_averages(table)
 # in a picture, so they are not quoted.
 
 # %% tags=["hide-input"]
-everything = [entry for of_set in entries.values() for entry in of_set]
-Markdown(f"**To conclude.** {figure4.averaging_findings(table)}\n\n**Provenance.** {provenance_line(everything)}")
+Markdown(f"**To conclude.** {figure4.averaging_findings(table)}")
 
 # %% [markdown]
 # **Limits.** Half maps say how well an average repeats itself, not what it shows: particles of several classes can

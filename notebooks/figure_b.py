@@ -20,7 +20,7 @@ from studies.views import Disagreement, sample_volume
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_label, complex_name, plain_style, protocol_line, provenance_line
+from cryo_fewshot.reproduction.display import complex_label, complex_name, plain_style, protocol_line
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import open_runner
 
@@ -60,5 +60,5 @@ table = pd.DataFrame(
 )
 plain_style(table).format(precision=3).hide(axis="index")
 
-# %% tags=["hide-input"]
-Markdown(f"Shares of all queries of a class, over all tasks. {provenance_line([entry])}")
+# %% [markdown]
+# Shares of all queries of a class, over all tasks.

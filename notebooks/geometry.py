@@ -54,6 +54,3 @@ transfer_table(by_increment)
 # Accuracies are means over training seeds; differences of a point or two are within their standard errors. The SNR is
 # that of the finished volume, so here a wider range or a finer increment adds directions, not electrons. At a fixed
 # dose a finer increment also means noisier images, which this page does not vary.
-
-# %% tags=["hide-input"]
-page.provenance(range_entries + increment_entries)

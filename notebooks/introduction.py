@@ -95,9 +95,6 @@ accuracy_by_snr(full_size[full_size["n_episodes"] == full_size["n_episodes"].max
 # %% tags=["hide-input", "fold"]
 show_claims(at_papers_size(claims)).set_caption("What the paper quotes, and these runs")
 
-# %% tags=["hide-input"]
-page.provenance([*full_size_entries, *entries])
-
 # %% [markdown]
 # ## How to read on
 #

@@ -163,9 +163,6 @@ entries.append(order)
 shown = pd.DataFrame(order["result"]["rows"])
 plain_style(shown.pivot(index="n_labels", columns="order", values="accuracy")).format(precision=3)
 
-# %% tags=["hide-input"]
-page.provenance(entries)
-
 # %% tags=["nbval-check-output", "hide-cell"]
 print(rejection[["strangers", "method", "n_shot", "snr", "auroc"]].round(3).to_csv(index=False))
 print(ways[["n_way", "method", "n_shot", "snr", "accuracy"]].round(3).to_csv(index=False))

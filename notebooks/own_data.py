@@ -37,7 +37,7 @@ from studies.real_particles import digest_of
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
-from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
+from cryo_fewshot.reproduction.display import complex_name, plain_style
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
@@ -195,6 +195,3 @@ if of_classes:
 #                    settings=Settings(false_accept_rate=0.01), say=print)
 # outcome.table.groupby("class")["probability"].describe()
 # ```
-
-# %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line([entry])}")

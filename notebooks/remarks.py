@@ -42,6 +42,3 @@ plain_style(by_task(shown, "trained_on", "shown"))
 #
 # The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` says how long this
 # package takes.
-
-# %% tags=["hide-input"]
-page.provenance(entries)

@@ -22,7 +22,7 @@ from studies.cell_trainings import SHOWN, trainings
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.microscope import Microscope
@@ -113,6 +113,3 @@ plain_style(shown_real(entries, "all")).format(precision=3)
 #
 # Limits: one tomogram, one seed per training, and labels that are automatic except for those of the ribosomes. The
 # intervals are over tasks of the same boxes, about ± 0.01, and say nothing about another tomogram.
-
-# %% tags=["hide-input"]
-Markdown(provenance_line(entries))

@@ -18,14 +18,7 @@ from IPython.display import Markdown
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import (
-    Page,
-    findings,
-    papers_size,
-    show_accuracies,
-    show_claims,
-    training_seconds,
-)
+from cryo_fewshot.reproduction.display import Page, findings, papers_size, show_accuracies, show_claims
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
 from cryo_fewshot.reproduction.store import Store, results_folder
@@ -37,10 +30,6 @@ Markdown(findings(tidy_frame(*at_hand), claims_frame(*at_hand, stored)) if at_ha
 
 # %% [markdown]
 # ## At the paper's own size
-#
-# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
-# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
-# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
 papers_size(table_1(full))
@@ -86,7 +75,3 @@ show_claims(claims_frame(cells, entries, page.runner.store)).set_caption("What t
 # %% tags=["hide-input", "fold", "nbval-check-output"]
 first_episodes = table[table["n_episodes"] == table["n_episodes"].min()]
 show_accuracies(first_episodes, TABLE_1_CLAIMS).set_caption("The first 100 episodes")
-
-# %% tags=["hide-input"]
-minutes = training_seconds(page.runner.store, cells) / 60
-page.provenance(entries, after=f"Training took {minutes:.1f} minutes in all.")

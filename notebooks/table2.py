@@ -24,10 +24,6 @@ from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
 
 # %% [markdown]
 # ## At the paper's own size
-#
-# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
-# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
-# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
 papers_size(table_2(profile_named("paper")))
@@ -60,6 +56,3 @@ show_differences(differences)
 
 # %% tags=["hide-input"]
 Markdown(sum_of_distances(table))
-
-# %% tags=["hide-input"]
-page.provenance(entries)

@@ -69,9 +69,7 @@ show_real_data(table)
 # by their noise alone, without looking at a molecule, and the paper's 100 % may be no more than that. In the surrogate
 # all classes share one microscope, so the noise gives nothing away.
 #
-# ## At the paper's own size
-#
-# The surrogates in boxes of 40³, with the learning rate of the paper's text and the training length of its code.
+# ## The surrogates at the paper's own size
 
 # %% tags=["hide-input"]
 full_size = profile_named("paper")
@@ -88,6 +86,3 @@ papers_size(
 
 # %% tags=["hide-input"]
 show_surrogates({name: surrogate(name, settings) for name in paths}, split_seed)
-
-# %% tags=["hide-input"]
-page.provenance([entry for part in entries.values() for entry in part])

@@ -159,13 +159,13 @@ def ablation_frame(
     splits: Sequence[int] = SPLITS,
     snrs: Sequence[float] = PAPER_SNRS,
     shots: Sequence[int] = PAPER_SHOTS,
-) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per step, split, SNR and shots, and the entries it rests on.
+) -> pd.DataFrame:
+    """A row per step, split, SNR and shots.
 
     Columns: step, words, split_seed, snr, n_shot, accuracy, ci95, gain over the step before on the same episodes, and
     its gain_ci95.
     """
-    rows, entries = [], []
+    rows = []
     for split_seed in splits:
         cells = table_1(profile, methods=list(PUBLISHED), snrs=snrs, shots=shots, split_seed=split_seed)
         published = list(zip(cells, runner.run_cells(cells), strict=True))
@@ -184,9 +184,8 @@ def ablation_frame(
                 task = split_seed, evaluation.snr, evaluation.n_shot
                 rows.append((name, what, *task, *mean_and_interval(now), *gain))
                 before = now
-        entries += [entry for of_step in found.values() for entry in of_step]
     columns = ["step", "words", "split_seed", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    return pd.DataFrame(rows, columns=columns)
 
 
 def leave_one_out_frame(
@@ -196,9 +195,9 @@ def leave_one_out_frame(
     splits: Sequence[int] = SPLITS,
     snrs: Sequence[float] = PAPER_SNRS,
     shots: Sequence[int] = PAPER_SHOTS,
-) -> tuple[pd.DataFrame, list[dict]]:
+) -> pd.DataFrame:
     """What accuracy loses without one change: step, split_seed, snr, n_shot, gain; a negative gain is a loss."""
-    rows, entries = [], []
+    rows = []
     for split_seed in splits:
         cells = table_1(profile, methods=["ProtoNet3D (mix)"], snrs=snrs, shots=shots, split_seed=split_seed)
         for name, pair in leave_one_out(profile, split_seed).items():
@@ -209,8 +208,7 @@ def leave_one_out_frame(
                 )
                 gain = (accuracies(without) - accuracies(whole)).mean()
                 rows.append((name, split_seed, evaluation.snr, evaluation.n_shot, gain))
-                entries += [without, whole]
-    return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"]), entries
+    return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"])
 
 
 def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:

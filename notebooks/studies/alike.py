@@ -14,8 +14,8 @@ METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 def lengths_frame(
     runner: Runner, profile: Profile, *, epochs: Sequence[int], snr: float, shots: Sequence[int], run_missing: bool
-) -> tuple[pd.DataFrame, list[dict]]:
-    """Test accuracy by length of training: method, n_shot, episodes, accuracy, ci95; and the entries.
+) -> pd.DataFrame:
+    """Test accuracy by length of training: method, n_shot, episodes, accuracy, ci95.
 
     The longest of each is the training that ran until it stopped improving.
     """
@@ -29,7 +29,7 @@ def lengths_frame(
         n_epochs = len(runner.store.get(encoder)["result"]["loss"])
         n_episodes = episodes.get(cell, n_epochs * encoder.schedule.steps_per_epoch)
         rows.append((cell.method, cell.evaluation.n_shot, n_episodes, *accuracy_of(entry)))
-    return pd.DataFrame(rows, columns=["method", "n_shot", "episodes", "accuracy", "ci95"]), entries
+    return pd.DataFrame(rows, columns=["method", "n_shot", "episodes", "accuracy", "ci95"])
 
 
 def against_first(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:

@@ -94,8 +94,8 @@ class HeadEvaluation:
 
 def heads_frame(
     runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], names: Sequence[str]
-) -> tuple[pd.DataFrame, list[dict]]:
-    """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'; and the entries.
+) -> pd.DataFrame:
+    """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'.
 
     Inductive heads score each query by itself, so the shares of the classes do not matter to them: on unbalanced
     queries only transductive heads are run, and 'unit length' to compare them with.
@@ -119,7 +119,7 @@ def heads_frame(
         gain = mean_and_interval(found - plain[spec.balanced, spec.tasks])
         rows.append((spec.head, spec.balanced, spec.tasks.snr, spec.tasks.n_shot, *mean_and_interval(found), *gain))
     columns = ["head", "balanced", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    return pd.DataFrame(rows, columns=columns)
 
 
 # ---------------------------------------------------------------- training and embedding

@@ -29,7 +29,8 @@ SVG = """<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" viewBox="0
 <metadata>x,y
 1,2
 </metadata><text>a</text></svg>"""
-RESULTS = {"results": 2, "commits": ["abc"], "machines": ["CPU, 2 cores"], "seconds": 1234.0}
+RESULTS = {"results": 2, "dates": ["2026-01-01", "2026-01-02"], "commits": ["abc"], "machines": ["CPU, 2 cores"],
+           "torch": ["2"], "seconds": 1234.0}  # fmt: skip
 
 
 @pytest.fixture
@@ -68,7 +69,10 @@ def test_tables_and_figures_have_their_numbers_and_their_origin(page):
     assert [line.a["download"] for line in (of_table, of_folded, of_figure)] == [f"table9-{i}.csv" for i in (1, 2, 3)]
     for line in (of_table, of_figure):
         assert """make notebook NB=table9 P="profile='cpu'\"""" in line.get_text()
-        assert "2 stored results, commit abc, on CPU, 2 cores, 1,234 s in all" in line.get_text()
+        assert (
+            "2 stored results of 2026-01-01 to 2026-01-02, commit abc, on CPU, 2 cores, torch 2, 1,234 s in all"
+            in line.get_text()
+        )
     assert of_figure.button and not of_table.button
 
 

@@ -46,19 +46,20 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
 def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     profile = profile_named("smoke")
     runner = Runner(Store(tmp_path))
-    frame, entries = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    frame = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert list(frame["step"]) == [*PUBLISHED, *(step.name for step in ablation(profile))]
     assert np.allclose(frame["gain"].iloc[1:], frame["accuracy"].diff().iloc[1:])
     assert frame["gain"].isna().tolist() == [True] + [False] * (len(frame) - 1)
+    entries = runner.store.entries("HeadEvaluation") + runner.store.entries("Evaluation")
     assert len({entry["result"]["episodes"] for entry in entries}) == 1
 
-    back, _ = leave_one_out_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    back = leave_one_out_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     at = frame.set_index("step")["accuracy"]
     assert list(back["step"]) == list(leave_one_out(profile))
     assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["mean over positions"])
 
     training = ablation(profile)[-1].training
-    heads, _ = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
+    heads = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
     rows = heads.set_index(["head", "balanced"])["accuracy"]
     assert set(rows.index) == {(h, True) for h in ("unit length", "two covariances", "TIM")} | {
         (h, False) for h in ("unit length", "TIM")
@@ -68,6 +69,6 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     # What is stored is not computed again: no weights are needed.
     for path in tmp_path.rglob("*.safetensors"):
         path.unlink()
-    again, _ = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    again = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert again.equals(frame)
     assert not list(tmp_path.rglob("*.safetensors"))
