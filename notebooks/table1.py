@@ -14,25 +14,22 @@ split_seed = 0  # which classes are base, validation and novel
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown
+from studies.claims import conclusions
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, findings, papers_size, show_accuracies, show_claims
+from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_claims
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
+from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
 
-full, stored = profile_named("paper"), Store(results_folder("paper"))
-at_hand = stored_cells(stored, table_1(full))
-Markdown(findings(tidy_frame(*at_hand), claims_frame(*at_hand, stored)) if at_hand[0] else "")
+conclusions()
 
 # %% [markdown]
 # ## At the paper's own size
 
 # %% tags=["hide-input"]
-papers_size(table_1(full))
+papers_size(table_1(profile_named("paper")))
 
 # %% [markdown]
 # ## At a reduced size

@@ -16,7 +16,7 @@ from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
 from .store import Store, results_folder
-from .tables import STILL_IMPROVING, accuracy_of, by_task, paper_text, stored_cells
+from .tables import accuracy_of, by_task, paper_text, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -157,44 +157,6 @@ def provenance_line(entries: Sequence[dict]) -> str:
         f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}; code at commit "
         f"{several('commit')}."
     )
-
-
-def findings(table: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """What a run of Table 1 found, in a few sentences of Markdown; every number is read off the run."""
-    table = _all_episodes(table)
-    sentences = []
-    for n_shot in sorted(table["n_shot"].unique(), reverse=True):
-        part = table[table["n_shot"] == n_shot]
-        top_snr = part["snr"].max()
-        best = part.loc[part[part["snr"] == top_snr]["accuracy"].idxmax()]
-        worst = part.loc[part[part["snr"] == part["snr"].min()]["accuracy"].idxmax()]
-        labels = "one label" if n_shot == 1 else f"{n_shot} labels"
-        sentences.append(
-            f"With {labels} per class, the best method ({best['method']}) recognises "
-            f"{best['accuracy']:.0%} of the subtomograms at SNR {top_snr:g}, and {worst['accuracy']:.0%} at SNR "
-            f"{worst['snr']:g} ({worst['method']})."
-        )
-    sentences.append(f"Guessing gives {1 / table['n_way'].iloc[0]:.0%}.")
-    wide = table.pivot(index=["n_shot", "snr"], columns="method", values="accuracy")
-    if {"baseline", "ProtoNet3D"} <= set(wide.columns):
-        wide = wide.dropna(subset=["baseline", "ProtoNet3D"])
-        ahead = wide["ProtoNet3D"] > wide["baseline"]
-        words = ", ".join(f"{int(part.sum())} of {len(part)} in {n}-shot" for n, part in ahead.groupby(level="n_shot"))
-        sentences.append(
-            f"ProtoNet3D is above the finetuned baseline in {int(ahead.sum())} of {len(ahead)} columns ({words}); the "
-            "paper finds it far above."
-        )
-    counts = claims["verdict"].value_counts()
-    unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
-    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
-    outcomes = {
-        "hold or agree here": kept,
-        "cannot be told": unclear,
-        "come out differently": len(claims) - kept - unclear - improving,
-        "get no verdict, as a training was still improving when it ended": improving,
-    }
-    said = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items() if number)
-    return " ".join([*sentences, f"Of {len(claims)} numbers that the paper quotes about its simulated data, {said}."])
 
 
 def sum_of_distances(table: pd.DataFrame) -> str:

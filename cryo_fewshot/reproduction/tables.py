@@ -181,7 +181,7 @@ def claims_frame(
                     "this_work": value,
                     "ci95": interval,
                     "difference": value - claim.paper,
-                    "verdict": STILL_IMPROVING if improving else _verdict(claim, value, interval),
+                    "verdict": STILL_IMPROVING if improving else verdict(claim, value - interval, value + interval),
                 }
             )
     return pd.DataFrame(rows, columns=["claim", "n_shot", "paper", "this_work", "ci95", "difference", "verdict"])
@@ -236,12 +236,10 @@ def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> np.ndarray | None:
     return (found[0] - found[1] if len(found) == 2 else found[0]) if found else None
 
 
-def _verdict(claim: Claim, value: float, interval: float) -> str:
-    gap = value - claim.paper
-    if claim.at_least and gap >= interval:
-        return "holds"
-    if not claim.at_least and abs(gap) <= interval:
-        return "agrees"
-    if abs(gap) < interval:
-        return "cannot be told"
-    return "above" if gap > 0 else "below"
+def verdict(claim: Claim, low: float, high: float) -> str:
+    """What an interval says of a claim."""
+    if low <= claim.paper <= high:
+        return "cannot be told" if claim.at_least else "agrees"
+    if claim.at_least:
+        return "holds" if low > claim.paper else "does not hold"
+    return "above" if low > claim.paper else "below"

@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from cryo_fewshot.reproduction.cells import SURROGATES, Cell, surrogate, table_1, table_3, table_4
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.quoted import Claim
+from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
 from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import (
     STILL_IMPROVING,
@@ -19,6 +19,7 @@ from cryo_fewshot.reproduction.tables import (
     rests_on,
     still_improving,
     stored_cells,
+    verdict,
 )
 from cryo_fewshot.simulation.structures import class_keys, registry
 
@@ -87,15 +88,6 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def verdict(claim: Claim, low: float, high: float) -> str:
-    """What an interval says of a claim."""
-    if low <= claim.paper <= high:
-        return "cannot be told" if claim.at_least else "agrees"
-    if claim.at_least:
-        return "holds" if low > claim.paper else "does not hold"
-    return "above" if low > claim.paper else "below"
-
-
 _OUTCOMES = {"holds": "hold", "agrees": "hold"} | dict.fromkeys(["cannot be told", TOO_FEW, STILL_IMPROVING], "open")
 """What a verdict comes to; with any other one a claim does not hold."""
 
@@ -137,17 +129,17 @@ def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
 # ---------------------------------------------------------------- the paper's own size
 
 
-def at_papers_size(claims: Sequence[Claim]) -> pd.DataFrame:
+def at_papers_size(claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """`claims_frame` of what was run at the paper's own size."""
     store = Store(results_folder("paper"))
     return claims_frame(*stored_cells(store, table_1(profile_named("paper"))), store, claims)
 
 
-def conclusions(claims: Sequence[Claim]):
+def conclusions():
     """What can be concluded about the paper, in Markdown; every number is read off the runs of its own size."""
     from IPython.display import Markdown
 
-    return Markdown(_conclusions(at_papers_size(claims), *_networks()))
+    return Markdown(_conclusions(at_papers_size(), *_networks()))
 
 
 def _networks() -> tuple[int, int]:
@@ -196,7 +188,7 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     return "\n".join(sentences)
 
 
-_SHORT = {"below": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
+_SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
 
 
 def _after(others: str) -> str:

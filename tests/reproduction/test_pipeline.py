@@ -16,7 +16,6 @@ from sklearn.metrics import precision_score
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
-from cryo_fewshot.reproduction.display import findings
 from cryo_fewshot.reproduction.pipeline import side_by_side
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
@@ -156,7 +155,7 @@ def test_every_method_meets_the_same_episodes(uninterrupted):
     assert len(of_paper22) > 30 and len(digests) == 2, "one list of episodes per shot"
 
 
-def test_the_tables_text_follows_from_the_numbers(uninterrupted):
+def test_claims_follow_from_the_numbers(uninterrupted):
     profile = profile_named("smoke")
     cells = table_1(profile)
     runner = Runner(Store(uninterrupted / "smoke"))
@@ -165,7 +164,6 @@ def test_the_tables_text_follows_from_the_numbers(uninterrupted):
     whole = frame[frame["n_episodes"] == 120].set_index(["method", "snr", "n_shot"])["accuracy"]
     gap = claims[(claims["paper"] == "0.0936") & (claims["n_shot"] == 5)].iloc[0]
     assert gap["this_work"] == pytest.approx(whole["ProtoNet3D", 0.05, 5] - whole["ProtoNet3D", 0.03, 5])
-    assert f"{whole.loc[:, 0.1, 5].max():.0%}" in findings(frame, claims)
     assert len(claims) == 12
 
 

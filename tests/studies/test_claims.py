@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import _conclusions, claim_values, judged, quotes_table, summary_frame, summary_text, verdict
+from studies.claims import _conclusions, claim_values, judged, quotes_table, summary_frame, summary_text
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, Claim
+from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
+from cryo_fewshot.reproduction.tables import verdict
 
 GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
 LEVEL = Claim("mix at 0.1", 5, 0.8, ("ProtoNet3D (mix)", 0.1))
@@ -87,7 +88,7 @@ def test_a_training_that_was_best_in_its_last_epoch_gets_no_verdict():
 
 
 def test_each_claim_stands_beside_one_sentence_of_the_paper():
-    table = quotes_table([*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS])
+    table = quotes_table(CLAIMS)
     read = dict(zip(table["the paper's sentence"], table["claims read out of it"], strict=True))
     parts = ("0.7644", "attenuate", "slight increase", "SNR of 0.03")
     rows = {part: next(claims for quote, claims in read.items() if part in quote) for part in parts}
@@ -100,7 +101,7 @@ def test_each_claim_stands_beside_one_sentence_of_the_paper():
 
 def test_the_summary_counts_claims_by_kind_and_size():
     words = ["A minus B, SNR 0.1", "A minus B, SNR 0.05", "A minus B, SNR 0.03", "best method at SNR 0.1"]
-    full = pd.DataFrame({"claim": words, "verdict": ["holds", "below", "too few splits", "agrees"]})
+    full = pd.DataFrame({"claim": words, "verdict": ["holds", "does not hold", "too few splits", "agrees"]})
     summary = summary_frame({"40³": full, "20³": full[:3]})
     assert summary["40³"].loc["A minus B"].tolist() == [1, 1, 1]
     assert summary["20³"].isna().loc["best method at SNR 0.1"].all()
