@@ -34,8 +34,6 @@ def test_accuracy_figure_draws_each_row():
     assert drawn == len(rows) and len(figure.axes) == 2
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.1", "0.03"]
     assert figure.axes[0].get_title() == "5-way 5-shot"
-    with pytest.raises(UserError, match="ci95"):
-        charts.accuracy_by_snr(pd.DataFrame(rows).drop(columns="ci95"))
 
 
 def test_accuracy_by_class_puts_the_hardest_class_at_the_bottom():
