@@ -12,18 +12,18 @@ train = False  # train what is missing; else show what was run
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.charts import claims_figure
-from studies.claims import at_papers_size, claim_values, judged, quotes_table, summary_frame, summary_text
+from studies.claims import at_papers_size, judged, quotes_table, summary_frame, summary_text
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.display import Page, plain_style, show_claims, show_judged
 from cryo_fewshot.reproduction.quoted import CLAIMS
-from cryo_fewshot.reproduction.tables import keep_table, stored_or_run
+from cryo_fewshot.reproduction.tables import claim_values, keep_table, stored_or_run
 
 page = Page(profile)
 every = repeated_table_1(page.settings, splits=range(splits), seeds=[0])
 cells, entries = stored_or_run(page.runner, every, train)
 at_full_size = at_papers_size()
-values = claim_values(cells, entries, CLAIMS, page.runner.store)
+values = claim_values(cells, entries, page.runner.store, CLAIMS)
 verdicts = judged(values, CLAIMS)
 keep_table(at_full_size, "claims_at_papers_size")
 keep_table(verdicts, "claims")

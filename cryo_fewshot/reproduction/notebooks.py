@@ -256,7 +256,8 @@ def _clean(path: Path, name: str, made: dict) -> None:
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {**_METADATA, "cryo_fewshot": made}
     if origin := _origin(made):
-        notebook.cells.append(nbformat.v4.new_markdown_cell(f"**Provenance.** {origin[0].upper()}{origin[1:]}."))
+        cell = nbformat.v4.new_markdown_cell(f"**Provenance.** {origin}.", metadata={"tags": ["provenance"]})
+        notebook.cells.append(cell)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
         for key in ("papermill", "execution"):
