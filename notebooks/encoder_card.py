@@ -22,16 +22,14 @@ from studies.charts import size_figure
 from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text, trainings_text
 
 from cryo_fewshot.figures.charts import training_figure
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import PROMISED, Calibration
-from cryo_fewshot.reproduction.display import complex_name, plain_style
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-use_style()
+runner = Page(store).runner
 encoder, card = load_encoder(path or None)
 spec, machine = card["spec"], card["machine"]
 n_weights = sum(parameter.numel() for parameter in encoder.parameters())
@@ -122,7 +120,6 @@ promises_figure(promises);
 # %% tags=["hide-input", "nbval-check-output"]
 check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)
 in_cells = replace(check, crowded=True)
-runner = open_runner(store)
 rows, crowded_rows = (pd.DataFrame(runner(spec, encoder, card)["result"]["rows"]) for spec in (check, in_cells))
 columns = {"crowded": "Boxes", "snr": "SNR", "n_way": "Ways", "n_shot": "Shots", "accuracy": "Accuracy",
            "ece": "Calibration error", "false_accepts": "FPR", "worst": "FPR, worst class",

@@ -20,16 +20,14 @@ from studies import averages_figure as figure4
 from studies.averages import average_frame, planned, true_density
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import isosurface, turnable_html
 from cryo_fewshot.reproduction.cells import surrogate, table_1, table_4
-from cryo_fewshot.reproduction.display import complex_name
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.simulation.density import protein_level
 
-use_style()
-settings, runner = profile_named(profile), open_runner(profile)
+page = Page(profile)
+settings = page.settings
 cells = {
     f"SNR {snr:g}": table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE"])[0]
     for snr in numbers("snrs", snrs, float)
@@ -40,7 +38,7 @@ for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
-entries = {name: [runner(spec) for spec in specs] for name, specs in plans.items()}
+entries = {name: [page.runner(spec) for spec in specs] for name, specs in plans.items()}
 tasks = []
 for name, (spec, *_) in plans.items():
     data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]

@@ -35,16 +35,13 @@ from studies.averages import unpacked
 from studies.demonstration import Demonstration
 from studies.real_particles import digest_of
 
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
-from cryo_fewshot.reproduction.display import complex_name, plain_style
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-use_style()
-encoder, card = load_encoder()
+page, (encoder, _) = Page(store), load_encoder()
 spec = Demonstration(
     encoder=digest_of(*encoder.state_dict().values()),
     classes=tuple(classes.split(",")),
@@ -55,8 +52,7 @@ spec = Demonstration(
     n_averaged=n_averaged,
     false_accept_rate=false_accept_rate,
 )
-entry = open_runner(store)(spec)
-result = entry["result"]
+result = page.runner(spec)["result"]
 Markdown(
     f"**Protocol.** Labelled: {n_labelled} particles each of {', '.join(map(complex_name, spec.classes))}. Query: "
     f"{n_particles} particles of each, and of the unknown classes {', '.join(map(complex_name, spec.outsiders))}; SNR "
