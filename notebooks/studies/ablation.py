@@ -12,7 +12,7 @@ import pandas as pd
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, Profile
+from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracies, by_task
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, library_classes, outside_families
@@ -26,7 +26,6 @@ PUBLISHED = {
     "ProtoNet3D (mix)": "the same without attention",
 }
 """Steps that are methods of Table 1."""
-SPLITS = (0, 1, 2)
 SHOWN = SHOWN_HEADS | {
     "fresh samples": "simulated on the fly",
     "mean over positions": "global average pooling",
@@ -153,12 +152,7 @@ def _plain_head(training: Pretraining) -> str:
 
 
 def ablation_frame(
-    runner: Runner,
-    profile: Profile,
-    *,
-    splits: Sequence[int] = SPLITS,
-    snrs: Sequence[float] = PAPER_SNRS,
-    shots: Sequence[int] = PAPER_SHOTS,
+    runner: Runner, profile: Profile, *, splits: Sequence[int], snrs: Sequence[float], shots: Sequence[int]
 ) -> pd.DataFrame:
     """A row per step, split, SNR and shots.
 
@@ -189,12 +183,7 @@ def ablation_frame(
 
 
 def leave_one_out_frame(
-    runner: Runner,
-    profile: Profile,
-    *,
-    splits: Sequence[int] = SPLITS,
-    snrs: Sequence[float] = PAPER_SNRS,
-    shots: Sequence[int] = PAPER_SHOTS,
+    runner: Runner, profile: Profile, *, splits: Sequence[int], snrs: Sequence[float], shots: Sequence[int]
 ) -> pd.DataFrame:
     """What accuracy loses without one change: step, split_seed, snr, n_shot, gain; a negative gain is a loss."""
     rows = []
@@ -224,10 +213,10 @@ def _mean_and_error(values: pd.Series) -> str:
     return f"{values.mean():+.3f} ±\u00a0{values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
-def costs_table(runner: Runner, profile: Profile, split_seed: int = 0) -> pd.DataFrame:
+def costs_table(runner: Runner, profile: Profile) -> pd.DataFrame:
     """What each training takes: volumes, classes, and minutes on the machine that its entry names."""
     rows = {}
-    for name, training in trainings(profile, split_seed).items():
+    for name, training in trainings(profile).items():
         entry = runner.store.get(training)
         minutes = "not run" if entry is None else f"{entry['provenance']['seconds'] / 60:.1f}"
         row = {"volumes": f"{training.cost:,}", "classes": len(training.classes), "minutes": minutes}

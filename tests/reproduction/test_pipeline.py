@@ -9,10 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import precision_score
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
@@ -20,7 +18,7 @@ from cryo_fewshot.reproduction.pipeline import side_by_side
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.tables import claims_frame, class_frame, precision_frame, stored_cells, tidy_frame
+from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
 
 COMMAND = [sys.executable, "-m", "cryo_fewshot"]
 
@@ -95,19 +93,6 @@ def test_notebooks_run_side_by_side_and_the_first_failure_ends_the_rest(capsys):
     assert len(begun) < 500
 
 
-def test_class_accuracies_and_precision_follow_from_the_confusion(uninterrupted):
-    cells = table_1(profile_named("smoke"), methods=["ProtoNet3D"], snrs=[0.1], shots=[5])
-    entries = Runner(Store(uninterrupted / "smoke")).run_cells(cells)
-    counts = np.array(entries[0]["result"]["confusion"])
-    classes = class_frame(cells, entries)
-    assert counts.sum() == entries[0]["result"]["n_queries"] * 120
-    assert np.allclose(classes["accuracy"], [counts[i, i] / counts[i].sum() for i in range(8)])
-    assert ((classes["low"] < classes["accuracy"]) & (classes["accuracy"] < classes["high"])).all()
-    true, predicted = (np.repeat(grid.ravel(), counts.ravel()) for grid in np.indices(counts.shape))
-    expected = precision_score(true, predicted, average="macro", zero_division=0)
-    assert precision_frame(cells, entries)["precision"].item() == pytest.approx(expected)
-
-
 def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
     def stored() -> list[Path]:
         return sorted((tmp_path / "smoke").rglob("*.json"))
@@ -140,19 +125,6 @@ def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrup
     assert not tables(tmp_path) and list(tmp_path.rglob("*.checkpoint"))
     assert run(*words, folder=tmp_path).returncode == 0
     assert tables(tmp_path) == tables(uninterrupted)
-
-
-def test_a_second_run_computes_nothing(uninterrupted):
-    started = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")}
-    assert run("reproduce", "--profile", "smoke", "--no-book", folder=uninterrupted).returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*.json")} == started
-
-
-def test_every_method_meets_the_same_episodes(uninterrupted):
-    entries = Store(uninterrupted / "smoke").entries("Evaluation")
-    of_paper22 = [e for e in entries if e["spec"]["n_way"] == 5]
-    digests = {(entry["spec"]["n_shot"], entry["result"]["episodes"]) for entry in of_paper22}
-    assert len(of_paper22) > 30 and len(digests) == 2, "one list of episodes per shot"
 
 
 def test_claims_follow_from_the_numbers(uninterrupted):

@@ -13,7 +13,6 @@ import torch
 from studies import averages_figure as figure4
 from studies.averages import (
     SELECTIONS,
-    ClassAverage,
     average_frame,
     packed,
     planned,
@@ -105,24 +104,9 @@ def test_a_proteasome_is_the_first_choice():
     assert target_of(("empty", "1EFW", "1BXN")) == "1BXN"  # the heaviest
 
 
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"selection": "all"}, "selection 'all' is unknown"),
-        ({"n_particles": 7}, "n_particles=7"),
-    ],
-)
-def test_unfit_specs_are_refused(evaluation, changes, words):
-    with pytest.raises(UserError, match=words) as error:
-        replace(planned(SMOKE, evaluation)[0], **changes)
-    assert "\n" not in str(error.value)
-
-
-def test_only_protonet_ce_and_known_classes_are_averaged(runner, evaluation):
-    with pytest.raises(UserError, match="ProtoNet-CE"):
-        ClassAverage(evaluation=replace(evaluation, head="prototype"), target="1OEL", selection="single")
-    with pytest.raises(UserError, match="not among the test classes"):
-        runner(ClassAverage(evaluation=evaluation, target="1PMA", selection="single"))
+def test_too_few_particles_for_two_halves_are_refused(evaluation):
+    with pytest.raises(UserError, match="n_particles=7"):
+        replace(planned(SMOKE, evaluation)[0], n_particles=7)
 
 
 def made_up(fall_halves: dict, fall_truth: dict, density=None) -> list[dict]:
