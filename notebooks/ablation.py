@@ -13,7 +13,7 @@ snrs = "0.1,0.05,0.03"  # ratios of variances, signal to noise
 n_shot = "5,1"  # labelled subtomograms per class
 
 # %% tags=["hide-input"]
-from studies.ablation import SHOWN, ablation, ablation_frame, costs_table, leave_one_out_frame, steps_table
+from studies.ablation import ablation, ablation_frame, costs_table, leave_one_out_frame, steps_table
 from studies.charts import ablation_figure
 from studies.head_comparison import LOGITS, heads_frame
 
@@ -36,7 +36,7 @@ page.protocol(
 # %% tags=["hide-input"]
 frame = ablation_frame(page.runner, page.settings, splits=split_seeds, **chosen)
 keep_table(frame, "ablation")
-ablation_figure(frame.replace(SHOWN));
+ablation_figure(frame);
 
 # %% [markdown]
 # Small dots are class splits. The same as a table, mean accuracy over the splits:
@@ -58,7 +58,7 @@ plain_style(steps_table(frame, "gain"))
 # What the steps change:
 
 # %% tags=["hide-input"]
-meanings = frame.replace(SHOWN).drop_duplicates("step")[["step", "words"]]
+meanings = frame.drop_duplicates("step")[["step", "words"]]
 plain_style(meanings.rename(columns={"words": "what it changes"})).hide(axis="index")
 
 # %% [markdown]
@@ -94,7 +94,7 @@ training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[
 tasks = [cell.evaluation for cell in cells]
 heads = heads_frame(page.runner, training, tasks, list(LOGITS))
 keep_table(heads, "heads")
-equal_shares = by_task(heads[heads["balanced"]].replace(SHOWN), "head", "accuracy")
+equal_shares = by_task(heads[heads["balanced"]], "head", "accuracy")
 plain_style(equal_shares).format(precision=3)
 
 # %% [markdown]
@@ -102,7 +102,7 @@ plain_style(equal_shares).format(precision=3)
 # class, which a tomogram does not offer. Here the shares of the classes are drawn at random instead; *TIM* loses most:
 
 # %% tags=["hide-input"]
-plain_style(by_task(heads[~heads["balanced"]].replace(SHOWN), "head", "accuracy")).format(precision=3)
+plain_style(by_task(heads[~heads["balanced"]], "head", "accuracy")).format(precision=3)
 
 # %% [markdown]
 # *Unit length* is the nearest mean of embeddings scaled to length one; *centred* first subtracts the mean of the

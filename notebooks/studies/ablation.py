@@ -18,7 +18,7 @@ from cryo_fewshot.reproduction.tables import accuracies, by_task
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, library_classes, outside_families
 from cryo_fewshot.training import Schedule
 
-from .head_comparison import SHOWN_HEADS, HeadEvaluation
+from .head_comparison import HeadEvaluation
 
 PUBLISHED = {
     "ProtoNet-CE": "as published, one network per SNR",
@@ -26,18 +26,6 @@ PUBLISHED = {
     "ProtoNet3D (mix)": "the same without attention",
 }
 """Steps that are methods of Table 1."""
-SHOWN = SHOWN_HEADS | {
-    "fresh samples": "simulated on the fly",
-    "mean over positions": "global average pooling",
-    "4 turns": "4 rotations",
-    "without the mean over positions": "without global average pooling",
-    "the whole library but kin of held-out classes": "the whole library without homologues of held-out classes",
-    "an encoder of the same cost, averaged over the grid": "an encoder of about the same cost, pooled over the grid",
-    "a head that knows how classes scatter": "a head that knows the scatter between and within classes",
-    "the mean of four positions that keep the wedge": "test-time augmentation: the mean over rotations that keep the "
-    "missing wedge",
-}
-"""What stored labels are called on the page."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +71,11 @@ def trainings(profile: Profile, split_seed: int = 0) -> dict[str, Pretraining]:
     cosine = replace(wider, objective="classes")
     pooled = replace(cosine, architecture="pooled")
     return {
-        "fresh samples": on_the_fly,
+        "simulated on the fly": on_the_fly,
         "more base classes": more,
         "20 classes per task": wider,
         "cosine classifier": cosine,
-        "mean over positions": pooled,
+        "global average pooling": pooled,
         "8 times as long": replace(pooled, schedule=_longer(profile)),
     }
 
@@ -95,7 +83,8 @@ def trainings(profile: Profile, split_seed: int = 0) -> dict[str, Pretraining]:
 def leave_one_out(profile: Profile, split_seed: int = 0) -> dict[str, tuple[Pretraining, Pretraining]]:
     """Leave-one-out ablation: a training without one of the changes, and with all; both take as many volumes."""
     steps = trainings(profile, split_seed)
-    whole, longer, few = steps["mean over positions"], steps["8 times as long"], steps["fresh samples"].classes
+    whole, longer = steps["global average pooling"], steps["8 times as long"]
+    few = steps["simulated on the fly"].classes
     n_way = 10 if len(few) >= 10 else 5
     base = {"classes": few, "n_way": n_way, "n_query": whole.volumes_per_step // n_way - 1}
     return {
@@ -103,7 +92,7 @@ def leave_one_out(profile: Profile, split_seed: int = 0) -> dict[str, tuple[Pret
         "the same, 8 times as long": (replace(longer, **base), longer),
         "without the cosine classifier": (replace(whole, objective="episodes"), whole),
         "that too, 8 times as long": (replace(longer, objective="episodes"), longer),
-        "without the mean over positions": (steps["cosine classifier"], whole),
+        "without global average pooling": (steps["cosine classifier"], whole),
     }
 
 
@@ -120,11 +109,11 @@ def _longer(profile: Profile) -> Schedule:
 
 
 _WORDS = {
-    "fresh samples": "every sample is simulated anew",
-    "more base classes": "the whole library but kin of held-out classes",
+    "simulated on the fly": "every sample is simulated anew",
+    "more base classes": "the whole library without homologues of held-out classes",
     "20 classes per task": "training tasks of 20 classes, one labelled sample each",
     "cosine classifier": "all training classes told apart by the embedding's direction",
-    "mean over positions": "an encoder of the same cost, averaged over the grid",
+    "global average pooling": "an encoder of about the same cost, pooled over the grid",
     "8 times as long": "eight times as many volumes, a higher rate that is halved more often",
 }
 
@@ -136,10 +125,11 @@ def ablation(profile: Profile, split_seed: int = 0) -> list[Step]:
         for name, training in trainings(profile, split_seed).items()
     ]
     last = steps[-1].training
+    rotations = "test-time augmentation: the mean over rotations that keep the missing wedge"
     return [
         *steps,
-        Step("two covariances", "a head that knows how classes scatter", last, "two covariances"),
-        Step("4 turns", "the mean of four positions that keep the wedge", last, "two covariances", 4),
+        Step("PLDA", "a head that knows the scatter between and within classes", last, "two covariances"),
+        Step("4 rotations", rotations, last, "two covariances", 4),
         Step("transductive", "the queries of a task help each other", last, "two covariances, EM", 4),
     ]
 
@@ -202,7 +192,7 @@ def leave_one_out_frame(
 
 def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row per step, a column per shots and SNR: mean over splits of 'accuracy', or of 'gain' with its error."""
-    groups = frame.replace(SHOWN).dropna(subset=column).groupby(["step", "n_shot", "snr"], sort=False)
+    groups = frame.dropna(subset=column).groupby(["step", "n_shot", "snr"], sort=False)
     means = groups[column].agg("mean" if column == "accuracy" else _mean_and_error)
     return by_task(means.reset_index(), "step", column)
 
@@ -220,5 +210,5 @@ def costs_table(runner: Runner, profile: Profile) -> pd.DataFrame:
         entry = runner.store.get(training)
         minutes = "not run" if entry is None else f"{entry['provenance']['seconds'] / 60:.1f}"
         row = {"volumes": f"{training.cost:,}", "classes": len(training.classes), "minutes": minutes}
-        rows[SHOWN.get(name, name)] = row
+        rows[name] = row
     return pd.DataFrame(rows).T

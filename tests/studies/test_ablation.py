@@ -56,15 +56,15 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     back = leave_one_out_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     at = frame.set_index("step")["accuracy"]
     assert list(back["step"]) == list(leave_one_out(profile))
-    assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["mean over positions"])
+    assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["global average pooling"])
 
     training = ablation(profile)[-1].training
     heads = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
     rows = heads.set_index(["head", "balanced"])["accuracy"]
-    assert set(rows.index) == {(h, True) for h in ("unit length", "two covariances", "TIM")} | {
+    assert set(rows.index) == {(h, True) for h in ("unit length", "PLDA", "TIM")} | {
         (h, False) for h in ("unit length", "TIM")
     }
-    assert rows["two covariances", True] == frame.set_index("step")["accuracy"]["two covariances"]
+    assert rows["PLDA", True] == frame.set_index("step")["accuracy"]["PLDA"]
 
     # What is stored is not computed again: no weights are needed.
     for path in tmp_path.rglob("*.safetensors"):
