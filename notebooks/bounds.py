@@ -20,7 +20,6 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 
 # %% tags=["hide-input"]
 import pandas as pd
-from IPython.display import Markdown
 from studies.bounds import bounds_frame
 from studies.charts import curves_figure
 
@@ -51,12 +50,7 @@ if profile != "smoke":  # its card is of the same subtomograms and tasks, but no
 shown = bounds.assign(shown=[f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in bounds.itertuples()])
 shown = shown.pivot(index="method", columns="snr", values="shown").rename_axis(None).rename_axis(None, axis=1)
 shown = shown.loc[bounds["method"].unique()[::-1], ::-1]
-alone = shown.columns[shown.notna().sum() == 1]  # of the oracle
-plain_style(shown.drop(columns=alone).fillna("not run").rename(columns="SNR {:g}".format))
-
-# %% tags=["hide-input"]
-more_noise = ", ".join(f"{shown.loc['oracle', snr]} at SNR {snr:g}" for snr in alone)
-Markdown(f"In heavier noise only the oracle was run: {more_noise}." if more_noise else "")
+plain_style(shown.fillna("not run").rename(columns="SNR {:g}".format))
 
 # %% tags=["hide-input"]
 n_way = cells[0].evaluation.n_way
