@@ -58,7 +58,7 @@ page.protocol(
 # classes than under an unknown one. *Gain* is the tool's score minus another one, task by task.
 
 # %% tags=["hide-input"]
-rejection, entries = tables.rejection_frame(*asked, **chosen)
+rejection, _ = tables.rejection_frame(*asked, **chosen)
 keep_table(rejection, "unknown_classes")
 tables.show_by_task(rejection, "strangers", "auroc")
 
@@ -83,9 +83,8 @@ tables.rates_table(rejection)
 # falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
 
 # %% tags=["hide-input"]
-ways, found = tables.ways_frame(*asked, **chosen)
+ways, _ = tables.ways_frame(*asked, **chosen)
 keep_table(ways, "more_ways")
-entries += found
 tables.show_by_task(ways, "tasks", "accuracy")
 
 # %% [markdown]
@@ -95,11 +94,10 @@ tables.show_by_task(ways, "tasks", "accuracy")
 # 500 samples of the very test classes, though for 150 steps only. The dashed lines do not depend on the labels.
 
 # %% tags=["hide-input"]
-shots, found = tables.shots_frame(
+shots, _ = tables.shots_frame(
     *asked, snrs=chosen["snrs"], shots=numbers("many_shots", many_shots, int),
     samples=numbers("samples", samples, int), n_per_class=n_per_class,
 )  # fmt: skip
-entries += found
 bounds = [name for name in shots["method"].unique() if name.startswith(("supervised", "oracle"))]
 curves_figure(
     shots.replace(tables.SHOWN), x="n_shot", curve="method", panel="snr", x_label="labels per class",
@@ -113,8 +111,7 @@ curves_figure(
 # line the tool is right more often than it says. *Error* is the expected calibration error.
 
 # %% tags=["hide-input"]
-reliability, found = tables.reliability_frame(*asked, **chosen)
-entries += found
+reliability, _ = tables.reliability_frame(*asked, **chosen)
 reliability_figure(reliability);
 
 # %% [markdown]
@@ -129,9 +126,8 @@ reliability_figure(reliability);
 # two columns cannot be compared.
 
 # %% tags=["hide-input"]
-surrogates, (classes, found) = tables.surrogate_frames(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
+surrogates, (classes, _) = tables.surrogate_frames(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
 keep_table(surrogates, "surrogates")
-entries += found
 tables.show_surrogates_at_once(surrogates)
 
 # %% [markdown]
@@ -159,7 +155,6 @@ for name in ("noble", "guo"):
 # %% tags=["hide-input"]
 digest = card_digest(pretrained.encoder, pretrained.card)
 order = page.runner(LabelOrder(encoder=digest), pretrained.encoder, pretrained.card)
-entries.append(order)
 shown = pd.DataFrame(order["result"]["rows"])
 plain_style(shown.pivot(index="n_labels", columns="order", values="accuracy")).format(precision=3)
 
