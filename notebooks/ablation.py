@@ -13,7 +13,7 @@ snrs = "0.1,0.05,0.03"  # ratios of variances, signal to noise
 n_shot = "5,1"  # labelled subtomograms per class
 
 # %% tags=["hide-input"]
-from studies.ablation import ablation, ablation_frame, costs_table, leave_one_out_frame, steps_table
+from studies.ablation import ablation, ablation_frame, leave_one_out_frame, steps_table
 from studies.charts import ablation_figure
 from studies.head_comparison import LOGITS, heads_frame
 
@@ -73,15 +73,8 @@ keep_table(left_out, "ablation_leave_one_out")
 plain_style(steps_table(left_out, "gain"))
 
 # %% [markdown]
-# ## What a training takes
+# PLDA costs next to nothing compared with an embedding; four rotations cost four embeddings.
 #
-# Volumes, training classes, and minutes on the machine named below, for the first split. PLDA costs next to nothing
-# compared with an embedding; four rotations cost four embeddings.
-
-# %% tags=["hide-input"]
-plain_style(costs_table(page.runner, page.settings))
-
-# %% [markdown]
 # ## Heads on one embedding
 #
 # PLDA is the best inductive head; the best transductive one is its EM variant. All heads solve the same tasks on the

@@ -101,12 +101,6 @@ plain_style(shown_simulated(entries)).format(precision=3)
 plain_style(shown_real(entries, "odd")).format(precision=3)
 
 # %% [markdown]
-# All columns together, including those on which settings were chosen:
-
-# %% tags=["hide-input", "fold"]
-plain_style(shown_real(entries, "all")).format(precision=3)
-
-# %% [markdown]
 # The pretrained encoder is the weighted mean of two sets of weights: 0.7 of the encoder that was trained further from
 # the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was
 # chosen from two on the even columns and on the held-out complexes above.

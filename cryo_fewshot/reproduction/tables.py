@@ -80,12 +80,12 @@ def class_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
 
 
 def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: str) -> pd.DataFrame:
-    """Paired differences in accuracy of every method to the method `against`: difference, ci95, per SNR and shot."""
-    by_key = {(c.method, c.evaluation.snr, c.evaluation.n_shot): e for c, e in zip(cells, entries, strict=True)}
-    rows = []
-    for cell, entry in zip(cells, entries, strict=True):
-        other = by_key.get((against, cell.evaluation.snr, cell.evaluation.n_shot))
-        if cell.method != against and other is not None:
+    """Paired differences in accuracy of every method to the method `against`: difference, ci95, for each task and run."""
+    runs = [(*key_of(cell), cell.evaluation.encoder.split_seed, cell.evaluation.encoder.seed) for cell in cells]
+    by_run, rows = dict(zip(runs, entries, strict=True)), []
+    for cell, (method, *task), entry in zip(cells, runs, entries, strict=True):
+        other = by_run.get((against, *task))
+        if method != against and other is not None:
             difference, interval = paired_difference(entry, other)
             values = {"against": against, "difference": difference, "ci95": interval}
             rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, **values))

@@ -201,14 +201,3 @@ def _mean_and_error(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.mean():+.3f}"
     return f"{values.mean():+.3f} ±\u00a0{values.std(ddof=1) / len(values) ** 0.5:.3f}"
-
-
-def costs_table(runner: Runner, profile: Profile) -> pd.DataFrame:
-    """What each training takes: volumes, classes, and minutes on the machine that its entry names."""
-    rows = {}
-    for name, training in trainings(profile).items():
-        entry = runner.store.get(training)
-        minutes = "not run" if entry is None else f"{entry['provenance']['seconds'] / 60:.1f}"
-        row = {"volumes": f"{training.cost:,}", "classes": len(training.classes), "minutes": minutes}
-        rows[name] = row
-    return pd.DataFrame(rows).T
