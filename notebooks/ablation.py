@@ -55,7 +55,7 @@ plain_style(steps_table(frame, "gain"))
 # episodes, ProtoNet3D (mix) above it on 1-shot episodes. How much of the gain is due to the samples was not measured;
 # in 5-shot, where both are trained alike, the step costs accuracy.
 #
-# What the steps change:
+# PLDA costs next to nothing compared with an embedding; four rotations cost four embeddings. What the steps change:
 
 # %% tags=["hide-input"]
 meanings = frame.drop_duplicates("step")[["step", "words"]]
@@ -73,8 +73,6 @@ keep_table(left_out, "ablation_leave_one_out")
 plain_style(steps_table(left_out, "gain"))
 
 # %% [markdown]
-# PLDA costs next to nothing compared with an embedding; four rotations cost four embeddings.
-#
 # ## Heads on one embedding
 #
 # PLDA is the best inductive head; the best transductive one is its EM variant. All heads solve the same tasks on the

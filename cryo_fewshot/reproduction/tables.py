@@ -80,7 +80,7 @@ def class_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
 
 
 def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: str) -> pd.DataFrame:
-    """Paired differences in accuracy of every method to the method `against`: difference, ci95, for each task and run."""
+    """Paired differences in accuracy of every method to the method `against`: difference, ci95, by task and run."""
     runs = [(*key_of(cell), cell.evaluation.encoder.split_seed, cell.evaluation.encoder.seed) for cell in cells]
     by_run, rows = dict(zip(runs, entries, strict=True)), []
     for cell, (method, *task), entry in zip(cells, runs, entries, strict=True):
