@@ -1,24 +1,12 @@
 """Charts draw every row that they are given, and nothing else."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.figures import charts
-from cryo_fewshot.figures.style import METHOD_COLOURS, use_style
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    use_style()
-    yield
-    plt.close("all")
+from cryo_fewshot.figures.style import METHOD_COLOURS
 
 
 def test_accuracy_figure_draws_each_row():

@@ -2,11 +2,6 @@
 
 from dataclasses import replace
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -189,4 +184,3 @@ def test_pictures_have_a_row_per_set_and_say_where_particles_were_too_few():
     table = figure4.show_averages(average_frame({"full": full})).to_html()
     assert "none" not in table and "–" in table
     assert "75%" in table  # purity of what was assigned
-    plt.close("all")
