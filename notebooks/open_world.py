@@ -108,7 +108,7 @@ curves_figure(
 # ## Can the probability be trusted?
 #
 # Of the answers with a probability of 80 %, four in five should be right: such points lie on the dotted line. Above the
-# line the tool is right more often than it says. *Error* is the expected calibration error.
+# line the tool is right more often than it says. *Error* is the expected calibration error, in the order of the legend.
 
 # %% tags=["hide-input"]
 reliability, _ = tables.reliability_frame(*asked, **chosen)
