@@ -57,7 +57,7 @@ page.protocol(
 # the nearest prototype. *Likelihood ratio* is the tool's score: how much likelier a particle is under the labelled
 # classes than under an unknown one. *Gain* is the tool's score minus another one, task by task.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 rejection, _ = tables.rejection_frame(*asked, **chosen)
 keep_table(rejection, "unknown_classes")
 tables.show_by_task(rejection, "strangers", "auroc")
@@ -71,7 +71,7 @@ tables.show_by_task(rejection, "strangers", "auroc")
 # classes like those that it was measured on. The last column is the oracle: a threshold set on these very classes for
 # an FPR of just 5 %. A particle that is not accepted still gets its class and probability.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 tables.rates_table(rejection)
 
 # %% [markdown]
@@ -82,7 +82,7 @@ tables.rates_table(rejection)
 # paper's 22 complexes were trained or calibrated on. Those rows are no test on held-out classes; they show how accuracy
 # falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 ways, _ = tables.ways_frame(*asked, **chosen)
 keep_table(ways, "more_ways")
 tables.show_by_task(ways, "tasks", "accuracy")
@@ -125,7 +125,7 @@ reliability_figure(reliability);
 # and another network, also trained on simulated volumes; its ± is the spread over ten seeds. It is there for scale: the
 # two columns cannot be compared.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 surrogates, (classes, _) = tables.surrogate_frames(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
 keep_table(surrogates, "surrogates")
 tables.show_surrogates_at_once(surrogates)
@@ -157,8 +157,3 @@ digest = card_digest(pretrained.encoder, pretrained.card)
 order = page.runner(LabelOrder(encoder=digest), pretrained.encoder, pretrained.card)
 shown = pd.DataFrame(order["result"]["rows"])
 plain_style(shown.pivot(index="n_labels", columns="order", values="accuracy")).format(precision=3)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(rejection[["strangers", "method", "n_shot", "snr", "auroc"]].round(3).to_csv(index=False))
-print(ways[["n_way", "method", "n_shot", "snr", "accuracy"]].round(3).to_csv(index=False))
-print(surrogates[["set", "n_shot", "method", "accuracy"]].round(3).to_csv(index=False))

@@ -228,7 +228,7 @@ plain_style(scores.assign(Complex=scores["Complex"].map(complex_name))).format(p
 # **Control**: what a correction does where all is simulated, as accuracy on the classes of {doc}`table1`, 5-way,
 # 5-shot, nearest prototype. A dash: does not apply.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 plain_style(figures.correction_frame(study)).hide(axis="index")
 
 # %% tags=["hide-input"]
@@ -281,6 +281,3 @@ plain_style(figures.confusion_frame(run)).hide(axis="index")
 # %% [markdown]
 # **To conclude.** Label a few real particles of each kind, all from the same tomograms, and give the tomogram with
 # coordinates rather than boxes cut and normalised one by one. Simulated particles do not replace labelled ones.
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print({name: correction["first"] for name, correction in found.items()})
