@@ -42,7 +42,7 @@ page.protocol(stages, before="Splits that were run, as in:")
 # training, so a comparison at one short length says little. The baseline's classifier stops improving first.
 
 # %% tags=["hide-input"]
-lengths, length_entries = lengths_frame(
+lengths = lengths_frame(
     page.runner, page.settings, epochs=numbers("epochs", epochs, int), snr=snr, shots=shots, run_missing=train
 )
 keep_table(lengths, "training_length")
@@ -64,7 +64,7 @@ curves_figure(
 # Below each accuracy stands its paired difference from ProtoNet3D on the same tasks. What attention brings is the
 # difference between a form and the control that had the same training.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 second = against_first(stages, stage_entries)
 keep_table(second, "second_stages")
 plain_style(methods_table(second))
@@ -77,7 +77,7 @@ plain_style(methods_table(second))
 # classes. Beside it stands what the few-shot literature knows as a strong simple baseline: the nearest prototype,
 # nothing fitted.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 heads, head_entries = over_splits(classifier_heads)
 fair = against_first(heads, head_entries)
 keep_table(fair, "classifier_heads")
@@ -88,10 +88,3 @@ plain_style(methods_table(fair))
 
 # %% tags=["hide-input"]
 papers_size(classifier_heads(profile_named("paper"), snr=snr, shots=shots))
-
-# %% tags=["hide-input"]
-page.provenance([*stage_entries, *length_entries, *head_entries])
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for frame in (second, fair):
-    print(frame.round(3).to_csv(index=False))

@@ -12,20 +12,19 @@ train = False  # train what is missing; else show what was run
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.charts import claims_figure
-from studies.claims import at_papers_size, claim_values, conclusions, judged, quotes_table, summary_frame, summary_text
+from studies.claims import at_papers_size, judged, quotes_table, summary_frame, summary_text
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.display import Page, plain_style, show_claims, show_judged
-from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.tables import keep_table, stored_or_run
+from cryo_fewshot.reproduction.quoted import CLAIMS
+from cryo_fewshot.reproduction.tables import claim_values, keep_table, stored_or_run
 
 page = Page(profile)
-claims = [*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS]
 every = repeated_table_1(page.settings, splits=range(splits), seeds=[0])
 cells, entries = stored_or_run(page.runner, every, train)
-at_full_size = at_papers_size(claims)
-values = claim_values(cells, entries, claims, page.runner.store)
-verdicts = judged(values, claims)
+at_full_size = at_papers_size()
+values = claim_values(cells, entries, page.runner.store, CLAIMS)
+verdicts = judged(values, CLAIMS)
 keep_table(at_full_size, "claims_at_papers_size")
 keep_table(verdicts, "claims")
 n_splits = verdicts["n_splits"].max()
@@ -41,16 +40,10 @@ plain_style(summary).format(na_rep="–")
 # *Open*: the interval cannot tell, there are fewer than three splits, or a training behind the claim was best in its
 # last epoch and so was still improving.
 #
-# ## What can be concluded
-
-# %% tags=["hide-input"]
-conclusions(claims)
-
-# %% [markdown]
 # ## At the paper's own size
 #
 # Boxes of 40³, the text's learning rate, one split of the classes, one training each, 1,000 tasks. The interval is over
-# tasks alone; {doc}`table1` has the accuracies.
+# tasks alone; {doc}`table1` has the accuracies and what can be concluded.
 
 # %% tags=["hide-input", "fold"]
 show_claims(at_full_size).set_caption("Claims at the paper's own size")
@@ -64,15 +57,15 @@ show_claims(at_full_size).set_caption("Claims at the paper's own size")
 # %% tags=["hide-input"]
 page.protocol(cells, before=f"Class splits with seeds 0 to {splits - 1}, as far as they were run:")
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["hide-input", "fold", "nbval-check-output"]
 show_judged(verdicts).set_caption("Claims over several splits")
 
 # %% tags=["hide-input", "fold"]
-differences = [number for number in verdicts["number"] if claims[number].second]
+differences = [number for number in verdicts["number"] if CLAIMS[number].second]
 claims_figure(
     values[values["number"].isin(differences)],
     verdicts[verdicts["number"].isin(differences)],
-    [claims[number].paper for number in differences],
+    [CLAIMS[number].paper for number in differences],
 );
 
 # %% [markdown]
@@ -82,11 +75,4 @@ claims_figure(
 # 1-shot at SNR 0.05; those rows rest on its general sentence alone, so a "does not hold" there contradicts no number.
 
 # %% tags=["hide-input", "fold"]
-plain_style(quotes_table(claims)).hide(axis="index").set_caption("The paper's sentences")
-
-# %% tags=["hide-input"]
-page.provenance(entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for row in verdicts.itertuples():
-    print(f"{row.claim}, {row.n_shot}-shot: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.verdict}")
+plain_style(quotes_table(CLAIMS)).hide(axis="index").set_caption("The paper's sentences")

@@ -81,8 +81,5 @@ Markdown(
 # ProtoNet3D (mix): mean over training seeds with the 95 % interval of that mean. The other intervals are over tasks for
 # the pretrained encoder, over subtomograms for the oracle.
 
-# %% tags=["hide-input"]
-page.provenance(entries)
-
 # %% tags=["nbval-check-output", "hide-cell"]
 print(frame[["complex", "method", "snr", "angle", "accuracy"]].round(3).to_csv(index=False))

@@ -22,16 +22,14 @@ from studies.charts import size_figure
 from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text, trainings_text
 
 from cryo_fewshot.figures.charts import training_figure
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import PROMISED, Calibration
-from cryo_fewshot.reproduction.display import complex_name, plain_style
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-use_style()
+runner = Page(store).runner
 encoder, card = load_encoder(path or None)
 spec, machine = card["spec"], card["machine"]
 n_weights = sum(parameter.numel() for parameter in encoder.parameters())
@@ -57,7 +55,7 @@ Markdown(
 # numbers can be compared with the paper's methods. A family is narrower than a superfamily: ClpB and Lon are tested,
 # and p97, FtsH and RuvB, which are AAA+ rings as well, are trained on.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 expected = pd.DataFrame(card["expected_accuracy"])
 expected["shown"] = [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in expected.itertuples()]
 table = expected.pivot(index="n_shot", columns="snr", values="shown").iloc[::-1, ::-1]
@@ -74,7 +72,7 @@ plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 # run: the labels per class, the number of classes, how noisy the particles look to the encoder, expressed as the SNR of
 # simulated particles that look equally noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["hide-input", "fold", "nbval-check-output"]
 calibration = Calibration.from_json(card["calibration"])
 promises = calibration.promises
 columns = {"crowded": "Boxes", "snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "ece": "Calibration error",
@@ -119,10 +117,9 @@ promises_figure(promises);
 # classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle:
 # a threshold set on these very particles for an FPR of exactly 5 %.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)
 in_cells = replace(check, crowded=True)
-runner = open_runner(store)
 rows, crowded_rows = (pd.DataFrame(runner(spec, encoder, card)["result"]["rows"]) for spec in (check, in_cells))
 columns = {"crowded": "Boxes", "snr": "SNR", "n_way": "Ways", "n_shot": "Shots", "accuracy": "Accuracy",
            "ece": "Calibration error", "false_accepts": "FPR", "worst": "FPR, worst class",
@@ -211,6 +208,3 @@ Markdown(
     f"- **What was never simulated**: {', '.join(never)}. "
     "What nobody wants can be labelled and given to the support as `--junk`."
 )
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.to_csv(), measured.round(3).to_csv(index=False), rows.round(3).to_csv(index=False))

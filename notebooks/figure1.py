@@ -19,17 +19,13 @@ from IPython.display import Markdown
 from studies.episode_figure import episode_figure
 from studies.views import EpisodeView, sample_volume
 
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_label, complex_name, provenance_line
-from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_label, complex_name
 
-use_style()
-cell = table_1(profile_named(profile), snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]
+page = Page(profile)
+cell = table_1(page.settings, snrs=[snr], shots=[5], methods=["ProtoNet-CE"])[0]
 evaluation = replace(cell.evaluation, n_way=n_way, n_shot=n_shot)
-entry = open_runner(profile)(EpisodeView(evaluation=evaluation, number=number, query=query))
-view = entry["result"]
+view = page.runner(EpisodeView(evaluation=evaluation, number=number, query=query))["result"]
 names = [complex_name(key) for key in view["classes"]]
 Markdown(
     f"**Protocol.** {n_way}-way {n_shot}-shot task number {number} at SNR {snr:g}: "
@@ -57,4 +53,4 @@ plain, adapted = view["plain"]["distances"], view["adapted"]["distances"]
 total = [d + d_star for d, d_star in zip(plain, adapted, strict=True)]
 distances = {"d": plain, "d*": adapted, "d + d*": total}
 nearest = ", ".join(f"{names[values.index(min(values))]} by {name}" for name, values in distances.items())
-Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}. {provenance_line([entry])}")
+Markdown(f"The query is of {names[view['right']]}. Nearest: {nearest}.")

@@ -20,16 +20,14 @@ from studies import averages_figure as figure4
 from studies.averages import average_frame, planned, true_density
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import isosurface, turnable_html
 from cryo_fewshot.reproduction.cells import surrogate, table_1, table_4
-from cryo_fewshot.reproduction.display import complex_name, provenance_line
-from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name
+from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.simulation.density import protein_level
 
-use_style()
-settings, runner = profile_named(profile), open_runner(profile)
+page = Page(profile)
+settings = page.settings
 cells = {
     f"SNR {snr:g}": table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE"])[0]
     for snr in numbers("snrs", snrs, float)
@@ -40,7 +38,7 @@ for recipe in (surrogate("noble", settings), surrogate("guo", settings)):
 if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
-entries = {name: [runner(spec) for spec in specs] for name, specs in plans.items()}
+entries = {name: [page.runner(spec) for spec in specs] for name, specs in plans.items()}
 tasks = []
 for name, (spec, *_) in plans.items():
     data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]
@@ -106,7 +104,7 @@ HTML(turnable_html(isosurface(volume, level, voxels[turnable]), "figure4-after")
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fourier shell correlation of half maps, and with the true density"}}
 figure4.fsc_figure(entries);
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 table = average_frame(entries)
 figure4.show_averages(table)
 
@@ -117,8 +115,7 @@ figure4.show_averages(table)
 # in a picture, so they are not quoted.
 
 # %% tags=["hide-input"]
-everything = [entry for of_set in entries.values() for entry in of_set]
-Markdown(f"**To conclude.** {figure4.averaging_findings(table)}\n\n**Provenance.** {provenance_line(everything)}")
+Markdown(f"**To conclude.** {figure4.averaging_findings(table)}")
 
 # %% [markdown]
 # **Limits.** Half maps say how well an average repeats itself, not what it shows: particles of several classes can
@@ -127,6 +124,3 @@ Markdown(f"**To conclude.** {figure4.averaging_findings(table)}\n\n**Provenance.
 # The density was simulated to 4 nm, with nothing finer than 3.6 nm: numbers a little below that come from interpolation
 # between shells. The CTF is not corrected and no symmetry is imposed. The task holds equal numbers of each class; in a
 # cell the class of interest may be a few per cent of all, and what is assigned to it less pure.
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.round(2).to_csv(index=False))

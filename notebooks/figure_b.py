@@ -14,23 +14,17 @@ n_examples = 4  # subtomograms to show
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
 from studies.views import Disagreement, sample_volume
 
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_label, complex_name, plain_style, protocol_line, provenance_line
-from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_label, complex_name, plain_style
 
-use_style()
-settings = profile_named(profile)
-cells = table_1(settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE", "baseline"])
+page = Page(profile)
+cells = table_1(page.settings, snrs=[snr], shots=[n_shot], methods=["ProtoNet-CE", "baseline"])
 spec = Disagreement(right=cells[0].evaluation, wrong=cells[1].evaluation)
-entry = open_runner(profile)(spec)
-result = entry["result"]
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+result = page.runner(spec)["result"]
+page.protocol(cells)
 
 # %% tags=["hide-input"]
 n_queries = np.maximum(result["n_queries"], 1)
@@ -41,14 +35,14 @@ titles = [f"{complex_label(result['classes'][label], 14)}\n{share[label, number]
 slices_figure(
     [sample_volume(spec.right, name, number) for name, (_, number) in zip(names, ranked, strict=True)],
     titles,
-    settings.data.microscope.final_voxel_size_nm,
+    page.settings.data.microscope.final_voxel_size_nm,
 );
 
 # %% [markdown]
 # Slices of those subtomograms; beside each the class and the share of its tasks in which ProtoNet-CE alone was right.
 # The same shares over all test subtomograms:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 table = pd.DataFrame(
     {
         "Class": [*map(complex_name, result["classes"]), "all"],
@@ -60,8 +54,5 @@ table = pd.DataFrame(
 )
 plain_style(table).format(precision=3).hide(axis="index")
 
-# %% tags=["hide-input"]
-Markdown(f"Shares of all queries of a class, over all tasks. {provenance_line([entry])}")
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(table.round(3).to_csv(index=False))
+# %% [markdown]
+# Shares of all queries of a class, over all tasks.

@@ -24,7 +24,7 @@ from studies.transfer import (
 )
 
 from cryo_fewshot.reproduction.display import Page
-from cryo_fewshot.reproduction.tables import keep_table, mean_over_seeds
+from cryo_fewshot.reproduction.tables import keep_table
 
 page = Page(profile)
 choice = {"snr": snr, "n_shot": n_shot, "seeds": range(seeds)}
@@ -35,7 +35,7 @@ study_protocol(page, ranges)
 # %% [markdown]
 # ## Tilt range, at an increment of 3 degrees
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 range_entries = page.runner.run(variation.evaluation for variation in ranges)
 by_range = variations_frame(ranges, range_entries)
 keep_table(by_range, "tilt_ranges")
@@ -44,7 +44,7 @@ transfer_table(by_range)
 # %% [markdown]
 # ## Tilt increment, at a range of ±60 degrees
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 increment_entries = page.runner.run(variation.evaluation for variation in increments)
 by_increment = variations_frame(increments, increment_entries)
 keep_table(by_increment, "tilt_increments")
@@ -54,10 +54,3 @@ transfer_table(by_increment)
 # Accuracies are means over training seeds; differences of a point or two are within their standard errors. The SNR is
 # that of the finished volume, so here a wider range or a finer increment adds directions, not electrons. At a fixed
 # dose a finer increment also means noisier images, which this page does not vary.
-
-# %% tags=["hide-input"]
-page.provenance(range_entries + increment_entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for frame in (by_range, by_increment):
-    print(mean_over_seeds(frame, "trained_on", "tested_on").round(3).to_csv(index=False))

@@ -44,7 +44,7 @@ from studies.data_intervals import QueryCounts, intervals_frame
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import plain_style, protocol_line, provenance_line
+from cryo_fewshot.reproduction.display import plain_style, protocol_line
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
@@ -93,6 +93,3 @@ Markdown(
 # **Differences are another matter.** Two methods that were tested on the same tasks are compared by their paired
 # difference, in which easy and hard classes cancel. What the wide interval warns of is the level of accuracy, and the
 # step to your own complexes.
-
-# %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(list(entries.values()))}")

@@ -11,7 +11,7 @@ profile = "quick"  # smoke, quick, cpu or paper
 
 # %% tags=["hide-input"]
 from IPython.display import HTML
-from studies.claims import at_papers_size, conclusions
+from studies.claims import conclusions
 from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure
 from studies.three_numbers import three_numbers
@@ -21,9 +21,8 @@ from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, complex_name, show_claims
+from cryo_fewshot.reproduction.display import Page, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import stored_cells, tidy_frame
@@ -75,28 +74,18 @@ HTML(three_numbers(table, card["expected_accuracy"], run))
 # ## What can be concluded about the paper
 
 # %% tags=["hide-input"]
-claims = [*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS]
-conclusions(claims)
+conclusions()
 
 # %% [markdown]
 # ## The paper's main experiment
 #
 # Table 1 as a figure, at the paper's own size: five methods, with five labels per class or one, at three noise levels.
-# {doc}`table1` has every number.
+# {doc}`table1` has every number, {doc}`claims` what the paper says beside it, number by number.
 
 # %% tags=["hide-input"]
 at_hand, full_size_entries = stored_cells(Store(results_folder("paper")), table_1(profile_named("paper")))
 full_size = tidy_frame(at_hand, full_size_entries) if at_hand else table
 accuracy_by_snr(full_size[full_size["n_episodes"] == full_size["n_episodes"].max()]);
-
-# %% [markdown]
-# What the paper says beside these runs, number by number. {doc}`claims` judges it over several class splits too.
-
-# %% tags=["hide-input", "fold"]
-show_claims(at_papers_size(claims)).set_caption("What the paper quotes, and these runs")
-
-# %% tags=["hide-input"]
-page.provenance([*full_size_entries, *entries])
 
 # %% [markdown]
 # ## How to read on

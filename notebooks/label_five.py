@@ -18,7 +18,7 @@ from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of, spec_digest
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
+from cryo_fewshot.reproduction.display import complex_name, plain_style
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
@@ -71,6 +71,5 @@ plain_style(expected_frame(result)).format("{:.0%}", subset=rates).hide(axis="in
 Markdown(
     f"{played.particles.n_per_class} particles of each of {', '.join(map(complex_name, result['classes']))}; boxes of "
     f"{protonet.data.box}³ voxels of {protonet.data.voxel_size_nm:g} nm. The {played.n_axes} principal axes that are "
-    f"kept of ProtoNet3D's embeddings hold {result['protonet_variance']:.0%} of their variance. "
-    f"{provenance_line([entry])}"
+    f"kept of ProtoNet3D's embeddings hold {result['protonet_variance']:.0%} of their variance."
 )

@@ -29,23 +29,19 @@ false_accept_rate = 0.05  # at most this share of the particles of unknown class
 store = "extended"  # folder of results
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 from studies.averages import unpacked
 from studies.demonstration import Demonstration
 from studies.real_particles import digest_of
 
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
-from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
-from cryo_fewshot.reproduction.runner import open_runner
+from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-use_style()
-encoder, card = load_encoder()
+page, (encoder, _) = Page(store), load_encoder()
 spec = Demonstration(
     encoder=digest_of(*encoder.state_dict().values()),
     classes=tuple(classes.split(",")),
@@ -56,8 +52,7 @@ spec = Demonstration(
     n_averaged=n_averaged,
     false_accept_rate=false_accept_rate,
 )
-entry = open_runner(store)(spec)
-result = entry["result"]
+result = page.runner(spec)["result"]
 Markdown(
     f"**Protocol.** Labelled: {n_labelled} particles each of {', '.join(map(complex_name, spec.classes))}. Query: "
     f"{n_particles} particles of each, and of the unknown classes {', '.join(map(complex_name, spec.outsiders))}; SNR "
@@ -91,10 +86,10 @@ plain_style(pd.DataFrame(result["rows"])).format(precision=2).hide(axis="index")
 #
 # ## How right it is
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 plain_style(pd.DataFrame(result["counts"])).format(precision=2).hide(axis="index")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 foreseen, low, high = result["leave_one_out"]
 right = result["accuracy_accepted"]
 precision = "" if right is None else f", and of these **{right:.0%}** are right"
@@ -196,9 +191,3 @@ if of_classes:
 #                    settings=Settings(false_accept_rate=0.01), say=print)
 # outcome.table.groupby("class")["probability"].describe()
 # ```
-
-# %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line([entry])}")
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print({name: result[name] for name in ("accuracy", "kept", "false_accepts")}, np.round(result["calibration_error"], 3))

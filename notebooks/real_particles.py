@@ -24,7 +24,7 @@ from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.reproduction.display import complex_name, plain_style, provenance_line
+from cryo_fewshot.reproduction.display import complex_name, plain_style
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.microscope import Microscope
@@ -228,7 +228,7 @@ plain_style(scores.assign(Complex=scores["Complex"].map(complex_name))).format(p
 # **Control**: what a correction does where all is simulated, as accuracy on the classes of {doc}`table1`, 5-way,
 # 5-shot, nearest prototype. A dash: does not apply.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 plain_style(figures.correction_frame(study)).hide(axis="index")
 
 # %% tags=["hide-input"]
@@ -281,9 +281,3 @@ plain_style(figures.confusion_frame(run)).hide(axis="index")
 # %% [markdown]
 # **To conclude.** Label a few real particles of each kind, all from the same tomograms, and give the tomogram with
 # coordinates rather than boxes cut and normalised one by one. Simulated particles do not replace labelled ones.
-
-# %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(entries + benchmarks)}")
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print({name: correction["first"] for name, correction in found.items()})

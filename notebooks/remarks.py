@@ -26,7 +26,7 @@ choice = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_sho
 variations = training_ways(page.settings, ways=numbers("ways", ways, int), seeds=range(seeds), **choice)
 study_protocol(page, variations)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 entries = page.runner.run(variation.evaluation for variation in variations)
 by_seed = variations_frame(variations, entries)
 keep_table(by_seed, "training_ways")
@@ -42,9 +42,3 @@ plain_style(by_task(shown, "trained_on", "shown"))
 #
 # The paper states about 0.2 s for the prediction of one 40³ subtomogram on a CPU. {doc}`speed` says how long this
 # package takes.
-
-# %% tags=["hide-input"]
-page.provenance(entries)
-
-# %% tags=["nbval-check-output", "hide-cell"]
-print(frame.round(3).to_csv(index=False))

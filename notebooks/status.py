@@ -13,7 +13,7 @@ profile = "quick"  # smoke, quick, cpu or paper
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.status import show_evaluations, show_profiles, show_trainings, training_histories
+from studies.status import show_profiles, show_trainings, training_histories
 
 from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.reproduction.display import Page
@@ -39,12 +39,6 @@ training_figure(training_histories(store));
 
 # %% tags=["hide-input", "fold"]
 show_trainings(store).set_caption("Trainings")
-
-# %% [markdown]
-# ## Evaluations
-
-# %% tags=["hide-input", "fold"]
-show_evaluations(store).set_caption("Evaluations")
 
 # %% [markdown]
 # ## Versions

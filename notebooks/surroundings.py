@@ -22,7 +22,7 @@ from studies.cell_trainings import SHOWN, trainings
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.microscope import Microscope
@@ -101,21 +101,9 @@ plain_style(shown_simulated(entries)).format(precision=3)
 plain_style(shown_real(entries, "odd")).format(precision=3)
 
 # %% [markdown]
-# All columns together, including those on which settings were chosen:
-
-# %% tags=["hide-input", "fold"]
-plain_style(shown_real(entries, "all")).format(precision=3)
-
-# %% [markdown]
 # The pretrained encoder is the weighted mean of two sets of weights: 0.7 of the encoder that was trained further from
 # the first one, and 0.3 of the first one, which keeps what that was good at {cite:p}`wortsman2022`. The share was
 # chosen from two on the even columns and on the held-out complexes above.
 #
-# Not run: neighbours alone, off-centre picks alone, large voxels alone, the mild response. Their recipes are in
-# `notebooks/studies/cell_trainings.py`, and `python scripts/train_encoders.py` trains them.
-#
 # Limits: one tomogram, one seed per training, and labels that are automatic except for those of the ribosomes. The
 # intervals are over tasks of the same boxes, about ± 0.01, and say nothing about another tomogram.
-
-# %% tags=["hide-input"]
-Markdown(provenance_line(entries))

@@ -14,36 +14,22 @@ split_seed = 0  # which classes are base, validation and novel
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown
+from studies.claims import conclusions
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import (
-    Page,
-    findings,
-    papers_size,
-    show_accuracies,
-    show_claims,
-    training_seconds,
-)
+from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_claims
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
-from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import claims_frame, stored_cells, tidy_frame
+from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
 
-full, stored = profile_named("paper"), Store(results_folder("paper"))
-at_hand = stored_cells(stored, table_1(full))
-Markdown(findings(tidy_frame(*at_hand), claims_frame(*at_hand, stored)) if at_hand[0] else "")
+conclusions()
 
 # %% [markdown]
 # ## At the paper's own size
-#
-# Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code,
-# stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 tasks;
-# ± is the half-width of the 95 % interval over tasks.
 
 # %% tags=["hide-input"]
-papers_size(table_1(full))
+papers_size(table_1(profile_named("paper")))
 
 # %% [markdown]
 # ## At a reduced size
@@ -55,7 +41,7 @@ training = {"n_way": n_way, "split_seed": split_seed, "train_seed": train_seed}
 cells = table_1(page.settings, methods=methods.split(","), **grid, **training)
 page.protocol(cells)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 entries = page.runner.run_cells(cells)
 table = tidy_frame(cells, entries)
 show_accuracies(table, TABLE_1_CLAIMS)
@@ -83,14 +69,6 @@ show_claims(claims_frame(cells, entries, page.runner.store)).set_caption("What t
 #
 # The paper tests on 100 episodes. The first 100 of this run give:
 
-# %% tags=["hide-input", "fold"]
+# %% tags=["hide-input", "fold", "nbval-check-output"]
 first_episodes = table[table["n_episodes"] == table["n_episodes"].min()]
 show_accuracies(first_episodes, TABLE_1_CLAIMS).set_caption("The first 100 episodes")
-
-# %% tags=["hide-input"]
-minutes = training_seconds(page.runner.store, cells) / 60
-page.provenance(entries, after=f"Training took {minutes:.1f} minutes in all.")
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for method, part in table.groupby("method", sort=False):
-    print(method, " ".join(f"{accuracy:.3f}" for accuracy in part["accuracy"]))

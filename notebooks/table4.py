@@ -54,7 +54,7 @@ cells = {name: table_4(settings, data[name], quoted_real(name), shots=shots, **s
 protocols = [f"**Protocol, {data[name].class_set}.** {protocol_line(cells[name], settings)}" for name in cells]
 Markdown("\n\n".join(protocols))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-check-output"]
 entries = {name: page.runner.run_cells(cells[name]) for name in cells}
 table = pd.concat([tidy_frame(cells[name], entries[name]) for name in cells], ignore_index=True)
 show_real_data(table)
@@ -69,9 +69,7 @@ show_real_data(table)
 # by their noise alone, without looking at a molecule, and the paper's 100 % may be no more than that. In the surrogate
 # all classes share one microscope, so the noise gives nothing away.
 #
-# ## At the paper's own size
-#
-# The surrogates in boxes of 40³, with the learning rate of the paper's text and the training length of its code.
+# ## The surrogates at the paper's own size
 
 # %% tags=["hide-input"]
 full_size = profile_named("paper")
@@ -88,10 +86,3 @@ papers_size(
 
 # %% tags=["hide-input"]
 show_surrogates({name: surrogate(name, settings) for name in paths}, split_seed)
-
-# %% tags=["hide-input"]
-page.provenance([entry for part in entries.values() for entry in part])
-
-# %% tags=["nbval-check-output", "hide-cell"]
-for (name, method), part in table.groupby(["class_set", "method"], sort=False):
-    print(name, method, " ".join(f"{accuracy:.3f}" for accuracy in part["accuracy"]))

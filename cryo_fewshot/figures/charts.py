@@ -12,62 +12,93 @@ from ..errors import UserError
 from .style import METHOD_COLOURS, OTHER_COLOURS, WIDTH, _method_rank, line_styles
 from .web import FIXED
 
+_COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
+_MARKERS = "osD^vPX*"
 _CHANCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 0}
 
 
-def accuracy_by_snr(table: pd.DataFrame) -> Figure:
-    """Dots with 95 % intervals, one panel per task size, SNR from high to low.
+def curves_figure(
+    frame: pd.DataFrame,
+    *,
+    x: str,
+    curve: str,
+    panel: str,
+    x_label: str,
+    panel_label: str = "{}",
+    chance: float,
+    dashed: Sequence[str] = (),
+    log_x: bool = False,
+    joined: bool = True,
+    bottom: float = 0.0,
+    top: float = 1.03,
+) -> Figure:
+    """Accuracy against a quantity, a line with intervals per `curve`, a panel per value of `panel`.
 
-    Parameters
-    ----------
-    table : one row per dot; columns method, snr, n_shot, n_way, accuracy (0 to 1), ci95 (its half-width; NaN for none)
+    Curves whose names agree up to a comma share a colour.
+
+    frame : columns accuracy, ci95 (or low and high; NaN for none) and those named
+    dashed : curves drawn with a dashed line, as bounds; joined : whether a line joins the dots of a curve
     """
-    missing = {"method", "snr", "n_shot", "n_way", "accuracy", "ci95"}.difference(table.columns)
-    if missing:
-        raise UserError(f"the table of accuracies lacks the columns {', '.join(sorted(missing))}")
-    tasks = sorted(set(zip(table["n_way"], table["n_shot"], strict=True)), key=lambda task: (task[0], -task[1]))
-    snrs = sorted(table["snr"].unique(), reverse=True)
-    methods = sorted(table["method"].unique(), key=_method_rank)
-    styles = line_styles(methods)
-    is_one_way = len({n_way for n_way, _ in tasks}) == 1
-    figure, axes = plt.subplots(1, len(tasks), figsize=(WIDTH, 3.6), sharey=is_one_way, squeeze=False)
-    handles = {}
-    for ax, (n_way, n_shot) in zip(axes[0], tasks, strict=True):
-        panel = table[(table["n_way"] == n_way) & (table["n_shot"] == n_shot)]
-        for i, method in enumerate(methods):
-            rows = panel[panel["method"] == method]
-            offset = (i - (len(methods) - 1) / 2) * min(0.8 / len(methods), 0.15)
-            colour, marker = styles[method]
-            handles[method] = ax.errorbar(
-                [snrs.index(snr) + offset for snr in rows["snr"]],
+    panels, curves = frame[panel].unique(), list(frame[curve].unique())
+    things = list(dict.fromkeys(name.split(",")[0] for name in curves))
+    free = OTHER_COLOURS if METHOD_COLOURS.keys() & set(things) else _COLOURS[1:]
+    others = [name for name in things if name not in METHOD_COLOURS]
+    colours = METHOD_COLOURS | {name: free[i % len(free)] for i, name in enumerate(others)}
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
+    for ax, value in zip(axes[0], panels, strict=True):
+        for number, name in enumerate(curves):
+            rows = frame[(frame[panel] == value) & (frame[curve] == name)].sort_values(x)
+            reach = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]] if "low" in rows else rows["ci95"]
+            ax.errorbar(
+                rows[x],
                 rows["accuracy"],
-                yerr=rows["ci95"].fillna(0),
-                fmt=marker,
-                color=colour,
-                markersize=5.5,
-                markeredgewidth=1.6 if marker == "x" else 0,
-                elinewidth=1.3,
-                label=method,
+                yerr=np.nan_to_num(reach),
+                color=colours[name.split(",")[0]],
+                marker=_MARKERS[number % len(_MARKERS)],
+                markersize=5,
+                linestyle=(0, (4, 2)) if name in dashed else "-" if joined else "none",
+                label=name,
             )
-        ax.axhline(1 / n_way, **_CHANCE)
-        ax.annotate(
-            f"chance: 1 in {n_way}",
-            (0.02, 1 / n_way),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, -11),  # below the line: methods lie above it
-            textcoords="offset points",
-            color="#555555",
-        )
-        ax.set_xticks(range(len(snrs)), [f"{snr:g}" for snr in snrs])
-        ax.set_xlim(-0.6, len(snrs) - 0.4)
-        ax.set_ylim(0, 1)
+        if chance > bottom:
+            ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+            ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, -11), ha="right",
+                        textcoords="offset points", color="#555555")  # fmt: skip
+        if log_x:
+            ax.set_xscale("log")
+            ax.set_xticks(sorted(frame[x].unique()), [f"{tick:g}" for tick in sorted(frame[x].unique())])
+            ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+        ax.set_ylim(bottom, top)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
         ax.set_axisbelow(True)
-        ax.set_xlabel("SNR (noisier to the right)")
-        ax.set_title(f"{n_way}-way {n_shot}-shot")
-        if ax is axes[0, 0] or not is_one_way:
-            ax.set_ylabel(f"Accuracy ({n_way}-way)")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)))
+        ax.set_xlabel(x_label)
+        ax.set_title(panel_label.format(value))
+    axes[0, 0].set_ylabel("Accuracy")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    return figure
+
+
+def accuracy_by_snr(table: pd.DataFrame) -> Figure:
+    """Dots with 95 % intervals, a panel per number of shots, SNR from high to low; methods side by side.
+
+    table : a row per dot; columns method, snr, n_shot, n_way, accuracy (0 to 1), ci95 (its half-width)
+    """
+    snrs, methods = (list(table[name].unique()) for name in ("snr", "method"))
+    snrs.sort(reverse=True)
+    methods.sort(key=_method_rank)
+    step = min(0.8 / len(methods), 0.15)
+    table = table.assign(rank=table["method"].map(methods.index)).sort_values(
+        ["n_shot", "rank"], ascending=[False, True]
+    )
+    table["place"] = table["snr"].map(snrs.index) + step * (table["rank"] - (len(methods) - 1) / 2)
+    n_way = table["n_way"].iloc[0]
+    figure = curves_figure(
+        table, x="place", curve="method", panel="n_shot", x_label="SNR (noisier to the right)",
+        panel_label=f"{n_way}-way {{}}-shot", chance=1 / n_way, joined=False,
+    )  # fmt: skip
+    for ax in figure.axes:
+        ax.set_xticks(range(len(snrs)), [f"{snr:g}" for snr in snrs])
+        ax.set_xlim(-0.6, len(snrs) - 0.4)
     return figure
 
 

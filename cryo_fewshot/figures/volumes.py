@@ -34,13 +34,13 @@ def isosurface_picture(
     ax : where to draw
     """
     height, width = density.shape[1:]
-    extent = _extent(height, width, voxel_size_nm)
+    extent = extent_nm(height, width, voxel_size_nm)
     ax.imshow(
         _shaded(density, level), origin="lower", interpolation="antialiased", interpolation_stage="rgba", extent=extent
     )
     _bare(ax)
     if scale_bar:
-        _scale_bar(ax, height, width, voxel_size_nm)
+        draw_scale_bar(ax, height, width, voxel_size_nm)
     if title:
         ax.set_title(title)
 
@@ -127,7 +127,7 @@ def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_si
     depth, height, width = volumes[0].shape
     chosen = np.unique(np.round(depth // 2 + np.linspace(-0.25, 0.25, 5) * depth).astype(int))
     low, high = np.percentile([volume[chosen] for volume in volumes], [0.5, 99.5])
-    placed = {"origin": "lower", "interpolation": "nearest", "extent": _extent(height, width, voxel_size_nm)}
+    placed = {"origin": "lower", "interpolation": "nearest", "extent": extent_nm(height, width, voxel_size_nm)}
     edge = (WIDTH - 0.35) / len(chosen)
     figure, axes = plt.subplots(len(volumes), len(chosen), figsize=(WIDTH, len(volumes) * edge + 0.3), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
@@ -138,7 +138,7 @@ def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_si
         row[0].set_ylabel(title, color="black", linespacing=1.3)
     for ax, index in zip(axes[0], chosen, strict=True):
         ax.set_title(f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0"))
-    _scale_bar(axes[0, -1], height, width, voxel_size_nm)
+    draw_scale_bar(axes[0, -1], height, width, voxel_size_nm)
     return figure
 
 
@@ -220,7 +220,8 @@ def _surface_radii(density: np.ndarray, level: float) -> tuple[float, float]:
     return float(radius.min()), float(radius.max()) + 0.5
 
 
-def _extent(height: int, width: int, voxel_size_nm: float) -> tuple[float, float, float, float]:
+def extent_nm(height: int, width: int, voxel_size_nm: float) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a slice, nm from its centre (pixel n // 2)."""
     left, bottom = (-(n // 2) - 0.5 for n in (width, height))
     return tuple(edge * voxel_size_nm for edge in (left, left + width, bottom, bottom + height))
 
@@ -231,8 +232,9 @@ def _bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _scale_bar(ax: Axes, height: int, width: int, voxel_size_nm: float) -> None:
-    left, right, bottom, top = _extent(height, width, voxel_size_nm)
+def draw_scale_bar(ax: Axes, height: int, width: int, voxel_size_nm: float) -> None:
+    """A bar of 5 or 10 nm at the lower right of a slice."""
+    left, right, bottom, top = extent_nm(height, width, voxel_size_nm)
     length = 10 if right - left >= 24 else 5
     x, y = right - 0.1 * (right - left), bottom + 0.08 * (top - bottom)
     rim = [withStroke(linewidth=3, foreground="white")]

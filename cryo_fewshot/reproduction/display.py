@@ -16,7 +16,7 @@ from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
 from .store import Store, results_folder
-from .tables import STILL_IMPROVING, accuracy_of, by_task, paper_text, stored_cells
+from .tables import accuracy_of, by_task, paper_text, stored_cells
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -159,51 +159,6 @@ def provenance_line(entries: Sequence[dict]) -> str:
     )
 
 
-def training_seconds(store: Store, cells: Sequence[Cell]) -> float:
-    """Seconds that all trainings behind a table took, each counted once."""
-    runs = {run for cell in cells for run in (cell.evaluation.encoder, cell.evaluation.adaptation) if run is not None}
-    entries = [store.get(run) for run in runs]
-    return sum(entry["provenance"]["seconds"] for entry in entries if entry is not None)
-
-
-def findings(table: pd.DataFrame, claims: pd.DataFrame) -> str:
-    """What a run of Table 1 found, in a few sentences of Markdown; every number is read off the run."""
-    table = _all_episodes(table)
-    sentences = []
-    for n_shot in sorted(table["n_shot"].unique(), reverse=True):
-        part = table[table["n_shot"] == n_shot]
-        top_snr = part["snr"].max()
-        best = part.loc[part[part["snr"] == top_snr]["accuracy"].idxmax()]
-        worst = part.loc[part[part["snr"] == part["snr"].min()]["accuracy"].idxmax()]
-        labels = "one label" if n_shot == 1 else f"{n_shot} labels"
-        sentences.append(
-            f"With {labels} per class, the best method ({best['method']}) recognises "
-            f"{best['accuracy']:.0%} of the subtomograms at SNR {top_snr:g}, and {worst['accuracy']:.0%} at SNR "
-            f"{worst['snr']:g} ({worst['method']})."
-        )
-    sentences.append(f"Guessing gives {1 / table['n_way'].iloc[0]:.0%}.")
-    wide = table.pivot(index=["n_shot", "snr"], columns="method", values="accuracy")
-    if {"baseline", "ProtoNet3D"} <= set(wide.columns):
-        wide = wide.dropna(subset=["baseline", "ProtoNet3D"])
-        ahead = wide["ProtoNet3D"] > wide["baseline"]
-        words = ", ".join(f"{int(part.sum())} of {len(part)} in {n}-shot" for n, part in ahead.groupby(level="n_shot"))
-        sentences.append(
-            f"ProtoNet3D is above the finetuned baseline in {int(ahead.sum())} of {len(ahead)} columns ({words}); the "
-            "paper finds it far above."
-        )
-    counts = claims["verdict"].value_counts()
-    unclear, improving = (int(counts.get(verdict, 0)) for verdict in ("cannot be told", STILL_IMPROVING))
-    kept = int(counts.get("holds", 0) + counts.get("agrees", 0))
-    outcomes = {
-        "hold or agree here": kept,
-        "cannot be told": unclear,
-        "come out differently": len(claims) - kept - unclear - improving,
-        "get no verdict, as a training was still improving when it ended": improving,
-    }
-    said = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items() if number)
-    return " ".join([*sentences, f"Of {len(claims)} numbers that the paper quotes about its simulated data, {said}."])
-
-
 def sum_of_distances(table: pd.DataFrame) -> str:
     """Whether the paper's claim about Table 2 holds in a run: the sum above either distance in most columns."""
     table = _all_episodes(table)
@@ -254,7 +209,7 @@ def accuracy_text(cell: Cell, entry: dict) -> str:
 
 
 class Page:
-    """How a notebook begins and ends: the settings and the runner of a profile; protocol and provenance of its runs."""
+    """How a notebook begins: the settings and the runner of a profile, and the protocol of its runs."""
 
     def __init__(self, profile: str):
         use_style()
@@ -266,15 +221,16 @@ class Page:
 
         return Markdown(" ".join(["**Protocol.**", before, protocol_line(cells, self.settings), after]))
 
-    def provenance(self, entries: Sequence[dict], after: str = ""):
-        """The provenance line in Markdown."""
-        from IPython.display import Markdown
 
-        return Markdown(f"**Provenance.** {provenance_line(entries)} {after}")
+_PAPERS_SIZE = (
+    "Boxes of 40³ voxels of 1 nm, the learning rate of the paper's text and the training length of its released code, "
+    "stopped after 20 epochs without a better validation accuracy. One class split, one training per network, 1,000 "
+    "tasks; a ± is the half-width of the 95 % interval over tasks."
+)
 
 
 def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = accuracy_text):
-    """Cells of a table at the paper's own size, for reading: those that were run, the others "not run"; provenance."""
+    """Cells of a table at the paper's own size, for reading: those that were run, the others "not run"; protocol."""
     from IPython.display import HTML
 
     at_hand, entries = stored_cells(Store(results_folder("paper")), cells)
@@ -289,7 +245,7 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
         for cell in cells
     ]
     table = plain_style(by_task(pd.DataFrame(rows), "method", "shown").fillna("–")).to_html()
-    return HTML(f"{table}<p><b>Provenance.</b> {provenance_line(entries)}</p>" if entries else table)
+    return HTML(f"<p>{_PAPERS_SIZE}</p>{table}" + (f"<p>{provenance_line(entries)}</p>" if entries else ""))
 
 
 def complex_name(key: str) -> str:

@@ -206,7 +206,7 @@ def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> t
 
 
 def _results_seen(path: Path) -> dict:
-    """What the stored results that a notebook read have in common: how many, commits, machines, seconds in all."""
+    """What the stored results that a notebook read have in common: how many, when, where, by which code."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     results = {result["name"]: result for result in map(json.loads, lines)}.values()
     if not results:
@@ -215,10 +215,13 @@ def _results_seen(path: Path) -> dict:
         f"{r['processor']}, {r['cores']} cores" + (f", {r['gpu']}" if r["gpu"] not in ("", "none") else "")
         for r in results
     }
+    dates = sorted(result["date"] for result in results)
     return {
         "results": len(results),
+        "dates": sorted({dates[0], dates[-1]}),
         "commits": sorted({result["commit"] for result in results}),
         "machines": sorted(machines),
+        "torch": sorted({result["torch"] for result in results}),
         "seconds": round(sum(result["seconds"] for result in results), 1),
     }
 
@@ -228,25 +231,33 @@ def provenance_of(path: Path) -> tuple[str, str]:
     made = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"].get("cryo_fewshot", {})
     given = " ".join(f"{key}={value!r}" for key, value in made.get("parameters", {}).items())
     command = f"make notebook NB={Path(path).stem}" + (f' P="{given}"' if given else "")
-    if "commits" not in made:
-        return command, ""
+    return command, _origin(made)
+
+
+def _origin(made: dict) -> str:
+    """Where stored results come from, in words; "" where there are none."""
+    if "dates" not in made:
+        return ""
     commits = ", ".join(made["commits"][:3]) + (" and others" if len(made["commits"]) > 3 else "")
     plural = "s" if made["results"] > 1 else ""
-    return command, (
-        f"{made['results']} stored result{plural}, commit {commits}, on {'; '.join(made['machines'])}, "
-        f"{made['seconds']:,.0f} s in all"
+    return (
+        f"{made['results']} stored result{plural} of {' to '.join(made['dates'])}, commit {commits}, on "
+        f"{'; '.join(made['machines'])}, torch {', '.join(made['torch'])}, {made['seconds']:,.0f} s in all"
     )
 
 
 def _clean(path: Path, name: str, made: dict) -> None:
     """Remove what belongs to the machine and the moment: timings, versions, paths in outputs.
 
-    made : what is kept in the notebook's metadata instead: parameters, and what its results have in common
+    made : what is kept instead, in the metadata and a last cell: parameters, and what the results have in common
     """
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {**_METADATA, "cryo_fewshot": made}
+    if origin := _origin(made):
+        cell = nbformat.v4.new_markdown_cell(f"**Provenance.** {origin}.", metadata={"tags": ["provenance"]})
+        notebook.cells.append(cell)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"{name}-{number}"  # jupytext draws them at random, and every rerun would differ
         for key in ("papermill", "execution"):

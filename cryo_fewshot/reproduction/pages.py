@@ -8,7 +8,7 @@ cell with the tag `fold` opens on request.
 import html
 import re
 import shutil
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -168,18 +168,16 @@ def _fold(soup) -> None:
 
 
 def _csv_of(table) -> str:
-    """A table as it is shown, headings of several rows joined."""
+    """A table as it is shown, headings of several rows joined; a cell counts in every row and column that it spans."""
     import pandas as pd
 
-    rows = [
-        [part for cell in row.find_all(["th", "td"]) for part in _cells(cell)]
-        for row in table.find_all("tr")
-        if row.find(["th", "td"])
-    ]
-    return pd.DataFrame(rows).to_csv(index=False, header=False, lineterminator="\n")
-
-
-def _cells(cell) -> list[str]:
-    """The text of a cell, once per column that it spans."""
-    text = " ".join(cell.get_text(" ", strip=True).replace("\u00a0", " ").split())
-    return [text] * int(cell.get("colspan", 1))
+    grid = {}
+    for y, row in enumerate(row for row in table.find_all("tr") if row.find(["th", "td"])):
+        x = 0
+        for cell in row.find_all(["th", "td"]):
+            text = " ".join(cell.get_text(" ", strip=True).replace("\u00a0", " ").split())
+            while (y, x) in grid:  # reached by a cell above
+                x += 1
+            for below, beside in product(*(range(int(cell.get(f"{name}span", 1))) for name in ("row", "col"))):
+                grid[y + below, x + beside] = text
+    return pd.Series(grid).unstack().to_csv(index=False, header=False, lineterminator="\n")

@@ -80,7 +80,7 @@ class Store:
                 if hashlib.sha256(content).hexdigest() != entry["tensors_sha256"]:
                     raise ValueError("the checksum of its weights does not match")
                 entry["tensors"] = load(content)
-            _note(spec, entry)
+            _note(spec_name(spec), entry)
             return entry
         except FileNotFoundError:
             return None  # never run, or its weights were not kept
@@ -97,12 +97,15 @@ class Store:
             write_atomically(self.path(spec, ".safetensors"), content)
             entry["tensors_sha256"] = hashlib.sha256(content).hexdigest()
         write_atomically(self.path(spec), _sealed(entry).encode())
-        _note(spec, entry)
+        _note(spec_name(spec), entry)
         return entry if found.tensors is None else {**entry, "tensors": found.tensors}
 
     def named_entries(self, kind: str) -> dict[str, dict]:
         """All whole entries of one kind of spec, cached or published, by name."""
-        return {name: json.loads(text) for name, text in sorted(self._texts(kind.lower()).items())}
+        found = {name: json.loads(text) for name, text in sorted(self._texts(kind.lower()).items())}
+        for name, entry in found.items():
+            _note(name, entry)
+        return found
 
     def entries(self, kind: str) -> list[dict]:
         """All whole entries of one kind of spec, cached or published, in the order of their names."""
@@ -148,11 +151,11 @@ class Store:
         return texts
 
 
-def _note(spec: Any, entry: dict) -> None:
+def _note(name: str, entry: dict) -> None:
     """Add the provenance of a result to the file that CRYO_FEWSHOT_SEEN names: a page says what it rests on."""
     if path := os.environ.get("CRYO_FEWSHOT_SEEN"):
         with open(path, "a", encoding="utf-8") as file:
-            print(json.dumps({"name": spec_name(spec), **entry["provenance"]}), file=file)
+            print(json.dumps({"name": name, **entry["provenance"]}), file=file)
 
 
 def kind_of(spec: Any) -> str:

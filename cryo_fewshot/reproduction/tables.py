@@ -80,12 +80,12 @@ def class_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
 
 
 def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: str) -> pd.DataFrame:
-    """Paired differences in accuracy of every method to the method `against`: difference, ci95, per SNR and shot."""
-    by_key = {(c.method, c.evaluation.snr, c.evaluation.n_shot): e for c, e in zip(cells, entries, strict=True)}
-    rows = []
-    for cell, entry in zip(cells, entries, strict=True):
-        other = by_key.get((against, cell.evaluation.snr, cell.evaluation.n_shot))
-        if cell.method != against and other is not None:
+    """Paired differences in accuracy of every method to the method `against`: difference, ci95, by task and run."""
+    runs = [(*key_of(cell), cell.evaluation.encoder.split_seed, cell.evaluation.encoder.seed) for cell in cells]
+    by_run, rows = dict(zip(runs, entries, strict=True)), []
+    for cell, (method, *task), entry in zip(cells, runs, entries, strict=True):
+        other = by_run.get((against, *task))
+        if method != against and other is not None:
             difference, interval = paired_difference(entry, other)
             values = {"against": against, "difference": difference, "ci95": interval}
             rows.append(_row(cell, n_episodes=cell.evaluation.n_episodes, **values))
@@ -158,33 +158,50 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_atomically(path, text.encode())
 
 
+def claim_values(cells: Sequence[Cell], entries: Sequence[dict], store: Store, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The value of each claim in each run: number, claim, n_shot, split_seed, train_seed, value, ci95, improving.
+
+    A run is a class split with a training seed. Differences between methods are paired: taken episode by episode, so
+    the episodes' own difficulty cancels, as in `ci95`, the interval over episodes. A claim whose cells were not run is
+    left out; `improving` marks one that rests on a training whose best epoch was its last.
+    """
+    runs: dict[tuple[int, int], list[tuple[Cell, dict]]] = {}
+    for cell, entry in zip(cells, entries, strict=True):
+        encoder = cell.evaluation.encoder
+        runs.setdefault((encoder.split_seed, encoder.seed), []).append((cell, entry))
+    rows = []
+    for seeds, run in runs.items():
+        by_cell = accuracies_by_cell(*zip(*run, strict=True))
+        unfinished = still_improving(store, [cell for cell, _ in run])
+        for number, claim in enumerate(claims):
+            per_episode = measure(claim, by_cell)
+            if per_episode is not None:
+                improving = bool(unfinished.intersection(rests_on(claim, by_cell)))
+                rows.append((number, claim.words, claim.n_shot, *seeds, *mean_and_interval(per_episode), improving))
+    columns = ["number", "claim", "n_shot", "split_seed", "train_seed", "value", "ci95", "improving"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def claims_frame(
     cells: Sequence[Cell], entries: Sequence[dict], store: Store, claims: Sequence[Claim] = TABLE_1_CLAIMS
 ) -> pd.DataFrame:
-    """Each claim of the paper about Table 1, beside this run: claim, n_shot, paper, this_work, ci95, verdict.
+    """Each claim of the paper about Table 1, beside one run: claim, n_shot, paper, this_work, ci95, verdict.
 
-    Differences between methods are paired: taken episode by episode, as all methods meet the same episodes. A claim
-    whose cells were not run is left out; one that rests on a training that was `still_improving` gets no verdict.
+    A claim that rests on a training that was `still_improving` gets no verdict.
     """
-    by_cell, unfinished = accuracies_by_cell(cells, entries), still_improving(store, cells)
-    rows = []
-    for claim in claims:
-        per_episode = measure(claim, by_cell)
-        if per_episode is not None:
-            improving = unfinished.intersection(rests_on(claim, by_cell))
-            value, interval = mean_and_interval(per_episode)
-            rows.append(
-                {
-                    "claim": claim.words,
-                    "n_shot": claim.n_shot,
-                    "paper": paper_text(claim),
-                    "this_work": value,
-                    "ci95": interval,
-                    "difference": value - claim.paper,
-                    "verdict": STILL_IMPROVING if improving else _verdict(claim, value, interval),
-                }
-            )
-    return pd.DataFrame(rows, columns=["claim", "n_shot", "paper", "this_work", "ci95", "difference", "verdict"])
+    found = claim_values(cells, entries, store, claims)
+    quoted = [claims[number] for number in found["number"]]
+    verdicts = [
+        STILL_IMPROVING if row.improving else verdict(claim, row.value - row.ci95, row.value + row.ci95)
+        for claim, row in zip(quoted, found.itertuples(), strict=True)
+    ]
+    return found[["claim", "n_shot"]].assign(
+        paper=list(map(paper_text, quoted)),
+        this_work=found["value"],
+        ci95=found["ci95"],
+        difference=found["value"] - [claim.paper for claim in quoted],
+        verdict=verdicts,
+    )
 
 
 def paper_text(claim: Claim) -> str:
@@ -236,12 +253,10 @@ def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> np.ndarray | None:
     return (found[0] - found[1] if len(found) == 2 else found[0]) if found else None
 
 
-def _verdict(claim: Claim, value: float, interval: float) -> str:
-    gap = value - claim.paper
-    if claim.at_least and gap >= interval:
-        return "holds"
-    if not claim.at_least and abs(gap) <= interval:
-        return "agrees"
-    if abs(gap) < interval:
-        return "cannot be told"
-    return "above" if gap > 0 else "below"
+def verdict(claim: Claim, low: float, high: float) -> str:
+    """What an interval says of a claim."""
+    if low <= claim.paper <= high:
+        return "cannot be told" if claim.at_least else "agrees"
+    if claim.at_least:
+        return "holds" if low > claim.paper else "does not hold"
+    return "above" if low > claim.paper else "below"

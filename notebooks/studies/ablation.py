@@ -12,13 +12,13 @@ import pandas as pd
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, Profile
+from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracies, by_task
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, library_classes, outside_families
 from cryo_fewshot.training import Schedule
 
-from .head_comparison import SHOWN_HEADS, HeadEvaluation
+from .head_comparison import HeadEvaluation
 
 PUBLISHED = {
     "ProtoNet-CE": "as published, one network per SNR",
@@ -26,19 +26,6 @@ PUBLISHED = {
     "ProtoNet3D (mix)": "the same without attention",
 }
 """Steps that are methods of Table 1."""
-SPLITS = (0, 1, 2)
-SHOWN = SHOWN_HEADS | {
-    "fresh samples": "simulated on the fly",
-    "mean over positions": "global average pooling",
-    "4 turns": "4 rotations",
-    "without the mean over positions": "without global average pooling",
-    "the whole library but kin of held-out classes": "the whole library without homologues of held-out classes",
-    "an encoder of the same cost, averaged over the grid": "an encoder of about the same cost, pooled over the grid",
-    "a head that knows how classes scatter": "a head that knows the scatter between and within classes",
-    "the mean of four positions that keep the wedge": "test-time augmentation: the mean over rotations that keep the "
-    "missing wedge",
-}
-"""What stored labels are called on the page."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +71,11 @@ def trainings(profile: Profile, split_seed: int = 0) -> dict[str, Pretraining]:
     cosine = replace(wider, objective="classes")
     pooled = replace(cosine, architecture="pooled")
     return {
-        "fresh samples": on_the_fly,
+        "simulated on the fly": on_the_fly,
         "more base classes": more,
         "20 classes per task": wider,
         "cosine classifier": cosine,
-        "mean over positions": pooled,
+        "global average pooling": pooled,
         "8 times as long": replace(pooled, schedule=_longer(profile)),
     }
 
@@ -96,7 +83,8 @@ def trainings(profile: Profile, split_seed: int = 0) -> dict[str, Pretraining]:
 def leave_one_out(profile: Profile, split_seed: int = 0) -> dict[str, tuple[Pretraining, Pretraining]]:
     """Leave-one-out ablation: a training without one of the changes, and with all; both take as many volumes."""
     steps = trainings(profile, split_seed)
-    whole, longer, few = steps["mean over positions"], steps["8 times as long"], steps["fresh samples"].classes
+    whole, longer = steps["global average pooling"], steps["8 times as long"]
+    few = steps["simulated on the fly"].classes
     n_way = 10 if len(few) >= 10 else 5
     base = {"classes": few, "n_way": n_way, "n_query": whole.volumes_per_step // n_way - 1}
     return {
@@ -104,7 +92,7 @@ def leave_one_out(profile: Profile, split_seed: int = 0) -> dict[str, tuple[Pret
         "the same, 8 times as long": (replace(longer, **base), longer),
         "without the cosine classifier": (replace(whole, objective="episodes"), whole),
         "that too, 8 times as long": (replace(longer, objective="episodes"), longer),
-        "without the mean over positions": (steps["cosine classifier"], whole),
+        "without global average pooling": (steps["cosine classifier"], whole),
     }
 
 
@@ -121,11 +109,11 @@ def _longer(profile: Profile) -> Schedule:
 
 
 _WORDS = {
-    "fresh samples": "every sample is simulated anew",
-    "more base classes": "the whole library but kin of held-out classes",
+    "simulated on the fly": "every sample is simulated anew",
+    "more base classes": "the whole library without homologues of held-out classes",
     "20 classes per task": "training tasks of 20 classes, one labelled sample each",
     "cosine classifier": "all training classes told apart by the embedding's direction",
-    "mean over positions": "an encoder of the same cost, averaged over the grid",
+    "global average pooling": "an encoder of about the same cost, pooled over the grid",
     "8 times as long": "eight times as many volumes, a higher rate that is halved more often",
 }
 
@@ -137,10 +125,11 @@ def ablation(profile: Profile, split_seed: int = 0) -> list[Step]:
         for name, training in trainings(profile, split_seed).items()
     ]
     last = steps[-1].training
+    rotations = "test-time augmentation: the mean over rotations that keep the missing wedge"
     return [
         *steps,
-        Step("two covariances", "a head that knows how classes scatter", last, "two covariances"),
-        Step("4 turns", "the mean of four positions that keep the wedge", last, "two covariances", 4),
+        Step("PLDA", "a head that knows the scatter between and within classes", last, "two covariances"),
+        Step("4 rotations", rotations, last, "two covariances", 4),
         Step("transductive", "the queries of a task help each other", last, "two covariances, EM", 4),
     ]
 
@@ -153,19 +142,14 @@ def _plain_head(training: Pretraining) -> str:
 
 
 def ablation_frame(
-    runner: Runner,
-    profile: Profile,
-    *,
-    splits: Sequence[int] = SPLITS,
-    snrs: Sequence[float] = PAPER_SNRS,
-    shots: Sequence[int] = PAPER_SHOTS,
-) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per step, split, SNR and shots, and the entries it rests on.
+    runner: Runner, profile: Profile, *, splits: Sequence[int], snrs: Sequence[float], shots: Sequence[int]
+) -> pd.DataFrame:
+    """A row per step, split, SNR and shots.
 
     Columns: step, words, split_seed, snr, n_shot, accuracy, ci95, gain over the step before on the same episodes, and
     its gain_ci95.
     """
-    rows, entries = [], []
+    rows = []
     for split_seed in splits:
         cells = table_1(profile, methods=list(PUBLISHED), snrs=snrs, shots=shots, split_seed=split_seed)
         published = list(zip(cells, runner.run_cells(cells), strict=True))
@@ -184,21 +168,15 @@ def ablation_frame(
                 task = split_seed, evaluation.snr, evaluation.n_shot
                 rows.append((name, what, *task, *mean_and_interval(now), *gain))
                 before = now
-        entries += [entry for of_step in found.values() for entry in of_step]
     columns = ["step", "words", "split_seed", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    return pd.DataFrame(rows, columns=columns)
 
 
 def leave_one_out_frame(
-    runner: Runner,
-    profile: Profile,
-    *,
-    splits: Sequence[int] = SPLITS,
-    snrs: Sequence[float] = PAPER_SNRS,
-    shots: Sequence[int] = PAPER_SHOTS,
-) -> tuple[pd.DataFrame, list[dict]]:
+    runner: Runner, profile: Profile, *, splits: Sequence[int], snrs: Sequence[float], shots: Sequence[int]
+) -> pd.DataFrame:
     """What accuracy loses without one change: step, split_seed, snr, n_shot, gain; a negative gain is a loss."""
-    rows, entries = [], []
+    rows = []
     for split_seed in splits:
         cells = table_1(profile, methods=["ProtoNet3D (mix)"], snrs=snrs, shots=shots, split_seed=split_seed)
         for name, pair in leave_one_out(profile, split_seed).items():
@@ -209,13 +187,12 @@ def leave_one_out_frame(
                 )
                 gain = (accuracies(without) - accuracies(whole)).mean()
                 rows.append((name, split_seed, evaluation.snr, evaluation.n_shot, gain))
-                entries += [without, whole]
-    return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"]), entries
+    return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"])
 
 
 def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """A row per step, a column per shots and SNR: mean over splits of 'accuracy', or of 'gain' with its error."""
-    groups = frame.replace(SHOWN).dropna(subset=column).groupby(["step", "n_shot", "snr"], sort=False)
+    groups = frame.dropna(subset=column).groupby(["step", "n_shot", "snr"], sort=False)
     means = groups[column].agg("mean" if column == "accuracy" else _mean_and_error)
     return by_task(means.reset_index(), "step", column)
 
@@ -224,14 +201,3 @@ def _mean_and_error(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.mean():+.3f}"
     return f"{values.mean():+.3f} ±\u00a0{values.std(ddof=1) / len(values) ** 0.5:.3f}"
-
-
-def costs_table(runner: Runner, profile: Profile, split_seed: int = 0) -> pd.DataFrame:
-    """What each training takes: volumes, classes, and minutes on the machine that its entry names."""
-    rows = {}
-    for name, training in trainings(profile, split_seed).items():
-        entry = runner.store.get(training)
-        minutes = "not run" if entry is None else f"{entry['provenance']['seconds'] / 60:.1f}"
-        row = {"volumes": f"{training.cost:,}", "classes": len(training.classes), "minutes": minutes}
-        rows[SHOWN.get(name, name)] = row
-    return pd.DataFrame(rows).T

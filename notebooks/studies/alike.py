@@ -7,15 +7,15 @@ import pandas as pd
 from cryo_fewshot.reproduction.cells import Cell, at_lengths, table_1
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracy_of, paired_difference, stored_or_run
+from cryo_fewshot.reproduction.tables import accuracy_of, differences_frame, stored_or_run, tidy_frame
 
 METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 
 def lengths_frame(
     runner: Runner, profile: Profile, *, epochs: Sequence[int], snr: float, shots: Sequence[int], run_missing: bool
-) -> tuple[pd.DataFrame, list[dict]]:
-    """Test accuracy by length of training: method, n_shot, episodes, accuracy, ci95; and the entries.
+) -> pd.DataFrame:
+    """Test accuracy by length of training: method, n_shot, episodes, accuracy, ci95.
 
     The longest of each is the training that ran until it stopped improving.
     """
@@ -29,23 +29,19 @@ def lengths_frame(
         n_epochs = len(runner.store.get(encoder)["result"]["loss"])
         n_episodes = episodes.get(cell, n_epochs * encoder.schedule.steps_per_epoch)
         rows.append((cell.method, cell.evaluation.n_shot, n_episodes, *accuracy_of(entry)))
-    return pd.DataFrame(rows, columns=["method", "n_shot", "episodes", "accuracy", "ci95"]), entries
+    return pd.DataFrame(rows, columns=["method", "n_shot", "episodes", "accuracy", "ci95"])
 
 
 def against_first(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """Accuracy of each method of each split, and its paired difference to the first method on the same tasks.
 
-    Columns: split, n_shot, method, accuracy, ci95, difference, difference_ci95; the first method's difference is NaN.
+    Columns of `tidy_frame`, and difference, difference_ci95; the first method's difference is NaN.
     """
-    rows, first = [], {}
-    for cell, entry in zip(cells, entries, strict=True):
-        evaluation = cell.evaluation
-        task = evaluation.encoder.split_seed, evaluation.n_shot
-        gain = paired_difference(entry, first[task]) if task in first else (float("nan"), float("nan"))
-        first.setdefault(task, entry)
-        rows.append((*task, cell.method, *accuracy_of(entry), *gain))
-    columns = ["split", "n_shot", "method", "accuracy", "ci95", "difference", "difference_ci95"]
-    return pd.DataFrame(rows, columns=columns)
+    found, gains = tidy_frame(cells, entries), differences_frame(cells, entries, cells[0].method)
+    found = found[found["n_episodes"] == found["n_episodes"].max()]
+    gains = gains.rename(columns={"ci95": "difference_ci95"})
+    task = ["method", "n_shot", "split_seed"]
+    return found.merge(gains[[*task, "difference", "difference_ci95"]], how="left", on=task)
 
 
 def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +51,7 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
         f"{row.difference_ci95:.3f}</small>")
         for row in frame.itertuples()
     ]  # fmt: skip
-    table = frame.assign(shown=shown).pivot(index="method", columns=["n_shot", "split"], values="shown")
+    table = frame.assign(shown=shown).pivot(index="method", columns=["n_shot", "split_seed"], values="shown")
     table = table.loc[frame["method"].unique(), sorted(table.columns, key=lambda column: (-column[0], column[1]))]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"split {split}") for shot, split in table.columns])
     return table.rename_axis(None).fillna("not run")

@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
-from cryo_fewshot.figures.volumes import isosurface_picture
+from cryo_fewshot.figures.volumes import draw_scale_bar, extent_nm, isosurface_picture
 from cryo_fewshot.fourier import distances
 from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.density import protein_level
@@ -61,14 +60,11 @@ def slices_by_set(sets: Mapping[str, Mapping[str, np.ndarray]], voxel_sizes_nm: 
 
     def draw(ax, name, selection):
         volume, voxel = _trimmed(sets[name][selection]), voxel_sizes_nm[name]
-        middle, half = volume[len(volume) // 2], len(volume) * voxel / 2
+        middle = volume[len(volume) // 2]
         low, high = np.percentile(middle, [0.5, 99.5])
-        ax.imshow(middle, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(-half, half, -half, half))
+        ax.imshow(middle, "gray", vmin=low, vmax=high, origin="lower", extent=extent_nm(*middle.shape, voxel))
         if selection == "truth":
-            right, bottom = 0.92 * half, -0.88 * half
-            ax.plot([right - 10, right], [bottom, bottom], color="black", linewidth=2.5, solid_capstyle="butt")
-            rim = [withStroke(linewidth=2.5, foreground="white")]
-            ax.text(right, bottom + 0.04 * half, "10 nm", ha="right", va="bottom", path_effects=rim)
+            draw_scale_bar(ax, *middle.shape, voxel)
 
     return _grid(sets, list(NAMES), draw)
 
@@ -82,10 +78,8 @@ def surfaces_by_set(
 
     def draw(ax, name, selection):
         volume, voxel = -_trimmed(sets[name][selection]), voxel_sizes_nm[name]  # protein is dark
-        isosurface_picture(volume, protein_level(volume, masses_kda[name], voxel), voxel, ax=ax)
-        if selection != "truth":
-            for artist in [*ax.lines, *ax.texts]:  # one scale bar per row
-                artist.remove()
+        level = protein_level(volume, masses_kda[name], voxel)
+        isosurface_picture(volume, level, voxel, ax=ax, scale_bar=selection == "truth")
 
     return _grid(sets, list(NAMES)[1:], draw)
 

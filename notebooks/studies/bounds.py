@@ -18,7 +18,7 @@ from cryo_fewshot.baseline import baseline_logits
 from cryo_fewshot.evaluation import correct_counts, mean_and_interval
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
-from cryo_fewshot.reproduction.profiles import PAPER_SNRS, Profile
+from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of
 from cryo_fewshot.reproduction.training_specs import EncoderRun
@@ -27,7 +27,6 @@ from cryo_fewshot.simulation.imaging import noise_powers, signal_spectra, simula
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition
 from cryo_fewshot.subtomograms import ClassSplit
 
-ORACLE_SNRS = (0.1, 0.05, 0.03, 0.01, 0.003, 0.001)
 REFERENCE_DEFOCUS_UM = 4.0
 
 
@@ -184,10 +183,10 @@ def bounds_frame(
     runner: Runner,
     profile: Profile,
     *,
-    snrs: Sequence[float] = PAPER_SNRS,
-    oracle_snrs: Sequence[float] = ORACLE_SNRS,
-    samples: Sequence[int] = (100, 500),
-    n_per_class: int = 25,
+    snrs: Sequence[float],
+    oracle_snrs: Sequence[float],
+    samples: Sequence[int],
+    n_per_class: int,
 ) -> tuple[pd.DataFrame, list[dict]]:
     """Few-shot methods between their bounds, a row per method and SNR: method, snr, accuracy, ci95; and the entries.
 

@@ -7,7 +7,6 @@ from cryo_fewshot.recognition.cross_fitting import cross_fit_specs
 from cryo_fewshot.recognition.pretraining import CELLS, Pretraining, in_cells, pretrained_spec, trained_on
 
 PICKS = CELLS | {"off_centre": 0.3, "source_voxel_nm": (0.5, 3.2), "edges": 0.05, "gold": 0.02}
-RESPONSE = PICKS | {"response": 0.1}
 WIDER = (32, 64, 192)
 """Channels of a larger encoder that still embeds a volume in about a millisecond on two cores."""
 FIRST = REPOSITORY / "results" / "encoders" / "first.safetensors"
@@ -22,17 +21,13 @@ SHOWN = {
     "shipped": "alone in the box (first encoder of the package)",
     "control": "alone in the box",
     "control-long": "alone in the box",
-    "neighbours": "neighbours",
     "cells": "neighbours, membranes",
     "cells-long": "neighbours, membranes",
     "cells-tuned": "neighbours, membranes, from the first encoder",
     "cells-averaged": "the same, averaged with the first encoder, 7 : 3 (the pretrained encoder)",
-    "cells-off-centre": "neighbours, membranes, off-centre picks",
-    "cells-source-voxel": "neighbours, membranes, large source voxels",
     "picks": _ALL,
     "picks-long": _ALL,
     "picks-wider-long": f"{_ALL}; wider network",
-    "response": f"{_ALL}, mild response",
 }
 """What the trainings are called on the page, in its order; where volumes differ, so does the schedule."""
 
@@ -42,12 +37,8 @@ def trainings() -> dict[str, Pretraining]:
     control = pretrained_spec(SHORT)
     short = {
         "control": control,
-        "neighbours": in_cells(control, neighbours=0.5),
         "cells": in_cells(control, **CELLS),
-        "cells-off-centre": in_cells(control, **CELLS, off_centre=0.3),
-        "cells-source-voxel": in_cells(control, **CELLS, source_voxel_nm=(0.5, 3.2)),
         "picks": in_cells(control, **PICKS),
-        "response": in_cells(control, **RESPONSE),
     }
     averaged = trained_on(control, START)
     from_first = {"cells-tuned": replace(averaged, start_share=0.0), "cells-averaged": averaged}

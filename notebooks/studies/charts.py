@@ -8,70 +8,11 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
 _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
 _MARKERS = "osD^vPX*"
-
-
-def curves_figure(
-    frame: pd.DataFrame,
-    *,
-    x: str,
-    curve: str,
-    panel: str,
-    x_label: str,
-    panel_label: str,
-    chance: float,
-    dashed: Sequence[str] = (),
-    log_x: bool = False,
-    bottom: float = 0.0,
-    top: float = 1.03,
-) -> Figure:
-    """Accuracy against a quantity, a line with intervals per `curve`, a panel per value of `panel`.
-
-    Curves whose names agree up to a comma share a colour.
-
-    frame : columns accuracy, ci95 (or low and high) and those named
-    dashed : curves drawn with a dashed line, as bounds
-    """
-    panels, curves = frame[panel].unique(), list(frame[curve].unique())
-    things = list(dict.fromkeys(name.split(",")[0] for name in curves))
-    free = OTHER_COLOURS if METHOD_COLOURS.keys() & set(things) else _COLOURS[1:]
-    others = [name for name in things if name not in METHOD_COLOURS]
-    colours = METHOD_COLOURS | {name: free[i % len(free)] for i, name in enumerate(others)}
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.5), sharey=True, squeeze=False)
-    for ax, value in zip(axes[0], panels, strict=True):
-        for number, name in enumerate(curves):
-            rows = frame[(frame[panel] == value) & (frame[curve] == name)].sort_values(x)
-            reach = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]] if "low" in rows else rows["ci95"]
-            ax.errorbar(
-                rows[x],
-                rows["accuracy"],
-                yerr=np.nan_to_num(reach),
-                color=colours[name.split(",")[0]],
-                marker=_MARKERS[number % len(_MARKERS)],
-                markersize=5,
-                linestyle=(0, (4, 2)) if name in dashed else "-",
-                label=name,
-            )
-        if chance > bottom:
-            ax.axhline(chance, color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-            ax.annotate("chance", (0.98, chance), xycoords=("axes fraction", "data"), xytext=(0, -11), ha="right",
-                        textcoords="offset points", color="#555555")  # fmt: skip
-        if log_x:
-            ax.set_xscale("log")
-            ax.set_xticks(sorted(frame[x].unique()), [f"{tick:g}" for tick in sorted(frame[x].unique())])
-            ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        ax.set_ylim(bottom, top)
-        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set_axisbelow(True)
-        ax.set_xlabel(x_label)
-        ax.set_title(panel_label.format(value))
-    axes[0, 0].set_ylabel("Accuracy")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-    return figure
 
 
 def reliability_figure(frame: pd.DataFrame) -> Figure:
@@ -79,26 +20,19 @@ def reliability_figure(frame: pd.DataFrame) -> Figure:
 
     frame : columns n_shot, snr, probability, accuracy, low, high, ece; a row per bin of probability
     """
-    shots, snrs = frame["n_shot"].unique(), frame["snr"].unique()
-    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
-    for ax, n_shot in zip(axes[0], shots, strict=True):
+    errors = frame.drop_duplicates(["n_shot", "snr"]).groupby("n_shot")["ece"]
+    errors = errors.agg(lambda found: ", ".join(map("{:.3f}".format, found)))
+    shown = frame.assign(
+        noise=frame["snr"].map("SNR {:g}".format),
+        panel=[f"{n_shot}-shot\nerror {errors[n_shot]}" for n_shot in frame["n_shot"]],
+    )
+    figure = curves_figure(
+        shown, x="probability", curve="noise", panel="panel", x_label="probability that the tool gives", chance=0
+    )
+    for ax in figure.axes:
         ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-        for number, snr in enumerate(snrs):
-            rows = frame[(frame["n_shot"] == n_shot) & (frame["snr"] == snr)]
-            spread = [rows["accuracy"] - rows["low"], rows["high"] - rows["accuracy"]]
-            ax.errorbar(
-                rows["probability"],
-                rows["accuracy"],
-                yerr=np.abs(spread),
-                color=_COLOURS[(1 + 2 * number) % len(_COLOURS)],
-                marker=_MARKERS[number],
-                markersize=5,
-                label=f"SNR {snr:g}: error {rows['ece'].iloc[0]:.3f}",
-            )
-        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability that the tool gives", title=f"{n_shot}-shot")
-        ax.set_aspect("equal")
-        ax.legend(loc="lower right")
-    axes[0, 0].set_ylabel("Share of right answers")
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    figure.axes[0].set_ylabel("Share of right answers")
     return figure
 
 

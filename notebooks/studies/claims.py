@@ -6,50 +6,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from cryo_fewshot.reproduction.cells import SURROGATES, Cell, surrogate, table_1, table_3, table_4
+from cryo_fewshot.reproduction.cells import SURROGATES, surrogate, table_1, table_3, table_4
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.quoted import Claim
+from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
 from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import (
-    STILL_IMPROVING,
-    accuracies_by_cell,
-    claims_frame,
-    measure,
-    paper_text,
-    rests_on,
-    still_improving,
-    stored_cells,
-)
+from cryo_fewshot.reproduction.tables import STILL_IMPROVING, claims_frame, paper_text, stored_cells, verdict
 from cryo_fewshot.simulation.structures import class_keys, registry
 
 FEWEST_SPLITS = 3
 """With two, Student's interval is wider than accuracy itself."""
 TOO_FEW = "too few splits"
-
-
-def claim_values(cells: Sequence[Cell], entries: Sequence[dict], claims: Sequence[Claim], store: Store) -> pd.DataFrame:
-    """The value of each claim in each run: number, claim, n_shot, split_seed, train_seed, value, improving.
-
-    A run is a class split with a training seed. Differences between methods are taken episode by episode, so the
-    episodes' own difficulty cancels. A claim whose cells were not run is left out; `improving` marks one that rests on
-    a training whose best epoch was its last.
-    """
-    runs: dict[tuple[int, int], list[tuple[Cell, dict]]] = {}
-    for cell, entry in zip(cells, entries, strict=True):
-        encoder = cell.evaluation.encoder
-        runs.setdefault((encoder.split_seed, encoder.seed), []).append((cell, entry))
-    rows = []
-    for (split_seed, train_seed), run in runs.items():
-        accuracies = accuracies_by_cell(*zip(*run, strict=True))
-        unfinished = still_improving(store, [cell for cell, _ in run])
-        for number, claim in enumerate(claims):
-            per_episode = measure(claim, accuracies)
-            if per_episode is not None:
-                improving = bool(unfinished.intersection(rests_on(claim, accuracies)))
-                value = per_episode.mean()
-                rows.append((number, claim.words, claim.n_shot, split_seed, train_seed, value, improving))
-    columns = ["number", "claim", "n_shot", "split_seed", "train_seed", "value", "improving"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
@@ -85,15 +51,6 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def verdict(claim: Claim, low: float, high: float) -> str:
-    """What an interval says of a claim."""
-    if low <= claim.paper <= high:
-        return "cannot be told" if claim.at_least else "agrees"
-    if claim.at_least:
-        return "holds" if low > claim.paper else "does not hold"
-    return "above" if low > claim.paper else "below"
 
 
 _OUTCOMES = {"holds": "hold", "agrees": "hold"} | dict.fromkeys(["cannot be told", TOO_FEW, STILL_IMPROVING], "open")
@@ -137,17 +94,17 @@ def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
 # ---------------------------------------------------------------- the paper's own size
 
 
-def at_papers_size(claims: Sequence[Claim]) -> pd.DataFrame:
+def at_papers_size(claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     """`claims_frame` of what was run at the paper's own size."""
     store = Store(results_folder("paper"))
     return claims_frame(*stored_cells(store, table_1(profile_named("paper"))), store, claims)
 
 
-def conclusions(claims: Sequence[Claim]):
+def conclusions():
     """What can be concluded about the paper, in Markdown; every number is read off the runs of its own size."""
     from IPython.display import Markdown
 
-    return Markdown(_conclusions(at_papers_size(claims), *_networks()))
+    return Markdown(_conclusions(at_papers_size(), *_networks()))
 
 
 def _networks() -> tuple[int, int]:
@@ -196,7 +153,7 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     return "\n".join(sentences)
 
 
-_SHORT = {"below": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
+_SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
 
 
 def _after(others: str) -> str:

@@ -35,7 +35,6 @@ def write_particles(
     counts: Mapping[float, int],
     *,
     with_labels: bool,
-    shuffle_seed: int = 0,
 ) -> tuple[Path, list[str]]:
     """Simulate particles and write them as RELION 4 does; returns the STAR file and the true classes.
 
@@ -45,11 +44,10 @@ def write_particles(
     recipe : of the volumes; samples are its first ones, another recipe seed gives others
     counts : particles of each class at each SNR
     with_labels : write the class of each particle into the column rlnClassName, as in a labelled set
-    shuffle_seed : of the order of the particles
     """
     folder = Path(folder)
     subtomograms = simulate_set(recipe, dict(counts), class_names)
-    order = np.random.default_rng(shuffle_seed).permutation(len(subtomograms))
+    order = np.random.default_rng(0).permutation(len(subtomograms))
     truth = [class_names[subtomograms.labels[i]] for i in order]
     names = [f"Subtomograms/TS_01/{number:06d}.mrc" for number in range(1, len(order) + 1)]
     for name, i in zip(names, order, strict=True):
@@ -63,7 +61,7 @@ def write_particles(
             "rlnImageDimensionality": [3],
         }
     )
-    rng = np.random.default_rng(shuffle_seed + 1)
+    rng = np.random.default_rng(1)
     places = pd.DataFrame(
         rng.uniform(40, 900, size=(len(order), 3)).round(2), columns=[f"rlnCoordinate{axis}" for axis in "XYZ"]
     )

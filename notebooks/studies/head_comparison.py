@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from cryo_fewshot.encoder import embed
 from cryo_fewshot.episodes import Episodes
-from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
@@ -21,7 +20,7 @@ from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progr
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Trained
-from cryo_fewshot.reproduction.tables import accuracies
+from cryo_fewshot.reproduction.tables import accuracy_of
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
@@ -32,13 +31,10 @@ INDUCTIVE: dict[str, Callable] = {
     "nearest mean": prototype_logits,
     "unit length": heads.scaled_prototype_logits,
     "centred": heads.scaled_prototype_logits,
-    "logistic regression": heads.logistic_logits,
-    "ridge regression": heads.ridge_logits,
     "two covariances": plda_logits,
 }
 TRANSDUCTIVE: dict[str, Callable] = {
     "BD-CSPN": heads.bd_cspn_logits,
-    "LaplacianShot": heads.laplacian_shot_logits,
     "TIM": heads.tim_logits,
     "alpha-TIM": heads.alpha_tim_logits,
     "two covariances, EM": plda_em_logits,
@@ -97,8 +93,8 @@ class HeadEvaluation:
 
 def heads_frame(
     runner: Runner, training: Pretraining, tasks: Sequence[Evaluation], names: Sequence[str]
-) -> tuple[pd.DataFrame, list[dict]]:
-    """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95, gain over 'unit length'; and the entries.
+) -> pd.DataFrame:
+    """Heads on one embedding: head, balanced, snr, n_shot, accuracy, ci95.
 
     Inductive heads score each query by itself, so the shares of the classes do not matter to them: on unbalanced
     queries only transductive heads are run, and 'unit length' to compare them with.
@@ -110,19 +106,11 @@ def heads_frame(
         for evaluation in tasks
         if balanced or head == "unit length" or head in TRANSDUCTIVE
     ]
-    entries = [runner(spec) for spec in specs]
-    plain = {
-        (spec.balanced, spec.tasks): accuracies(entry)
-        for spec, entry in zip(specs, entries, strict=True)
-        if spec.head == "unit length"
-    }
     rows = []
-    for spec, entry in zip(specs, entries, strict=True):
-        found = accuracies(entry)
-        gain = mean_and_interval(found - plain[spec.balanced, spec.tasks])
-        rows.append((spec.head, spec.balanced, spec.tasks.snr, spec.tasks.n_shot, *mean_and_interval(found), *gain))
-    columns = ["head", "balanced", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    for spec in specs:
+        name, task = SHOWN_HEADS.get(spec.head, spec.head), (spec.tasks.snr, spec.tasks.n_shot)
+        rows.append((name, spec.balanced, *task, *accuracy_of(runner(spec))))
+    return pd.DataFrame(rows, columns=["head", "balanced", "snr", "n_shot", "accuracy", "ci95"])
 
 
 # ---------------------------------------------------------------- training and embedding

@@ -30,49 +30,6 @@ def scaled_prototype_logits(support: torch.Tensor, queries: torch.Tensor, *, sca
     return -scale * squared_distances(queries, prototypes(support))
 
 
-def ridge_logits(support: torch.Tensor, queries: torch.Tensor, *, penalty: float = 0.01) -> torch.Tensor:
-    """Ridge regression onto one-hot labels, in closed form (Bertinetto et al. 2019).
-
-    W = X^T (X X^T + penalty s I)^-1 Y with X the centred support, s its mean squared length: penalty has no unit.
-    """
-    samples, middle, labels = _flat_support(support)
-    products = samples @ samples.mT
-    strength = penalty * products.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    identity = torch.eye(samples.shape[1], device=samples.device)
-    weights = torch.linalg.solve(products + (strength + 1e-12) * identity, labels - labels.mean(0))
-    return (queries - middle) @ samples.mT @ weights
-
-
-def logistic_logits(
-    support: torch.Tensor, queries: torch.Tensor, *, penalty: float = 1e-3, n_steps: int = 200
-) -> torch.Tensor:
-    """Multinomial logistic regression: least mean cross entropy + penalty / 2 |W|^2, in units of the support's spread.
-
-    The best W lies in the span of the support, W = X^T A; A takes accelerated gradient steps (Nesterov) of the length
-    that the largest eigenvalue of X X^T allows.
-    """
-    samples, middle, labels = _flat_support(support)
-    spread = samples.square().sum(-1).mean(-1).sqrt().clamp(min=1e-12)[:, None, None]
-    samples, queries = samples / spread, (queries - middle) / spread
-    products = samples @ samples.mT
-    n_samples = samples.shape[1]
-    step = 1 / (0.5 * torch.linalg.matrix_norm(products, 2) / n_samples + penalty)[:, None, None]
-    weights = looked_ahead = torch.zeros(*samples.shape[:2], labels.shape[1], device=samples.device)
-    for t in range(n_steps):
-        gradient = (torch.softmax(products @ looked_ahead, dim=-1) - labels) / n_samples + penalty * looked_ahead
-        previous, weights = weights, looked_ahead - step * gradient
-        looked_ahead = weights + t / (t + 3) * (weights - previous)
-    return queries @ samples.mT @ weights
-
-
-def _flat_support(support: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Centred support `(e, n_way * n_shot, dim)`, its mean `(e, 1, dim)` and one-hot labels."""
-    samples = support.flatten(1, 2)
-    middle = samples.mean(1, keepdim=True)
-    labels = torch.eye(support.shape[1], device=support.device).repeat_interleave(support.shape[2], 0)
-    return samples - middle, middle, labels
-
-
 # ---------------------------------------------------------------- transductive
 
 
@@ -100,34 +57,6 @@ def bd_cspn_logits(
     if shift:
         queries = queries + support.mean((1, 2)).unsqueeze(1) - queries.mean(1, keepdim=True)
     return -scale * squared_distances(queries, rectified_prototypes(support, queries, scale=scale))
-
-
-def laplacian_shot_logits(
-    support: torch.Tensor,
-    queries: torch.Tensor,
-    *,
-    scale: float = 10.0,
-    n_neighbours: int = 3,
-    pull: float = 0.5,
-    n_steps: int = 20,
-) -> torch.Tensor:
-    """LaplacianShot (Ziko et al. 2020): neighbouring queries pull each other to the same class.
-
-    y_q <- softmax(-scale |q - c'_k|^2 + pull sum_p w_qp y_p), iterated from y_q = softmax(-scale |q - c'_k|^2), with
-    w_qp = 1 where p is among the nearest neighbours of q and rectified prototypes c'.
-    """
-    unary = bd_cspn_logits(support, queries, scale=scale)
-    n_neighbours = min(n_neighbours, queries.shape[1] - 1)
-    if n_neighbours < 1:
-        return unary
-    between = squared_distances(queries, queries)
-    between.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
-    nearest = between.topk(n_neighbours, dim=-1, largest=False).indices
-    affinity = torch.zeros_like(between).scatter_(-1, nearest, 1.0)
-    logits = unary
-    for _ in range(n_steps):
-        logits = unary + pull * (affinity @ torch.softmax(logits, dim=-1))
-    return logits
 
 
 def tim_logits(

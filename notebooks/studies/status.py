@@ -36,24 +36,6 @@ def show_trainings(store: Store) -> Styler:
     return plain_style(pd.DataFrame(rows).sort_values("Training")).hide(axis="index")
 
 
-def show_evaluations(store: Store) -> Styler:
-    """All stored evaluations: how many episodes on which machine."""
-    rows = [
-        {
-            "Head": entry["spec"]["head"],
-            "Encoder": _training_name(entry["spec"]["encoder"]),
-            "SNR": f"{entry['spec']['snr']:g}",
-            "Shots": entry["spec"]["n_shot"],
-            "Episodes": entry["spec"]["n_episodes"],
-            "Accuracy": f"{entry['result']['accuracy']:.3f} ± {entry['result']['ci95']:.3f}",
-            "List of episodes": entry["result"]["episodes"],
-        }
-        for entry in store.entries("Evaluation")
-    ]
-    frame = pd.DataFrame(rows).sort_values(["Shots", "SNR", "Encoder", "Head"], ascending=[False, False, True, True])
-    return plain_style(frame).hide(axis="index")
-
-
 def show_profiles(folder_of: Callable[[str], Path]) -> Styler:
     """Every profile, what it stands for, and how much of its Table 1 has been run."""
     rows = []

@@ -1,9 +1,5 @@
 """Figure 3 shows the networks as they are: shapes, parameters, multiply-adds."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import pytest
 import torch
 

@@ -1,9 +1,5 @@
 """One look: a colour and a marker for each method, told apart with any kind of colour vision."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 

@@ -1,26 +1,13 @@
 """Pictures of volumes show the volume: its surface, its size, its centre."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.figures import volumes
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.simulation.density import mass_density, protein_level, upright
 from cryo_fewshot.simulation.structures import load_complex
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    use_style()
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,12 @@ import io
 import re
 from xml.etree import ElementTree
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from cryo_fewshot.figures.charts import accuracy_by_snr, confusion_figure
-from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.web import describe, figure_data, figure_svg
 
 ROWS = [
@@ -22,13 +17,6 @@ ROWS = [
     for method, accuracy in (("baseline", 0.5), ("ProtoNet3D", 0.7))
     for snr in (0.1, 0.03)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    use_style()
-    yield
-    plt.close("all")
 
 
 def test_the_numbers_of_a_chart_are_those_it_was_given():

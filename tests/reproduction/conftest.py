@@ -1,4 +1,4 @@
-"""The published book, built once, and a look at its pages in frames."""
+"""A training of seconds; the published book, built once, and a look at its pages in frames."""
 
 import json
 import re
@@ -9,7 +9,21 @@ import pytest
 import yaml
 
 from cryo_fewshot.files import REPOSITORY
+from cryo_fewshot.reproduction.training_specs import EncoderRun
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.training import Schedule
 
+RUN = EncoderRun(
+    data=SimulatedData(n_per_class=12, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5)),
+    snr_counts=((0.5, 12),),
+    n_query=3,
+    n_blocks=2,
+    width=4,
+    n_validation_episodes=5,
+    schedule=Schedule(n_epochs=2, steps_per_epoch=3, learning_rate=1e-2),
+)
+"""A training that takes a second."""
 AXE = Path(sys.prefix, "node_modules", "axe-core", "axe.min.js")
 
 

@@ -7,7 +7,6 @@ import pytest
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import (
     class_text,
-    findings,
     mixing,
     papers_size,
     protocol_line,
@@ -72,14 +71,6 @@ def test_real_data_show_the_difference_to_what_is_quoted():
     assert table.loc[("ProtoNet3D", "paper")].tolist() == ["0.9227", "not quoted"]
     assert table.loc[("ProtoNet3D", "difference")].tolist()[0].startswith("-0.023")
     assert table.loc[("ProtoNet3D", "difference")].tolist()[1] == "–"
-
-
-def test_findings_count_columns_and_verdicts():
-    claims = pd.DataFrame({"verdict": ["holds", "agrees", "cannot be told", "below"]})
-    text = findings(FRAME, claims)
-    assert "ProtoNet3D is above the finetuned baseline in 3 of 4 columns" in text
-    assert "90% of the subtomograms at SNR 0.1" in text
-    assert "Of 4 numbers" in text and "2 hold or agree here, 1 cannot be told" in text and "1 come out" in text
 
 
 def test_the_sum_of_distances_is_judged_over_the_columns():

@@ -10,21 +10,12 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.evaluation_specs import FITS, WEIGHTS, Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, spec_name
-from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
-from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.reproduction.training_specs import AdaptationRun
 from cryo_fewshot.training import Schedule
 
+from .conftest import RUN
+
 SCHEDULE = Schedule(n_epochs=1, steps_per_epoch=2, learning_rate=1e-3)
-RUN = EncoderRun(
-    data=SimulatedData(n_per_class=12, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5)),
-    snr_counts=((0.5, 12),),
-    n_query=3,
-    n_blocks=2,
-    width=4,
-    n_validation_episodes=5,
-    schedule=SCHEDULE,
-)
 ADAPTATION = AdaptationRun(encoder=RUN, schedule=SCHEDULE)
 EVALUATION = Evaluation(encoder=RUN, head="prototype", snr=0.5, n_query=3, n_episodes=30)
 

@@ -19,7 +19,8 @@ BODY = """<section><h1>Title</h1>
 <div class="cell"><details class="hide"><summary aria-label="Toggle hidden content">Show</summary>
 <div class="cell_input"><pre>code</pre></div></details><div class="cell_output"><table>
 <thead><tr><th>&nbsp;</th><th colspan="2">5-shot</th></tr></thead>
-<tbody><tr><th>A</th><td>0.9<br>± 0.1</td><td>not run</td></tr></tbody></table></div></div>
+<tbody><tr><th rowspan="2">A</th><td>0.9<br>± 0.1</td><td>not run</td></tr>
+<tr><td>1</td><td>2</td></tr></tbody></table></div></div>
 <div class="cell tag_fold"><div class="cell_output"><table><caption>All rows</caption>
 <tbody><tr><td>1</td></tr><tr><td>2</td></tr></tbody></table></div></div>
 <div class="cell"><div class="cell_output">
@@ -29,7 +30,8 @@ SVG = """<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" viewBox="0
 <metadata>x,y
 1,2
 </metadata><text>a</text></svg>"""
-RESULTS = {"results": 2, "commits": ["abc"], "machines": ["CPU, 2 cores"], "seconds": 1234.0}
+RESULTS = {"results": 2, "dates": ["2026-01-01", "2026-01-02"], "commits": ["abc"], "machines": ["CPU, 2 cores"],
+           "torch": ["2"], "seconds": 1234.0}  # fmt: skip
 
 
 @pytest.fixture
@@ -63,12 +65,15 @@ def test_a_long_table_is_folded_under_a_line_that_says_what_opens(page):
 
 def test_tables_and_figures_have_their_numbers_and_their_origin(page):
     of_table, of_folded, of_figure = page.select(".proof")
-    assert unquote(of_table.a["href"].partition(",")[2]) == ",5-shot,5-shot\nA,0.9 ± 0.1,not run\n"
+    assert unquote(of_table.a["href"].partition(",")[2]) == ",5-shot,5-shot\nA,0.9 ± 0.1,not run\nA,1,2\n"
     assert unquote(of_figure.a["href"].partition(",")[2]) == "x,y\n1,2\n"
     assert [line.a["download"] for line in (of_table, of_folded, of_figure)] == [f"table9-{i}.csv" for i in (1, 2, 3)]
     for line in (of_table, of_figure):
         assert """make notebook NB=table9 P="profile='cpu'\"""" in line.get_text()
-        assert "2 stored results, commit abc, on CPU, 2 cores, 1,234 s in all" in line.get_text()
+        assert (
+            "2 stored results of 2026-01-01 to 2026-01-02, commit abc, on CPU, 2 cores, torch 2, 1,234 s in all"
+            in line.get_text()
+        )
     assert of_figure.button and not of_table.button
 
 

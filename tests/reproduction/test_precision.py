@@ -1,5 +1,7 @@
 """Training in bf16, and on a GPU without waiting for it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,25 +9,15 @@ from cryo_fewshot.encoder import Encoder3D
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.training_specs import EncoderRun
-from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.training import Schedule
+
+from .conftest import RUN
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_an_epoch_does_not_wait_for_the_gpu(tmp_path):
     runner = Runner(Store(tmp_path))
-    microscope = Microscope(box=24, binning=2, voxel_size_nm=1.5)
-    schedule = Schedule(n_epochs=1, steps_per_epoch=4)
-    run = EncoderRun(
-        data=SimulatedData(n_per_class=12, microscope=microscope),
-        snr_counts=((0.5, 12),),
-        n_blocks=2,
-        width=8,
-        n_query=3,
-        schedule=schedule,
-    )
+    run = replace(RUN, width=8, schedule=Schedule(n_epochs=1, steps_per_epoch=4))
     encoder = Encoder3D(12, 2, 8).to(runner.device).train()
     base = runner.volumes(run, "base")
     losses = run.episode_losses(encoder, base, epoch=0)
@@ -40,18 +32,10 @@ def test_an_epoch_does_not_wait_for_the_gpu(tmp_path):
 
 def test_training_in_fp32_and_bf16_is_equally_accurate(tmp_path):
     runner, scores = Runner(Store(tmp_path), torch.device("cpu")), []
-    data = SimulatedData(n_per_class=20, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
+    schedule = Schedule(n_epochs=3, steps_per_epoch=8, learning_rate=1e-3)
+    size = {"data": replace(RUN.data, n_per_class=20), "snr_counts": ((0.5, 20),), "width": 16, "n_query": 10}
     for precision in ("fp32", "bf16"):
-        run = EncoderRun(
-            data=data,
-            snr_counts=((0.5, 20),),
-            n_blocks=2,
-            width=16,
-            n_query=10,
-            n_validation_episodes=20,
-            schedule=Schedule(n_epochs=3, steps_per_epoch=8, learning_rate=1e-3),
-            precision=precision,
-        )
+        run = replace(RUN, **size, n_validation_episodes=20, schedule=schedule, precision=precision)
         evaluation = Evaluation(encoder=run, head="prototype", snr=0.5, n_query=10, n_episodes=200)
         scores.append(runner(evaluation)["result"])
     fp32, bf16 = scores

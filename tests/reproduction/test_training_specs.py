@@ -11,21 +11,10 @@ from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.reproduction.training_specs import AdaptationRun, EncoderRun
-from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.reproduction.training_specs import AdaptationRun
 from cryo_fewshot.training import Schedule
 
-DATA = SimulatedData(n_per_class=12, microscope=Microscope(box=24, binning=2, voxel_size_nm=1.5))
-RUN = EncoderRun(
-    data=DATA,
-    snr_counts=((0.5, 12),),
-    n_query=3,
-    n_blocks=2,
-    width=4,
-    n_validation_episodes=5,
-    schedule=Schedule(n_epochs=2, steps_per_epoch=3, learning_rate=1e-2),
-)
+from .conftest import RUN
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
-"""Embeddings of classes that lie far apart, and a calibration on others like them."""
+"""Embeddings of classes that lie far apart, and a calibration on others like them; figures without a screen."""
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
 
 from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
 
@@ -24,3 +29,9 @@ def calibration():
     x, labels = _particles(16, 0)
     held_out = HeldOutParticles(embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int))
     return fit_calibration(held_out, shots=(1, 5), n_tasks=5, n_axes=8)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")

@@ -46,28 +46,29 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
 def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     profile = profile_named("smoke")
     runner = Runner(Store(tmp_path))
-    frame, entries = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    frame = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert list(frame["step"]) == [*PUBLISHED, *(step.name for step in ablation(profile))]
     assert np.allclose(frame["gain"].iloc[1:], frame["accuracy"].diff().iloc[1:])
     assert frame["gain"].isna().tolist() == [True] + [False] * (len(frame) - 1)
+    entries = runner.store.entries("HeadEvaluation") + runner.store.entries("Evaluation")
     assert len({entry["result"]["episodes"] for entry in entries}) == 1
 
-    back, _ = leave_one_out_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    back = leave_one_out_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     at = frame.set_index("step")["accuracy"]
     assert list(back["step"]) == list(leave_one_out(profile))
-    assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["mean over positions"])
+    assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["global average pooling"])
 
     training = ablation(profile)[-1].training
-    heads, _ = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
+    heads = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
     rows = heads.set_index(["head", "balanced"])["accuracy"]
-    assert set(rows.index) == {(h, True) for h in ("unit length", "two covariances", "TIM")} | {
+    assert set(rows.index) == {(h, True) for h in ("unit length", "PLDA", "TIM")} | {
         (h, False) for h in ("unit length", "TIM")
     }
-    assert rows["two covariances", True] == frame.set_index("step")["accuracy"]["two covariances"]
+    assert rows["PLDA", True] == frame.set_index("step")["accuracy"]["PLDA"]
 
     # What is stored is not computed again: no weights are needed.
     for path in tmp_path.rglob("*.safetensors"):
         path.unlink()
-    again, _ = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
+    again = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert again.equals(frame)
     assert not list(tmp_path.rglob("*.safetensors"))

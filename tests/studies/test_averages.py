@@ -2,18 +2,12 @@
 
 from dataclasses import replace
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from studies import averages_figure as figure4
 from studies.averages import (
     SELECTIONS,
-    ClassAverage,
     average_frame,
     packed,
     planned,
@@ -105,24 +99,9 @@ def test_a_proteasome_is_the_first_choice():
     assert target_of(("empty", "1EFW", "1BXN")) == "1BXN"  # the heaviest
 
 
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"selection": "all"}, "selection 'all' is unknown"),
-        ({"n_particles": 7}, "n_particles=7"),
-    ],
-)
-def test_unfit_specs_are_refused(evaluation, changes, words):
-    with pytest.raises(UserError, match=words) as error:
-        replace(planned(SMOKE, evaluation)[0], **changes)
-    assert "\n" not in str(error.value)
-
-
-def test_only_protonet_ce_and_known_classes_are_averaged(runner, evaluation):
-    with pytest.raises(UserError, match="ProtoNet-CE"):
-        ClassAverage(evaluation=replace(evaluation, head="prototype"), target="1OEL", selection="single")
-    with pytest.raises(UserError, match="not among the test classes"):
-        runner(ClassAverage(evaluation=evaluation, target="1PMA", selection="single"))
+def test_too_few_particles_for_two_halves_are_refused(evaluation):
+    with pytest.raises(UserError, match="n_particles=7"):
+        replace(planned(SMOKE, evaluation)[0], n_particles=7)
 
 
 def made_up(fall_halves: dict, fall_truth: dict, density=None) -> list[dict]:
@@ -205,4 +184,3 @@ def test_pictures_have_a_row_per_set_and_say_where_particles_were_too_few():
     table = figure4.show_averages(average_frame({"full": full})).to_html()
     assert "none" not in table and "–" in table
     assert "75%" in table  # purity of what was assigned
-    plt.close("all")

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import _conclusions, claim_values, judged, quotes_table, summary_frame, summary_text, verdict
+from studies.claims import _conclusions, judged, quotes_table, summary_frame, summary_text
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.quoted import CLAIMS_IN_WORDS, TABLE_1_CLAIMS, Claim
+from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
+from cryo_fewshot.reproduction.tables import claim_values, verdict
 
 GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
 LEVEL = Claim("mix at 0.1", 5, 0.8, ("ProtoNet3D (mix)", 0.1))
@@ -37,14 +38,14 @@ def with_gain(by_split):
 
 
 def test_a_claim_has_a_value_in_every_run():
-    values = claim_values(*with_gain([0.02, 0.03, 0.04]), [GAIN], NEVER_TRAINED)
+    values = claim_values(*with_gain([0.02, 0.03, 0.04]), NEVER_TRAINED, [GAIN])
     assert len(values) == 6
     np.testing.assert_allclose(values.sort_values("split_seed")["value"], [0.02, 0.02, 0.03, 0.03, 0.04, 0.04])
 
 
 def test_the_interval_is_over_splits_not_over_runs():
     claims = [GAIN]
-    (row,) = judged(claim_values(*with_gain([0.02, 0.03, 0.04]), claims, NEVER_TRAINED), claims).itertuples()
+    (row,) = judged(claim_values(*with_gain([0.02, 0.03, 0.04]), NEVER_TRAINED, claims), claims).itertuples()
     assert row.mean == pytest.approx(0.03)
     assert row.high - row.mean == pytest.approx(student.ppf(0.975, 2) * 0.01 / 3**0.5)
     assert (row.n_splits, row.n_runs) == (3, 6)
@@ -56,7 +57,7 @@ def test_the_interval_is_over_splits_not_over_runs():
 )
 def test_verdicts_on_a_claim_of_the_kind_at_least(gains, expected):
     claims = [GAIN]
-    frame = judged(claim_values(*with_gain(gains), claims, NEVER_TRAINED), claims)
+    frame = judged(claim_values(*with_gain(gains), NEVER_TRAINED, claims), claims)
     assert frame["verdict"].tolist() == [expected]
 
 
@@ -69,7 +70,7 @@ def test_verdicts_on_a_number(low, high, expected):
 def test_few_splits_have_no_interval_and_no_verdict(n_splits, mean):
     cells, entries = with_gain([0.02, 0.03, 0.04])
     first = [number for number, cell in enumerate(cells) if cell.evaluation.encoder.split_seed < n_splits]
-    alone = claim_values([cells[i] for i in first], [entries[i] for i in first], [GAIN], NEVER_TRAINED)
+    alone = claim_values([cells[i] for i in first], [entries[i] for i in first], NEVER_TRAINED, [GAIN])
     (row,) = judged(alone, [GAIN]).itertuples()
     assert row.verdict == "too few splits" and row.mean == pytest.approx(mean) and np.isnan(row.low)
 
@@ -82,12 +83,12 @@ def test_a_training_that_was_best_in_its_last_epoch_gets_no_verdict():
         result = {"best_epoch": best_epoch, "loss": [0.3, 0.2, 0.1]}
         return SimpleNamespace(get=lambda run: {"result": result} if run == last else None)
 
-    assert judged(claim_values(cells, entries, [GAIN], store(2)), [GAIN])["verdict"].tolist() == ["still improving"]
-    assert judged(claim_values(cells, entries, [GAIN], store(1)), [GAIN])["verdict"].tolist() == ["holds"]
+    assert judged(claim_values(cells, entries, store(2), [GAIN]), [GAIN])["verdict"].tolist() == ["still improving"]
+    assert judged(claim_values(cells, entries, store(1), [GAIN]), [GAIN])["verdict"].tolist() == ["holds"]
 
 
 def test_each_claim_stands_beside_one_sentence_of_the_paper():
-    table = quotes_table([*TABLE_1_CLAIMS, *CLAIMS_IN_WORDS])
+    table = quotes_table(CLAIMS)
     read = dict(zip(table["the paper's sentence"], table["claims read out of it"], strict=True))
     parts = ("0.7644", "attenuate", "slight increase", "SNR of 0.03")
     rows = {part: next(claims for quote, claims in read.items() if part in quote) for part in parts}
@@ -100,7 +101,7 @@ def test_each_claim_stands_beside_one_sentence_of_the_paper():
 
 def test_the_summary_counts_claims_by_kind_and_size():
     words = ["A minus B, SNR 0.1", "A minus B, SNR 0.05", "A minus B, SNR 0.03", "best method at SNR 0.1"]
-    full = pd.DataFrame({"claim": words, "verdict": ["holds", "below", "too few splits", "agrees"]})
+    full = pd.DataFrame({"claim": words, "verdict": ["holds", "does not hold", "too few splits", "agrees"]})
     summary = summary_frame({"40³": full, "20³": full[:3]})
     assert summary["40³"].loc["A minus B"].tolist() == [1, 1, 1]
     assert summary["20³"].isna().loc["best method at SNR 0.1"].all()

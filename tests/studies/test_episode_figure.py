@@ -1,10 +1,5 @@
 """Figure 1 draws the episode that it is given."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from studies.episode_figure import episode_figure
 
@@ -26,4 +21,3 @@ def test_the_nearest_class_of_each_distance_is_framed():
     assert [[bar.get_width() for bar in ax.patches] for ax in panels] == [[1, 3], [9, 1], [10, 4]]
     framed = [[bar.get_linewidth() > 1.5 for bar in ax.patches] for ax in panels]
     assert framed == [[True, False], [False, True], [False, True]]
-    plt.close(figure)

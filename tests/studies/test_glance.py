@@ -1,10 +1,5 @@
 """The first page: the picture of the method, and numbers that are read off the runs."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -34,7 +29,6 @@ def test_as_many_rings_as_were_labelled_and_a_cloud_per_class():
     assert sorted(len(dots.get_offsets()) for dots in embedded.collections) == [1] * 3 + [2] * 3 + [5] * 3
     assert all(name in figure.get_label() for name in names.values())
     assert describe(figure).startswith("Figure")
-    plt.close(figure)
 
 
 def test_three_numbers_are_of_the_most_labels_and_the_least_noise():

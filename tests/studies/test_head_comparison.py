@@ -71,7 +71,7 @@ def test_encoders_that_the_project_keeps_are_not_trained_again(tmp_path):
 
 def test_more_rotations_and_heads_are_other_results(tmp_path):
     evaluation = tasks("smoke", 1)
-    training = trainings(profile_named("smoke"))["fresh samples"]
+    training = trainings(profile_named("smoke"))["simulated on the fly"]
     specs = [
         HeadEvaluation(training=training, tasks=evaluation, head="unit length", n_turns=n_turns) for n_turns in (1, 4)
     ]

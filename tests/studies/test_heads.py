@@ -8,34 +8,22 @@ import torch
 from studies.heads import (
     alpha_tim_logits,
     bd_cspn_logits,
-    laplacian_shot_logits,
-    logistic_logits,
     normalised,
-    ridge_logits,
     scaled_prototype_logits,
     tim_logits,
 )
 
-from cryo_fewshot.errors import UserError
 from cryo_fewshot.protonet import prototype_logits
-from cryo_fewshot.recognition.plda import (
-    PLDA,
-    fit_plda,
-    plda_em_logits,
-    plda_logits,
-)
+from cryo_fewshot.recognition.plda import PLDA, plda_em_logits, plda_logits
 
 N_WAY, DIM = 5, 8
 UNIT = PLDA(mean=np.zeros(DIM), axes=np.eye(DIM), between=np.full(DIM, 4.0))
 INDUCTIVE = {
     "prototypes": partial(scaled_prototype_logits, scale=0.5),
-    "ridge": ridge_logits,
-    "logistic": logistic_logits,
     "PLDA": partial(plda_logits, model=UNIT),
 }
 TRANSDUCTIVE = {
     "BD-CSPN": partial(bd_cspn_logits, scale=0.5),
-    "LaplacianShot": partial(laplacian_shot_logits, scale=0.5),
     "TIM": partial(tim_logits, scale=0.5),
     "alpha-TIM": partial(alpha_tim_logits, scale=0.5),
     "PLDA, EM": partial(plda_em_logits, model=UNIT),
@@ -83,7 +71,7 @@ def test_inductive_heads_score_each_query_alone(name):
     assert torch.allclose(HEADS[name](support, queries)[:, :1], HEADS[name](support, queries[:, :1]), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["BD-CSPN", "LaplacianShot", "TIM", "PLDA, EM"])
+@pytest.mark.parametrize("name", ["BD-CSPN", "TIM", "PLDA, EM"])
 def test_all_queries_together_help_where_there_is_one_shot(name):
     episodes = mixture(n_episodes=30)
     assert accuracy(HEADS[name], *episodes) > accuracy(prototype_logits, *episodes) + 0.02
@@ -119,61 +107,3 @@ def test_centring_takes_away_what_all_classes_share():
     assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(prepared, centred, strict=True))
     assert torch.allclose(centred[1].norm(dim=-1), torch.ones(queries.shape[:2]))
     assert accuracy(scaled_prototype_logits, *centred, true) > 0.85
-
-
-def test_logistic_regression_is_that_of_scikit_learn():
-    from sklearn.linear_model import LogisticRegression
-
-    support, queries, _ = mixture(n_episodes=1, n_shot=5)
-    samples = support[0].flatten(0, 1)
-    middle = samples.mean(0)
-    spread = (samples - middle).square().sum(-1).mean().sqrt()
-    x, y = ((samples - middle) / spread).numpy(), np.repeat(np.arange(N_WAY), 5)
-    # C = 1 / (n penalty); scikit-learn sums over samples.
-    model = LogisticRegression(C=1 / (25 * 0.01), fit_intercept=False, tol=1e-8, max_iter=1000).fit(x, y)
-    expected = model.predict_log_proba(((queries[0] - middle) / spread).numpy())
-    found = torch.log_softmax(logistic_logits(support, queries, penalty=0.01, n_steps=500)[0], dim=-1)
-    assert np.allclose(found.numpy(), expected, atol=0.01)
-
-
-# ------------------------------------------------------------------ PLDA
-
-
-def many_classes(n_classes=200, n=20, dim=12, seed=0):
-    """Classes whose centres scatter along three axes only, with a scatter within that is not round."""
-    rng = np.random.default_rng(seed)
-    between = np.r_[[5.0, 4.0, 3.0], np.zeros(dim - 3)]
-    within = np.linspace(0.5, 2, dim)
-    centres = rng.normal(size=(n_classes, 1, dim)) * between
-    x = 7 + centres + rng.normal(size=(n_classes, n, dim)) * within
-    return torch.from_numpy(x.reshape(-1, dim)).float(), np.repeat(np.arange(n_classes), n), between, within
-
-
-def test_the_model_finds_both_covariances():
-    x, labels, between, within = many_classes()
-    model = fit_plda(x, labels, n_axes=12, shrinkage=0.0)
-    expected = np.sort((between / within) ** 2)[-3:]
-    assert np.allclose(np.sort(model.between)[-3:], expected, rtol=0.25)
-    projected = model.project(x).numpy().reshape(200, 20, -1)
-    residuals = (projected - projected.mean(1, keepdims=True)).reshape(-1, 12)
-    assert np.allclose(residuals.T @ residuals / (200 * 19), np.eye(12), atol=0.01)
-
-
-def test_knowing_the_scatter_within_beats_plain_prototypes():
-    x, labels, *_ = many_classes()
-    model = fit_plda(x[:2000], labels[:2000], n_axes=12)
-    support = x[2000:].view(20, N_WAY, 20, -1)[:, :, :1]
-    queries = x[2000:].view(20, N_WAY, 20, -1)[:, :, 1:].flatten(1, 2)
-    true = torch.arange(N_WAY).repeat_interleave(19)
-    plain = accuracy(prototype_logits, support, queries, true)
-    assert accuracy(partial(plda_logits, model=model), support, queries, true) > plain + 0.01
-
-
-def test_a_model_refuses_embeddings_of_another_encoder():
-    with pytest.raises(UserError, match="3 dimensions"):
-        UNIT.project(torch.zeros(1, 3))
-
-
-def test_too_few_classes_are_refused():
-    with pytest.raises(UserError, match="at least 3"):
-        fit_plda(torch.randn(10, 4), np.repeat([0, 1], 5))

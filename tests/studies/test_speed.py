@@ -1,10 +1,5 @@
 """The chart of the benchmark shows each path that has a reference, and how many times faster it is."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
 from studies.speed import speed_figure
 
@@ -20,4 +15,3 @@ def test_a_path_without_reference_is_left_out():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["training", "embedding"]
     assert [text.get_text() for text in ax.texts] == ["3.0×", "10.0×"]
     assert ax.get_xscale() == "log"
-    plt.close(figure)

@@ -1,6 +1,6 @@
 """The status page: what a store holds, and what it does not."""
 
-from studies.status import show_evaluations, show_profiles, show_trainings, training_histories
+from studies.status import show_profiles, show_trainings, training_histories
 
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -18,16 +18,14 @@ def test_profiles_that_were_run_in_part_or_not_say_so(tmp_path):
     assert set(shown.drop("cpu")) == {"not run"}
 
 
-def test_trainings_and_evaluations_are_named_by_what_they_are(tmp_path):
+def test_trainings_are_named_by_what_they_are(tmp_path):
     store = Store(tmp_path)
     for cell in CELLS:
         for run in (cell.evaluation.encoder, cell.evaluation.adaptation):
             if run is not None:
                 store.put(run, Trained(HISTORY, None, 3.0))
-        store.put(cell.evaluation, Trained(RESULT, None, 1.0))
     trainings = show_trainings(store).data
     names = ["ProtoNet3D, 5-shot, SNR 0.1", "attention on: ProtoNet3D, 5-shot, SNR 0.1", "baseline encoder, SNR 0.1"]
     assert trainings["Training"].tolist() == names
     assert set(trainings["Selected epoch"]) == {"2 of 3"} and set(trainings["Validation accuracy"]) == {"0.700"}
     assert set(training_histories(store)) == {names[0], names[2]}
-    assert sorted(show_evaluations(store).data["Head"]) == ["combined", "finetuned", "prototype"]
