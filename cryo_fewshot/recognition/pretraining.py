@@ -250,7 +250,7 @@ def train(
         model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
         if spec.start:
             model["classifier"].directions.data.copy_(_class_means(spec, encoder, device))
-    volumes, checked = _selection(spec, device)
+    volumes, checked = selection_tasks(spec, device)
 
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         first = epoch * spec.schedule.steps_per_epoch
@@ -308,7 +308,7 @@ def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:
     return episode_loss(prototype_logits(support, queries))
 
 
-def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
+def selection_tasks(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
     """Volumes of the selection classes under the training's acquisitions, and 3-shot tasks among them."""
     rng = np.random.default_rng(seed_from("selection", spec.seed))
     labels = np.repeat(np.arange(len(spec.selection)), spec.n_selection_samples)

@@ -21,6 +21,7 @@ from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.datasets import SimulatedData
@@ -29,7 +30,7 @@ from cryo_fewshot.simulation.microscope import Microscope
 from . import peers_features as features
 from . import peers_template as template
 from .cell_evaluation import held_out
-from .open_world import Pretrained, Tasks
+from .open_world import Pretrained, Tasks, paper_like
 from .peers_features import Boxes
 from .peers_network import trained_on_labels
 
@@ -47,6 +48,11 @@ CONDITIONS = (PLAIN, *MICROSCOPES, NEIGHBOURS, OTHER_SHAPE, INVERTED, WRONG_LABE
 BENT_DEGREES = 20.0
 CHOSEN_AT = 0.05
 """SNR at which settings are chosen."""
+
+
+def test_classes() -> tuple[str, ...]:
+    """The test classes of all tables of class split 0, which the pretrained encoder was not trained on either."""
+    return paper_like(profile_named("finished"), 0.1, 5).novel_classes
 
 
 class Bent(SimulatedData):

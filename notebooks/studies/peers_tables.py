@@ -13,7 +13,7 @@ from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, profile_
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 
-from .open_world import Pretrained, paper_like
+from .open_world import Pretrained
 from .peers import (
     ACRYO,
     CLASSIFY,
@@ -33,6 +33,7 @@ from .peers import (
     difference,
     n_answered,
     peer,
+    test_classes,
 )
 
 TRAINED = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
@@ -58,11 +59,6 @@ SPEED = {
     "prototype": PROTOTYPE,
     "classify": CLASSIFY,
 }
-
-
-def test_classes() -> tuple[str, ...]:
-    """The test classes of all tables of class split 0, which the pretrained encoder was not trained on either."""
-    return paper_like(profile_named("finished"), 0.1, 5).novel_classes
 
 
 def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
