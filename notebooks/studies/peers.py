@@ -134,6 +134,7 @@ class Method:
 
     known : what must be there beforehand; grid : settings that are chosen among, on `n_choice` tasks
     is_dear : answers the first queries of the first tasks only
+    package : that has to be importable; such methods answer tasks of one label, 20 particles, as a check
     """
 
     known: str
@@ -144,15 +145,26 @@ class Method:
     n_episodes: int = 300
     n_choice: int = 60
     n_few: int = 3
+    package: str = ""
+
+
+_MODULES = {"acryo": "acryo", "pyTME": "tme"}
 
 
 def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
+def _by_package(package: str, templates: str) -> Method:
+    known = "the structure of every class" if templates == "structures" else "labels, tilt range"
+    make = partial(template.by_package, package=package, templates=templates)
+    setting = {"grid_degrees": 40.0, "mask_nm": 10.0}
+    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package])
+
+
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
-ACRYO = "template: true structure, by acryo"
+ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
@@ -160,8 +172,8 @@ PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encod
 METHODS = {
     TRUE_MAP: Method("the structure of every class", partial(_by_structure, of=template.structure, is_round=False),
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    ACRYO: Method("the structure of every class", template.by_acryo, _grid(grid_degrees=(40.0,), mask_nm=(10.0,)),
-                  is_dear=True, n_episodes=4, n_few=1),
+    ACRYO: _by_package("acryo", "structures"),
+    PYTME: _by_package("pyTME", "structures"),
     SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
                    _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
     LABELLED: Method("labels, tilt range", partial(_by_labelled, joined="aligned"),
@@ -169,6 +181,8 @@ METHODS = {
     EACH: Method("labels, tilt range", _by_labelled,
                  _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
                  is_dear=True, n_episodes=20, n_choice=6),
+    "template: labelled, by acryo": _by_package("acryo", "labelled"),
+    "template: labelled, by pyTME": _by_package("pyTME", "labelled"),
     "PCA, nearest neighbour": Method(
         "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
         _grid(**_PCA)),
@@ -268,8 +282,8 @@ def peer(
 ) -> dict | None:
     """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
     how, digests, setting = METHODS[method], {}, {}
-    if method == ACRYO:  # a check of the other templates in one cell: it takes 12 seconds a particle
-        run_missing = run_missing and (tasks["snr"], tasks["n_shot"]) == (0.1, 1) and find_spec("acryo") is not None
+    if how.package:
+        run_missing = run_missing and tasks["n_shot"] == 1 and find_spec(how.package) is not None
     if method == EACH and tasks["n_shot"] == 1:
         return None  # a single one is its own mean
     ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)

@@ -10,12 +10,12 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labe
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
+from .peers import DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
-_NOT_ASKED = (TRUE_MAP, ACRYO, SPHERE, NETWORK)
-ASKED = tuple(name for name, how in METHODS.items() if not how.needs_encoder and name not in _NOT_ASKED)
+_NOT_ASKED = (TRUE_MAP, SPHERE, NETWORK)
+ASKED = tuple(name for name, how in METHODS.items() if not (how.needs_encoder or how.package or name in _NOT_ASKED))
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
 
 DEAR_TASKS = ("all five", "ribosome, cytosol")

@@ -1,7 +1,7 @@
 """Template matching: the class of the template that correlates best with the particle, over rotations and shifts.
 
 The score is the package's constrained cross-correlation (`averaging.alignment`): whitened by the particles' own noise,
-over the frequencies that both tilt series have sampled. `by_acryo` asks another package the same, as a check.
+over the frequencies that both tilt series have sampled. `by_package` asks other packages the same, as a check.
 """
 
 import copy
@@ -98,21 +98,52 @@ def by_labelled(boxes: Boxes, search: Search, joined: str = "aligned") -> Predic
     return predict
 
 
-def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
-    """Templates from the structures, scored by acryo's normalised cross-correlation with its defaults."""
-    from acryo.alignment import ZNCCAlignment
+def by_package(boxes: Boxes, package: str, templates: str, grid_degrees: float, mask_nm: float) -> Predict:
+    """Another package's normalised cross-correlation with its defaults, over the same shifts.
 
+    package : 'acryo' or 'pyTME'; templates : 'structures', or 'labelled', the first labelled particle as it is
+    """
     box, width = boxes.asked.shape[-1], boxes.microscope.width_nm
-    rotations = Rotation.from_quat(rotation_grid(grid_degrees))
+    rotations, mask = Rotation.from_quat(rotation_grid(grid_degrees)), soft_sphere(box, mask_nm * box / width).numpy()
     tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
+    prepared = {"acryo": _acryo, "pyTME": _pytme}[package]
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
-        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
-        mask = soft_sphere(box, mask_nm * box / width).numpy()
-        model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
-        return np.array([model.align(boxes.asked[i].numpy(), (shift,) * 3).label for i in queries.tolist()])
+        if templates == "labelled":
+            volumes = list(boxes.labelled[support[:, 0]].numpy())
+        else:
+            volumes = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
+        best = prepared(volumes, mask, rotations, tilts, shift)
+        return np.array([best(boxes.asked[i].numpy()) for i in queries.tolist()])
 
     return predict
+
+
+def _acryo(templates: list[np.ndarray], mask, rotations: Rotation, tilts, shift: float) -> Callable[[np.ndarray], int]:
+    from acryo.alignment import ZNCCAlignment
+
+    model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
+    return lambda volume: model.align(volume, (shift,) * 3).label
+
+
+def _pytme(templates: list[np.ndarray], mask, rotations: Rotation, tilts, shift: float) -> Callable[[np.ndarray], int]:
+    from tme.analyzer import MaxScoreOverRotations
+    from tme.filters import Compose, WedgeReconstructed
+    from tme.matching_data import MatchingData
+    from tme.matching_exhaustive import MATCHING_EXHAUSTIVE_REGISTER, match_exhaustive
+
+    setup, score = MATCHING_EXHAUSTIVE_REGISTER["FLCSphericalMask"]
+    # Axes are z, y, x; what it calls the tilt's axis is the one that the wedge lies in with z.
+    wedge = WedgeReconstructed(angles=tilts, opening_axis=0, tilt_axis=2, create_continuous_wedge=True)
+    near = (slice(len(mask) // 2 - int(shift), len(mask) // 2 + int(shift) + 1),) * 3
+
+    def score_of(volume: np.ndarray, template: np.ndarray) -> float:
+        data = MatchingData(volume, template, template_mask=mask, rotations=rotations.as_matrix())
+        data.template_filter = Compose((wedge,))
+        found = match_exhaustive(data, score, setup, MaxScoreOverRotations, {"score_threshold": -1.0})
+        return found[0][near].max()
+
+    return lambda volume: int(np.argmax([score_of(volume, template) for template in templates]))
 
 
 # ---------------------------------------------------------------- templates
