@@ -232,32 +232,37 @@ def train(
     after_checkpoint: Callable[[], object] = lambda: None,
     device: torch.device | None = None,
     start: AnyEncoder | None = None,
+    encoder: AnyEncoder | None = None,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[AnyEncoder, History]:
     """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`.
 
     start : the encoder whose digest `spec.start` is
+    encoder, loss : to train in the place of the spec's; the loss of embeddings and labels in that of its objective
     """
     device = device or default_device()
     keep_freed_memory()
-    encoder = new_encoder(spec)
+    encoder = encoder or new_encoder(spec)
     if spec.start:
         if start is None or digest_of(*start.state_dict().values()) != spec.start:
             raise UserError(f"this training starts from the encoder with weights {spec.start}: give that one")
         encoder.load_state_dict(start.state_dict())
     encoder = encoder.to(device)
     model = nn.ModuleDict({"encoder": encoder})
-    if spec.objective == "classes":
+    if loss is None and spec.objective == "classes":
         model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
         if spec.start:
             model["classifier"].directions.data.copy_(_class_means(spec, encoder, device))
-    volumes, checked = selection_tasks(spec, device)
+    volumes, checked = _selection(spec, device)
 
     def losses(epoch: int) -> Iterator[torch.Tensor]:
         first = epoch * spec.schedule.steps_per_epoch
         for batch, labels in _batches(spec, range(first, first + spec.schedule.steps_per_epoch), device):
             with autocast(device, spec.precision):
                 embeddings = encoder(batch)
-            if spec.objective == "classes":
+            if loss is not None:
+                yield loss(embeddings, labels)
+            elif spec.objective == "classes":
                 yield F.cross_entropy(model["classifier"](embeddings), labels)
             else:
                 yield _episode_loss(embeddings, spec)
@@ -308,7 +313,7 @@ def _episode_loss(embeddings: torch.Tensor, spec: Pretraining) -> torch.Tensor:
     return episode_loss(prototype_logits(support, queries))
 
 
-def selection_tasks(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
+def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, Episodes]:
     """Volumes of the selection classes under the training's acquisitions, and 3-shot tasks among them."""
     rng = np.random.default_rng(seed_from("selection", spec.seed))
     labels = np.repeat(np.arange(len(spec.selection)), spec.n_selection_samples)

@@ -13,7 +13,6 @@ from itertools import product
 import numpy as np
 import torch
 
-from cryo_fewshot.averaging.alignment import Search
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.calibration import Calibration
@@ -32,7 +31,6 @@ from . import peers_template as template
 from .cell_evaluation import held_out
 from .open_world import Pretrained, Tasks, paper_like
 from .peers_features import Boxes
-from .peers_network import trained_on_labels
 
 VALIDATION = ("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW", "2CG9")
 """Eight classes for choosing settings: of those that the pretrained encoder was calibrated on, never tested on."""
@@ -107,27 +105,6 @@ def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
     return predict
 
 
-def _search(grid_degrees: float, mask_nm: float, low_pass_nm: float) -> Search:
-    """Over the grid alone. A local search after it takes thrice the time: on twelve validation tasks of one label it
-    brought 0.97 to 0.99.
-    """
-    return Search(
-        grid_degrees=grid_degrees, finest_degrees=2 * grid_degrees, mask_radius_nm=mask_nm, low_pass_nm=low_pass_nm
-    )
-
-
-def _by_structure(boxes: Boxes, *, of, is_round: bool, **search) -> Predict:
-    return template.by_structures(boxes, partial(of, microscope=boxes.microscope), _search(**search), is_round)
-
-
-def _by_labelled(boxes: Boxes, *, joined: str, **search) -> Predict:
-    return template.by_labelled(boxes, _search(**search), joined)
-
-
-def _svm(boxes: Boxes, *, kernel: str, c: float, **pca) -> Predict:
-    return features.support_vectors(*features.pca_of_voxels(boxes, **pca), kernel=kernel, c=c)
-
-
 @dataclass(frozen=True)
 class Method:
     """How particles are recognised.
@@ -163,6 +140,7 @@ def _by_package(package: str, templates: str) -> Method:
 
 
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
+_C = (0.1, 1.0, 10.0, 100.0)
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
 ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
@@ -170,29 +148,26 @@ EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method("the structure of every class", partial(_by_structure, of=template.structure, is_round=False),
+    TRUE_MAP: Method("the structure of every class", partial(template.by_structures, of=template.structure),
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
     ACRYO: _by_package("acryo", "structures"),
     PYTME: _by_package("pyTME", "structures"),
-    SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
+    SPHERE: Method("the mass of every class", partial(template.by_structures, of=template.sphere, is_round=True),
                    _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
-    LABELLED: Method("labels, tilt range", partial(_by_labelled, joined="aligned"),
+    LABELLED: Method("labels, tilt range", template.by_labelled,
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    EACH: Method("labels, tilt range", _by_labelled,
+    EACH: Method("labels, tilt range", template.by_labelled,
                  _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
                  is_dear=True, n_episodes=20, n_choice=6),
     "template: labelled, by acryo": _by_package("acryo", "labelled"),
     "template: labelled, by pyTME": _by_package("pyTME", "labelled"),
-    "PCA, nearest neighbour": Method(
-        "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
-        _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
-    "PCA, RBF SVM": Method("labels", partial(_svm, kernel="rbf"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
-    "shell powers": Method("labels", lambda boxes: features.nearest_prototype(*features.shell_powers(boxes))),
-    "harmonic powers": Method(
-        "labels", lambda boxes, **how: features.nearest_prototype(*features.harmonic_powers(boxes, **how)),
-        _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
-    NETWORK: Method("labels", trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
+    "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
+    "PCA, linear SVM": Method("labels", partial(features.by_pca, classifier="linear"), _grid(**_PCA, c=_C)),
+    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"), _grid(**_PCA, c=_C)),
+    "shell powers": Method("labels", features.by_shell_powers),
+    "harmonic powers": Method("labels", features.by_harmonic_powers,
+                              _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
+    NETWORK: Method("labels", features.trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
                     n_episodes=20, n_choice=6),
     PROTOTYPE: Method("labels, an encoder", _prototype, needs_encoder=True),
     CLASSIFY: Method("labels, an encoder", _classify, needs_encoder=True),

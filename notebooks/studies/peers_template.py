@@ -6,6 +6,7 @@ over the frequencies that both tilt series have sampled. `by_package` asks other
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,11 +32,18 @@ N_ROUNDS = 3
 
 
 class Matching:
-    """Scores of particles against templates."""
+    """Scores of particles against templates, over a grid of rotations alone.
 
-    def __init__(self, boxes: Boxes, search: Search):
-        self.boxes, self.search, self.grid = boxes, search, rotation_grid(search.grid_degrees)
-        self.labelled, self.asked = boxes.of_both(lambda volumes: ParticleSpectra(volumes, boxes.microscope, search))
+    A local search after it takes thrice the time: on twelve validation tasks of one label it brought 0.97 to 0.99.
+    """
+
+    def __init__(self, boxes: Boxes, grid_degrees: float, mask_nm: float, low_pass_nm: float):
+        self.boxes, self.grid = boxes, rotation_grid(grid_degrees)
+        self.search = Search(
+            grid_degrees=grid_degrees, finest_degrees=2 * grid_degrees, mask_radius_nm=mask_nm, low_pass_nm=low_pass_nm
+        )
+        spectra = partial(ParticleSpectra, tilt_series=boxes.microscope, search=self.search)
+        self.labelled, self.asked = boxes.of_both(spectra)
 
     def scores(self, queries: np.ndarray, template: torch.Tensor, is_round: bool = False) -> np.ndarray:
         """Best correlation of each particle that is asked for, `(m,)`; a round template is only shifted."""
@@ -60,15 +68,15 @@ class Matching:
         return align_particles(some, template, self.search, grid, local)
 
 
-def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], search: Search, is_round: bool) -> Predict:
-    """Templates that are known beforehand, by the name of the class; each particle meets each of them once."""
-    matching, templates, known = Matching(boxes, search), {}, {}
+def by_structures(boxes: Boxes, of: Callable[..., torch.Tensor], is_round: bool = False, **search) -> Predict:
+    """Templates that are known beforehand, of the name of the class; each particle meets each of them once."""
+    matching, templates, known = Matching(boxes, **search), {}, {}
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
         scores = []
         for name in boxes.labels[support[:, -1]]:  # only the first may have a wrong label
             if name not in templates:
-                templates[name] = template_of(name)
+                templates[name] = of(name, boxes.microscope)
             new = np.array([i for i in dict.fromkeys(queries.tolist()) if (name, i) not in known], dtype=int)
             if len(new):
                 found = matching.scores(new, templates[name], is_round)
@@ -79,12 +87,12 @@ def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], sear
     return predict
 
 
-def by_labelled(boxes: Boxes, search: Search, joined: str = "aligned") -> Predict:
+def by_labelled(boxes: Boxes, joined: str = "aligned", **search) -> Predict:
     """The template of a class is the aligned mean of its labelled particles, or each is one.
 
     joined : 'aligned', or what counts of the scores of each: 'mean' or 'max'
     """
-    matching = Matching(boxes, search)
+    matching = Matching(boxes, **search)
 
     def score(queries: np.ndarray, members: np.ndarray) -> np.ndarray:
         if joined == "aligned":

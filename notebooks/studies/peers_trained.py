@@ -3,7 +3,6 @@
 Written from the description in Rice et al., Nature Methods 20, 871 (2023); their code and weights play no part.
 """
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,19 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cryo_fewshot.device import autocast
-from cryo_fewshot.evaluation import mean_accuracy
-from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.pretraining import (
-    CosineClassifier,
-    Pretraining,
-    new_encoder,
-    pretrained_spec,
-    selection_tasks,
-    simulated_batch,
-)
+from cryo_fewshot.recognition.pretraining import Pretraining, pretrained_spec, train
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.training import Schedule
@@ -34,9 +22,13 @@ from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
 
 MARGIN = 0.2
 RATES = {("TomoTwin", "triplets"): 3e-4, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
-"""Learning rates. Of the first, 1e-3, 3e-4 and 1e-4 were tried at half the width over 6,000 volumes, of the second 3e-3
-and 1e-3, on the selection classes; the third is that of the recipe.
-"""
+"""Learning rates: not tuned for the first; the others have that of the pretrained encoder's recipe."""
+TRAININGS = {
+    "TomoTwin's architecture, triplet loss": ("TomoTwin", "triplets"),
+    "our architecture, triplet loss": ("pooled", "triplets"),
+    "our architecture, our loss": ("pooled", "classes"),
+}
+"""Trainings of the page, by their rows: architecture and loss."""
 
 
 class TomoTwin(nn.Module):
@@ -48,18 +40,16 @@ class TomoTwin(nn.Module):
     def __init__(self, box: int = 20, width: int = 64, embedding_dim: int = 32):
         super().__init__()
         self.box, self.embedding_dim = box, embedding_dim
-        widths = [width * 2**i for i in range(5)]
+        *_, last = widths = [width * 2**i for i in range(5)]
         layers = []
         for before, channels in zip([1, *widths[:-1]], widths, strict=True):
             for n_in in (before, channels):
                 # Groups of channels of one volume: a batch mixes microscopes.
                 norm = nn.GroupNorm(32, channels)
                 layers += [nn.Conv3d(n_in, channels, 3, padding=1, bias=False), norm, nn.LeakyReLU(inplace=True)]
-            layers.append(nn.MaxPool3d(2) if channels < widths[-1] else nn.AdaptiveMaxPool3d(1))
+            layers.append(nn.AdaptiveMaxPool3d(1) if channels == last else nn.MaxPool3d(2))
         self.blocks = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.Linear(widths[-1], widths[-1]), nn.LeakyReLU(), nn.Linear(widths[-1], embedding_dim)
-        )
+        self.head = nn.Sequential(nn.Linear(last, last), nn.LeakyReLU(), nn.Linear(last, embedding_dim))
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -73,11 +63,12 @@ class TomoTwin(nn.Module):
 
 
 def triplet_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean over violated triplets of pairs of a class, each with its semi-hard negative (Schroff et al. 2015).
+    """Mean over violated triplets: each pair of a class with its semi-hard negative (Schroff et al. 2015).
 
     That is the nearest one that is farther than the pair's distance; where there is none, the farthest of all.
     """
-    distances = 2 - 2 * embeddings @ embeddings.T
+    directions = F.normalize(embeddings.float(), dim=-1)
+    distances = 2 - 2 * directions @ directions.T
     same = labels[:, None] == labels
     others = distances.masked_fill(same, torch.inf)[:, None].expand(-1, len(labels), -1)
     negatives = others.masked_fill(others <= distances[:, :, None], torch.inf).amin(-1)
@@ -107,46 +98,21 @@ class PeerTraining:
         """What the tasks are made of."""
         return {"margin": MARGIN, "classes": test_classes(), "n_per_class": DATA.n_per_class}
 
-    @property
-    def schedule(self) -> Schedule:
-        """Of the training."""
-        return self.training.schedule
-
-    @property
-    def title(self) -> str:
-        """What a progress bar calls the training."""
-        return f"training {self.network}, {self.loss}"
-
     def run(self, runner: Runner) -> dict:
         """Result: `tasks`, of each SNR and number of labels what `PeerEvaluation` returns; `parameters`; `accuracies`
         on the selection classes and `losses` after each epoch; `seconds` of training.
         """
-        spec, device = self.training, runner.device
-        torch.manual_seed(seed_from("weights", spec.seed) % 2**31)
-        encoder = TomoTwin(spec.box, self.width) if self.network == "TomoTwin" else new_encoder(spec)
-        model = nn.ModuleDict({"encoder": encoder})
-        if self.loss == "classes":
-            model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes))
-        model.to(device)
-        volumes, checked = selection_tasks(spec, device)
-
-        def losses(epoch: int) -> Iterator[torch.Tensor]:
-            first = epoch * spec.schedule.steps_per_epoch
-            for step in range(first, first + spec.schedule.steps_per_epoch):
-                batch, labels = simulated_batch(spec, step, device)
-                with autocast(device, spec.precision):
-                    embeddings = encoder(batch)
-                if self.loss == "classes":
-                    yield F.cross_entropy(model["classifier"](embeddings), labels)
-                else:
-                    yield triplet_loss(F.normalize(embeddings.float(), dim=-1), labels)
-
-        def validate() -> float:
-            return mean_accuracy(unit_embeddings(encoder, volumes, spec.precision), checked, prototype_logits)
-
-        history = runner.fit(self, model, losses, validate, spec.volumes_per_step)
+        torch.manual_seed(seed_from("weights", self.training.seed) % 2**31)
+        encoder, history = train(
+            self.training,
+            runner.store.path(self, ".checkpoint"),
+            after_checkpoint=runner.check_time,
+            device=runner.device,
+            encoder=TomoTwin(self.training.box, self.width) if self.network == "TomoTwin" else None,
+            loss=triplet_loss if self.loss == "triplets" else None,
+        )
         pretrained, tasks = Pretrained(encoder.cpu(), {}), {}
-        for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
+        for snr, n_shot in product(PAPER_SNRS, PAPER_SHOTS):
             cell = PeerEvaluation(
                 method=PROTOTYPE, data=DATA, classes=test_classes(), snr=snr, n_shot=n_shot, n_episodes=self.n_episodes
             )
@@ -160,3 +126,8 @@ def peer_training(network: str, loss: str, n_volumes: int, width: int = 64) -> P
     schedule = Schedule(n_epochs=n_volumes // 1000, steps_per_epoch=10, learning_rate=RATES[network, loss])
     training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
     return PeerTraining(training=training, network=network, loss=loss, width=width)
+
+
+def tasks_of(entry: dict, snr: float, n_shot: int) -> dict:
+    """Of a training's entry the part on some tasks, as an entry of `PeerEvaluation` has it."""
+    return {"result": entry["result"]["tasks"][f"SNR {snr:g}, {n_shot} labels"], "provenance": entry["provenance"]}
