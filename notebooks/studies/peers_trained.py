@@ -21,10 +21,10 @@ from .open_world import Pretrained
 from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
 
 MARGIN = 0.2
-RATES = {("TomoTwin", "triplets"): 3e-4, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
-"""Learning rates: not tuned for the first; the others have that of the pretrained encoder's recipe."""
+RATES = {("TomoTwin", "triplets"): 1e-3, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
+"""Learning rates: Adam's usual one for the first, not tuned; for the others that of the pretrained encoder's recipe."""
 TRAININGS = {
-    "TomoTwin's architecture, triplet loss": ("TomoTwin", "triplets"),
+    "TomoTwin's architecture, half as wide": ("TomoTwin", "triplets"),
     "our architecture, triplet loss": ("pooled", "triplets"),
     "our architecture, our loss": ("pooled", "classes"),
 }
@@ -121,7 +121,7 @@ class PeerTraining:
         return {"tasks": tasks, "parameters": n_parameters, **vars(history)}
 
 
-def peer_training(network: str, loss: str, n_volumes: int, width: int = 64) -> PeerTraining:
+def peer_training(network: str, loss: str, n_volumes: int, width: int = 32) -> PeerTraining:
     """On the samples of the pretrained encoder's first training, at a constant rate, which any length can end."""
     schedule = Schedule(n_epochs=n_volumes // 1000, steps_per_epoch=10, learning_rate=RATES[network, loss])
     training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
