@@ -31,11 +31,10 @@ from .peers import (
     peer,
     test_classes,
 )
-from .peers_trained import TRAININGS, peer_training, tasks_of
+from .peers_trained import peer_trainings, tasks_of
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
-ROWS = (*METHODS, *TRAININGS, *OF_PAPER)
 SHOWN = (TRUE_MAP, EACH, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure of conditions."""
 ON_TOMOGRAM = ("classify", "classify, boxes normalised one by one", "classify --no-adapt", "nearest prototype",
@@ -46,15 +45,15 @@ NOT_RUN = float("nan")
 
 
 def simulated_frame(
-    runner: Runner, pretrained: Pretrained, run_missing: bool, n_volumes: int
+    runner: Runner, pretrained: Pretrained, run_missing: bool, n_volumes: int, width: int
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per method, SNR and number of labels, see `_frame`. n_volumes : of trainings of other architectures."""
+    """A row per method, SNR and number of labels, see `_frame`; n_volumes, width : of `peer_trainings`."""
     ask = runner if run_missing else runner.store.get
-    trained = {name: ask(peer_training(*how, n_volumes)) for name, how in TRAININGS.items()}
+    trained = {name: ask(training) for name, training in peer_trainings(n_volumes, width).items()}
     stored, profile, cells = Store(REPOSITORY / "results" / "finished"), profile_named("finished"), []
     for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
         tasks = {"snr": snr, "n_shot": n_shot}
-        found = {name: peer(runner, pretrained, name, run_missing, **_tasks(tasks)) for name in METHODS}
+        found = {name: peer(runner, pretrained, name, run_missing, classes=test_classes(), **tasks) for name in METHODS}
         found |= {name: entry and tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
         for cell in table_1(profile, snrs=[snr], shots=[n_shot], methods=list(OF_PAPER)):
             found[cell.method] = stored.get(cell.evaluation)  # its tasks begin with the very tasks of the peers
@@ -68,14 +67,10 @@ def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) 
     for condition in CONDITIONS:
         tasks, found = {"condition": condition, "snr": min(PAPER_SNRS), "n_shot": max(PAPER_SHOTS)}, {}
         for name in SHOWN:
-            n = METHODS[name].n_episodes if METHODS[name].is_dear else 60
-            found[name] = peer(runner, pretrained, name, run_missing, n_episodes=n, **_tasks(tasks))
+            few = {"n_episodes": METHODS[name].n_episodes if METHODS[name].is_dear else 60, "classes": test_classes()}
+            found[name] = peer(runner, pretrained, name, run_missing, **few, **tasks)
         cells.append((tasks, found))
     return _frame(cells)
-
-
-def _tasks(tasks: dict) -> dict:
-    return {"classes": test_classes(), **tasks}
 
 
 def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]]:
@@ -109,7 +104,8 @@ def number(frame: pd.DataFrame, method: str, form: str = ".2f", **tasks) -> str:
 
 
 def table(frame: pd.DataFrame, columns: Sequence, text: Sequence[str], order: Sequence[str]) -> pd.DataFrame:
-    """A frame for reading: a row per method, in the given order; what was not run is said."""
+    """A frame for reading: a row per method, in the given order, then the others; what was not run is said."""
+    order = dict.fromkeys([*order, *frame["method"]])
     wide = frame.assign(column=columns, text=text).pivot(index="method", columns="column", values="text")
     wide = wide.loc[[name for name in order if name in wide.index], list(dict.fromkeys(columns))]
     return wide.fillna("not run").rename_axis(index=None, columns=None)
@@ -124,7 +120,7 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
         gain = f"{row.gain:+.3f}" + ("" if few else f" ±\u00a0{row.gain_ci95:.3f}")
         text.append(right + ("" if pd.isna(row.gain) else f"<br><small>{gain}</small>"))
     columns = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
-    shown = table(frame, columns, text, ROWS)
+    shown = table(frame, columns, text, METHODS)
     shown.insert(0, "needs", [METHODS[name].known if name in METHODS else "labels, an encoder" for name in shown.index])
     return shown
 
@@ -166,16 +162,15 @@ def speed_table() -> pd.DataFrame:
     """The newest measurement: milliseconds, as multiples of `classify`, peak memory, and the time to first answers."""
     path = sorted((REPOSITORY / "results" / "bench" / "peers").glob("*.json"))[-1]
     results = json.loads(path.read_bytes())["results"].values()
-    frame = pd.DataFrame([entry for entry in results if "seconds" in entry])
-    seconds = frame.pivot(index="method", columns="box", values="seconds").loc[frame["method"].unique()]
-    peaks = frame.pivot(index="method", columns="box", values="peak_gb")
-    shown = {}
+    wide = pd.DataFrame([entry for entry in results if "seconds" in entry])
+    wide = wide.pivot(index="method", columns="box", values=["seconds", "peak_gb"]).loc[wide["method"].unique()]
+    seconds, shown = wide["seconds"], {}
     for box in seconds:
         shown |= {f"{box}³ (ms)": seconds[box] * 1e3, f"{box}³, times classify": seconds[box] / seconds[box][CLASSIFY],
-                  f"{box}³, peak (GB)": peaks[box]}  # fmt: skip
-    each = seconds[seconds.columns[0]] + seconds[seconds.columns[0]][READING]
+                  f"{box}³, peak (GB)": wide["peak_gb"][box]}  # fmt: skip
+    each = seconds.iloc[:, 0] + seconds.iloc[:, 0][READING]
     shown |= {f"{n:,} particles": (each * n).map(duration) for n in (100, 10_000, 1_000_000)}
-    return pd.DataFrame(shown).reindex(seconds.index).rename_axis("Method").reset_index()
+    return pd.DataFrame(shown).rename_axis("Method").reset_index()
 
 
 def duration(seconds: float) -> str:
@@ -209,31 +204,21 @@ def accuracy_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def conditions_figure(simulated: pd.DataFrame, frame: pd.DataFrame) -> Figure:
-    """Accuracy against SNR, then a panel per condition; a dash stands where the method is as simulated."""
-    styles, handles = line_styles(list(SHOWN)), {}
+def conditions_figure(frame: pd.DataFrame) -> Figure:
+    """Accuracy under each condition, a panel each; a dash stands where the method is as simulated."""
+    styles, plain = line_styles(list(SHOWN)), frame[frame["condition"] == PLAIN].set_index("method")["accuracy"]
     figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 4.4), sharey=True)
-    part = simulated[(simulated["n_shot"] == max(PAPER_SHOTS)) & simulated["method"].isin(SHOWN)]
-    for name, rows in part.groupby("method", sort=False):
-        colour, marker = styles[name]
-        axes[0, 0].plot(rows["snr"], rows["accuracy"], color=colour, marker=marker, markersize=4)
-    axes[0, 0].set(xscale="log", xlim=(0.12, 0.025), ylim=(0, 1.03), title="SNR")
-    axes[0, 0].set_xticks(PAPER_SNRS, [f"{snr:g}" for snr in PAPER_SNRS])
-    axes[0, 0].minorticks_off()
-    plain = frame[frame["condition"] == PLAIN].set_index("method")["accuracy"]
-    for ax, condition in zip(axes.flat[1:], CONDITIONS[1:], strict=True):
+    for ax, condition in zip(axes.flat, CONDITIONS, strict=True):
         for row in frame[frame["condition"] == condition].itertuples():
             x, (colour, marker) = SHOWN.index(row.method), styles[row.method]
             ax.plot([x - 0.4, x + 0.4], [plain[row.method]] * 2, color=colour, linewidth=1)
-            drawn = ax.errorbar(x, row.accuracy, row.ci95, fmt=marker, color=colour, markersize=4.5, elinewidth=1)
-            handles[row.method] = drawn
-        ax.set_xticks([])
-        ax.set_title(condition.replace("picks off by", "picks off by\n").replace("one label in", "one label in\n"))
-    for ax in axes.flat:
+            ax.errorbar(x, row.accuracy, row.ci95, fmt=marker, color=colour, markersize=4.5, elinewidth=1,
+                        label=row.method)  # fmt: skip
         ax.axhline(0.2, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.title.set_fontsize(9)
+        ax.set(xticks=[], ylim=(0, 1.03))
+        ax.set_title(condition.replace("off by", "off by\n").replace("label in", "label in\n"), fontsize=9)
     for ax in axes[:, 0]:
         ax.set_ylabel("Accuracy")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -114,14 +114,13 @@ def by_package(boxes: Boxes, package: str, templates: str, grid_degrees: float, 
     box, width = boxes.asked.shape[-1], boxes.microscope.width_nm
     rotations, mask = Rotation.from_quat(rotation_grid(grid_degrees)), soft_sphere(box, mask_nm * box / width).numpy()
     tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
-    prepared = {"acryo": _acryo, "pyTME": _pytme}[package]
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
         if templates == "labelled":
             volumes = list(boxes.labelled[support[:, 0]].numpy())
         else:
             volumes = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
-        best = prepared(volumes, mask, rotations, tilts, shift)
+        best = PACKAGES[package](volumes, mask, rotations, tilts, shift)
         return np.array([best(boxes.asked[i].numpy()) for i in queries.tolist()])
 
     return predict
@@ -152,6 +151,9 @@ def _pytme(templates: list[np.ndarray], mask, rotations: Rotation, tilts, shift:
         return found[0][near].max()
 
     return lambda volume: int(np.argmax([score_of(volume, template) for template in templates]))
+
+
+PACKAGES = {"acryo": _acryo, "pyTME": _pytme}
 
 
 # ---------------------------------------------------------------- templates

@@ -23,12 +23,6 @@ from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
 MARGIN = 0.2
 RATES = {("TomoTwin", "triplets"): 1e-3, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
 """Learning rates: Adam's usual one for the first, not tuned; for the others that of the pretrained encoder's recipe."""
-TRAININGS = {
-    "TomoTwin's architecture, half as wide": ("TomoTwin", "triplets"),
-    "our architecture, triplet loss": ("pooled", "triplets"),
-    "our architecture, our loss": ("pooled", "classes"),
-}
-"""Trainings of the page, by their rows: architecture and loss."""
 
 
 class TomoTwin(nn.Module):
@@ -121,11 +115,24 @@ class PeerTraining:
         return {"tasks": tasks, "parameters": n_parameters, **vars(history)}
 
 
-def peer_training(network: str, loss: str, n_volumes: int, width: int = 32) -> PeerTraining:
-    """On the samples of the pretrained encoder's first training, at a constant rate, which any length can end."""
-    schedule = Schedule(n_epochs=n_volumes // 1000, steps_per_epoch=10, learning_rate=RATES[network, loss])
-    training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
-    return PeerTraining(training=training, network=network, loss=loss, width=width)
+def peer_trainings(n_volumes: int, width: int) -> dict[str, PeerTraining]:
+    """By row, on the samples of the pretrained encoder's first training, at a constant rate, which any length can end.
+
+    width : of TomoTwin, 64 in the paper
+    """
+    share = {64: "", 32: ", half as wide"}.get(width, f", width {width}")
+    rows = {
+        f"TomoTwin's network{share}": ("TomoTwin", "triplets"),
+        "our network, triplet loss": ("pooled", "triplets"),
+        "our network, our loss": ("pooled", "classes"),
+    }
+    trainings = {}
+    for row, (network, loss) in rows.items():
+        schedule = Schedule(n_epochs=n_volumes // 1000, steps_per_epoch=10, learning_rate=RATES[network, loss])
+        training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
+        own = {"width": width} if network == "TomoTwin" else {}
+        trainings[row] = PeerTraining(training=training, network=network, loss=loss, **own)
+    return trainings
 
 
 def tasks_of(entry: dict, snr: float, n_shot: int) -> dict:
