@@ -37,15 +37,14 @@ VALIDATION = ("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW", "2CG9")
 DATA = SimulatedData(microscope=Microscope(binning=2))
 PLAIN, WRONG_LABEL = "as simulated", "one label in five wrong"
 NEIGHBOURS, INVERTED, OTHER_SHAPE = "among neighbours", "contrast inverted", "another conformation"
+TILTS, OFF_CENTRE = "tilts of ±40°", "picks off by up to 8 nm"
 MICROSCOPES = {
-    "tilts of ±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
+    TILTS: {"tilt_min": -40.0, "tilt_max": 40.0},
     "voxel size 3 % off": {"voxel_size_nm": 1.03},
-    "picks off by up to 8 nm": {"max_shift_nm": 8.0},
+    OFF_CENTRE: {"max_shift_nm": 8.0},
 }
 CONDITIONS = (PLAIN, *MICROSCOPES, NEIGHBOURS, OTHER_SHAPE, INVERTED, WRONG_LABEL)
 BENT_DEGREES = 20.0
-CHOSEN_AT = 0.05
-"""SNR at which settings are chosen."""
 
 
 def test_classes() -> tuple[str, ...]:
@@ -68,7 +67,7 @@ def boxes_of(data: SimulatedData, classes: tuple[str, ...], snr: float, conditio
     labels, plain = np.repeat(classes, n), partial(data.subtomograms, {snr: n}, classes, "cpu")
     if condition in MICROSCOPES:
         true = replace(data.microscope, **MICROSCOPES[condition])
-        believed = true if "tilt" in condition else data.microscope
+        believed = true if condition == TILTS else data.microscope
         volumes = replace(data, microscope=true).subtomograms({snr: n}, classes, "cpu").volumes
         return Boxes(volumes, volumes, labels, believed)
     if condition == OTHER_SHAPE:
@@ -82,6 +81,7 @@ def boxes_of(data: SimulatedData, classes: tuple[str, ...], snr: float, conditio
 # ---------------------------------------------------------------- methods
 
 
+@lru_cache(maxsize=4)  # tasks of one and five labels share the embeddings
 def _prototype(boxes: Boxes, pretrained: Pretrained) -> Predict:
     return features.nearest_prototype(*boxes.of_both(partial(unit_embeddings, pretrained.encoder)))
 
@@ -221,7 +221,7 @@ class PeerChoice:
     method: str
     n_shot: int
     n_episodes: int
-    snr: float = CHOSEN_AT
+    snr: float = 0.05
 
     @property
     def settings(self) -> dict[str, object]:

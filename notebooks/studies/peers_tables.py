@@ -94,10 +94,14 @@ def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]
     return pd.DataFrame(rows, columns=columns), entries
 
 
-def number(frame: pd.DataFrame, method: str, form: str = ".2f", **tasks) -> str:
-    """The accuracy in one row of a frame, for a sentence."""
+def number(frame: pd.DataFrame, method: str, **tasks) -> str:
+    """The accuracy in one row of a frame, for a sentence; in brackets what `classify` gains, where that is known."""
     chosen = frame[(frame["method"] == method) & (frame[list(tasks)] == pd.Series(tasks)).all(axis=1)]
-    return format(chosen["accuracy"].iloc[0], form) if len(chosen) else "(not run)"
+    if chosen.empty:
+        return "(not run)"
+    row = chosen.iloc[0]
+    gain = "" if pd.isna(row.get("gain")) else f" ({row['gain']:+.2f}\u00a0±\u00a0{row['gain_ci95']:.2f})"
+    return f"{row['accuracy']:.2f}{gain}"
 
 
 # ---------------------------------------------------------------- tables
@@ -158,11 +162,12 @@ def real_table(frame: pd.DataFrame) -> pd.DataFrame:
     return table(frame, columns, text, ON_TOMOGRAM)
 
 
-def speed_table() -> pd.DataFrame:
-    """The newest measurement: milliseconds, as multiples of `classify`, peak memory, and the time to first answers."""
+def speed_table() -> tuple[pd.DataFrame, str]:
+    """The newest measurement: milliseconds, as multiples of `classify`, peak memory, time to first answers; threads."""
     path = sorted((REPOSITORY / "results" / "bench" / "peers").glob("*.json"))[-1]
     results = json.loads(path.read_bytes())["results"].values()
     wide = pd.DataFrame([entry for entry in results if "seconds" in entry])
+    threads = ", ".join(map(str, wide["threads"].unique()))
     wide = wide.pivot(index="method", columns="box", values=["seconds", "peak_gb"]).loc[wide["method"].unique()]
     seconds, shown = wide["seconds"], {}
     for box in seconds:
@@ -170,7 +175,7 @@ def speed_table() -> pd.DataFrame:
                   f"{box}³, peak (GB)": wide["peak_gb"][box]}  # fmt: skip
     each = seconds.iloc[:, 0] + seconds.iloc[:, 0][READING]
     shown |= {f"{n:,} particles": (each * n).map(duration) for n in (100, 10_000, 1_000_000)}
-    return pd.DataFrame(shown).rename_axis("Method").reset_index()
+    return pd.DataFrame(shown).rename_axis("Method").reset_index(), threads
 
 
 def duration(seconds: float) -> str:
