@@ -101,10 +101,11 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   ({doc}`alike_for_all`). **Pretrained encoder**: the one that comes with the package. `classify` is fitted to all
 #   particles of a task's classes, without labels, as the command is; boxes are normalised one by one.
 #
-# Settings were chosen on eight other classes at SNR 0.05, the pretrained encoder's own too; of equals the first.
-# Templates (but the ball) and the network answer three queries of each class in the first 20 to 40 tasks; all others,
-# all 75 queries of 300 tasks. The true structures that were searched are the very ones that were simulated, and the
-# encoder was trained on other complexes of the same simulator: a best case for both.
+# Settings were chosen on eight other classes at SNR 0.05, the pretrained encoder's own too; of equals the first. The
+# angular step and band of templates were not varied. Templates (but the ball) and the network answer three queries of
+# each class in the first 20 to 40 tasks; all others, all 75 queries of 300 tasks. The true structures that were
+# searched are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator:
+# a best case for both.
 
 # %% tags=["hide-input", "fold"]
 plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("Settings, on validation classes")

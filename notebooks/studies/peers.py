@@ -275,11 +275,12 @@ def peer(
 # ---------------------------------------------------------------- numbers
 
 
-def accuracy(result: dict) -> tuple[float, float]:
-    """Mean over tasks and its interval, of all queries that were answered."""
+def accuracy(result: dict) -> tuple[float, float, int]:
+    """Mean over tasks and its interval, of all queries that were answered; how many these are."""
     if result["n_correct"] is None:
-        return mean_and_interval(_few(result).mean(1))
-    return mean_and_interval(np.array(result["n_correct"]) / result["n_queries"])
+        return *mean_and_interval(_few(result).mean(1)), _few(result).size
+    right = np.array(result["n_correct"]) / result["n_queries"]
+    return *mean_and_interval(right), len(right) * result["n_queries"]
 
 
 def difference(result: dict, other: dict) -> tuple[float, float]:
@@ -290,11 +291,6 @@ def difference(result: dict, other: dict) -> tuple[float, float]:
     n = min(len(result["n_correct"]), len(other["n_correct"]))
     gain = np.array(result["n_correct"][:n]) - np.array(other["n_correct"][:n])
     return mean_and_interval(gain / result["n_queries"])
-
-
-def n_answered(result: dict) -> tuple[int, int]:
-    """Tasks, and queries of each that were answered."""
-    return _few(result).shape if result["n_correct"] is None else (len(result["n_correct"]), result["n_queries"])
 
 
 def _few(result: dict) -> np.ndarray:

@@ -27,7 +27,6 @@ from .peers import (
     PeerChoice,
     accuracy,
     difference,
-    n_answered,
     peer,
     test_classes,
 )
@@ -85,10 +84,9 @@ def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]
         for method, entry in found.items():
             if entry is None:
                 continue
-            result, n_tasks = entry["result"], n_answered(entry["result"])
             is_compared = ours is not None and method != CLASSIFY
-            gain = difference(ours["result"], result) if is_compared else (NOT_RUN, NOT_RUN)
-            rows.append((*tasks.values(), method, *accuracy(result), n_tasks[0] * n_tasks[1], *gain))
+            gain = difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
+            rows.append((*tasks.values(), method, *accuracy(entry["result"]), *gain))
             entries.append(entry)
     columns = [*cells[0][0], "method", "accuracy", "ci95", "n", "gain", "gain_ci95"]
     return pd.DataFrame(rows, columns=columns), entries
