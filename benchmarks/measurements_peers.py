@@ -1,64 +1,94 @@
-"""What a particle costs by each method of the page on peers, at 20^3 and 40^3, five classes with five labels each."""
+"""What a particle costs by each method of the page on peers, at 20^3 and 40^3, five classes with five labels each.
+
+On two threads. Seconds on the clock, of the fastest repeat: other work on the machine disturbs only the slower ones.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from measuring import BOX, HALF_BOX, repeated
 
 from cryo_fewshot.device import keep_freed_memory
 
 N_SHOT, N_ASKED = 5, 100
+N_ROTATIONS = 233
 
 
 def boxes(box: int):
-    """Particles of five classes, class by class."""
+    """Particles of five classes, class by class; with the allocator's settings and the threads of the measurements."""
     from studies.peers import DATA, PLAIN, VALIDATION, boxes_of
 
+    keep_freed_memory()
+    torch.set_num_threads(2)
     data = replace(DATA, n_per_class=N_SHOT + N_ASKED // 5, microscope=replace(DATA.microscope, binning=BOX // box))
     return boxes_of(data, VALIDATION[:5], 0.1, PLAIN)
 
 
-def answered(name: str, box: int, n: int = N_ASKED, repeats: int = 3, **setting) -> dict:
+def answered(make: Callable, box: int, n: int = N_ASKED, repeats: int = 5, **setting) -> dict:
     """Seconds a particle from volumes to classes; what is made once, of labelled particles or templates, counted."""
-    from studies.open_world import Pretrained
-    from studies.peers import METHODS
-
-    from cryo_fewshot.weights import load_encoder
-
-    keep_freed_memory()
     particles = boxes(box)
-    per_class = len(particles.labels) // 5
-    numbers = np.arange(len(particles.labels)).reshape(5, per_class)
+    numbers = np.arange(len(particles.labels)).reshape(5, -1)
     support, queries = numbers[:, :N_SHOT], numbers[:, N_SHOT:].T.ravel()[:n]
-    if METHODS[name].needs_encoder:
-        setting["pretrained"] = Pretrained(*load_encoder())
-    answer = partial(_answer, METHODS[name].make, particles, support, queries, numbers.ravel(), setting)
+
+    def answer() -> None:
+        make(replace(particles), **setting)(support, queries, numbers.ravel())
+
     return repeated(answer, repeats, per=n)
 
 
-def _answer(make: Callable, particles, support, queries, of_task, setting: dict) -> None:
-    make(replace(particles), **setting)(support, queries, of_task)
+def method(name: str, box: int, **how) -> dict:
+    """`answered` by a method of the page."""
+    from studies.peers import METHODS
+
+    return answered(METHODS[name].make, box, **how)
 
 
-def acryo(box: int) -> dict:
-    """One particle by acryo's ZNCC against five templates; counted for 233 rotations, measured with fewer."""
-    try:
-        from acryo.alignment import ZNCCAlignment
-    except ImportError:
-        return {"not_run": "acryo is not installed"}
+def package(row: str, box: int, module: str, n: int) -> dict:
+    """One particle by another package against five structures; counted for all rotations, measured with n of them."""
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        return {"not_run": f"{module} is not installed"}
     from scipy.spatial.transform import Rotation
-    from studies.peers_template import structure
+    from studies.peers_template import PACKAGES, structure
 
     from cryo_fewshot.averaging.alignment import rotation_grid
+    from cryo_fewshot.fourier import soft_sphere
 
-    particles, n_rotations = boxes(box), 60 if box == HALF_BOX else 12
+    particles = boxes(box)
     templates = [structure(name, particles.microscope).numpy() for name in dict.fromkeys(particles.labels)]
-    rotations = Rotation.from_quat(rotation_grid(40.0)[:n_rotations])
-    model = ZNCCAlignment(templates, rotations=rotations, tilt=(-60, 60))
-    one = particles.asked[0].numpy()
-    return repeated(lambda: model.align(one, max_shifts=(4 * box / BOX,) * 3), 0, per=n_rotations / 233)
+    rotations = Rotation.from_quat(rotation_grid(40.0)[:n])
+    best = PACKAGES[row.rsplit(" ", 1)[-1]](
+        templates, soft_sphere(box, box / 4).numpy(), rotations, (-60.0, 60.0), 4 * box / BOX
+    )
+    return repeated(lambda: best(particles.asked[0].numpy()), 2, per=n / N_ROTATIONS)
+
+
+def encoder(kind: str, box: int) -> dict:
+    """By nearest prototypes of an encoder; the pretrained one gets larger boxes resampled, as the tool does."""
+    from studies.open_world import Pretrained, fitted
+    from studies.peers import METHODS, PROTOTYPE
+    from studies.peers_trained import TomoTwin
+
+    from cryo_fewshot.encoder import Encoder3D
+    from cryo_fewshot.weights import load_encoder
+
+    own = {
+        "ProtoNet3D": lambda: Encoder3D(box, 4 if box == BOX else 3),
+        "TomoTwin's network, half as wide": lambda: TomoTwin(box, 32),
+    }
+    pretrained = Pretrained(own[kind]().eval(), {}) if kind in own else Pretrained(*load_encoder())
+
+    def make(particles, name: str):
+        if box != HALF_BOX and kind not in own:
+            volumes = fitted(particles.asked, 40.0 / box, pretrained.card)
+            particles = replace(particles, labelled=volumes, asked=volumes)
+        return METHODS[name].make(particles, pretrained)
+
+    return answered(make, box, name=kind if kind in METHODS else PROTOTYPE)
 
 
 def reading(box: int) -> dict:
@@ -73,28 +103,35 @@ def reading(box: int) -> dict:
         for i, volume in enumerate(boxes(box).asked.numpy()):
             write_mrc(Path(folder) / f"{i:04d}.mrc", volume, 40.0 / box)
         particles = open_particles(folder)
-        return repeated(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 3, per=N_ASKED)
+        return repeated(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 5, per=N_ASKED)
 
 
-_SEARCH = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}
-_PCA = {"n_components": 10, "grid": 10}
+_SEARCH = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4, "n": 20}
 PEERS = {
-    "reading": reading,
-    "template_structure": partial(answered, "template: true structure", n=20, repeats=1, **_SEARCH),
-    "template_labelled": partial(answered, "template: labelled, aligned", n=20, repeats=1, **_SEARCH),
-    "acryo": acryo,
-    "svm": partial(answered, "PCA, RBF SVM", c=1.0, **_PCA),
-    "shells": partial(answered, "shell powers"),
-    "harmonics": partial(answered, "harmonic powers", degree=8, space="real"),
-    "network": partial(answered, "residual network on the labels", repeats=0, n_steps=80, shift=2),
-    "prototype": partial(answered, "pretrained encoder, nearest prototype"),
-    "classify": partial(answered, "pretrained encoder, classify"),
+    "reading": ("reading MRC files", reading),
+    "template_structure": ("template: true structure", partial(method, **_SEARCH)),
+    "template_labelled": ("template: labelled, aligned", partial(method, **_SEARCH, repeats=2)),
+    "template_each": ("template: each labelled", partial(method, **_SEARCH, joined="mean", repeats=2)),
+    "acryo": ("template: true structure, by acryo", partial(package, module="acryo", n=12)),
+    "pytme": ("template: true structure, by pyTME", partial(package, module="tme", n=N_ROTATIONS)),
+    "nearest": ("PCA, nearest neighbour", partial(method, n_components=10, grid=6)),
+    "svm": ("PCA, RBF SVM", partial(method, n_components=10, grid=6, c=10.0)),
+    "shells": ("shell powers", method),
+    "harmonics": ("harmonic powers", partial(method, degree=8, space="real")),
+    "network": ("residual network on the labels", partial(method, repeats=1, n_steps=80, shift=2)),
+    "protonet": ("ProtoNet3D", encoder),
+    "tomotwin": ("TomoTwin's network, half as wide", encoder),
+    "prototype": ("pretrained encoder, nearest prototype", encoder),
+    "classify": ("pretrained encoder, classify", encoder),
 }
-_ONLY_SMALL = ("prototype", "classify")
-"""The pretrained encoder takes boxes of 20^3; the tool brings others there."""
+"""What is measured, by the name of its row on the page."""
+
+
+def _measure(row: str, measure: Callable, box: int) -> dict:
+    found = measure(box) if measure is reading else measure(row, box)
+    return {"method": row, "box": box, "threads": torch.get_num_threads()} | found
+
+
 MEASUREMENTS = {
-    f"peer_{name}_{box}": partial(measure, box=box)
-    for box in (HALF_BOX, BOX)
-    for name, measure in PEERS.items()
-    if box == HALF_BOX or name not in _ONLY_SMALL
+    f"peer_{name}_{box}": partial(_measure, *how, box) for box in (HALF_BOX, BOX) for name, how in PEERS.items()
 }

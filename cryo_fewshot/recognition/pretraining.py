@@ -232,21 +232,24 @@ def train(
     after_checkpoint: Callable[[], object] = lambda: None,
     device: torch.device | None = None,
     start: AnyEncoder | None = None,
+    encoder: AnyEncoder | None = None,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[AnyEncoder, History]:
     """Train the encoder of a spec; it ends in the state that is best on the selection classes, see `training.fit`.
 
     start : the encoder whose digest `spec.start` is
+    encoder, loss : to train in the place of the spec's; the loss of embeddings and labels in that of its objective
     """
     device = device or default_device()
     keep_freed_memory()
-    encoder = new_encoder(spec)
+    encoder = encoder or new_encoder(spec)
     if spec.start:
         if start is None or digest_of(*start.state_dict().values()) != spec.start:
             raise UserError(f"this training starts from the encoder with weights {spec.start}: give that one")
         encoder.load_state_dict(start.state_dict())
     encoder = encoder.to(device)
     model = nn.ModuleDict({"encoder": encoder})
-    if spec.objective == "classes":
+    if loss is None and spec.objective == "classes":
         model["classifier"] = CosineClassifier(encoder.embedding_dim, len(spec.classes)).to(device)
         if spec.start:
             model["classifier"].directions.data.copy_(_class_means(spec, encoder, device))
@@ -257,7 +260,9 @@ def train(
         for batch, labels in _batches(spec, range(first, first + spec.schedule.steps_per_epoch), device):
             with autocast(device, spec.precision):
                 embeddings = encoder(batch)
-            if spec.objective == "classes":
+            if loss is not None:
+                yield loss(embeddings, labels)
+            elif spec.objective == "classes":
                 yield F.cross_entropy(model["classifier"](embeddings), labels)
             else:
                 yield _episode_loss(embeddings, spec)

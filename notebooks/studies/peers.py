@@ -13,7 +13,6 @@ from itertools import product
 import numpy as np
 import torch
 
-from cryo_fewshot.averaging.alignment import Search
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.calibration import Calibration
@@ -21,6 +20,7 @@ from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.datasets import SimulatedData
@@ -29,24 +29,27 @@ from cryo_fewshot.simulation.microscope import Microscope
 from . import peers_features as features
 from . import peers_template as template
 from .cell_evaluation import held_out
-from .open_world import Pretrained, Tasks
+from .open_world import Pretrained, Tasks, paper_like
 from .peers_features import Boxes
-from .peers_network import trained_on_labels
 
 VALIDATION = ("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW", "2CG9")
 """Eight classes for choosing settings: of those that the pretrained encoder was calibrated on, never tested on."""
 DATA = SimulatedData(microscope=Microscope(binning=2))
 PLAIN, WRONG_LABEL = "as simulated", "one label in five wrong"
 NEIGHBOURS, INVERTED, OTHER_SHAPE = "among neighbours", "contrast inverted", "another conformation"
+TILTS, OFF_CENTRE = "tilts of ±40°", "picks off by up to 8 nm"
 MICROSCOPES = {
-    "tilts of ±40°": {"tilt_min": -40.0, "tilt_max": 40.0},
+    TILTS: {"tilt_min": -40.0, "tilt_max": 40.0},
     "voxel size 3 % off": {"voxel_size_nm": 1.03},
-    "picks off by up to 8 nm": {"max_shift_nm": 8.0},
+    OFF_CENTRE: {"max_shift_nm": 8.0},
 }
 CONDITIONS = (PLAIN, *MICROSCOPES, NEIGHBOURS, OTHER_SHAPE, INVERTED, WRONG_LABEL)
 BENT_DEGREES = 20.0
-CHOSEN_AT = 0.05
-"""SNR at which settings are chosen."""
+
+
+def test_classes() -> tuple[str, ...]:
+    """The test classes of all tables of class split 0, which the pretrained encoder was not trained on either."""
+    return paper_like(profile_named("finished"), 0.1, 5).novel_classes
 
 
 class Bent(SimulatedData):
@@ -64,7 +67,7 @@ def boxes_of(data: SimulatedData, classes: tuple[str, ...], snr: float, conditio
     labels, plain = np.repeat(classes, n), partial(data.subtomograms, {snr: n}, classes, "cpu")
     if condition in MICROSCOPES:
         true = replace(data.microscope, **MICROSCOPES[condition])
-        believed = true if "tilt" in condition else data.microscope
+        believed = true if condition == TILTS else data.microscope
         volumes = replace(data, microscope=true).subtomograms({snr: n}, classes, "cpu").volumes
         return Boxes(volumes, volumes, labels, believed)
     if condition == OTHER_SHAPE:
@@ -78,6 +81,7 @@ def boxes_of(data: SimulatedData, classes: tuple[str, ...], snr: float, conditio
 # ---------------------------------------------------------------- methods
 
 
+@lru_cache(maxsize=4)  # tasks of one and five labels share the embeddings
 def _prototype(boxes: Boxes, pretrained: Pretrained) -> Predict:
     return features.nearest_prototype(*boxes.of_both(partial(unit_embeddings, pretrained.encoder)))
 
@@ -101,33 +105,13 @@ def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
     return predict
 
 
-def _search(grid_degrees: float, mask_nm: float, low_pass_nm: float) -> Search:
-    """Over the grid alone. A local search after it takes thrice the time: on twelve validation tasks of one label it
-    brought 0.97 to 0.99.
-    """
-    return Search(
-        grid_degrees=grid_degrees, finest_degrees=2 * grid_degrees, mask_radius_nm=mask_nm, low_pass_nm=low_pass_nm
-    )
-
-
-def _by_structure(boxes: Boxes, *, of, is_round: bool, **search) -> Predict:
-    return template.by_structures(boxes, partial(of, microscope=boxes.microscope), _search(**search), is_round)
-
-
-def _by_labelled(boxes: Boxes, *, joined: str, **search) -> Predict:
-    return template.by_labelled(boxes, _search(**search), joined)
-
-
-def _svm(boxes: Boxes, *, kernel: str, c: float, **pca) -> Predict:
-    return features.support_vectors(*features.pca_of_voxels(boxes, **pca), kernel=kernel, c=c)
-
-
 @dataclass(frozen=True)
 class Method:
     """How particles are recognised.
 
     known : what must be there beforehand; grid : settings that are chosen among, on `n_choice` tasks
     is_dear : answers the first queries of the first tasks only
+    package : that has to be importable; such methods answer tasks of one label, 20 particles, as a check
     """
 
     known: str
@@ -138,41 +122,52 @@ class Method:
     n_episodes: int = 300
     n_choice: int = 60
     n_few: int = 3
+    package: str = ""
+
+
+_MODULES = {"acryo": "acryo", "pyTME": "tme"}
 
 
 def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
+def _by_package(package: str, templates: str) -> Method:
+    known = "the structure of every class" if templates == "structures" else "labels, tilt range"
+    make = partial(template.by_package, package=package, templates=templates)
+    setting = {"grid_degrees": 40.0, "mask_nm": 10.0}
+    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package])
+
+
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
+_C = (0.1, 1.0, 10.0, 100.0)
 _MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
-ACRYO = "template: true structure, by acryo"
+ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method("the structure of every class", partial(_by_structure, of=template.structure, is_round=False),
+    TRUE_MAP: Method("the structure of every class", partial(template.by_structures, of=template.structure),
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    ACRYO: Method("the structure of every class", template.by_acryo, _grid(grid_degrees=(40.0,), mask_nm=(10.0,)),
-                  is_dear=True, n_episodes=4, n_few=1),
-    SPHERE: Method("the mass of every class", partial(_by_structure, of=template.sphere, is_round=True),
+    ACRYO: _by_package("acryo", "structures"),
+    PYTME: _by_package("pyTME", "structures"),
+    SPHERE: Method("the mass of every class", partial(template.by_structures, of=template.sphere, is_round=True),
                    _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
-    LABELLED: Method("labels, tilt range", partial(_by_labelled, joined="aligned"),
+    LABELLED: Method("labels, tilt range", template.by_labelled,
                      _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    EACH: Method("labels, tilt range", _by_labelled,
+    EACH: Method("labels, tilt range", template.by_labelled,
                  _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
                  is_dear=True, n_episodes=20, n_choice=6),
-    "PCA, nearest neighbour": Method(
-        "labels", lambda boxes, **pca: features.nearest_neighbour(*features.pca_of_voxels(boxes, **pca)),
-        _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(_svm, kernel="linear"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
-    "PCA, RBF SVM": Method("labels", partial(_svm, kernel="rbf"), _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
-    "shell powers": Method("labels", lambda boxes: features.nearest_prototype(*features.shell_powers(boxes))),
-    "harmonic powers": Method(
-        "labels", lambda boxes, **how: features.nearest_prototype(*features.harmonic_powers(boxes, **how)),
-        _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
-    NETWORK: Method("labels", trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
+    "template: labelled, by acryo": _by_package("acryo", "labelled"),
+    "template: labelled, by pyTME": _by_package("pyTME", "labelled"),
+    "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
+    "PCA, linear SVM": Method("labels", partial(features.by_pca, classifier="linear"), _grid(**_PCA, c=_C)),
+    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"), _grid(**_PCA, c=_C)),
+    "shell powers": Method("labels", features.by_shell_powers),
+    "harmonic powers": Method("labels", features.by_harmonic_powers,
+                              _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
+    NETWORK: Method("labels", features.trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
                     n_episodes=20, n_choice=6),
     PROTOTYPE: Method("labels, an encoder", _prototype, needs_encoder=True),
     CLASSIFY: Method("labels, an encoder", _classify, needs_encoder=True),
@@ -226,7 +221,7 @@ class PeerChoice:
     method: str
     n_shot: int
     n_episodes: int
-    snr: float = CHOSEN_AT
+    snr: float = 0.05
 
     @property
     def settings(self) -> dict[str, object]:
@@ -262,8 +257,8 @@ def peer(
 ) -> dict | None:
     """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
     how, digests, setting = METHODS[method], {}, {}
-    if method == ACRYO:  # a check of the other templates in one cell: it takes 12 seconds a particle
-        run_missing = run_missing and (tasks["snr"], tasks["n_shot"]) == (0.1, 1) and find_spec("acryo") is not None
+    if how.package:
+        run_missing = run_missing and tasks["n_shot"] == 1 and find_spec(how.package) is not None
     if method == EACH and tasks["n_shot"] == 1:
         return None  # a single one is its own mean
     ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
@@ -280,11 +275,12 @@ def peer(
 # ---------------------------------------------------------------- numbers
 
 
-def accuracy(result: dict) -> tuple[float, float]:
-    """Mean over tasks and its interval, of all queries that were answered."""
+def accuracy(result: dict) -> tuple[float, float, int]:
+    """Mean over tasks and its interval, of all queries that were answered; how many these are."""
     if result["n_correct"] is None:
-        return mean_and_interval(_few(result).mean(1))
-    return mean_and_interval(np.array(result["n_correct"]) / result["n_queries"])
+        return *mean_and_interval(_few(result).mean(1)), _few(result).size
+    right = np.array(result["n_correct"]) / result["n_queries"]
+    return *mean_and_interval(right), len(right) * result["n_queries"]
 
 
 def difference(result: dict, other: dict) -> tuple[float, float]:
@@ -295,11 +291,6 @@ def difference(result: dict, other: dict) -> tuple[float, float]:
     n = min(len(result["n_correct"]), len(other["n_correct"]))
     gain = np.array(result["n_correct"][:n]) - np.array(other["n_correct"][:n])
     return mean_and_interval(gain / result["n_queries"])
-
-
-def n_answered(result: dict) -> tuple[int, int]:
-    """Tasks, and queries of each that were answered."""
-    return _few(result).shape if result["n_correct"] is None else (len(result["n_correct"]), result["n_queries"])
 
 
 def _few(result: dict) -> np.ndarray:

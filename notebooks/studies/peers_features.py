@@ -1,4 +1,4 @@
-"""What others would compute of a particle without a trained encoder, and the classifiers that they would put on it."""
+"""What others would compute of a particle without a trained encoder, and the classifiers that they would train."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,10 +7,14 @@ import numpy as np
 import torch
 from scipy.special import sph_harm_y
 from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
+from torch import nn
 from torch.nn import functional as F
 
+from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.fourier import cropped
+from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.descriptors import descriptors
@@ -47,13 +51,13 @@ def pca_of_voxels(boxes: Boxes, n_components: int, grid: int) -> tuple[torch.Ten
     return tuple(torch.from_numpy(model.transform(part).astype(np.float32)) for part in (labelled, asked))
 
 
-def shell_powers(boxes: Boxes) -> tuple[torch.Tensor, torch.Tensor]:
+def by_shell_powers(boxes: Boxes) -> Predict:
     """Logarithm of the mean power in Fourier shells: what survives any rotation and shift, but for the wedge."""
     n_powers = boxes.asked.shape[-1] // 2 - 2
-    return standardised(*boxes.of_both(lambda volumes: descriptors(volumes)[:, -n_powers:]))
+    return nearest_prototype(*standardised(*boxes.of_both(lambda volumes: descriptors(volumes)[:, -n_powers:])))
 
 
-def harmonic_powers(boxes: Boxes, degree: int, space: str) -> tuple[torch.Tensor, torch.Tensor]:
+def by_harmonic_powers(boxes: Boxes, degree: int, space: str) -> Predict:
     """Logarithm of the power of each degree of spherical harmonics on each shell, which no rotation changes.
 
     space : 'real', shells about the centre of the box, or 'Fourier', shells of the modulus, which no shift changes
@@ -64,7 +68,7 @@ def harmonic_powers(boxes: Boxes, degree: int, space: str) -> tuple[torch.Tensor
             volumes = torch.fft.fftshift(torch.fft.fftn(volumes, dim=(1, 2, 3)).abs(), dim=(1, 2, 3))
         return harmonics(volumes, degree).clamp(min=1e-9).log().flatten(1)
 
-    return standardised(*boxes.of_both(powers))
+    return nearest_prototype(*standardised(*boxes.of_both(powers)))
 
 
 def harmonics(volumes: torch.Tensor, degree: int, n_theta: int = 16, n_phi: int = 32) -> torch.Tensor:
@@ -105,20 +109,37 @@ def nearest_prototype(labelled: torch.Tensor, asked: torch.Tensor) -> Predict:
     return predict
 
 
-def nearest_neighbour(labelled: torch.Tensor, asked: torch.Tensor) -> Predict:
-    """The class of the nearest labelled particle."""
+def by_pca(boxes: Boxes, classifier: str, n_components: int, grid: int, c: float = 1.0) -> Predict:
+    """Principal components of the voxels, and on them the 'nearest' labelled particle, or an SVM, 'linear' or 'rbf'."""
+    labelled, asked = pca_of_voxels(boxes, n_components, grid)
 
-    def predict(support: np.ndarray, queries: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        return (torch.cdist(asked[queries], labelled[support.ravel()]).argmin(1) // support.shape[1]).numpy()
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        model = KNeighborsClassifier(1) if classifier == "nearest" else SVC(C=c, kernel=classifier)
+        ways = np.arange(len(support)).repeat(support.shape[1])
+        return model.fit(labelled[support.ravel()].numpy(), ways).predict(asked[queries].numpy())
 
     return predict
 
 
-def support_vectors(labelled: torch.Tensor, asked: torch.Tensor, kernel: str, c: float) -> Predict:
-    """A support vector machine on the labelled particles; kernel : 'linear' or 'rbf'."""
+def trained_on_labels(boxes: Boxes, n_steps: int, shift: int) -> Predict:
+    """A small residual network on the labelled particles alone, from random weights for every task.
 
-    def predict(support: np.ndarray, queries: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        ways = np.arange(len(support)).repeat(support.shape[1])
-        return SVC(C=c, kernel=kernel).fit(labelled[support.ravel()].numpy(), ways).predict(asked[queries].numpy())
+    shift : voxels, random shifts of the augmentation, beside the rotations that keep the missing wedge
+    """
+
+    def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
+        torch.manual_seed(int(support.ravel()[0]))
+        encoder = PooledEncoder3D(boxes.asked.shape[-1], (8, 16, 32)).train()
+        network = nn.Sequential(encoder, nn.Linear(encoder.embedding_dim, len(support)))
+        optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
+        volumes, truth = boxes.labelled[support.ravel()], torch.arange(len(support)).repeat_interleave(support.shape[1])
+        for _ in range(n_steps):
+            moved = wedge_rotations(volumes, torch.randint(4, (len(volumes),)))
+            moved = torch.roll(moved, torch.randint(-shift, shift + 1, (3,)).tolist(), (1, 2, 3))
+            optimizer.zero_grad()
+            F.cross_entropy(network(moved), truth).backward()
+            optimizer.step()
+        with torch.no_grad():
+            return network.eval()(boxes.asked[queries]).argmax(1).numpy()
 
     return predict

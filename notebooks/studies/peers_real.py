@@ -10,14 +10,13 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labe
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import ACRYO, DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
+from .peers import DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST
 
-_NOT_ASKED = (TRUE_MAP, ACRYO, SPHERE, NETWORK)
-ASKED = tuple(name for name, how in METHODS.items() if not how.needs_encoder and name not in _NOT_ASKED)
+_ELSEWHERE = (TRUE_MAP, SPHERE, NETWORK)
+ASKED = tuple(n for n, how in METHODS.items() if not (how.needs_encoder or how.package or n in _ELSEWHERE))
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
-
 DEAR_TASKS = ("all five", "ribosome, cytosol")
 
 
@@ -37,17 +36,11 @@ class RealPeers:
     def run(self, runner: Runner, data: LabelledTomogram) -> dict:
         """Result: `rows`, the columns of the table of `recognition.benchmark`."""
         boxes = Boxes(data.volumes, data.volumes, data.labels, replace(DATA.microscope, tilt_min=-60.0, tilt_max=60.0))
+        methods = {self.method: METHODS[self.method].make(boxes, **dict(self.setting))}
         found = benchmark(
-            data,
-            None,
-            {self.task: TASKS[self.task]},
-            shots=(self.n_shot,),
-            halves=(self.half,),
-            n_episodes=self.n_episodes,
-            methods={self.method: METHODS[self.method].make(boxes, **dict(self.setting))},
-            seed=self.seed,
-            progress=lambda n: runner.check_time(),
-        )
+            data, None, {self.task: TASKS[self.task]}, shots=(self.n_shot,), halves=(self.half,),
+            n_episodes=self.n_episodes, methods=methods, seed=self.seed, progress=lambda n: runner.check_time(),
+        )  # fmt: skip
         return {"rows": found.to_dict("list")}
 
 

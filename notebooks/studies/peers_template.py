@@ -1,11 +1,12 @@
 """Template matching: the class of the template that correlates best with the particle, over rotations and shifts.
 
 The score is the package's constrained cross-correlation (`averaging.alignment`): whitened by the particles' own noise,
-over the frequencies that both tilt series have sampled. `by_acryo` asks another package the same, as a check.
+over the frequencies that both tilt series have sampled. `by_package` asks other packages the same, as a check.
 """
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,11 +32,18 @@ N_ROUNDS = 3
 
 
 class Matching:
-    """Scores of particles against templates."""
+    """Scores of particles against templates, over a grid of rotations alone.
 
-    def __init__(self, boxes: Boxes, search: Search):
-        self.boxes, self.search, self.grid = boxes, search, rotation_grid(search.grid_degrees)
-        self.labelled, self.asked = boxes.of_both(lambda volumes: ParticleSpectra(volumes, boxes.microscope, search))
+    A local search after it takes thrice the time: on twelve validation tasks of one label it brought 0.97 to 0.99.
+    """
+
+    def __init__(self, boxes: Boxes, grid_degrees: float, mask_nm: float, low_pass_nm: float):
+        self.boxes, self.grid = boxes, rotation_grid(grid_degrees)
+        self.search = Search(
+            grid_degrees=grid_degrees, finest_degrees=2 * grid_degrees, mask_radius_nm=mask_nm, low_pass_nm=low_pass_nm
+        )
+        spectra = partial(ParticleSpectra, tilt_series=boxes.microscope, search=self.search)
+        self.labelled, self.asked = boxes.of_both(spectra)
 
     def scores(self, queries: np.ndarray, template: torch.Tensor, is_round: bool = False) -> np.ndarray:
         """Best correlation of each particle that is asked for, `(m,)`; a round template is only shifted."""
@@ -60,15 +68,15 @@ class Matching:
         return align_particles(some, template, self.search, grid, local)
 
 
-def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], search: Search, is_round: bool) -> Predict:
-    """Templates that are known beforehand, by the name of the class; each particle meets each of them once."""
-    matching, templates, known = Matching(boxes, search), {}, {}
+def by_structures(boxes: Boxes, of: Callable[..., torch.Tensor], is_round: bool = False, **search) -> Predict:
+    """Templates that are known beforehand, of the name of the class; each particle meets each of them once."""
+    matching, templates, known = Matching(boxes, **search), {}, {}
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
         scores = []
         for name in boxes.labels[support[:, -1]]:  # only the first may have a wrong label
             if name not in templates:
-                templates[name] = template_of(name)
+                templates[name] = of(name, boxes.microscope)
             new = np.array([i for i in dict.fromkeys(queries.tolist()) if (name, i) not in known], dtype=int)
             if len(new):
                 found = matching.scores(new, templates[name], is_round)
@@ -79,12 +87,12 @@ def by_structures(boxes: Boxes, template_of: Callable[[str], torch.Tensor], sear
     return predict
 
 
-def by_labelled(boxes: Boxes, search: Search, joined: str = "aligned") -> Predict:
+def by_labelled(boxes: Boxes, joined: str = "aligned", **search) -> Predict:
     """The template of a class is the aligned mean of its labelled particles, or each is one.
 
     joined : 'aligned', or what counts of the scores of each: 'mean' or 'max'
     """
-    matching = Matching(boxes, search)
+    matching = Matching(boxes, **search)
 
     def score(queries: np.ndarray, members: np.ndarray) -> np.ndarray:
         if joined == "aligned":
@@ -98,21 +106,54 @@ def by_labelled(boxes: Boxes, search: Search, joined: str = "aligned") -> Predic
     return predict
 
 
-def by_acryo(boxes: Boxes, grid_degrees: float, mask_nm: float) -> Predict:
-    """Templates from the structures, scored by acryo's normalised cross-correlation with its defaults."""
-    from acryo.alignment import ZNCCAlignment
+def by_package(boxes: Boxes, package: str, templates: str, grid_degrees: float, mask_nm: float) -> Predict:
+    """Another package's normalised cross-correlation with its defaults, over the same shifts.
 
+    package : 'acryo' or 'pyTME'; templates : 'structures', or 'labelled', the first labelled particle as it is
+    """
     box, width = boxes.asked.shape[-1], boxes.microscope.width_nm
-    rotations = Rotation.from_quat(rotation_grid(grid_degrees))
+    rotations, mask = Rotation.from_quat(rotation_grid(grid_degrees)), soft_sphere(box, mask_nm * box / width).numpy()
     tilts, shift = (boxes.microscope.tilt_min, boxes.microscope.tilt_max), Search().max_shift_nm * box / width
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
-        templates = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
-        mask = soft_sphere(box, mask_nm * box / width).numpy()
-        model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
-        return np.array([model.align(boxes.asked[i].numpy(), (shift,) * 3).label for i in queries.tolist()])
+        if templates == "labelled":
+            volumes = list(boxes.labelled[support[:, 0]].numpy())
+        else:
+            volumes = [structure(name, boxes.microscope).numpy() for name in boxes.labels[support[:, -1]]]
+        best = PACKAGES[package](volumes, mask, rotations, tilts, shift)
+        return np.array([best(boxes.asked[i].numpy()) for i in queries.tolist()])
 
     return predict
+
+
+def _acryo(templates: list[np.ndarray], mask, rotations: Rotation, tilts, shift: float) -> Callable[[np.ndarray], int]:
+    from acryo.alignment import ZNCCAlignment
+
+    model = ZNCCAlignment(templates, mask=mask, rotations=rotations, tilt=tilts)
+    return lambda volume: model.align(volume, (shift,) * 3).label
+
+
+def _pytme(templates: list[np.ndarray], mask, rotations: Rotation, tilts, shift: float) -> Callable[[np.ndarray], int]:
+    from tme.analyzer import MaxScoreOverRotations
+    from tme.filters import Compose, WedgeReconstructed
+    from tme.matching_data import MatchingData
+    from tme.matching_exhaustive import MATCHING_EXHAUSTIVE_REGISTER, match_exhaustive
+
+    setup, score = MATCHING_EXHAUSTIVE_REGISTER["FLCSphericalMask"]
+    # Axes are z, y, x; what it calls the tilt's axis is the one that the wedge lies in with z.
+    wedge = WedgeReconstructed(angles=tilts, opening_axis=0, tilt_axis=2, create_continuous_wedge=True)
+    near = (slice(len(mask) // 2 - int(shift), len(mask) // 2 + int(shift) + 1),) * 3
+
+    def score_of(volume: np.ndarray, template: np.ndarray) -> float:
+        data = MatchingData(volume, template, template_mask=mask, rotations=rotations.as_matrix())
+        data.template_filter = Compose((wedge,))
+        found = match_exhaustive(data, score, setup, MaxScoreOverRotations, {"score_threshold": -1.0})
+        return found[0][near].max()
+
+    return lambda volume: int(np.argmax([score_of(volume, template) for template in templates]))
+
+
+PACKAGES = {"acryo": _acryo, "pyTME": _pytme}
 
 
 # ---------------------------------------------------------------- templates

@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from studies import peers, peers_features, peers_tables, peers_template
-from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference, n_answered
+from studies import peers, peers_features, peers_tables, peers_template, peers_trained
+from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference
+from studies.peers import test_classes as classes_of_tables  # not a test
 from studies.peers_features import Boxes
-from studies.peers_tables import test_classes as classes_of_tables  # not a test
 
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import simulate_set
 
 
@@ -48,13 +50,25 @@ def boxes():
 
 
 def test_templates_find_the_class(boxes):
-    search = peers._search(30.0, 10.0, 4.4)
+    search = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}
     support, queries = np.array([[0], [2]]), np.array([1, 3])
-    by_structure = peers._by_structure(
-        boxes, of=peers_template.structure, is_round=False, grid_degrees=30.0, mask_nm=10.0, low_pass_nm=4.4
-    )
-    for predict in (by_structure, peers_template.by_labelled(boxes, search)):
+    by_structure = peers_template.by_structures(boxes, of=peers_template.structure, **search)
+    for predict in (by_structure, peers_template.by_labelled(boxes, **search)):
         assert predict(support, queries, np.arange(4)).tolist() == [0, 1]
+
+
+def test_another_package_is_handed_the_templates_of_a_task(boxes, monkeypatch):
+    """One that takes the template most like the particle in the middle of the box, unrotated."""
+
+    def handed(templates, mask, rotations, tilts, shift):
+        assert (len(rotations), tilts, shift) == (21, (-60, 60), 2.0)
+        return lambda volume: int(np.argmax([(mask * volume * one).sum() for one in templates]))
+
+    monkeypatch.setitem(peers_template.PACKAGES, "own", handed)
+    particle = boxes.asked[3:4]
+    own = replace(boxes, labelled=torch.cat([-particle, particle]), asked=particle, labels=np.array(["1PMA", "2CG9"]))
+    predict = peers_template.by_package(own, "own", "labelled", grid_degrees=90.0, mask_nm=10.0)
+    assert predict(np.array([[0], [1]]), np.array([0]), np.arange(2)).tolist() == [1]
 
 
 def test_a_ball_is_dark_and_as_large_as_its_complex_is_heavy(boxes):
@@ -77,7 +91,7 @@ def test_right_answers_are_counted_query_by_query(monkeypatch):
     result = PeerEvaluation(method="first", n_query=3, n_episodes=4, **tasks).run(runner)
     dear = PeerEvaluation(method="dear", n_query=3, n_episodes=2, **tasks).run(runner)
     assert (result["n_correct"], result["few"]) == ([2] * 4, ["110000"] * 4)
-    assert accuracy(result)[0] == pytest.approx(1 / 3) and n_answered(dear) == (2, 6)
+    assert accuracy(result)[0] == pytest.approx(1 / 3) and accuracy(dear)[2] == 2 * 6
     assert difference(result, dear)[0] == 0
 
 
@@ -89,16 +103,52 @@ def test_tasks_are_those_of_the_tables():
 
 
 def test_the_table_says_what_was_not_run():
-    columns = ["method", "known", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
+    columns = ["method", "snr", "n_shot", "accuracy", "ci95", "n", "gain", "gain_ci95"]
     rows = [
-        (peers.CLASSIFY, "labels", 0.1, 1, 0.75, 0.01, np.nan, np.nan),
-        (peers.SPHERE, "a mass", 0.1, 5, 0.5, 0.01, 0.25, 0.02),
+        ("another network", 0.1, 1, 0.25, 0.01, 300, 0.5, 0.02),
+        (peers.CLASSIFY, 0.1, 1, 0.75, 0.01, 300, np.nan, np.nan),
+        (peers.SPHERE, 0.1, 5, 0.5, 0.01, 300, 0.25, 0.02),
+        (peers.ACRYO, 0.1, 5, 0.95, 0.1, 20, 0.05, 0.1),
     ]
-    table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns))
-    assert table.index.tolist() == [peers.SPHERE, peers.CLASSIFY]  # the order of the methods
+    table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns)).T
+    assert list(table) == [
+        peers.ACRYO,
+        peers.SPHERE,
+        peers.CLASSIFY,
+        "another network",
+    ]  # methods first, in their order
     shown = "0.500 ±\u00a00.010<br><small>+0.250 ±\u00a00.020</small>"
-    assert table.loc[peers.SPHERE].tolist() == ["a mass", "not run", shown]
-    assert table.loc[peers.CLASSIFY].tolist() == ["labels", "0.750 ±\u00a00.010", "not run"]
+    assert table[peers.SPHERE].tolist() == ["the mass of every class", "not run", shown]
+    assert table[peers.CLASSIFY].tolist() == ["labels, an encoder", "0.750 ±\u00a00.010", "not run"]
+    assert table[peers.ACRYO]["5 labels, SNR 0.1"] == "19 of 20<br><small>+0.050</small>"
+
+
+def test_a_triplet_has_the_nearest_negative_that_is_farther_than_its_pair():
+    angles = torch.tensor([0.0, 60.0, 40.0, 80.0]).deg2rad()  # of class 0, 0, 1, 1
+    embeddings = torch.stack([angles.cos(), angles.sin()], 1)
+    near, pair, far = (2 - 2 * torch.tensor(angle).deg2rad().cos() for angle in (20.0, 60.0, 80.0))
+    pair_of_1 = 2 - 2 * torch.tensor(40.0).deg2rad().cos()
+    # The first has one farther than its pair; the second has none, so its farthest; and of class 1 likewise.
+    losses = [pair - far + 0.2, pair - near + 0.2, pair_of_1 - pair_of_1 + 0.2, pair_of_1 - far + 0.2]
+    violated = [float(loss) for loss in losses if loss > 0]
+    found = peers_trained.triplet_loss(3 * embeddings, torch.tensor([0, 0, 1, 1]))
+    assert float(found) == pytest.approx(sum(violated) / len(violated), rel=1e-5)
+
+
+def test_another_network_is_trained_and_asked_for_the_tasks(tmp_path, monkeypatch):
+    few = replace(DATA, n_per_class=16)
+    monkeypatch.setattr(peers_trained, "DATA", few)
+    for name, part in (("PAPER_SNRS", (0.1,)), ("PAPER_SHOTS", (1,))):
+        monkeypatch.setattr(peers_trained, name, part)
+    row, training = next(iter(peers_trained.peer_trainings(1000, 32).items()))
+    short = replace(training.training.schedule, n_epochs=1, steps_per_epoch=1)
+    small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, schedule=short)
+    training = replace(training, training=replace(small, n_selection_episodes=5), n_episodes=3)
+    entry = Runner(Store(tmp_path))(training)
+    tasks = peers_trained.tasks_of(entry, 0.1, 1)
+    assert row == "TomoTwin's network, half as wide" and entry["result"]["parameters"] == 14_412_032
+    mean, _, n = accuracy(tasks["result"])
+    assert n == 3 * 75 and 0 <= mean <= 1
 
 
 def test_times_are_told_in_units_that_read_well():
