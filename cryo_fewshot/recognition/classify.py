@@ -319,8 +319,7 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
     label = pd.Index(recogniser.class_names).get_indexer(table["class"])
-    recall = recogniser.promises.recall_of(recogniser.conditions)
-    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label)
     table["q_value"] = errors.q_value
     if settings.fdr is not None:
         wanted = ~np.isin(table["class"], settings.junk)

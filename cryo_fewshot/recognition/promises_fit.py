@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logit, logsumexp
+from scipy.special import log_softmax, logsumexp
 from scipy.stats import t as student
 
 from ..evaluation import area_under_roc, expected_calibration_error
@@ -69,7 +69,6 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
         temperature=temperature,
         adapted_temperature=temperature,
         thresholds=_rows(thresholds),
-        recall=_rows(_recall(trials, thresholds, limits)),
         limits=limits,
         excess=_excess(by_class, seed),
         doubt=_doubt(trials, temperature, limits),
@@ -98,20 +97,6 @@ def _name(row: dict) -> tuple:
 
 def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(float, row)) for row in values)
-
-
-def _recall(trials: Sequence[Trials], thresholds: np.ndarray, limits: dict) -> np.ndarray:
-    """Least squares through the log odds of each cell, see `Promises`."""
-    design, odds = [], []
-    for parts in _by_cell(trials).values():
-        terms = [trial.conditions.terms(limits)[chosen] for trial, chosen in parts]
-        accepted = [
-            (trial.scores[chosen][..., None] >= (of_part @ thresholds.T)[:, None]).mean((0, 1))
-            for (trial, chosen), of_part in zip(parts, terms, strict=True)
-        ]
-        design.append(np.concatenate(terms).mean(0))
-        odds.append(logit(np.mean(accepted, axis=0).clip(1e-3, 1 - 1e-3)))
-    return np.linalg.lstsq(np.stack(design), np.stack(odds), rcond=1e-6)[0].T
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
