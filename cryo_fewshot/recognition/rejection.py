@@ -9,6 +9,7 @@ probability. Boxes of the user's own background are unknown for certain, and cor
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from .calibration import RATES, Promises, most_of
@@ -90,18 +91,16 @@ def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndar
     return Errors(unknown, wrong, q_value)
 
 
-def with_decoys(
-    p_value: np.ndarray, score: np.ndarray, label: np.ndarray, decoy_score: np.ndarray, decoy_label: np.ndarray
-) -> np.ndarray:
-    """p-values `(n,)`, none below the share of all decoys that are taken for the same class with as high a score.
+def with_decoys(table: pd.DataFrame, decoys: pd.DataFrame) -> np.ndarray:
+    """p-values `(n,)`, none below the share of the decoys that are taken for the same class with as high a score.
 
-    decoy_score, decoy_label : `(m,)` of boxes that are of no class; those that could not be read are left out
+    Both have columns class, score and p_value; decoys are boxes of no class. An empty class is no answer.
     """
-    corrected, n_decoys = p_value.copy(), max(1, int((decoy_label >= 0).sum()))
-    for name in np.unique(decoy_label[decoy_label >= 0]):
-        its, members = np.sort(decoy_score[decoy_label == name]), label == name
-        as_high = len(its) - np.searchsorted(its, score[members], side="left")
-        corrected[members] = np.maximum(p_value[members], as_high / n_decoys)
+    decoys, corrected = decoys[decoys["class"] != ""], table["p_value"].to_numpy(copy=True)
+    for name, its in decoys.groupby("class"):
+        members, scores = np.flatnonzero(table["class"] == name), np.sort(its["score"])
+        as_high = len(scores) - np.searchsorted(scores, table["score"].to_numpy()[members], side="left")
+        corrected[members] = np.maximum(corrected[members], as_high / len(decoys))
     return corrected
 
 
