@@ -129,6 +129,7 @@ class Calibration:
     n_classes : held-out classes that all this was measured on
     crowd : `(dim + 1,)`, likewise 0 for a particle alone in its box and 1 for one as in cells; None if not measured
     crowded_space : geometry of classes of particles as in cells, where measured
+    reliability : of `promises_fit.reliability_rows`, to look at; stands on the card for itself
     """
 
     space: PLDA
@@ -137,6 +138,7 @@ class Calibration:
     n_classes: int
     crowd: np.ndarray | None = None
     crowded_space: PLDA | None = None
+    reliability: tuple[dict, ...] = ()
 
     def suited(self, embeddings: torch.Tensor) -> "Calibration":
         """With the geometry of a run's particles `(m, dim)`: as in cells where they look more so than not."""
@@ -159,8 +161,9 @@ class Calibration:
         return _mean_of(embeddings, self.crowd)
 
     def to_json(self) -> dict:
-        """Plain lists and numbers, for metadata."""
-        plain = asdict(self)
+        """Plain lists and numbers, for metadata; all that an answer depends on."""
+        plain = asdict(replace(self, reliability=()))
+        del plain["reliability"]
         for name in ("space", "crowded_space"):
             if plain[name] is not None:
                 plain[name] = {part: np.asarray(values).tolist() for part, values in plain[name].items()}
@@ -168,6 +171,10 @@ class Calibration:
         return plain | {
             name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
         }
+
+    def on_card(self) -> dict:
+        """Entries of an encoder's card."""
+        return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":

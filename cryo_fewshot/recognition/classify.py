@@ -142,7 +142,7 @@ def classify(
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
+    write_results_page(out, query, table, counts, *shown, recogniser, averages, points, settings, card, said)
     return Outcome(table, counts, recogniser, averages, wrong_at_most, of_background)
 
 

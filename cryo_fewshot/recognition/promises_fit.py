@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import t as student
 
-from ..evaluation import area_under_roc, expected_calibration_error
+from ..evaluation import area_under_roc, expected_calibration_error, reliability
 from ..randomness import seed_from
 from .calibration import RATES, Conditions, Promises, most_of
 
@@ -89,6 +89,19 @@ def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
         measured.append({**row, "adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]})
     doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
     return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
+
+
+def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
+    """Bins of `evaluation.reliability` by n_shot and whether in cells (`crowded`), all SNRs and numbers of classes."""
+    cells: dict[tuple, list] = {}
+    for (n_shot, _, _, crowded), parts in _by_cell(trials).items():
+        cells.setdefault((bool(crowded), int(n_shot)), []).extend(parts)
+    rows = []
+    for (crowded, n_shot), parts in sorted(cells.items()):
+        told = zip(*(_answers(*part, promises.temperature, promises.limits) for part in parts), strict=True)
+        found = reliability(*(np.concatenate([part.ravel() for part in of_all]) for of_all in told))
+        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found]
+    return rows
 
 
 def _name(row: dict) -> tuple:
