@@ -14,13 +14,16 @@ from scipy.optimize import isotonic_regression
 
 from .calibration import RATES, Promises, most_of
 
+PRIOR = 10.0
+"""Weight, in particles, of how the p-values of all are spread in that of one class."""
 WIDTHS = np.diff([0.0, *RATES, 1.0])
 """Of the bins between RATES that p-values fall into."""
-UNKNOWN_ABOVE = 0.2
+UNKNOWN_ABOVE = 0.1
 """p-values above which all particles count as unknown, those of known classes too.
 
-Chosen among 0.1, 0.2, 0.35 and 0.5 on held-out classes, alone and as in cells, with many and with few unknown ones among
-them: the highest with which a promised FDR of 10 % and the bound, 90 % sure, hold at each number of labels and classes.
+Chosen among 0.1, 0.2, 0.35 and 0.5 on held-out classes, alone and as in cells, with many and with few known particles:
+the one that holds a promised FDR of 10 % best where few are known. Modelling how p-values of known classes are spread,
+or taking all classes together, kept fewer right ones at the same realised FDR.
 """
 Q_VALUES = np.geomspace(0.002, 0.5, 60).round(4)
 """Thresholds that the report lets a user try."""
@@ -30,7 +33,8 @@ Q_VALUES = np.geomspace(0.002, 0.5, 60).round(4)
 class Errors:
     """What may be wrong with the answers, `(n,)` each, NaN where there is no answer.
 
-    unknown : probability that the particle is of an unknown class
+    unknown : probability that the particle is of an unknown class, as its class tells or all together, whichever is
+        higher: where unknown lookalikes of a class lie in a heap, it takes them for its own
     wrong : probability that the answer is wrong, by an unknown class or by another known one
     q_value : expected share of wrong ones among the particles of this class that are no more likely wrong
     """
@@ -76,10 +80,13 @@ def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndar
     """From p-values, probabilities and classes `(n,)`, where a negative label has no answer."""
     unknown, wrong, q_value = (np.full(len(label), np.nan) for _ in range(3))
     answered = label >= 0
-    unknown[answered] = _unknown(p_value[answered])
-    wrong[answered] = 1 - (1 - unknown[answered]) * probability[answered]
+    bins = np.searchsorted(np.array(RATES) * (1 + 1e-9), p_value)
+    of_all = _spread(bins[answered], WIDTHS, 1.0)
     for name in np.unique(label[answered]):
         members = np.flatnonzero(label == name)
+        of_class = _unknown(_spread(bins[members], of_all, PRIOR))
+        unknown[members] = np.maximum(of_class, _unknown(of_all))[bins[members]]
+        wrong[members] = 1 - (1 - of_class[bins[members]]) * probability[members]
         order = members[np.argsort(wrong[members], kind="stable")]
         means = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
         # Equally likely wrong ones come in together.
@@ -100,16 +107,18 @@ def with_decoys(table: pd.DataFrame, decoys: pd.DataFrame) -> np.ndarray:
     return corrected
 
 
-def _unknown(p_value: np.ndarray) -> np.ndarray:
-    """Probability of an unknown class `(n,)`, never less for a higher p-value.
+def _spread(bins: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
+    """Share of the particles in each bin, `(len(RATES) + 1,)`; prior : the same, as of so many more particles."""
+    return (np.bincount(bins, minlength=len(WIDTHS)) + weight * prior) / (len(bins) + weight)
+
+
+def _unknown(spread: np.ndarray) -> np.ndarray:
+    """Probability of an unknown class in each bin, never less for a higher p-value.
 
     High p-values count as those of unknown classes; their mean density is that of unknown classes everywhere. Below,
-    the density of all is not higher for a higher p-value. All classes together: one whose unknown lookalikes lie in a
-    heap would take them for its own.
+    the density of all is not higher for a higher p-value.
     """
-    bins = np.searchsorted(np.array(RATES) * (1 + 1e-9), p_value)
-    spread = (np.bincount(bins, minlength=len(WIDTHS)) + WIDTHS) / (len(bins) + 1)
     high = np.array([*RATES, 1.0]) > UNKNOWN_ABOVE
     share = min(1.0, spread[high].sum() / WIDTHS[high].sum())
     density = isotonic_regression(spread / WIDTHS, weights=WIDTHS, increasing=False).x
-    return np.where(high, 1.0, np.minimum(1, share / density))[bins]
+    return np.where(high, 1.0, np.minimum(1, share / density))

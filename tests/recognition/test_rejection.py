@@ -51,7 +51,7 @@ def test_the_bound_holds_however_the_threshold_is_chosen():
 def test_how_many_are_unknown_is_told(share):
     p_value, probability, label, _ = mixture(round(4000 * (1 - share)), round(4000 * share))
     told = estimate_errors(p_value, probability, label).unknown.mean()
-    assert share - 0.03 < told < share + 0.12  # known ones with high p-values count as unknown
+    assert share - 0.03 < told < share + 0.15  # known ones with high p-values count as unknown
 
 
 def test_a_particle_must_stand_out_from_decoys_of_its_class():
