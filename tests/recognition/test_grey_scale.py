@@ -95,6 +95,12 @@ def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_
     plain = classify(support, query, tmp_path / "b", encoder_path=encoder_path, settings=own, say=lines.append)
     assert plain.background is None and not any("fitted" in line or "background" in line for line in lines)
     np.testing.assert_allclose(plain.table["score"], fitted.table["score"], atol=1e-4)
+    assert (fitted.table["p_value"] > plain.table["p_value"] - 1e-4).all(), "background can only make it higher"
+    as_high = [
+        ((fitted.background["class"] == name) & (fitted.background["score"] >= score)).mean()
+        for name, score in fitted.table[["class", "score"]].itertuples(index=False)
+    ]
+    assert (fitted.table["p_value"] >= as_high).all()
 
 
 def test_background_boxes_share_no_voxel_with_picks_or_each_other(tmp_path, tomogram):
