@@ -167,7 +167,7 @@ def classify(
     adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data; needs no further labels")] = True,
     background: Annotated[
         str,
-        typer.Option(help="negative control; for tomograms, boxes away from the picks by default"),
+        typer.Option(help="boxes that particles must stand out from; of tomograms some away from the picks by default"),
     ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
     rotations: Annotated[

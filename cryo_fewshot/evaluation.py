@@ -63,6 +63,18 @@ def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, n_b
     return float(np.abs(gaps).sum() / len(bins))
 
 
+def reliability(probability: np.ndarray, correct: np.ndarray, n_bins: int = 10) -> list[dict[str, float]]:
+    """Mean `probability`, `accuracy` and count `n` of the answers in each bin of equal width that has some."""
+    bins = np.minimum((np.asarray(probability) * n_bins).astype(int), n_bins - 1)
+    counts = np.bincount(bins, minlength=n_bins)
+    means = (np.bincount(bins, of, minlength=n_bins) / np.maximum(counts, 1) for of in (probability, correct))
+    return [
+        {"probability": round(float(p), 4), "accuracy": round(float(a), 4), "n": int(n)}
+        for p, a, n in zip(*means, counts, strict=True)
+        if n
+    ]
+
+
 def area_under_roc(inside: np.ndarray, outside: np.ndarray) -> float:
     """Area under the ROC curve: how often a score of `inside` is above one of `outside`; ties count half."""
     order = np.sort(outside)

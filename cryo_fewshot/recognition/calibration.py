@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from ..errors import UserError
 from .plda import PLDA, class_posteriors, gaussian_log_likelihoods
@@ -69,7 +68,6 @@ class Promises:
     ----------
     temperature : `(9,)` of the log temperature; thresholds : `(len(RATES), 9)` of the least score that is accepted
     adapted_temperature : the same as temperature, where unlabelled particles took part
-    recall : `(len(RATES), 9)` of the log odds that a particle of a known class is accepted
     limits : lowest and highest n_shot, n_way, log_snr and crowding that were measured
     excess : how many times more often than promised eight unknown classes are accepted, at worst in 95 of 100 draws
     doubt : the same of wrong answers among known classes against what the probabilities say
@@ -84,7 +82,6 @@ class Promises:
     temperature: tuple[float, ...]
     adapted_temperature: tuple[float, ...]
     thresholds: tuple[tuple[float, ...], ...]
-    recall: tuple[tuple[float, ...], ...]
     limits: dict[str, tuple[float, float]]
     excess: float
     doubt: float
@@ -100,10 +97,6 @@ class Promises:
     def thresholds_of(self, conditions: Conditions) -> np.ndarray:
         """Least scores to accept at each of RATES, `(..., len(RATES))`; a higher rate never asks for more."""
         return np.minimum.accumulate(conditions.linear(self.thresholds, self.limits), axis=-1)
-
-    def recall_of(self, conditions: Conditions) -> np.ndarray:
-        """Share of particles of known classes that is accepted at each of RATES."""
-        return np.maximum.accumulate(expit(conditions.linear(self.recall, self.limits)), axis=-1)
 
     def threshold(self, conditions: Conditions, rate: float) -> float:
         """Least score to accept at a promised false-positive rate, interpolated in its logarithm."""
@@ -136,6 +129,7 @@ class Calibration:
     n_classes : held-out classes that all this was measured on
     crowd : `(dim + 1,)`, likewise 0 for a particle alone in its box and 1 for one as in cells; None if not measured
     crowded_space : geometry of classes of particles as in cells, where measured
+    reliability : of `promises_fit.reliability_rows`, to look at; stands on the card for itself
     """
 
     space: PLDA
@@ -144,6 +138,7 @@ class Calibration:
     n_classes: int
     crowd: np.ndarray | None = None
     crowded_space: PLDA | None = None
+    reliability: tuple[dict, ...] = ()
 
     def suited(self, embeddings: torch.Tensor) -> "Calibration":
         """With the geometry of a run's particles `(m, dim)`: as in cells where they look more so than not."""
@@ -166,8 +161,9 @@ class Calibration:
         return _mean_of(embeddings, self.crowd)
 
     def to_json(self) -> dict:
-        """Plain lists and numbers, for metadata."""
-        plain = asdict(self)
+        """Plain lists and numbers, for metadata; all that an answer depends on."""
+        plain = asdict(replace(self, reliability=()))
+        del plain["reliability"]
         for name in ("space", "crowded_space"):
             if plain[name] is not None:
                 plain[name] = {part: np.asarray(values).tolist() for part, values in plain[name].items()}
@@ -175,6 +171,10 @@ class Calibration:
         return plain | {
             name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
         }
+
+    def on_card(self) -> dict:
+        """Entries of an encoder's card."""
+        return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
@@ -210,8 +210,9 @@ def _promises(content: Mapping) -> Promises:
     names = ("temperature", "adapted_temperature", "measured", "choices", "by_encoder")
     tuples = {name: tuple(content[name]) for name in names if name in content}
     limits = {name: tuple(pair) for name, pair in content["limits"].items()}
-    rows = {name: tuple(map(tuple, content[name])) for name in ("thresholds", "recall")}
-    return Promises(**{**content, **tuples, **rows, "limits": limits})
+    thresholds = tuple(map(tuple, content["thresholds"]))
+    read = {**content, **tuples, "thresholds": thresholds, "limits": limits}
+    return Promises(**{name: value for name, value in read.items() if name != "recall"})  # of an earlier release
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ encoders of one recipe are pooled (`cross_fitting`): each is measured in its own
 the same in all, are put together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..randomness import seed_from
 from .calibration import CROWDED, Calibration, Conditions, Promises, adapt, class_model
 from .plda import PLDA, fit_plda
-from .promises_fit import Trials, fit_promises, with_adapted
+from .promises_fit import Trials, fit_promises, reliability_rows, with_adapted
 
 N_AXES = 32
 
@@ -73,6 +73,10 @@ class HeldOutParticles:
                 found[name] = fit_plda(x[torch.from_numpy(chosen)], labels[chosen], n_axes=n_axes)
         return found
 
+    def geometries(self, n_axes: int = N_AXES) -> dict[object, dict]:
+        """`geometry` without each of the families in turn."""
+        return {family: self.geometry(family, n_axes) for family in sorted(set(self.family_of().values()))}
+
 
 def _regression(x: np.ndarray, values: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
     """Ridge regression of values on embeddings: `(dim + 1,)`, the constant last."""
@@ -108,16 +112,23 @@ def fit_calibration(
     pools = (particles, *cross_fitted)
     for pool in pools:
         _check_enough(pool, max(shots) + n_query)
-    kinds = {"n_query": n_query, "n_tasks": n_tasks, "n_axes": n_axes, "seed": seed}
-    trials = [
-        replace(trial, encoder=i) for i, pool in enumerate(pools) for trial in run_trials(pool, shots, ways, **kinds)
-    ]
+    geometries = [pool.geometries(n_axes) for pool in pools]
+
+    def trials_by(promises: Promises | None) -> list[Trials]:
+        kinds = {"n_query": n_query, "n_tasks": n_tasks, "seed": seed, "adapt_by": promises}
+        return [
+            replace(trial, encoder=i)
+            for i, (pool, known) in enumerate(zip(pools, geometries, strict=True))
+            for trial in run_trials(pool, shots, ways, geometries=known, **kinds)
+        ]
+
+    trials = trials_by(None)
     promises = fit_promises(trials, n_choices, seed)
-    adapted = [trial for pool in pools for trial in run_trials(pool, shots, ways, adapt_by=promises, **kinds)]
     return Calibration(
         **particles.geometry(n_axes=n_axes),
-        promises=with_adapted(promises, adapted),
+        promises=with_adapted(promises, trials_by(promises)),
         n_classes=len({trial.unknown for trial in trials}),
+        reliability=tuple(reliability_rows(trials, promises)),
     )
 
 
@@ -143,19 +154,22 @@ def run_trials(
     *,
     n_query: int,
     n_tasks: int,
-    n_axes: int = N_AXES,
+    geometries: Mapping | None = None,
     seed: int = 0,
     adapt_by: Promises | None = None,
 ) -> Iterable[Trials]:
-    """Tasks against each class in turn; adapt_by : the promises whose temperatures a transductive run uses."""
-    family_of = particles.family_of()
+    """Tasks against each class in turn.
+
+    geometries : of `HeldOutParticles.geometries`; adapt_by : the promises whose temperatures a transductive run uses
+    """
+    family_of, geometries = particles.family_of(), geometries or particles.geometries()
     numbers = np.unique(particles.sets)
     in_set = {s: particles.sets == s for s in numbers}
     members = {(s, c): np.flatnonzero(in_set[s] & (particles.labels == c)) for s in numbers for c in family_of}
     first_of = [np.flatnonzero(in_set[s])[0] for s in numbers for _ in range(n_tasks)]
     rng = np.random.default_rng(seed_from("calibration tasks", seed))
     for unknown, family in family_of.items():
-        found = particles.geometry(without=family, n_axes=n_axes)
+        found = geometries[family]
         spaces = [found[name] for name in ("space", "crowded_space") if name in found]
         projected = [space.project(particles.embeddings) for space in spaces]
         x = particles.embeddings.double().numpy()

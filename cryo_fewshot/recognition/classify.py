@@ -22,7 +22,7 @@ from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
-from .rejection import Errors, estimate_errors, operating_points
+from .rejection import Errors, estimate_errors, operating_points, with_decoys
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -31,8 +31,6 @@ NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
-ENOUGH_TO_FORESEE = 5
-"""Labels per class with which error rates held on test classes; with fewer they did not where most were unknown."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Outcome:
     counts : a row per class
     averages : by class
     wrong_at_most : wrong ones among the accepted, 90 % sure
-    background : a row per background box, a negative control; None where there is none
+    background : a row per background box, before particles were compared with them; None where there is none
     """
 
     table: pd.DataFrame
@@ -80,8 +78,8 @@ def classify(
     support, query : of `particles.opening.open_particles`
     out : new, or of the same run before: finished work is not done again
     encoder_path : of `weights.save_encoder`; default the pretrained encoder
-    background : particles that show none of what is looked for, given as the query is; of tomograms by default boxes at
-        random places away from the picks
+    background : boxes that show none of what is looked for, given as the query is; of tomograms by default at random
+        places away from the picks. A particle must stand out from those that are taken for the same class
     cache : folder of embeddings, default `out/embeddings`; runs with another support can share it at no cost
     n_workers : processes that read files
     say : called with each line that a user should read
@@ -124,9 +122,9 @@ def classify(
             recogniser = recogniser.adapted(unlabelled)
         table = _recognised(recogniser, embedded, say)
         of_background = empty and _recognised(recogniser, empty, lambda line: None)
-        if of_background is not None:
-            say(_background_text(of_background))
         claim_folder(out, record)
+    if of_background is not None:
+        table = _corrected(table, of_background, settings, say)
     table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
@@ -138,17 +136,13 @@ def classify(
         f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
         f"{wrong_at_most:,} (90 % sure)"
     )
-    if recogniser.conditions.n_shot < ENOUGH_TO_FORESEE - 0.01:
-        say(
-            f"fewer than {ENOUGH_TO_FORESEE} labels a class: more are wrong where most particles are of unknown classes"
-        )
     groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser.check, averages, points, settings, card, said)
+    write_results_page(out, query, table, counts, *shown, recogniser, averages, points, settings, card, said)
     return Outcome(table, counts, recogniser, averages, wrong_at_most, of_background)
 
 
@@ -243,12 +237,21 @@ def _background_of(query: Particles, settings: Settings) -> Particles | None:
     return replace(query.without_table(), names=boxes.names, source=boxes, labels=None) if boxes.names else None
 
 
-def _background_text(table: pd.DataFrame) -> str:
-    counts = table.loc[table["accepted"], "class"].value_counts()
+def _corrected(table: pd.DataFrame, background: pd.DataFrame, settings: Settings, say: Callable) -> pd.DataFrame:
+    """The table with p-values that know the background, and what is accepted by them; says what this changes."""
+    p_value = with_decoys(table, background)
+    accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
+    say(_background_text(background, int((table["accepted"] & ~accepted).sum())))
+    return table.assign(p_value=p_value, accepted=accepted)
+
+
+def _background_text(background: pd.DataFrame, n_lost: int) -> str:
+    counts = background.loc[background["accepted"], "class"].value_counts()
     by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
     return (
-        f"negative control: of {(table['reason'] == '').sum()} background boxes {counts.sum()} are accepted"
-        f"{f' ({by_class})' if by_class else ''}; they may hold particles that nobody picked"
+        f"of {(background['reason'] == '').sum()} background boxes {counts.sum()} would pass for particles"
+        f"{f' ({by_class}); {n_lost} particles that stand out too little from them are rejected' if by_class else ''}"
+        f"{'. Is one of these classes background? Then name it with --junk' if n_lost else ''}"
     )
 
 
@@ -319,8 +322,7 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
     label = pd.Index(recogniser.class_names).get_indexer(table["class"])
-    recall = recogniser.promises.recall_of(recogniser.conditions)
-    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, recall)
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label)
     table["q_value"] = errors.q_value
     if settings.fdr is not None:
         wanted = ~np.isin(table["class"], settings.junk)

@@ -119,7 +119,7 @@ def finetune_on_particles(
     )
     trained, history = finetune(subtomograms, encoder, n_epochs=n_epochs, seed=seed)
     card = {**card, "name": path.stem, "own_classes": names, "own_particles": len(kept)}
-    card["calibration"] = calibrated(trained, spec_of(card)).to_json()
+    card |= calibrated(trained, spec_of(card)).on_card()
     save_encoder(path, trained, card)
     return history.accuracies
 

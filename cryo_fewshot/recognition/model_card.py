@@ -141,7 +141,7 @@ def recalibrate(path: Path, cross_fitted: Sequence[Path], out: Path) -> dict[str
     """Measure again what an encoder promises, with cross-fitted encoders beside it, and write it; returns its card."""
     encoder, card = load_encoder(path)
     others = [load_encoder(other) for other in cross_fitted]
-    card["calibration"] = calibrated(encoder, spec_of(card), *((e, spec_of(c)) for e, c in others)).to_json()
+    card |= calibrated(encoder, spec_of(card), *((e, spec_of(c)) for e, c in others)).on_card()
     card["cross_fitted"] = [list(c["spec"]["selection"]) for _, c in others]
     save_encoder(out, encoder, card)
     return card
@@ -224,4 +224,4 @@ def measured(encoder: AnyEncoder, spec: Pretraining) -> dict[str, Any]:
     expected = expected_accuracy(
         encoder, spec.test, microscope=spec.acquisitions.microscope, n_way=min(5, len(spec.test))
     )
-    return {"expected_accuracy": expected, "calibration": calibrated(encoder, spec).to_json()}
+    return {"expected_accuracy": expected, **calibrated(encoder, spec).on_card()}

@@ -15,6 +15,7 @@ import torch
 from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
 from ..errors import UserError
+from ..evaluation import reliability
 from ..files import write_atomically
 from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
@@ -25,9 +26,13 @@ from ..particles.exchange import write_dynamo, write_peet
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from ..particles.tomograms import Boxes
+from .calibration import CROWDED
+from .recogniser import Recogniser
 from .report import write_report
 from .settings import MIN_AVERAGED, Settings
-from .support_check import SupportCheck
+
+FEWEST_LEFT_OUT = 3
+"""Labels per class with which those left out in turn say something of the probabilities."""
 
 
 def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
@@ -242,7 +247,7 @@ def write_results_page(
     counts: pd.DataFrame,
     sample: np.ndarray,
     embeddings: torch.Tensor,
-    check: SupportCheck,
+    recogniser: Recogniser,
     averages: dict[str, Refined],
     points: Sequence[dict],
     settings: Settings,
@@ -266,8 +271,9 @@ def write_results_page(
         n_particles=len(query),
         averages=averages,
         average_voxel_nm=average_voxel_nm(query, settings),
-        support=check,
+        support=recogniser.check,
         points=points,
+        reliability=_reliability(recogniser, card),
         settings={
             **asdict(settings),
             "particles": len(query),
@@ -275,3 +281,18 @@ def write_results_page(
             "inputs": "; ".join(said),
         },
     )
+
+
+def _reliability(recogniser: Recogniser, card: dict) -> dict[str, list[dict]]:
+    """Of the calibration in conditions as of this run, and of the labelled particles where classes have three."""
+    conditions, check, found = recogniser.conditions, recogniser.check, {}
+    crowded = conditions.crowding >= CROWDED
+    rows = [row for row in card.get("reliability", ()) if row["crowded"] == crowded]
+    if rows:
+        n_shot = min((row["n_shot"] for row in rows), key=lambda n: abs(n - conditions.n_shot))
+        name = f"calibration, {n_shot} labels a class, {'as in cells' if crowded else 'alone in the box'}"
+        found[name] = [row for row in rows if row["n_shot"] == n_shot]
+    if conditions.n_shot >= FEWEST_LEFT_OUT:
+        of_tested = (part[check.tested] for part in (check.probability, check.right))
+        found["your labelled particles, each left out"] = reliability(*of_tested, n_bins=5)
+    return found

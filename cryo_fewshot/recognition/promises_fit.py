@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logit, logsumexp
+from scipy.special import log_softmax, logsumexp
 from scipy.stats import t as student
 
-from ..evaluation import area_under_roc, expected_calibration_error
+from ..evaluation import area_under_roc, expected_calibration_error, reliability
 from ..randomness import seed_from
 from .calibration import RATES, Conditions, Promises, most_of
 
@@ -69,7 +69,6 @@ def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -
         temperature=temperature,
         adapted_temperature=temperature,
         thresholds=_rows(thresholds),
-        recall=_rows(_recall(trials, thresholds, limits)),
         limits=limits,
         excess=_excess(by_class, seed),
         doubt=_doubt(trials, temperature, limits),
@@ -92,26 +91,25 @@ def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
     return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
 
 
+def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
+    """Bins of `evaluation.reliability` by n_shot and whether in cells (`crowded`), all SNRs and numbers of classes."""
+    cells: dict[tuple, list] = {}
+    for (n_shot, _, _, crowded), parts in _by_cell(trials).items():
+        cells.setdefault((bool(crowded), int(n_shot)), []).extend(parts)
+    rows = []
+    for (crowded, n_shot), parts in sorted(cells.items()):
+        told = zip(*(_answers(*part, promises.temperature, promises.limits) for part in parts), strict=True)
+        found = reliability(*(np.concatenate([part.ravel() for part in of_all]) for of_all in told))
+        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found]
+    return rows
+
+
 def _name(row: dict) -> tuple:
     return row["crowded"], row["snr"], row["n_shot"]
 
 
 def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(float, row)) for row in values)
-
-
-def _recall(trials: Sequence[Trials], thresholds: np.ndarray, limits: dict) -> np.ndarray:
-    """Least squares through the log odds of each cell, see `Promises`."""
-    design, odds = [], []
-    for parts in _by_cell(trials).values():
-        terms = [trial.conditions.terms(limits)[chosen] for trial, chosen in parts]
-        accepted = [
-            (trial.scores[chosen][..., None] >= (of_part @ thresholds.T)[:, None]).mean((0, 1))
-            for (trial, chosen), of_part in zip(parts, terms, strict=True)
-        ]
-        design.append(np.concatenate(terms).mean(0))
-        odds.append(logit(np.mean(accepted, axis=0).clip(1e-3, 1 - 1e-3)))
-    return np.linalg.lstsq(np.stack(design), np.stack(odds), rcond=1e-6)[0].T
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

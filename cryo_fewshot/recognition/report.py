@@ -38,6 +38,7 @@ def write_report(
     average_voxel_nm: float,
     support: SupportCheck,
     points: Sequence[Mapping],
+    reliability: Mapping[str, Sequence[Mapping]],
     settings: Mapping,
     n_uncertain: int = 24,
 ) -> None:
@@ -52,6 +53,7 @@ def write_report(
     averages : by class name, protein dark; average_voxel_nm : nm, edge of their voxels
     support : leave-one-out over the labelled particles
     points : of `rejection.operating_points`
+    reliability : of `evaluation.reliability`, by what they were measured on; nothing is drawn without any
     settings : shown as they are
     n_uncertain : number of least probable particles that are shown
     """
@@ -79,6 +81,7 @@ def write_report(
         "atlas": _atlas(slices),
         "particles": [_particle_text(row) for row in particles.to_dict("records")],
         "points": list(points),
+        "reliability": {name: list(rows) for name, rows in reliability.items() if rows},
         "q_values": [round(q, 4) for q in particles["q_value"].fillna(2).tolist()],  # 2: never accepted
     }
     environment = Environment(

@@ -26,7 +26,7 @@ class SupportCheck:
 
     Parameters
     ----------
-    predicted : `(n,)` class when left out; probability : `(n,)` of that class
+    predicted : `(n,)` class when left out; probability : `(n,)` of that class; right : `(n,)` whether it is its own
     tested : `(n,)` False where a particle is the only one of its class, so that its class is unknown without it
     accuracy : of the tested ones, one shot short of what queries get; low, high : its 95 % Wilson interval
     tempered : factor on the temperature with which probabilities fit these particles better, 1 where none is tested
@@ -35,6 +35,7 @@ class SupportCheck:
 
     predicted: np.ndarray
     probability: np.ndarray
+    right: np.ndarray
     tested: np.ndarray
     accuracy: float
     low: float
@@ -91,6 +92,7 @@ def check_support(
     return SupportCheck(
         predicted=predicted,
         probability=probability,
+        right=predicted == own,
         tested=tested,
         accuracy=n_right / n_tested if n_tested else float("nan"),
         low=float(interval[0]),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -40,7 +41,7 @@ class CalibrationCheck:
     false_accept_rate, fdr : promised; crowded : neighbours and membranes lie in the boxes, as in the training
     """
 
-    version = 3  # crowded particles of one microscope too
+    version = 4  # how many are unknown is told by the p-values alone
 
     encoder: str
     classes: tuple[str, ...] = TEST_CLASSES
@@ -133,8 +134,7 @@ def _asked(embeddings, names, calibration, spec, support, queries, unknown, tran
     if transductive:
         recogniser = recogniser.adapted(embeddings[asked])
     told = recogniser.recognise(embeddings[asked])
-    recall = recogniser.promises.recall_of(recogniser.conditions)
-    errors = estimate_errors(told.p_value, told.probability, told.label, recall)
+    errors = estimate_errors(told.p_value, told.probability, told.label)
     known = np.arange(len(asked)) < len(queries)
     right = known & (np.array(told.class_names)[told.label] == names[asked])
     looked_at = [errors.q_value <= limit for limit in LOOKED_AT]
@@ -202,4 +202,20 @@ def promises_figure(promises: Promises) -> Figure:
     right.set(xlabel="false accepts, mean over classes", ylabel="choices of families")
     left.axhline(0.05, color="black", linestyle=":")
     right.axvline(0.05, color="black", linestyle=":")
+    return figure
+
+
+def card_reliability_figure(rows: Sequence[dict], shots: Sequence[int] = (1, 5, 20)) -> Figure:
+    """How often an answer is right against the probability it was given, alone and as in cells; rows of the card."""
+    frame = pd.DataFrame(rows)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for ax, (crowded, title) in zip(axes, ((False, "alone in the box"), (True, "as in cells")), strict=True):
+        ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        for n_shot, colour, marker in zip(shots, OTHER_COLOURS, "osD", strict=False):
+            chosen = frame[(frame["crowded"] == crowded) & (frame["n_shot"] == n_shot)]
+            label = f"{n_shot} label{'s' * (n_shot > 1)} a class"
+            ax.plot(chosen["probability"], chosen["accuracy"], color=colour, marker=marker, markersize=4, label=label)
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability that the tool gives", title=title)
+    axes[0].set_ylabel("share of right answers")
+    axes[1].legend(loc="lower right")
     return figure

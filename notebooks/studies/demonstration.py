@@ -83,7 +83,7 @@ class Demonstration:
     n_labelled, n_particles : of each class; n_averaged : particles per class average
     """
 
-    version = 3  # fitted to the data, promises by conditions
+    version = 4  # how many are unknown is told by the p-values alone
 
     encoder: str
     classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
@@ -156,7 +156,7 @@ class RealDemonstration:
     n_particles : of each simulated class, to be classified
     """
 
-    version = 3  # as of `Demonstration`
+    version = 4  # as of `Demonstration`
 
     encoder: str
     particles: str

@@ -168,7 +168,6 @@ def calibration_of(result: dict, snr: str) -> Calibration:
         temperature=tuple(result["temperature"]),
         adapted_temperature=tuple(result["temperature"]),
         thresholds=(*rows, *rows[-1:] * (len(RATES) - len(rows))),
-        recall=((0.0,) * len(rows[0]),) * len(RATES),
         limits={name: tuple(pair) for name, pair in result["limits"].items()},
         excess=1.0,
         doubt=1.0,

@@ -24,6 +24,8 @@ class LabelOrder:
     A label names the particle's class, a new one where it had none. encoder : digest of weights and calibration
     """
 
+    version = 2  # how many are unknown is told by the p-values alone
+
     encoder: str
     classes: tuple[str, ...] = CALIBRATION_CLASSES
     microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
@@ -66,7 +68,6 @@ def accuracies(
         if order == "random":
             labelled += rng.permutation(asked)[:10].tolist()
         else:
-            recall = recogniser.promises.recall_of(recogniser.conditions)
-            errors = estimate_errors(told.p_value, told.probability, told.label, recall)
+            errors = estimate_errors(told.p_value, told.probability, told.label)
             labelled += asked[next_to_label(calibration.space.project(embeddings[asked]), errors.wrong)].tolist()
     return found

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
 
-TASKS = {"n_query": 10, "n_tasks": 2, "n_axes": 10}
+TASKS = {"n_query": 10, "n_tasks": 2}
 
 
 def test_a_task_has_no_two_classes_of_a_family(held_out, classes):
@@ -59,6 +60,9 @@ def test_crowded_data_sets_are_told(held_out, classes):
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     np.testing.assert_array_equal(again.crowded_space.axes, calibration.crowded_space.axes)
     assert again.crowding(x + beside) == calibration.crowding(x + beside)
+    for row in (rows := calibration.on_card()["reliability"]):
+        assert row["n"] < 500 or row["accuracy"] == pytest.approx(row["probability"], abs=0.1)
+    assert {(row["crowded"], row["n_shot"]) for row in rows} == set(product((False, True), (1, 5)))
 
 
 def test_cross_fitted_classes_count_as_much(held_out, classes):

@@ -62,13 +62,14 @@ POINTS = [
     {"q_value": q, "n": 40 + i, "wrong": 3.0, "at_most": 9, "precision": 0.9, "recall": 0.5 + i / 10}
     for i, q in enumerate((None, 0.01, 0.1))
 ]
+RELIABILITY = {"calibration": [{"probability": 0.8, "accuracy": 0.75, "n": 40}], "yours": []}
 
 
 def report(folder, **changes):
     """Text of a report and the data that its script reads."""
     path = folder / "run 1" / "report.html"
     inputs = {"counts": COUNTS, "averages": {"GroEL": average()}, "average_voxel_nm": 1.0, "support": SUPPORT}
-    inputs["points"] = POINTS
+    inputs |= {"points": POINTS, "reliability": RELIABILITY}
     write_report(path, **{**inputs, **particles(), "settings": {}, **changes})
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
@@ -92,6 +93,8 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
     assert "40 are accepted; some 3 of them are wrong, at most\n9 (90 % sure" in text
     assert data["points"] == POINTS and len(data["q_values"]) == 60
+    assert data["reliability"] == {"calibration": RELIABILITY["calibration"]} and "id='reliability'" in text
+    assert "id='reliability'" not in report(tmp_path, reliability={})[0]
     assert "2.3 nm at FSC 0.143" in data["averages"]["GroEL"]["text"]
 
 
