@@ -50,6 +50,18 @@ def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(counts)).index_add_(0, bins.flatten(), power) / counts.clamp(min=1)
 
 
+def shell_power(volumes: torch.Tensor, shells: torch.Tensor) -> list[float]:
+    """Mean power per frequency of each shell inside Nyquist's sphere, of the mean over them."""
+    power = mean_power(volumes, shells)[1 : volumes.shape[-1] // 2]
+    return (power / power.mean()).double().numpy().round(4).tolist()
+
+
+def middles(volumes: torch.Tensor, n: int = 5) -> list:
+    """Mean of the three middle slices of the first n volumes, as lists."""
+    middle = volumes.shape[1] // 2
+    return volumes[:n, middle - 1 : middle + 2].mean(1).double().numpy().round(2).tolist()
+
+
 def matched(volumes: torch.Tensor, like: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     """Volumes scaled to the mean power of others in each bin, by one factor per bin for all of them."""
     own, wanted = mean_power(volumes, bins), mean_power(like, bins)
