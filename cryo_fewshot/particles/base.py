@@ -172,6 +172,13 @@ def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
     return [(s, q) for q, key in query.source.identities(alike) for s in known.get(key, [])]
 
 
+def share_files(support: Particles, query: Particles, looked_at: int = 256) -> bool:
+    """Whether some of the query's particles lie in a file, such as a tomogram or a stack, that the support's lie in."""
+    files = {path for _, (path, *_) in support.source.identities(range(len(support)))}
+    some = np.unique(np.linspace(0, len(query) - 1, looked_at).astype(int)).tolist()
+    return any(path in files for _, (path, *_) in query.source.identities(some))
+
+
 def copies(particles: Particles) -> dict[int, int]:
     """By index, the first particle that is the same piece of the same file; of those alone that come again."""
     alike = range(len(particles))

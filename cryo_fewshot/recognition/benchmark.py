@@ -278,7 +278,7 @@ def _tool(features: torch.Tensor, widths: tuple[int, ...], calibration: Calibrat
 def _fitted(features, widths, calibration, settings: Settings, support: np.ndarray, boxes: np.ndarray) -> Recogniser:
     labels = [f"{k:03d}" for k in np.repeat(np.arange(len(support)), support.shape[1])]
     unlabelled = features[np.setdiff1d(boxes, support)]
-    return recogniser_of(features[support.ravel()], labels, calibration, unlabelled, settings, widths)
+    return recogniser_of(features[support.ravel()], labels, calibration, unlabelled, settings, widths, one_source=True)
 
 
 def _against_background(data: LabelledTomogram, calibration: Calibration, pools, episodes, at_most: int = 20) -> float:

@@ -11,12 +11,12 @@ import torch
 from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
-from ..particles.base import Particles, class_indices, copies, duplicates
+from ..particles.base import Particles, class_indices, copies, duplicates, share_files
 from ..particles.coordinates import near, overlapping
 from ..particles.tomograms import Boxes
 from ..weights import load_encoder
 from .calibration import CROWDED, Calibration
-from .domain import FEWEST, space_of_data
+from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
 from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
@@ -116,8 +116,9 @@ def classify(
         labels = [support.labels[i] for i in usable]
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
         unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
-        recogniser = recogniser_of(labelled.all()[0][usable], labels, calibration, unlabelled, settings, widths)
-        _say_of(recogniser, settings, words, say)
+        known, one_source = labelled.all()[0][usable], share_files(support, query)
+        recogniser = recogniser_of(known, labels, calibration, unlabelled, settings, widths, one_source)
+        _say_of(recogniser, words, say)
         if settings.transductive:
             recogniser = recogniser.adapted(unlabelled)
         table = _recognised(recogniser, embedded, say)
@@ -183,15 +184,18 @@ def recogniser_of(
     unlabelled: torch.Tensor,
     settings: Settings,
     widths: Sequence[int] = (),
+    one_source: bool = False,
 ) -> Recogniser:
     """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
 
     widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
+    one_source : labelled and unlabelled particles are known to be of one source
     """
-    space, calibration = None, calibration.suited(torch.cat([support, unlabelled]))
+    space, reason, calibration = None, "", calibration.suited(torch.cat([support, unlabelled]))
     if settings.adapt:
         members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
-        space = space_of_data(calibration.space, widths, support, members, unlabelled)
+        reason = reason_not_to_fit(widths, support, members, unlabelled, one_source)
+        space = None if reason else space_of_data(calibration.space, widths, support, members, unlabelled)
     recogniser = build_recogniser(
         support,
         labels,
@@ -200,16 +204,14 @@ def recogniser_of(
         false_accept_rate=settings.false_accept_rate,
         junk=settings.junk,
     )
-    return recogniser.seeing(unlabelled)
+    return replace(recogniser.seeing(unlabelled), unfitted=reason)
 
 
-def _say_of(recogniser: Recogniser, settings: Settings, words: str, say: Callable) -> None:
+def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
     """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
-    if settings.adapt and recogniser.space is recogniser.own:
-        words = f"fewer than {FEWEST} particles that can be used: how classes scatter is taken from the encoder's card"
-    if words:
+    if words := recogniser.unfitted or words:
         say(words)
     snr = np.exp(recogniser.conditions.log_snr)
     say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")

@@ -24,6 +24,11 @@ def descriptors(volumes: torch.Tensor) -> torch.Tensor:
     return torch.cat([profile, _shell_means(power, frequencies, n_shells)[:, 1:].clamp(min=1e-9).log()], dim=1)
 
 
+def log_power(numbers: torch.Tensor) -> torch.Tensor:
+    """The columns of `descriptors` that are the power per Fourier shell."""
+    return numbers[:, -((numbers.shape[1] - 1) // 2) :]
+
+
 def relative_grey(grey: torch.Tensor, centre: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     """Grey values `(n, 3)` of boxes in standard deviations of their tomograms; centre, spread `(n,)` of these.
 

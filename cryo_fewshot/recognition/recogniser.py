@@ -63,6 +63,7 @@ class Recogniser:
         acceptance rest on these, as promises were measured with them
     space, model : geometry of the user's data, where it was fitted to them, and the classes in it, from unlabelled
         particles as well where these took part: labels, probabilities and distances rest on these
+    unfitted : why the geometry was not fitted though it was wanted, see `domain.reason_not_to_fit`
     """
 
     class_names: tuple[str, ...]
@@ -79,6 +80,7 @@ class Recogniser:
     members: torch.Tensor
     check: SupportCheck
     transductive: bool = False
+    unfitted: str = ""
 
     @property
     def promises(self) -> Promises:

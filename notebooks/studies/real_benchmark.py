@@ -23,7 +23,7 @@ from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
-from cryo_fewshot.recognition.descriptors import descriptors
+from cryo_fewshot.recognition.descriptors import descriptors, log_power
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.recognition.settings import Settings
@@ -141,22 +141,21 @@ class RealBoxes:
     n_draws: int = 100
     seed: int = 0
 
-    version = 2  # as of `RealBenchmark`
+    version = 3  # fitted to few particles as well
 
     def run(self, runner: Runner, encoder: AnyEncoder, card: dict, volumes: dict[str, torch.Tensor]) -> dict:
         """Result: `rows` with n_shot, method, accuracy (mean over kinds) and 5 to 95 % of the draws; `boxes`."""
         counts = [len(volumes[kind]) for kind in self.kinds]
         labels, together = np.repeat(self.kinds, counts), torch.cat([volumes[kind] for kind in self.kinds])
         calibration = Calibration.from_json(card["calibration"])
-        embeddings, numbers = unit_embeddings(encoder, together), descriptors(together)
-        power = numbers[:, card["box"] // 2 - 1 :]
+        plain = descriptors(together)
+        features, power = torch.cat([unit_embeddings(encoder, together), plain], dim=1), log_power(plain)
         power = (power - power.mean(0)) / power.std(0)
 
         def by_tool(support: np.ndarray, queries: np.ndarray) -> np.ndarray:
-            known = recogniser_of(
-                embeddings[support], labels[support], calibration, embeddings[queries], Settings(adapt=False)
-            )
-            return np.array(known.class_names)[known.recognise(embeddings[queries]).label]
+            parts, widths = (features[support], labels[support]), (plain.shape[1],)
+            known = recogniser_of(*parts, calibration, features[queries], Settings(), widths)
+            return np.array(known.class_names)[known.recognise(features[queries]).label]
 
         def by_power(support: np.ndarray, queries: np.ndarray) -> np.ndarray:
             of_kind = [power[support[labels[support] == kind]] for kind in self.kinds]

@@ -26,8 +26,10 @@ from cryo_fewshot.particles.tilt_stacks import TiltStacks
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration
-from cryo_fewshot.recognition.plda import PLDA, plda_logits
+from cryo_fewshot.recognition.classify import recogniser_of
+from cryo_fewshot.recognition.descriptors import descriptors
 from cryo_fewshot.recognition.pretraining import spec_of
+from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
@@ -37,6 +39,7 @@ from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
 from .averages import packed
+from .spectra import middles, shell_power
 
 ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 FILED, READ = "real, CTF left in", "real, CTF undone"
@@ -55,7 +58,7 @@ class RealParticles:
     n_per_class, n_episodes : simulated particles and episodes of the control
     """
 
-    version = 2  # the calibration's geometry has other axes
+    version = 3  # answered as the command answers
 
     encoder: str
     particles: str
@@ -91,7 +94,7 @@ class RealParticles:
         control; `support`, real particles as support; `twins`, real and simulated particles told from phase-randomised
         decoys; `power`, by kind per Fourier shell; `pictures`, middle slices; `average`, where the file has angles.
         """
-        net = _Net(encoder.to(default_device()), Calibration.from_json(card["calibration"]).space)
+        net = _Net(encoder.to(default_device()), Calibration.from_json(card["calibration"]))
         per_class = 4 * self.n_shot
         recipe = SimulatedData(n_per_class=per_class, microscope=self.microscope, seed=31)
         simulated = simulate_set(recipe, {self.snr: per_class}, self.classes).volumes
@@ -103,6 +106,7 @@ class RealParticles:
         corrections, support = _corrections(self, net, filed, volumes, simulated, training)
         shells, first = spectra.radii(card["box"]), per_class * self.classes.index(self.largest)
         kinds = {FILED: filed, READ: volumes, "simulated": simulated}
+        shown = {**kinds, "simulated": simulated[first:]}
         return {
             "classes": list(self.classes),
             "family": np.array(self.classes)[self.is_family].tolist(),
@@ -112,8 +116,8 @@ class RealParticles:
             "unharmed": _control(self, net, card["held_out_classes"]["test"], training),
             "support": support,
             "twins": _decoys(self, net, filed, volumes),
-            "power": {kind: _power(group, shells) for kind, group in {**kinds, "training": training}.items()},
-            "pictures": {kind: _middles(group) for kind, group in {**kinds, "simulated": simulated[first:]}.items()},
+            "power": {kind: shell_power(group, shells) for kind, group in {**kinds, "training": training}.items()},
+            "pictures": {kind: middles(group) for kind, group in shown.items()},
             "average": _average_at_angles(self, particles, volumes, corrections["CTF undone"]["chosen"]),
         }
 
@@ -152,17 +156,24 @@ def volumes_of(particles: Particles, card: dict) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Net:
-    """An encoder with the PLDA model that compares its embeddings."""
+    """What `classify` makes of particles without grey values that can be compared."""
 
     encoder: AnyEncoder
-    space: PLDA
+    calibration: Calibration
 
     def __call__(self, volumes: torch.Tensor) -> torch.Tensor:
+        """Embeddings with the descriptors behind them."""
         device = next(self.encoder.parameters()).device
-        return F.normalize(embed(self.encoder, volumes.to(device)), dim=-1).cpu()
+        embeddings = F.normalize(embed(self.encoder, volumes.to(device)), dim=-1).cpu()
+        return torch.cat([embeddings, descriptors(volumes)], dim=1)
 
     def logits(self, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        return plda_logits(support[None], queries[None], model=self.space)[0]
+        """Log-likelihoods `(n, n_way)` of queries `(n, dim)`, support `(n_way, n_shot, dim)`."""
+        n_way, n_shot, dim = support.shape
+        labels = np.repeat([f"{way:03d}" for way in range(n_way)], n_shot)
+        widths = (dim - len(self.calibration.space.mean),)
+        known = recogniser_of(support.flatten(0, 1), labels, self.calibration, queries, Settings(), widths)
+        return known.model.log_likelihoods(known.space.project(queries))
 
 
 # ---------------------------------------------------------------- recognition
@@ -174,7 +185,7 @@ def _corrections(spec: RealParticles, net: _Net, filed, volumes, simulated, trai
     signals = spectra.noise_free(spec.classes, 4 * spec.n_shot, spec.measured, seed=32)
 
     def support(group: torch.Tensor) -> torch.Tensor:
-        return net(group).view(len(spec.classes), -1, net.space.mean.shape[-1])
+        return net(group).view(len(spec.classes), spec.n_shot * 4, -1)
 
     def in_noise_of(group: torch.Tensor, clean: torch.Tensor, snr: float) -> torch.Tensor:
         return support(spectra.with_noise_of(clean, group, spectra.binned_snr(snr, spec.measured)))
@@ -292,25 +303,14 @@ def _control(spec: RealParticles, net: _Net, classes: Sequence[str], training: t
         for name, group in corrected.items():
             # Support in the real noise lies behind the volumes that queries are drawn from.
             support = episodes.support + len(volumes) * (len(group) > len(volumes))
-            correct = correct_counts(predict(net(group), replace(episodes, support=support), prototype_logits))
+            embeddings, tasks = net(group)[:, : len(net.calibration.space.mean)], replace(episodes, support=support)
+            correct = correct_counts(predict(embeddings, tasks, prototype_logits))
             accuracy, interval = mean_and_interval(correct / (n_way * n_query))
             found.setdefault(name, {})[f"{snr:g}"] = [round(accuracy, 4), round(interval, 4)]
     return found
 
 
-# ---------------------------------------------------------------- spectra, pictures, average
-
-
-def _power(volumes: torch.Tensor, shells: torch.Tensor) -> list[float]:
-    """Mean power per frequency of each shell inside Nyquist's sphere, of the mean over them."""
-    power = spectra.mean_power(volumes, shells)[1 : volumes.shape[-1] // 2]
-    return (power / power.mean()).double().numpy().round(4).tolist()
-
-
-def _middles(volumes: torch.Tensor, n: int = 5) -> list:
-    """Mean of the three middle slices of the first n volumes, as lists."""
-    middle = volumes.shape[1] // 2
-    return volumes[:n, middle - 1 : middle + 2].mean(1).double().numpy().round(2).tolist()
+# ---------------------------------------------------------------- average
 
 
 def _average_at_angles(spec: RealParticles, particles: Particles, volumes: torch.Tensor, chosen: dict) -> dict | None:

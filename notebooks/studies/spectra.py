@@ -50,11 +50,23 @@ def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(counts)).index_add_(0, bins.flatten(), power) / counts.clamp(min=1)
 
 
+def shell_power(volumes: torch.Tensor, shells: torch.Tensor) -> list[float]:
+    """Mean power per frequency of each shell inside Nyquist's sphere, of the mean over them."""
+    power = mean_power(volumes, shells)[1 : volumes.shape[-1] // 2]
+    return (power / power.mean()).double().numpy().round(4).tolist()
+
+
+def middles(volumes: torch.Tensor, n: int = 5) -> list:
+    """Mean of the three middle slices of the first n volumes, as lists."""
+    middle = volumes.shape[1] // 2
+    return volumes[:n, middle - 1 : middle + 2].mean(1).double().numpy().round(2).tolist()
+
+
 def matched(volumes: torch.Tensor, like: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     """Volumes scaled to the mean power of others in each bin, by one factor per bin for all of them."""
     own, wanted = mean_power(volumes, bins), mean_power(like, bins)
     factors = torch.where(own > 1e-6 * own.max(), (wanted / own.clamp(min=1e-12)).sqrt(), 1.0)
-    return _filtered(volumes, factors[bins])
+    return filtered(volumes, factors[bins])
 
 
 def masked(volumes: torch.Tensor) -> torch.Tensor:
@@ -71,7 +83,7 @@ def phase_randomised(volumes: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """A decoy of each volume: the same modulus at every frequency, random phases. Its spectrum, but no shape."""
     white = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(seed))
     phases = torch.fft.rfftn(white, dim=(1, 2, 3))
-    return _filtered(volumes, phases / phases.abs().clamp(min=1e-9), keep_phase=False)
+    return filtered(volumes, phases / phases.abs().clamp(min=1e-9), keep_phase=False)
 
 
 def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Tensor:
@@ -80,7 +92,7 @@ def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Te
     full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
     squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * m.final_voxel_size_nm) ** 2
     defocus_um = (m.defocus_min_um + m.defocus_max_um) / 2
-    return _filtered(
+    return filtered(
         volumes, ctf_values(squared, defocus_um, (m.voltage_kv, m.spherical_aberration_mm, m.amplitude_contrast))
     )
 
@@ -109,12 +121,12 @@ def with_noise_of(signals: torch.Tensor, measured: torch.Tensor, ratio: float, s
     ratio : of variances in the finished volume. Measured volumes hold signal too, so the noise is slightly too strong.
     """
     spectrum = torch.fft.rfftn(measured, dim=(1, 2, 3)).abs().square().mean(0).sqrt()
-    noise = _filtered(torch.randn(signals.shape, generator=torch.Generator().manual_seed(seed)), spectrum)
+    noise = filtered(torch.randn(signals.shape, generator=torch.Generator().manual_seed(seed)), spectrum)
     signals = signals / signals.flatten(1).std(dim=1).clamp(min=1e-12)[:, None, None, None]
     return band_limited(signals * ratio**0.5 + noise)
 
 
-def _filtered(volumes: torch.Tensor, factors: torch.Tensor, keep_phase: bool = True) -> torch.Tensor:
+def filtered(volumes: torch.Tensor, factors: torch.Tensor, keep_phase: bool = True) -> torch.Tensor:
     spectra = torch.fft.rfftn(volumes, dim=(1, 2, 3))
     spectra = (spectra if keep_phase else spectra.abs()) * factors
     return band_limited(torch.fft.irfftn(spectra, s=volumes.shape[1:], dim=(1, 2, 3)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.particles.base import class_indices, copies, duplicates
+from cryo_fewshot.particles.base import class_indices, copies, duplicates, share_files
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -69,6 +69,8 @@ def test_duplicates_are_found_through_links_and_numbers(project, tmp_path, files
     (tmp_path / "set" / "a" / "p4.mrc").symlink_to(project.parent / "p4.mrc")
     files.write(tmp_path / "set" / "b" / "p1.mrc", seed=1)  # the same content, another file
     assert duplicates(open_particles(tmp_path / "set"), query) == [(0, 4)]
+    assert share_files(open_particles(tmp_path / "set"), query)
+    assert not share_files(open_particles(tmp_path / "set" / "b"), query)
     files.write(tmp_path / "stack.mrcs", np.stack([files.noise(i) for i in range(4)]))
     rows = [("2@stack.mrcs",), ("0004@stack.mrcs",)]
     star = files.star_of(tmp_path / "s.star", ["rlnImageName"], rows)

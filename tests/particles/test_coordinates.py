@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.particles.base import duplicates
+from cryo_fewshot.particles.base import duplicates, share_files
 from cryo_fewshot.particles.coordinates import near
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
@@ -32,7 +32,7 @@ def test_a_csv_in_voxels_or_nm(tomogram, tmp_path, array, files):
     shuffled = open_particles(
         files.csv_of(tmp_path / "b.csv", rows=files.CENTRES[[2, 0], ::-1], labels="ab"), tomogram=tomogram
     )
-    assert duplicates(particles, shuffled) == [(2, 0), (0, 1)]
+    assert duplicates(particles, shuffled) == [(2, 0), (0, 1)] and share_files(particles, shuffled)
 
 
 @pytest.mark.parametrize("name", ["class", "label"])

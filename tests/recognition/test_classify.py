@@ -7,6 +7,7 @@ import starfile
 
 from cryo_fewshot.encoder import Encoder3D
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition import embedding_cache
 from cryo_fewshot.recognition.classify import classify, embed_shard
@@ -64,6 +65,21 @@ def test_labelled_particles_among_the_query_are_marked(data, encoder_path, tmp_p
     )
     assert outcome.table["labelled"].all()
     assert any("labelled ones as well" in line for line in lines)
+
+
+def test_a_query_filtered_otherwise_is_named_and_nothing_fitted_to_it(data, encoder_path, tmp_path):
+    support, query = (open_particles(data[0] / part / "particles.star") for part in ("labelled", "all"))
+    volumes = query.read(range(len(query)), query.box, query.voxel_size_nm)[0].numpy()
+    spectra, frequency = np.fft.fftn(volumes, axes=(1, 2, 3)), np.fft.fftfreq(query.box)
+    squared = frequency[:, None, None] ** 2 + frequency[:, None] ** 2 + frequency**2
+    for i, volume in enumerate(np.fft.ifftn(spectra * np.exp(-40 * squared), axes=(1, 2, 3)).real):
+        write_mrc(tmp_path / "blurred" / f"{i:02d}.mrc", volume, query.voxel_size_nm)
+    for asked, fitted in ((query, True), (open_particles(tmp_path / "blurred", dark_protein=True), False)):
+        lines, out = [], tmp_path / str(fitted)
+        settings = Settings(n_averaged=0)
+        found = classify(support, asked, out, encoder_path=encoder_path, settings=settings, say=lines.append)
+        assert (found.recogniser.space is not found.recogniser.own) == fitted
+        assert any("of another source" in line for line in lines) != fitted
 
 
 def test_accepting_by_error_rate_is_said_with_a_bound(encoder_path, tmp_path, run):

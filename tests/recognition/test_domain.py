@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryo_fewshot.recognition.calibration import class_model
-from cryo_fewshot.recognition.domain import FEWEST, lifted, space_of_data
+from cryo_fewshot.recognition.domain import FEWEST, lifted, reason_not_to_fit, space_of_data
 from cryo_fewshot.recognition.plda import PLDA
 
 N_AXES, DIM = 6, 10
@@ -70,11 +70,27 @@ def test_no_harm_where_the_encoder_is_right(case, n_shot):
 
 
 def test_with_too_few_particles_nothing_is_fitted():
-    x = particles(2, FEWEST, np.random.default_rng(0)).flatten(0, 1)
-    members = torch.eye(2)
+    x, one = particles(1, FEWEST, np.random.default_rng(0))[0], torch.ones(2, 2)
+    five = torch.ones(10, 2)  # two classes of five: eight particles repeat their class, as good as forty unlabelled
+    assert "too few particles" in reason_not_to_fit((), x[:2], one, x[:49])
+    assert not reason_not_to_fit((), x[:2], one, x[:50])
+    assert not reason_not_to_fit((), x[:10], five, x[:10])
     x[0] = torch.nan
-    assert space_of_data(SPACE, (), x[1:3], members, x[:FEWEST]) is None
-    assert space_of_data(SPACE, (), x[1:3], members, x[: FEWEST + 1]).axes.shape == (DIM, N_AXES)
+    assert "too few particles" in reason_not_to_fit((), x[:10], five, x[:10])
+
+
+@pytest.mark.parametrize(("filtered", "harm"), [(lambda p: p + 0.9, "by 2."), (lambda p: p + 0.1, "")])
+def test_nothing_is_fitted_to_particles_of_another_source(filtered, harm):
+    """Numbers behind the embedding: 3 of a profile, 2 of power."""
+    rng = np.random.default_rng(0)
+    support, members = particles(3, 5, rng, numbers=5).flatten(0, 1), torch.eye(3).repeat_interleave(5, 0)
+    query = particles(3, 40, rng, numbers=5).flatten(0, 1)
+    for rows in (support, query):
+        rows[:, -2:] = rows[:, -2:] / 10
+    query[:, -2:] = filtered(query[:, -2:])
+    reason = reason_not_to_fit((5,), support, members, query)
+    assert harm in reason and bool(reason) == bool(harm)
+    assert not reason_not_to_fit((5,), support, members, query, one_source=True)
 
 
 def test_columns_behind_the_embedding_do_not_count_in_the_lifted_geometry():
