@@ -11,6 +11,7 @@ function nearestPrototype(embeddings, labels) {
 }
 
 function startLabelFive(place, data) {
+  place.classList.add("few-shot");
   const n = data.truth.length, known = data.n_known;
   const names = data.names, short = data.names.map(name => name.split(" ")[0]);
   const everyone = data.truth.map((_, i) => i);
