@@ -38,8 +38,10 @@ async function particlesOf(file, path, given) {
   if (order.join() !== "1,2,3") remarks.push("axes turned to the order x, y, z, as its header says (mapc, mapr, maps)");
   const isStack = group >= 401 && group <= 630, depth = isStack ? mz : nz;
   if (isStack && (mz < 1 || nz % mz)) refuse(`a stack of volumes of ${mz} sections (mz), but ${nz} sections in all (nz)`);
-  if (nx !== ny || ny !== depth || (group === 0 && mz === 1 && nz > 1)) {
-    throw Error(`${depth} x ${ny} x ${nx} voxels, not a cube; cut 3D subtomograms with a cubic box`);
+  const isImages = group === 0 && mz === 1 && nz > 1;
+  if (nx !== ny || ny !== depth || isImages) {
+    const kind = isImages ? "a stack of images by its header (ispg 0, mz 1)" : "not a cube";
+    throw Error(`${depth} x ${ny} x ${nx} voxels, ${kind}; cut 3D subtomograms with a cubic box`);
   }
   if (nx < 4) throw Error(`box of ${nx} voxels; cut at least 4`);
   if (group % 400 > 1) remarks.push(`space group ${group % 400} in its header (ispg), whose symmetry is not applied`);

@@ -86,8 +86,8 @@ function startYourParticles(place) {
 
   /* ---------------------------------------------------------------- what stands on the page */
 
-  const chooser = (words, attributes) => element("label", {class: "action"}, `${words} `, element("input", {
-    type: "file", multiple: true, ...attributes,
+  const chooser = (words, attributes) => element("label", {class: "action"}, words, element("input", {
+    type: "file", class: "hidden", multiple: true, ...attributes,
     onchange: event => add([...event.target.files].map(file => ({file, path: file.webkitRelativePath || file.name}))),
   }));
   const options = (id, words, values, use) => element("label", {for: id}, `${words} `, element("select", {
@@ -102,9 +102,9 @@ function startYourParticles(place) {
     ondragover: event => event.preventDefault(),
     ondrop: async event => { event.preventDefault(); add(await filesOf(event.dataTransfer)); }},
     element("p", {}, "Drop MRC files or folders here, one particle a file or stacks of volumes; or"),
-    chooser("choose files", {}), chooser("a folder", {webkitdirectory: true}),
+    chooser("Choose files", {}), chooser("Choose a folder", {webkitdirectory: true}),
     element("button", {type: "button", class: "action", onclick: example}, "Try 47 simulated particles"));
-  const settings = element("div", {class: "controls"},
+  const settings = element("div", {class: "controls", hidden: true},
     element("label", {for: "given-nm"}, "Voxel size in nm, if not the header's ", element("input", {
       id: "given-nm", type: "number", min: "0.1", max: "9.99", step: "any",
       onchange: event => { state.given = event.target.valueAsNumber || undefined; add([]); }})),
@@ -135,11 +135,12 @@ function startYourParticles(place) {
     if (state.first >= list.length) state.first = 0;
     const buttons = list.slice(state.first, state.first + SHOWN).map(i => {
       const particle = state.particles[i], way = state.labels.get(i), answer = found && way === undefined ? found[i] : undefined;
+      const accepted = answer?.accepted ? answer.label : undefined;
       const short = answer && (answer.accepted ? `${answer.label + 1}: ${Math.round(100 * answer.probability)} %` : "rejected");
       const said = way !== undefined ? `, labelled ${state.names[way]}` : !answer ? "" :
         answer.accepted ? `, ${state.names[answer.label]} with probability ${answer.probability.toFixed(2)}` : ", rejected";
       return particleButton(`particle-${i}`, pictureOf(particle), way, `${particle.name}${said}`,
-        (other = state.way) => toggle(i, other), short ? element("small", {}, short) : "");
+        (other = state.way) => toggle(i, other), short ? element("small", accepted === undefined ? {} : {class: `way-${accepted}`}, short) : "");
     });
     const ways = found ? [["all", "all particles"], ...state.names.map((name, way) => [String(way), `accepted as ${name}`]), ["rejected", "rejected"]] : [];
     return [
@@ -197,6 +198,7 @@ function startYourParticles(place) {
   function draw() {
     const ready = bar.hidden && state.particles.some(particle => particle.embedding);
     labelling.hidden = !ready;
+    settings.hidden = !state.files.length;
     const enough = new Set(state.labels.values()).size > 1;
     const answer = ready && enough ? classified(state.particles, state.labels, encoder, state.rate) : undefined;
     const parts = new Set(state.particles.map(({name}) => name.split("/").slice(-2, -1)[0] || name.replace(/[\d_.-]*\.\w+$/, "")));

@@ -58,7 +58,7 @@ def encoder_script(path: Path | None = None) -> str:
         "noise": _floats(calibration["noise"]),
         "crowd": _floats(calibration["crowd"]),
     }
-    return f"const ENCODER = {json.dumps(content, separators=(',', ':'))};\n"
+    return f"var ENCODER = {json.dumps(content, separators=(',', ':'))};\n"
 
 
 def example_script() -> str:
@@ -76,7 +76,7 @@ def example_script() -> str:
     order = np.random.default_rng(0).permutation(len(others))
     files |= {f"others/{number + 1:02d}.mrc": others[i] for number, i in enumerate(order)}
     packed = {name: _as_mrc(volume, data.voxel_size_nm) for name, volume in files.items()}
-    return f"const EXAMPLE = {json.dumps(packed)};\n"
+    return f"var EXAMPLE = {json.dumps(packed)};\n"
 
 
 def _as_mrc(volume: np.ndarray, voxel_size_nm: float) -> str:
