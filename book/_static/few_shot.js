@@ -125,13 +125,15 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/* A particle as a button that labels it, by click or by the number of a class. */
-function particleButton(id, style, way, said, toggle, ...children) {
+/* A particle as a button that labels it, by click or by the number of a class; `below` stands under its picture. */
+function particleButton(id, style, way, said, toggle, below, belowWay) {
+  const shown = [...(way === undefined ? [] : [String(way + 1)]), ...(below ? [below] : [])];
   return element("button", {
-    type: "button", id, class: way === undefined ? "particle" : `particle labelled way-${way}`, style, "aria-label": said,
-    onclick: () => toggle(),
+    type: "button", id, class: way === undefined ? "particle" : `particle labelled way-${way}`, style,
+    "aria-label": [...shown, said].join(", "), onclick: () => toggle(),
     onkeydown: event => { if (event.key >= "1" && event.key <= "9") toggle(Number(event.key) - 1); },
-  }, way === undefined ? "" : String(way + 1), ...children);
+  }, way === undefined ? "" : String(way + 1),
+  below ? element("small", belowWay === undefined ? {} : {class: `way-${belowWay}`}, below) : "");
 }
 
 /* Draw anew, and leave the keyboard where it was. */

@@ -56,11 +56,10 @@ function startLabelFive(place, data) {
     const shown = everyone.slice(state.first, state.first + SHOWN);
     return element("div", {class: "particles", role: "group", "aria-label": "Particles"}, ...shown.map(i => {
       const way = state.labels.get(i), truth = short[data.truth[i]];
-      const said = `Particle ${i + 1}${way === undefined ? "" : `, labelled ${names[way]}`}`;
       return particleButton(
         `particle-${i}`, picture(data.snrs[state.snr].pictures, 20, i, 48), way,
-        state.reveal ? `${said}, truly ${truth}` : said, (chosen = state.way) => toggle(i, chosen),
-        state.reveal ? element("small", {}, truth) : "");
+        `Particle ${i + 1}${way === undefined ? "" : `, labelled ${names[way]}`}`,
+        (chosen = state.way) => toggle(i, chosen), state.reveal ? truth : "");
     }));
   }
 

@@ -90,20 +90,24 @@ function startYourParticles(place) {
     type: "file", class: "hidden", multiple: true, ...attributes,
     onchange: event => add([...event.target.files].map(file => ({file, path: file.webkitRelativePath || file.name}))),
   }));
-  const options = (id, words, values, use) => element("label", {for: id}, `${words} `, element("select", {
-    id, onchange: event => use(event.target.value)}, ...values.map(([value, said, selected = false]) => element("option", {value, selected}, said))));
+  const options = (id, words, values, use) => element("label", {for: id}, `${words} `,
+    element("select", {id, onchange: event => use(event.target.value)},
+      ...values.map(([value, said, selected = false]) => element("option", {value, selected}, said))));
+  const button = (words, action) => element("button", {type: "button", id: `do ${words}`, class: "action", onclick: action}, words);
   const named = element("input", {id: "class-name", autocomplete: "off", list: "name-parts"});
   const nameParts = element("datalist", {id: "name-parts"});
-  const labelling = element("form", {class: "controls", hidden: true, onsubmit: event => { event.preventDefault(); addClass(named.value.trim(), false); }},
+  const takeName = withFiles => addClass(named.value.trim(), withFiles);
+  const labelling = element("form", {class: "controls", hidden: true,
+    onsubmit: event => { event.preventDefault(); takeName(false); }},
     element("label", {for: "class-name"}, "Class "), named, nameParts, element("button", {class: "action"}, "Add"),
-    element("button", {type: "button", class: "action", onclick: () => addClass(named.value.trim(), true)}, "Label all files with this in their name"));
+    button("Label all files with this in their name", () => takeName(true)));
 
   const drop = element("div", {class: "drop",
     ondragover: event => event.preventDefault(),
     ondrop: async event => { event.preventDefault(); add(await filesOf(event.dataTransfer)); }},
     element("p", {}, "Drop MRC files or folders here, one particle a file or stacks of volumes; or"),
     chooser("Choose files", {}), chooser("Choose a folder", {webkitdirectory: true}),
-    element("button", {type: "button", class: "action", onclick: example}, "Try 47 simulated particles"));
+    button("Try simulated particles", example));
   const settings = element("div", {class: "controls", hidden: true},
     element("label", {for: "given-nm"}, "Voxel size in nm, if not the header's ", element("input", {
       id: "given-nm", type: "number", min: "0.1", max: "9.99", step: "any",
@@ -114,11 +118,14 @@ function startYourParticles(place) {
       value => { state.rate = Number(value); draw(); }));
   place.replaceChildren(drop, settings, status, bar, labelling, below);
 
+  const countLabelled = way => [...state.labels.values()].filter(other => other === way).length;
+
   function classes() {
-    return element("div", {class: "complexes", role: "group", "aria-label": "Class to label"}, ...state.names.map((name, way) => element("button", {
+    const buttons = state.names.map((name, way) => element("button", {
       type: "button", id: `class-${way}`, class: `complex way-${way}`, "aria-pressed": String(state.way === way),
       onclick: () => { state.way = way; draw(); },
-    }, `${way + 1} ${name}: ${[...state.labels.values()].filter(other => other === way).length} labelled`)));
+    }, `${way + 1} ${name}: ${countLabelled(way)} labelled`));
+    return element("div", {class: "complexes", role: "group", "aria-label": "Class to label"}, ...buttons);
   }
 
   /* Particles to show, by index: all, those accepted as a class, or those rejected. */
@@ -136,18 +143,19 @@ function startYourParticles(place) {
     const buttons = list.slice(state.first, state.first + SHOWN).map(i => {
       const particle = state.particles[i], way = state.labels.get(i), answer = found && way === undefined ? found[i] : undefined;
       const accepted = answer?.accepted ? answer.label : undefined;
-      const short = answer && (answer.accepted ? `${answer.label + 1}: ${Math.round(100 * answer.probability)} %` : "rejected");
-      const said = way !== undefined ? `, labelled ${state.names[way]}` : !answer ? "" :
-        answer.accepted ? `, ${state.names[answer.label]} with probability ${answer.probability.toFixed(2)}` : ", rejected";
+      const below = !answer ? "" : answer.accepted ? `${answer.label + 1}: ${Math.round(100 * answer.probability)} %` : "rejected";
+      const said = way !== undefined ? `, labelled ${state.names[way]}` : accepted === undefined ? "" : `, ${state.names[accepted]}`;
       return particleButton(`particle-${i}`, pictureOf(particle), way, `${particle.name}${said}`,
-        (other = state.way) => toggle(i, other), short ? element("small", accepted === undefined ? {} : {class: `way-${accepted}`}, short) : "");
+        (other = state.way) => toggle(i, other), below, accepted);
     });
-    const ways = found ? [["all", "all particles"], ...state.names.map((name, way) => [String(way), `accepted as ${name}`]), ["rejected", "rejected"]] : [];
+    const ways = [["all", "all particles"], ...state.names.map((name, way) => [String(way), `accepted as ${name}`]),
+      ["rejected", "rejected"]].map(([value, said]) => [value, said, value === state.show]);
+    const turnTo = part => { Object.assign(state, part); draw(); };
     return [
       element("div", {class: "controls"},
-        ways.length ? options("show", "Show", ways.map(([value, said]) => [value, said, value === state.show]), value => { Object.assign(state, {show: value, first: 0}); draw(); }) : "",
+        found ? options("show", "Show", ways, show => turnTo({show, first: 0})) : "",
         element("span", {}, list.length ? `${state.first + 1} to ${Math.min(list.length, state.first + SHOWN)} of ${list.length}` : "none"),
-        list.length > SHOWN ? element("button", {type: "button", id: "more", class: "action", onclick: () => { state.first += SHOWN; draw(); }}, "Others") : ""),
+        list.length > SHOWN ? button("Other particles", () => turnTo({first: state.first + SHOWN})) : ""),
       element("div", {class: "particles", role: "group", "aria-label": "Particles"}, ...buttons)];
   }
 
@@ -171,14 +179,14 @@ function startYourParticles(place) {
       `${answer.looks.crowding >= CROWDED ? "crowded, as in cells" : "alone in their boxes"}.`;
     const rows = state.names.map((name, way) => {
       const most = others.filter(i => found[i].label === way), kept = most.filter(i => found[i].accepted);
-      const labelled = [...state.labels.values()].filter(other => other === way).length;
       const mean = kept.length ? (sum(kept.map(i => found[i].probability)) / kept.length).toFixed(2) : "";
-      return element("tr", {}, element("th", {scope: "row"}, name), ...[labelled, most.length, kept.length, mean].map(value => element("td", {}, String(value))));
+      return element("tr", {}, element("th", {scope: "row"}, name),
+        ...[countLabelled(way), most.length, kept.length, mean].map(value => element("td", {}, String(value))));
     });
     return [
       element("p", {"aria-live": "polite", class: "verdict"}, text),
       tableOf("Particles by class", ["labelled", "most probable", "accepted", "mean probability"], rows),
-      element("p", {}, element("button", {type: "button", id: "csv", class: "action", onclick: () => download(found)}, "Download as csv"))];
+      element("p", {}, button("Download as csv", () => download(found)))];
   }
 
   function download(found) {
@@ -192,7 +200,8 @@ function startYourParticles(place) {
     const lists = [["refused", state.refused.map(({name, why}) => `${name}: ${why}`)],
       ["left out by name or kind", state.skipped], ["remarks on headers", state.remarks]];
     return lists.filter(([, lines]) => lines.length).map(([what, lines]) => element("details", {},
-      element("summary", {}, `${lines.length} ${what}, as ${lines[0]}`), element("ul", {}, ...lines.slice(0, 200).map(line => element("li", {}, line)))));
+      element("summary", {}, `${lines.length} ${what}, as ${lines[0]}`),
+      element("ul", {}, ...lines.slice(0, 200).map(line => element("li", {}, line)))));
   }
 
   function draw() {
