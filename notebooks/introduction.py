@@ -68,8 +68,8 @@ HTML(three_numbers(table, card["expected_accuracy"], run))
 # :::{grid-item-card} Use on your particles
 # :link: own_data
 # :link-type: doc
-# `cryo-fewshot classify` takes STAR files, MRC folders or tomograms, and needs no training. Or {doc}`drop a few MRC files
-# into your browser <../your_particles>`.
+# `cryo-fewshot classify` takes STAR files, MRC folders or tomograms, and needs no training. Or {doc}`drop a few MRC
+# files into your browser <../your_particles>`.
 # :::
 # ::::
 #

@@ -94,7 +94,7 @@ function contrastOf(extremes) {
   const both = Math.min(bright, dark) >= Math.max(3, LEAST_SHARE * sides.length);
   return {
     dark: Math.abs(mean) < 3 * spread / Math.sqrt(balance.length) ? undefined : mean < 0,
-    mixed: both ? `protein is bright in ${bright} and dark in ${dark} of ${sides.length} particles looked at` : "",
+    mixed: both ? `protein is bright in ${bright} and dark in ${dark} of ${sides.length} particles examined` : "",
   };
 }
 

@@ -73,7 +73,7 @@ function agreedVoxelSize(sizes, given, n) {
   if (!known) throw Error(`its header states no voxel size; ${enter}`);
   if (nm < 0.0999 || nm >= 10) throw Error(`voxel size ${nm.toPrecision(4)} nm, not between 0.1 and 10 nm; ${enter}`);
   if (Math.abs(nm / 0.1 - 1) < 1e-4 && n * nm < 30) {
-    throw Error(`voxel size 1.000 A, which is what programs write when they do not know; ${enter}, 0.1 if that is right`);
+    throw Error(`voxel size 1.000 A, which programs write when they do not know it; ${enter}, 0.1 if that is right`);
   }
   return nm;
 }

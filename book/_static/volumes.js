@@ -242,8 +242,8 @@ function volumeTools(encoder) {
       if (volume[i] < low) low = volume[i];
       if (volume[i] > high) high = volume[i];
     }
-    if (!Number.isFinite(sum)) throw Error("voxels that are NaN or infinite; remove the file or cut it anew");
-    if (low === high) throw Error(`every voxel is ${low}; remove the file or cut it anew`);
+    if (!Number.isFinite(sum)) throw Error("voxels that are NaN or infinite; remove the file or extract it again");
+    if (low === high) throw Error(`every voxel is ${low}; remove the file or extract it again`);
     if (look) return {extremes: extremes(resampled(volume, layout, Math.max(layout.voxelNm, layout.n * layout.voxelNm / box)))};
     const prepared = resampled(dark ? volume : volume.map(value => -value), layout, encoder.voxel_size_nm);
     return {embedding: embedded(bandLimited(prepared)), picture: picture(prepared)};

@@ -98,7 +98,7 @@ def tomogram_of_spacing(path: Path, size_a: float, file_voxel_size_nm: float | N
     one = tomogram_at(path, file_voxel_size_nm)
     if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / size_a - 1) > SAME_PIXEL:
         both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {size_a / 10:.4g} nm by the folder's VoxelSpacing"
-        raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+        raise UserError(f"{path}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
     return one
 
 

@@ -19,7 +19,7 @@ class Settings:
     junk : classes of the support that are never accepted
     adapt : fit how classes scatter to these data, see `domain`; False keeps the encoder's own geometry
     n_background : boxes away from the picks of a tomogram that are classified as a negative control; 0 for none
-    transductive : let the unlabelled particles take part
+    transductive : let the unlabelled particles refine the classes
     rotations : test-time augmentation: 1, 2 or 4 rotations that keep the missing wedge, over which each embedding is
         averaged, at as many times the cost
     n_averaged : particles that go into a class average, the most probable ones; 0 for no averages

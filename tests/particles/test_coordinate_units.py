@@ -27,7 +27,7 @@ def star(files, path, factor, optics, columns=XYZ, name="TS_1"):
         (2, {TILT: 5.0, IMAGE: 10.0}, "TS_1", f"pixels of 0.5 nm ({TILT})"),  # RELION 4, unbinned
         (0.5, {TILT: 2.5, IMAGE: 20.0}, "TS_1.tomostar", "pixels of 2 nm (the particles' pixel size)"),  # WarpTools
         (1, {IMAGE: 10.0}, "TS_1", "voxels of the tomogram, which are the particles' pixel size"),
-        (1, {}, "TS_1", "voxels of the tomogram, for nothing else is stated"),
+        (1, {}, "TS_1", "voxels of the tomogram, as nothing else is stated"),
     ],
 )
 def test_what_the_file_states_is_scaled_and_said(tmp_path, tomogram, array, files, factor, optics, name, said):

@@ -125,7 +125,7 @@ def test_groups_of_intensity_are_no_classes(project, files):
     rows = [(f"p{i}.mrc", 1, f"group_{i % 2}", 1, f"m{i % 3}") for i in range(5)]
     particles = open_particles(files.star_of(project, CLASS_COLUMNS, rows))
     words = (
-        "one class only (1, 5 particles) in rlnClassNumber",
+        "only one class (1, 5 particles) in rlnClassNumber",
         "give label_column (--label-column), one of",
         "myClass",
     )

@@ -202,12 +202,10 @@ def test_a_voxel_size_that_no_program_knew_is_refused_until_it_is_confirmed(tmp_
 
 def test_a_voxel_size_that_overrules_those_of_the_files_is_told(project, classes):
     told = open_particles(classes, file_voxel_size_nm=1.25).notes
-    assert any(
-        n.endswith("voxel size 1 nm, overruled by the 1.25 nm that were given (5 of 5 files looked at)") for n in told
-    )
+    assert any(n.endswith("voxel size 1 nm, overridden by the 1.25 nm given (5 of 5 files looked at)") for n in told)
     assert not any("overruled" in note for note in open_particles(classes, file_voxel_size_nm=1.001).notes)
     assert any(
-        "1 nm, overruled by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
+        "1 nm, overridden by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
     )
 
 

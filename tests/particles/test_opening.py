@@ -77,5 +77,5 @@ def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_sign
     star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName", "rlnOpticsGroup"), rows, optics)
     files.one_line(lambda: open_particles(star), "bright in optics group 1")
     star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName",), [row[:1] for row in rows])
-    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles looked at;")
+    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles examined;")
     assert "contrast cannot be told" in open_particles(tmp_path / "noise").notes[-1]

@@ -64,7 +64,7 @@ def test_a_tomogram_of_a_voxel_size_that_no_program_knew_is_refused(tmp_path, ar
     files.one_line(lambda: open_particles(coordinates, tomogram=path), "a.mrc", "1.000 A", "52 voxels would be 5.2 nm")
     given = open_particles(coordinates, tomogram=path, file_voxel_size_nm=1.0, box_nm=12)
     files.assert_cut(given, array)
-    assert f"{path}: voxel size 1.000 A, a program's default, replaced by the 1 nm that were given" in given.notes
+    assert f"{path}: voxel size 1.000 A, a program's default, replaced by the 1 nm given" in given.notes
 
 
 def test_only_the_boxes_are_read(tmp_path, files):

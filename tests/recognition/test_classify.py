@@ -117,8 +117,8 @@ def test_particles_listed_twice_count_once(data, encoder_path, tmp_path):
     assert outcome.recogniser.check.n_tested == once.recogniser.check.n_tested
     assert outcome.recogniser.check.accuracy == once.recogniser.check.accuracy
     n = len(once.table)
-    assert any(f"{n} of {2 * n} particles of the query are listed before" in line for line in lines)
-    assert any(f"{len(twice[0]) // 2} particles of the support are listed before" in line for line in lines)
+    assert any(f"{n} of {2 * n} particles of the query repeat earlier ones" in line for line in lines)
+    assert any(f"{len(twice[0]) // 2} particles of the support are listed more than once" in line for line in lines)
 
 
 def test_a_particle_of_two_classes_is_refused_and_nothing_is_left(data, encoder_path, tmp_path):

@@ -50,8 +50,9 @@ def result():
 def page(result, script: str) -> str:
     """A page like the published one, and a script that runs in it once it is drawn."""
     data = json.dumps({**result, "names": result["classes"]})
+    scripts = "".join(f'<script src="{address}"></script>' for address in SCRIPTS)
     return f"""<div id="label-five"></div><script type="application/json" id="label-five-data">{data}</script>
-    {"".join(f'<script src="{script}"></script>' for script in SCRIPTS)}<pre id="found">null</pre><script>addEventListener("load", () => {{
+    {scripts}<pre id="found">null</pre><script>addEventListener("load", () => {{
     const data = JSON.parse(document.getElementById("label-five-data").textContent);
     const found = (() => {{ {script} }})();
     document.getElementById("found").textContent = JSON.stringify(found); }});</script>"""
