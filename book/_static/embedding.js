@@ -107,7 +107,8 @@ function projections(embedding, encoder) {
   });
 }
 
-/* What `classify --no-adapt` says of particles {embedding, projected} with these labels, class by index. */
+/* What `classify` says of particles {embedding, projected, descriptors, grey} with these labels, class by index: scores and
+   acceptance in the encoder's geometry, classes and probabilities in that of these particles where it can be fitted. */
 function classified(particles, labels, encoder, rate) {
   const looksOf = some => {
     const mean = meanOf(some.map(particle => particle.embedding));
@@ -115,8 +116,16 @@ function classified(particles, labels, encoder, rate) {
     return {log_snr: along(encoder.noise), crowding: along(encoder.crowd)};
   };
   const looks = looksOf(particles), which = looks.crowding >= CROWDED ? 1 : 0;
+  const looksOfLabelled = looksOf([...labels.keys()].map(i => particles[i]));
   const thresholds = encoder.thresholds.slice(0, RATES.indexOf(rate) + 1);    // the least: a higher rate never asks for more
   const data = {...encoder, between: [encoder.space, encoder.crowded_space][which].between, thresholds};
-  const rows = particles.map(({projected}) => projected[which]);
-  return {...recognise(rows, labels, data, looks, looksOf([...labels.keys()].map(i => particles[i]))), looks};
+  const own = particles.map(({projected}) => projected[which]), inOwn = recognise(own, labels, data, looks, looksOfLabelled);
+  const unlabelled = particles.map((_, i) => i).filter(i => !labels.has(i));
+  if (unlabelled.length < FEWEST) return {...inOwn, looks, fitted: ""};
+  const grey = relativeGrey(particles.map(particle => particle.grey), [...labels.keys()], unlabelled);
+  const blocks = [own, particles.map(particle => particle.descriptors), ...(grey ? [grey] : [])];
+  const fit = fittedSpace(blocks, data.between, supportOf(labels), unlabelled.slice(0, MOST_UNLABELLED));
+  const inFitted = recognise(fit.rows, labels, {...data, between: fit.between}, looks, looksOfLabelled);
+  const merged = inOwn.particles.map(({score, accepted}, i) => ({...inFitted.particles[i], score, accepted}));
+  return {...inFitted, particles: merged, looks, fitted: `with profile and power${grey ? " and grey values" : ""}`};
 }

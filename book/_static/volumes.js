@@ -108,6 +108,30 @@ function volumeTools(encoder) {
     return [high, low];
   }
 
+  /* Radial profile and log power per Fourier shell, as descriptors.py has them. */
+  function descriptors(volume) {
+    const spectrum = alongAxes(hartley, box, volume), shells = (box >> 1) - 1, n = box ** 3;
+    const [profile, power] = [[], []].map(() => Array.from({length: shells}, () => [0, 0]));
+    const off = axis.map(i => (i - (box >> 1)) ** 2);
+    let i = 0;
+    for (let z = 0; z < box; z++) for (let y = 0; y < box; y++) for (let x = 0; x < box; x++, i++) {
+      const near = Math.round(Math.sqrt(off[z] + off[y] + off[x])), far = Math.round(Math.sqrt(squared[z] + squared[y] + squared[x]));
+      const both = squared[x] ? 0.5 : 1;    // of the two halves of a real volume's transform one is counted
+      if (near < shells) { profile[near][0] += volume[i]; profile[near][1]++; }
+      if (far < shells) { power[far][0] += both * n * spectrum[i] ** 2; power[far][1] += both; }
+    }
+    return [...profile.map(([total, count]) => total / count),
+      ...power.slice(1).map(([total, count]) => Math.log(Math.max(total / count, 1e-9)))];
+  }
+
+  /* Mean and standard deviation of a box as it lies in the file, and mean of its middle 12 nm. */
+  function greyValues(volume, {n, voxelNm}) {
+    const half = Math.max(1, Math.round(6 / voxelNm)), from = Math.max(0, (n >> 1) - half), to = Math.min(n, (n >> 1) + half);
+    let total = 0;
+    for (let z = from; z < to; z++) for (let y = from; y < to; y++) for (let x = from; x < to; x++) total += volume[(z * n + y) * n + x];
+    return [...moments(volume), total / (to - from) ** 3];
+  }
+
   /* Mean of the five middle slices, as bytes, the lowest row last. */
   function picture(volume) {
     const area = box * box, found = new Float64Array(area);
@@ -245,8 +269,9 @@ function volumeTools(encoder) {
     if (!Number.isFinite(sum)) throw Error("voxels that are NaN or infinite; remove the file or extract it again");
     if (low === high) throw Error(`every voxel is ${low}; remove the file or extract it again`);
     if (look) return {extremes: extremes(resampled(volume, layout, Math.max(layout.voxelNm, layout.n * layout.voxelNm / box)))};
-    const prepared = resampled(dark ? volume : volume.map(value => -value), layout, encoder.voxel_size_nm);
-    return {embedding: embedded(bandLimited(prepared)), picture: picture(prepared)};
+    const signed = dark ? volume : volume.map(value => -value);
+    const prepared = resampled(signed, layout, encoder.voxel_size_nm), limited = bandLimited(prepared);
+    return {embedding: embedded(limited), descriptors: descriptors(limited), grey: greyValues(signed, layout), picture: picture(prepared)};
   }
 
   return {decoded, resampled, bandLimited, extremes, embedded, answer};

@@ -175,6 +175,8 @@ function startYourParticles(place) {
     const accepted = others.filter(i => found[i].accepted), snr = Math.exp(answer.looks.log_snr);
     const text = `Of ${others.length} particles without a label ${accepted.length} are accepted and ${others.length - accepted.length} rejected. ` +
       (answer.tested ? `Left out in turn, ${answer.right} of ${answer.tested} labelled particles are put into their own class. ` : "") +
+      (answer.fitted ? `The scatter within classes is fitted to these particles, ${answer.fitted}. ` :
+        `With fewer than ${FEWEST} particles without a label, the scatter within classes is the encoder's. `) +
       `To the encoder the particles look as noisy as simulated ones of SNR ${snr.toPrecision(2)}, and ` +
       `${answer.looks.crowding >= CROWDED ? "crowded, as in cells" : "alone in their boxes"}.`;
     const rows = state.names.map((name, way) => {

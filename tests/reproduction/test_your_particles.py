@@ -22,12 +22,14 @@ from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.resampling import _extremes, band_limited
 from cryo_fewshot.recognition.calibration import CROWDED, RATES, Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
+from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
+from cryo_fewshot.recognition.domain import FEWEST
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction import browser
 from cryo_fewshot.weights import load_encoder, save_encoder
 
-SCRIPTS = ("few_shot", "particle_files", "volumes", "embedding", "your_particles")
+SCRIPTS = ("few_shot", "particle_files", "volumes", "adaptation", "embedding", "your_particles")
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +129,23 @@ def test_files_are_read_resampled_and_embedded_as_in_the_package(in_page, tmp_pa
             const {particles: [{layout, blob, from, to}]} = await settled(particlesOf(file, path));
             const bytes = await settled(blob.slice(from, to).arrayBuffer());
             const resampled = tools.resampled(tools.decoded(bytes, layout), layout, encoder.voxel_size_nm);
-            const {embedding} = await settled(encoder.workers[0]({dark: true, layout, blob: blob.slice(from, to)}));
+            const answer = await settled(encoder.workers[0]({dark: true, layout, blob: blob.slice(from, to)}));
             const {extremes} = tools.answer({bytes, layout, look: true});
-            found.push([[...resampled], [...embedding], extremes]);
+            found.push([[...resampled], [...answer.embedding], extremes, answer.descriptors, answer.grey]);
         }
         return found;""",
     )
     encoder, _ = load_encoder()
-    for (name, content), (resampled, embedding, extremes) in zip(files.items(), found, strict=True):
+    for (name, content), (resampled, embedding, extremes, numbers, in_file) in zip(files.items(), found, strict=True):
         (tmp_path / name).write_bytes(content)
         particles = open_particles(tmp_path / name, dark_protein=True)
-        volumes, rejected = particles.read([0], 20, 2.0)
+        volumes, grey, rejected = particles.read_with_grey([0], 20, 2.0)
         assert not rejected and resampled == pytest.approx(volumes.flatten().tolist(), abs=1e-5), name
         expected = unit_embeddings(encoder, band_limited(volumes))[0]
         assert embedding == pytest.approx(expected.tolist(), abs=1e-4), name
         assert np.square(expected.numpy() - embedding).sum() < 1e-6  # of 1
+        assert numbers == pytest.approx(descriptors(band_limited(volumes))[0].tolist(), abs=1e-4), name
+        assert in_file == pytest.approx(grey[0].tolist(), rel=1e-5, abs=1e-5), name
         coarse, _ = particles.read([0], 20, max(particles.voxel_size_nm, particles.box * particles.voxel_size_nm / 20))
         assert extremes == pytest.approx([float(side) for side in _extremes(coarse)], abs=1e-5), name
 
@@ -159,7 +163,7 @@ def test_what_the_package_refuses_the_page_refuses(in_page, tmp_path):
         "axes.mrc": (mrc(tmp_path, cube, mapc=2), "axes mapc, mapr, maps 2, 2, 3"),
         "stack.mrc": (mrc(tmp_path, cube, ispg=401, mz=7), "a stack of volumes of 7 sections"),
         "unknown.mrc": (mrc(tmp_path, cube, 0.0), "its header states no voxel size"),
-        "default.mrc": (mrc(tmp_path, cube, 0.1), "1.000 A, which is what programs write"),
+        "default.mrc": (mrc(tmp_path, cube, 0.1), "1.000 A, which programs write"),
         "far.mrc": (mrc(tmp_path, cube, 20.0), "not between 0.1 and 10 nm"),
         "stretched.mrc": (stretched(mrc(tmp_path, cube)), "resample it to cubic voxels"),
         "nan.mrc": (mrc(tmp_path, cube)[:-4] + np.float32(np.nan).tobytes(), "NaN or infinite"),
@@ -187,45 +191,62 @@ def test_what_the_package_refuses_the_page_refuses(in_page, tmp_path):
         assert words in found[name], name
 
 
-def test_answers_are_those_of_classify_without_adaptation(in_page):
+def test_answers_are_those_of_classify(in_page):
     encoder, card = load_encoder()
     calibration, rng = Calibration.from_json(card["calibration"]), np.random.default_rng(1)
-    volumes = torch.from_numpy(blobs(20, 40)).float()
+    volumes = band_limited(torch.from_numpy(blobs(20, 90)).float())
+    embeddings, numbers = unit_embeddings(encoder, volumes), descriptors(volumes)
     alone, crowded = (
-        torch.nn.functional.normalize(
-            unit_embeddings(encoder, band_limited(volumes)) + shift * torch.from_numpy(calibration.crowd[:-1]), dim=1
-        )
+        torch.nn.functional.normalize(embeddings + shift * torch.from_numpy(calibration.crowd[:-1]), dim=1)
         for shift in (-0.01, 0.01)
     )
-    cases = [(alone, 0.05, 3), (alone, 0.2, 1), (crowded, 0.01, 5)]
-    picked = [{int(i): int(i % 3) for k in range(3) for i in rng.permutation(range(k, 39, 3))[:n]} for _, _, n in cases]
-    asked = [[e.tolist(), rate, list(labels.items())] for (e, rate, _), labels in zip(cases, picked, strict=True)]
+    own_scale, one_by_one = (
+        torch.from_numpy(rng.normal(size=(90, 3)) * spread + [0, 1 / spread, 0]).float().abs() for spread in (1, 1e-3)
+    )
+    # Particles, embeddings, grey values, promised rate, labels of each class: the scatter is fitted in the first two.
+    cases = [(90, alone, own_scale, 0.05, 3), (90, crowded, one_by_one, 0.2, 1), (50, alone, own_scale, 0.01, 5)]
+    asked, picked = [], []
+    for n, rows, grey, rate, n_shot in cases:
+        chosen = [int(i) for k in range(3) for i in rng.permutation(range(k, n, 3))[:n_shot]]
+        picked.append({i: i % 3 for i in chosen})
+        particles = zip(rows[:n].tolist(), numbers[:n].tolist(), grey[:n].tolist(), strict=True)
+        asked.append([list(particles), rate, list(picked[-1].items())])
     found = in_page(
         {},
         f"""const encoder = await openEncoder();
-        return {json.dumps(asked)}.map(([embeddings, rate, labels]) => {{
-            const rows = embeddings.map(embedding => ({{embedding, projected: projections(embedding, encoder)}}));
-            return classified(rows, new Map(labels), encoder, rate);
-        }});""",
+        return {json.dumps(asked)}.map(([rows, rate, labels]) => classified(
+            rows.map(([embedding, descriptors, grey]) =>
+                ({{embedding, descriptors, grey, projected: projections(embedding, encoder)}})),
+            new Map(labels), encoder, rate));""",
     )
-    shares = []
-    for (embeddings, rate, _), labels, answer in zip(cases, picked, found, strict=True):
-        chosen, names = list(labels), np.array(["a", "b", "c"])
-        others = [i for i in range(len(embeddings)) if i not in labels]
-        settings = Settings(adapt=False, false_accept_rate=rate)
-        recogniser = recogniser_of(
-            embeddings[chosen], names[[labels[i] for i in chosen]], calibration, embeddings[others], settings
-        )
-        table = recogniser.recognise(embeddings).to_frame()
+    accepted = []
+    for (n, rows, grey, rate, _), labels, answer in zip(cases, picked, found, strict=True):
+        names, chosen = np.array(["a", "b", "c"]), list(labels)
+        others = [i for i in range(n) if i not in labels]
+        middle = grey[others].median(0).values
+        use_grey = (grey[:, 0] / grey[:, 1])[others].std() > 0.15
+        parts = [rows, numbers, *([relative_grey(grey, middle[0], middle[1])] if use_grey else [])]
+        full = torch.cat(parts, dim=1)[:n]
+        settings = Settings(adapt=len(others) >= FEWEST, false_accept_rate=rate)
+        full = full if settings.adapt else full[:, : rows.shape[1]]
+        known = names[[labels[i] for i in chosen]]
+        widths = [part.shape[1] for part in parts[1:]]
+        recogniser = recogniser_of(full[chosen], known, calibration, full[others], settings, widths)
+        table = recogniser.recognise(full).to_frame()
+        assert answer["fitted"].endswith("grey values") == (use_grey and settings.adapt)
         assert [names[row["label"]] for row in answer["particles"]] == table["class"].tolist()
         for name in ("probability", "score"):
-            assert [row[name] for row in answer["particles"]] == pytest.approx(table[name].tolist(), rel=1e-3, abs=1e-3)
+            said = [row[name] for row in answer["particles"]]
+            assert said == pytest.approx(table[name].tolist(), rel=1e-3, abs=1e-3)
         assert [row["accepted"] for row in answer["particles"]] == table["accepted"].tolist()
         assert answer["looks"]["crowding"] == pytest.approx(recogniser.conditions.crowding, abs=1e-4)
-        assert answer["tested"] == recogniser.check.n_tested
-        assert answer["right"] == round(recogniser.check.accuracy * answer["tested"]) if answer["tested"] else True
-        shares.append(table["accepted"].mean())
-    assert 0 < min(shares) < 1 and found[2]["looks"]["crowding"] > CROWDED > found[0]["looks"]["crowding"]
+        check = recogniser.check
+        assert (answer["tested"], answer["right"]) == (
+            check.n_tested,
+            round(np.nan_to_num(check.accuracy) * check.n_tested),
+        )
+        accepted.append(table["accepted"].mean())
+    assert 0 < min(accepted) < 1 and found[1]["looks"]["crowding"] > CROWDED > found[0]["looks"]["crowding"]
 
 
 def test_rules_that_stand_in_both_languages_are_the_same(in_page):
