@@ -44,17 +44,23 @@ function inverseOfLower(lower) {
 /* Eigenvalues in rising order and eigenvectors, as columns, of a symmetric matrix, by Jacobi's rotations. */
 function eigenOf(symmetric) {
   const a = symmetric.map(row => row.slice()), n = a.length, vectors = a.map((_, i) => new Float64Array(n).fill(1, i, i + 1));
-  for (let sweep = 0, off = 1; sweep < 30 && off > 1e-22; sweep++) {
+  for (let sweep = 0, off = 1; sweep < 30 && off > 1e-18; sweep++) {
     off = 0;
     for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) {
       off += a[p][q] ** 2 / (Math.abs(a[p][p] * a[q][q]) + 1e-300);
       if (Math.abs(a[p][q]) < 1e-300) continue;
       const theta = (a[q][q] - a[p][p]) / (2 * a[p][q]);
       const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1)), c = 1 / Math.sqrt(t * t + 1), s = t * c;
-      for (const rows of [a, vectors]) for (let k = 0; k < n; k++) {
-        [rows[k][p], rows[k][q]] = [c * rows[k][p] - s * rows[k][q], s * rows[k][p] + c * rows[k][q]];
+      const turn = (row, other, i, j) => {
+        const x = row[i], y = other[j];
+        row[i] = c * x - s * y;
+        other[j] = s * x + c * y;
+      };
+      for (let k = 0; k < n; k++) {
+        turn(a[k], a[k], p, q);
+        turn(vectors[k], vectors[k], p, q);
       }
-      for (let k = 0; k < n; k++) [a[p][k], a[q][k]] = [c * a[p][k] - s * a[q][k], s * a[p][k] + c * a[q][k]];
+      for (let k = 0; k < n; k++) turn(a[p], a[q], k, k);
     }
   }
   const order = a.map((_, i) => i).sort((i, j) => a[i][i] - a[j][j]);

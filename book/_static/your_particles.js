@@ -2,6 +2,7 @@
 "use strict";
 
 const MOST_CLASSES = 9;    // as many as there are keys and colours
+const MANY = 500;          // particles from which on classifying waits for a pause in labelling
 
 function startYourParticles(place) {
   const state = {files: [], particles: [], refused: [], remarks: [], skipped: [], labels: new Map(), names: [], way: 0,
@@ -17,7 +18,7 @@ function startYourParticles(place) {
   async function read() {
     const run = ++state.run, isCurrent = () => run === state.run, files = state.files;
     const kept = new Map([...state.labels].map(([i, way]) => [state.particles[i].name, way]));
-    Object.assign(state, {particles: [], refused: [], remarks: [], labels: new Map(), first: 0});
+    Object.assign(state, {particles: [], refused: [], remarks: [], labels: new Map(), first: 0, answer: undefined});
     if (!files.length) return say(state.skipped.length ? "No MRC file among these." : "");
     say("Reading headers.");
     encoder ||= await openEncoder();
@@ -48,6 +49,7 @@ function startYourParticles(place) {
     state.labels = new Map(labels.map(([particle, way]) => [state.particles.indexOf(particle), way]).filter(([i]) => i >= 0));
     say(`${state.particles.length} particles, ${opened.common}; protein is ${dark ? "dark" : "bright"}, ${how}. ` +
       `${ms.toFixed(0)} ms for each. Encoder ${encoder.digest}.`);
+    changed();
   }
 
   function add(files) {
@@ -73,7 +75,7 @@ function startYourParticles(place) {
     state.way = way;
     if (state.labels.get(particle) === way) state.labels.delete(particle);
     else state.labels.set(particle, way);
-    draw();
+    changed();
   }
 
   function addClass(name, withFiles) {
@@ -81,7 +83,7 @@ function startYourParticles(place) {
     const way = state.names.includes(name) ? state.names.indexOf(name) : state.names.push(name) - 1;
     state.way = way;
     if (withFiles) state.particles.forEach((particle, i) => { if (particle.name.includes(name)) state.labels.set(i, way); });
-    draw();
+    changed();
   }
 
   /* ---------------------------------------------------------------- what stands on the page */
@@ -115,7 +117,7 @@ function startYourParticles(place) {
     options("contrast", "Protein is", [["looks", "as it looks"], ["dark", "dark"], ["bright", "bright"]],
       value => { state.contrast = value; add([]); }),
     options("rate", "Accept at most", RATES.slice(1).map(rate => [rate, `${100 * rate} % of unknown particles`, rate === state.rate]),
-      value => { state.rate = Number(value); draw(); }));
+      value => { state.rate = Number(value); changed(); }));
   place.replaceChildren(drop, settings, status, bar, labelling, below);
 
   const countLabelled = way => [...state.labels.values()].filter(other => other === way).length;
@@ -206,12 +208,24 @@ function startYourParticles(place) {
       element("ul", {}, ...lines.slice(0, 200).map(line => element("li", {}, line)))));
   }
 
+  /* Classify after a change of labels: at once or, with many particles, when no other change has come for a while. */
+  let waiting;
+  function changed() {
+    clearTimeout(waiting);
+    const work = () => {
+      const enough = new Set(state.labels.values()).size > 1;
+      state.answer = enough ? classified(state.particles, state.labels, encoder, state.rate) : undefined;
+      draw();
+    };
+    if (state.particles.length < MANY) return work();
+    draw();
+    waiting = setTimeout(work, 500);
+  }
+
   function draw() {
-    const ready = bar.hidden && state.particles.some(particle => particle.embedding);
+    const answer = state.answer, ready = bar.hidden && state.particles.some(particle => particle.embedding);
     labelling.hidden = !ready;
     settings.hidden = !state.files.length;
-    const enough = new Set(state.labels.values()).size > 1;
-    const answer = ready && enough ? classified(state.particles, state.labels, encoder, state.rate) : undefined;
     const parts = new Set(state.particles.map(({name}) => name.split("/").slice(-2, -1)[0] || name.replace(/[\d_.-]*\.\w+$/, "")));
     nameParts.replaceChildren(...[...parts].slice(0, 20).map(value => element("option", {value})));
     drawInto(below, ...asides(), ...(ready ? [classes(), ...particles(answer?.particles)] : []),
