@@ -86,7 +86,7 @@ function typeOfBytes([lowest, highest, mean], imod, flags, remarks) {
     remarks.push("bytes read as unsigned, as its header says");
     return "u1";
   }
-  if (!imod && !known) remarks.push("bytes read as signed, as MRC 2014 has it, for the header does not say");
+  if (!imod && !known) remarks.push("bytes read as signed, as MRC 2014 has it, because the header does not say");
   return "i1";
 }
 

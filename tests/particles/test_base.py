@@ -84,7 +84,7 @@ def test_particles_without_a_label_are_in_no_class(project, files, mark):
     assert f"{project}: {said}" in particles.notes
     rows = [(f"p{i}.mrc", mark) for i in range(6)]
     none = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
-    files.one_line(lambda: class_indices(none), "names the class of no particle", "rlnClassName")
+    files.one_line(lambda: class_indices(none), "has no class labels", "rlnClassName")
     rows[0] = ("p0.mrc", "a")
     one = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     files.one_line(lambda: class_indices(one), "only one class (a, 1 particles)")

@@ -139,4 +139,4 @@ def test_boxes_that_all_reach_out_are_rejected_one_by_one(tomogram, tmp_path, fi
     path = files.csv_of(tmp_path / "a.csv", rows=[[1, 1, 1], [2, 2, 2], [50, 42, 28]])
     particles = open_particles(path, tomogram=tomogram, box_nm=12)
     assert sorted(particles.read(range(3), 12, 1.0)[1]) == [0, 1, 2]
-    assert "contrast cannot be told" in particles.notes[-1]
+    assert "contrast cannot be determined" in particles.notes[-1]
