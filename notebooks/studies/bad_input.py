@@ -163,7 +163,7 @@ CASES = (
     Case("all headers contradict the STAR file", _edited(PARTICLES, "\t20.00\t", "\t10.00\t"), "voxel size"),
     Case("labelled particles of one class only", _edited(LABELLED, *CLASSES), "one class"),
     Case("no classes in the support", lambda folder: {"--support": folder / PARTICLES}, "no class labels"),
-    Case("labelled particles among the query", lambda folder: {"--query": folder / LABELLED}, "labelled ones as well"),
+    Case("labelled particles among the query", lambda folder: {"--query": folder / LABELLED}, "in the support as well"),
     Case("folder with letters beyond ASCII and a space", _renamed),
     Case("STAR file with Windows line ends", _windows),
     Case("absolute path of another machine, the project was moved", MOVED),

@@ -45,7 +45,7 @@ def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_
         files.write(tmp_path / "flat" / name, seed=i)
     flat = open_particles(tmp_path / "flat")
     assert sorted(flat.names) == sorted(PARTICLES)
-    assert any("5 CTF, weight, mask or half-map volumes" in note and "as 1_CTF2.mrc" in note for note in flat.notes)
+    assert any("5 CTF, weight, mask or half-map volumes" in note and "for example 1_CTF2.mrc" in note for note in flat.notes)
     for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "ctf/1.mrc")):
         files.write(tmp_path / "set" / name, seed=i)
     classes = open_particles(tmp_path / "set")
@@ -69,7 +69,8 @@ def test_files_of_every_name_are_read_packed_or_not(tmp_path, files):
     (tmp_path / "plain" / "0.mrc.gz").write_bytes(b"")
     plain = open_particles(tmp_path / "plain")
     assert len(plain) == 4
-    assert f"{tmp_path / 'plain'}: 1 packed copies of files beside them are left out, for example 0.mrc.gz" in plain.notes
+    said = "1 packed copies of files beside them are left out, for example 0.mrc.gz"
+    assert f"{tmp_path / 'plain'}: {said}" in plain.notes
     listed = files.star_of(tmp_path / "mixed" / "p.star", ["rlnImageName"], [("0.mrc.gz",), ("1.map",)])
     assert torch.equal(open_particles(listed).read(range(2))[0], expected[:2])
     whole = (tmp_path / "mixed" / "0.mrc.gz").read_bytes()

@@ -63,7 +63,7 @@ def test_labelled_particles_among_the_query_are_marked(data, encoder_path, tmp_p
         support, support, tmp_path / "out", encoder_path=encoder_path, settings=Settings(n_averaged=0), say=lines.append
     )
     assert outcome.table["labelled"].all()
-    assert any("labelled ones as well" in line for line in lines)
+    assert any("in the support as well" in line for line in lines)
 
 
 def test_accepting_by_error_rate_is_said_with_a_bound(encoder_path, tmp_path, run):
