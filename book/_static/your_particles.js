@@ -54,9 +54,10 @@ function startYourParticles(place) {
 
   function add(files) {
     const known = new Set(state.files.map(({path}) => path));
-    for (const {file, path} of files.filter(({path}) => !known.has(path) && !path.split("/").at(-1).startsWith("."))) {
+    for (const {file, path} of files.filter(({path}) => !path.split("/").at(-1).startsWith("."))) {
       const below = path.split("/").slice(path.includes("/") ? 1 : 0);
-      if (MRC_NAME.test(path) && !below.some(part => NO_PARTICLE.test(part))) state.files.push({file, path});
+      if (known.has(path)) state.skipped.push(`${path} (a file of this name is there already)`);
+      else if (MRC_NAME.test(path) && !below.some(part => NO_PARTICLE.test(part))) state.files.push({file, path});
       else state.skipped.push(path);
     }
     return read().catch(error => { bar.hidden = true; say(`This did not work: ${error.message}.`); });
@@ -64,7 +65,7 @@ function startYourParticles(place) {
 
   async function example() {
     await scriptBeside("example.js");
-    state.files = [];
+    Object.assign(state, {files: [], skipped: []});
     await add(Object.entries(EXAMPLE).map(([path, content]) => ({path, file: new Blob([binary(content)])})));
   }
 
@@ -202,7 +203,7 @@ function startYourParticles(place) {
 
   function asides() {
     const lists = [["refused", state.refused.map(({name, why}) => `${name}: ${why}`)],
-      ["left out by name or kind", state.skipped], ["remarks on headers", state.remarks]];
+      ["left out", state.skipped], ["remarks on headers", state.remarks]];
     return lists.filter(([, lines]) => lines.length).map(([what, lines]) => element("details", {},
       element("summary", {}, `${lines.length} ${what}, as ${lines[0]}`),
       element("ul", {}, ...lines.slice(0, 200).map(line => element("li", {}, line)))));
