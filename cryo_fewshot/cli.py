@@ -12,7 +12,7 @@ from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 ProfileOption = Annotated[
-    str, typer.Option(help="smoke, quick, cpu, extended or paper; auto takes paper where a GPU is found, else quick")
+    str, typer.Option(help="smoke, quick, cpu, extended or paper; auto uses paper if there is a GPU, else quick")
 ]
 
 
@@ -20,7 +20,9 @@ ProfileOption = Annotated[
 def reproduce(
     profile: ProfileOption = "auto",
     book: bool = True,
-    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call resumes")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
+    ] = None,
 ):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
     from .reproduction import pipeline as pipeline
@@ -30,7 +32,7 @@ def reproduce(
         path = pipeline.reproduce(pipeline.default_profile() if profile == "auto" else profile, book, minutes)
         print(f"Done: {path}")
     except DeadlineReached:
-        print(f"\n{minutes:g} minutes are over; the same command resumes from here.")
+        print(f"\nStopped after {minutes:g} minutes; run the same command to resume.")
 
 
 @app.command()
@@ -81,9 +83,11 @@ def book():
 
 @app.command()
 def pretrain(
-    out: Annotated[str, typer.Option(help="file for the encoder; by default it replaces the pretrained one")] = "",
-    epochs: Annotated[int, typer.Option(help="of the first training, 10,000 volumes each; 8 more follow")] = 40,
-    minutes: Annotated[float | None, typer.Option(help="stop cleanly after this time; the next call resumes")] = None,
+    out: Annotated[str, typer.Option(help="output file; by default the pretrained encoder is replaced")] = "",
+    epochs: Annotated[int, typer.Option(help="epochs of the first training, 10,000 volumes each; 8 more follow")] = 40,
+    minutes: Annotated[
+        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
+    ] = None,
 ):
     """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
     from pathlib import Path
@@ -96,7 +100,7 @@ def pretrain(
     try:
         card = pretrain_in_two(path, epochs, minutes)
     except DeadlineReached:
-        print(f"\n{minutes:g} minutes are over; the same command resumes from here.")
+        print(f"\nStopped after {minutes:g} minutes; run the same command to resume.")
         return
     for row in card["expected_accuracy"]:
         task = f"SNR {row['snr']:g}, {row['n_way']}-way {row['n_shot']}-shot"
@@ -110,7 +114,7 @@ SupportOption = Annotated[str, typer.Option(help="labelled particles: STAR, fold
 @app.command()
 def calibrate(
     encoder: Annotated[str, typer.Option(help="file of `pretrain`")],
-    out: Annotated[str, typer.Option(help="file for the encoder with its new promises")],
+    out: Annotated[str, typer.Option(help="output file: the encoder with its new calibration")],
     cross_fitted: Annotated[list[str], typer.Option(help="encoder of the same recipe; may be repeated")] = [],  # noqa: B006
 ):
     """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
@@ -152,32 +156,36 @@ def train(
 def classify(
     support: SupportOption,
     query: Annotated[str, typer.Option(help="particles to classify")],
-    out: Annotated[str, typer.Option(help="folder for the results; the same command resumes in it")],
+    out: Annotated[str, typer.Option(help="output folder; the same command resumes there")],
     readings: dict,
     encoder: EncoderOption = "",
     false_accept_rate: Annotated[
         float,
-        typer.Option(help="promised: at most this share of particles of unknown classes is accepted, 0.01 to 0.2"),
+        typer.Option(help="accept at most this share of the particles of unknown classes, 0.01 to 0.2"),
     ] = 0.05,
     fdr: Annotated[
         float | None,
-        typer.Option(help="promised instead: at most this share of the accepted of each class is wrong"),
+        typer.Option(help="instead: at most this share of the accepted particles of each class is wrong"),
     ] = None,
-    junk: Annotated[str, typer.Option(help="classes of the support never to accept, separated by commas")] = "",
-    adapt: Annotated[bool, typer.Option(help="fit how classes scatter to these data; needs no further labels")] = True,
+    junk: Annotated[str, typer.Option(help="classes of the support that are never accepted, separated by commas")] = "",
+    adapt: Annotated[
+        bool, typer.Option(help="fit the scatter within classes to these data; needs no further labels")
+    ] = True,
     background: Annotated[
         str,
         typer.Option(help="boxes that particles must stand out from; of tomograms some away from the picks by default"),
     ] = "",
-    transductive: Annotated[bool, typer.Option(help="let the unlabelled particles take part")] = False,
+    transductive: Annotated[bool, typer.Option(help="let the unlabelled particles refine the classes")] = False,
     rotations: Annotated[
         int,
-        typer.Option(help="test-time augmentation: 1, 2, or for symmetric tilt series 4, at that many times the cost"),
+        typer.Option(
+            help="test-time augmentation: 1, 2, or 4 (symmetric tilt range only) rotations, at as many times the cost"
+        ),
     ] = 1,
     averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
     tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
     tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
-    workers: Annotated[int, typer.Option(help="processes that read files")] = 0,
+    workers: Annotated[int, typer.Option(help="number of processes that read files")] = 0,
     cache: Annotated[str, typer.Option(help="folder of embeddings shared between runs; default in OUT")] = "",
     shard: Annotated[
         str, typer.Option(help="embed only this share, such as 3/8, and stop; run without it to merge")
@@ -263,7 +271,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(_say(str(error), 2))
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted; the same command resumes from here", 130))
+        sys.exit(_say("interrupted; run the same command to resume", 130))
 
 
 def _say(message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from .errors import UserError
 def inspect(
     files: Annotated[list[str], typer.Argument(help="one or more inputs, as classify and train take them")],
     readings: dict,
-    picture: Annotated[str, typer.Option(help="PNG to write, central slices in a row per class")] = "",
+    picture: Annotated[str, typer.Option(help="PNG to write: central slices, one row per class")] = "",
 ):
     """Print what would be read from an input and how: a line for each thing found, scaled, undone or left out."""
     from pathlib import Path
@@ -24,7 +24,7 @@ def inspect(
         particles = open_particles(file, **readings["files"])
         print(*particles.notes, sep="\n")
         if particles.labels is None:
-            print(f"{file}: no labels; as support it would need them (--label-column)")
+            print(f"{file}: no labels; to use it as support, give --label-column")
         if not any("axes turned" in note for note in particles.notes):
             print(f"{file}: axes x, y, z as they lie in the file{', z reversed' if particles.mirror else ''}")
         if picture:
@@ -36,7 +36,7 @@ def inspect(
         try:
             contact_sheet(list(rows.values()), names).savefig(picture)
         except (OSError, ValueError) as error:  # no such folder, or a format that is none
-            raise UserError(f"{picture}: cannot be written ({error}); give a .png in a folder that is there") from error
+            raise UserError(f"{picture}: cannot be written ({error}); give a .png in a folder that exists") from error
         print(f"Done: {picture}")
 
 
@@ -48,7 +48,7 @@ def benchmark_real(
     shots: Annotated[str, typer.Option(help="labelled particles per class")] = "1,5,10,20",
     episodes: int = 100,
     encoder: EncoderOption = "",
-    out: Annotated[str, typer.Option(help="csv for the results; by default none is written")] = "",
+    out: Annotated[str, typer.Option(help="csv to write the results to; by default none")] = "",
 ):
     """Measure the accuracy of `classify` on your labelled tomogram, beside simple features, on one half and on all."""
     import tempfile

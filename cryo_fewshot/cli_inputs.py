@@ -26,7 +26,7 @@ class CommandOfInputs(typer.core.TyperCommand):
             name, equals, value = argument.partition("=")
             plain, new = re.sub(r"^--(support|query)-", "--", name), RENAMED_OPTIONS.get(name)
             if new in known and name not in known:
-                print(f"cryo-fewshot: {name} is now called {new}; the old name will go", file=sys.stderr)
+                print(f"cryo-fewshot: {name} is now called {new}; the old name will be removed", file=sys.stderr)
                 args[i] = f"{new}{equals}{value}"
             elif plain in known and name not in known:
                 args[i] = f"{plain}{equals}{value}"
@@ -51,10 +51,10 @@ READINGS = (
     Reading("picks", "picks", str, "user/session of a copick project's picks"),
     Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),
     Reading("root", "root", str, "folder that the names in STAR files are relative to"),
-    Reading("file_voxel_size_nm", "voxel-size-nm", float, "voxel size of the files, whatever their headers say"),
+    Reading("file_voxel_size_nm", "voxel-size-nm", float, "voxel size of the files, overriding their headers"),
     Reading("coordinate_voxel_size_nm", "coordinate-voxel-size-nm", float, "unit of coordinates in voxels"),
     Reading("box_nm", "box-nm", float, "edge of the boxes to cut from tomograms; default 40"),
-    Reading("pad_edges", "pad-edges", bool, "fill boxes that reach out of a tomogram with their mean"),
+    Reading("pad_edges", "pad-edges", bool, "pad boxes that extend beyond a tomogram with their mean"),
     Reading("dark_protein", "contrast", str, "protein in the files: dark, bright, or detect (default)"),
     Reading("mirror", "mirror", bool, "reverse z: tomograms of the other handedness"),
 )

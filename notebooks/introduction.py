@@ -67,7 +67,8 @@ HTML(three_numbers(table, card["expected_accuracy"], run))
 # :::{grid-item-card} Use on your particles
 # :link: own_data
 # :link-type: doc
-# `cryo-fewshot classify` takes STAR files, MRC folders or tomograms, and needs no training.
+# `cryo-fewshot classify` takes STAR files, MRC folders or tomograms, and needs no training. Or {doc}`drop a few MRC
+# files into your browser <../your_particles>`.
 # :::
 # ::::
 #
@@ -90,7 +91,8 @@ accuracy_by_snr(full_size[full_size["n_episodes"] == full_size["n_episodes"].max
 # %% [markdown]
 # ## How to read on
 #
-# - {doc}`label_five`: label particles yourself, and watch two networks sort the rest.
+# - {doc}`label_five`: label particles yourself, and watch two networks sort the rest; {doc}`../your_particles`: with
+#   MRC files of yours.
 # - {doc}`../methods`: the method and its eight equations. {doc}`../microscope`: how a particle is simulated, and what
 #   SNR means here. {doc}`../vocabulary`: the terms of both fields.
 # - {doc}`table1`: the main table with every interval; {doc}`bounds`: how hard the data are; {doc}`intervals`: what an

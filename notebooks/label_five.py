@@ -52,10 +52,7 @@ HTML(
 # ProtoNet3D takes the nearest prototype; the pretrained encoder uses PLDA, and rejects particles below the threshold
 # for a false-positive rate of 5 %. A test compares both with the package.
 #
-# **Your own particles.** A page that takes your files was left out. Exported to ONNX, the encoder gives the package's
-# embeddings within 2·10⁻⁶, and with an engine for the browser it comes to 14 MB. But reading, resampling and the fit to
-# the data at hand would have to be written a second time, in JavaScript, and could drift away from `classify`, which
-# runs on your machine and uploads nothing either: {doc}`own_data`.
+# **Your own particles.** {doc}`../your_particles` takes your MRC files instead of these, and sends none anywhere.
 #
 # ## The same in numbers
 #

@@ -170,7 +170,7 @@ def test_the_remedy_for_one_input_leaves_the_other_alone(files, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
-    [("voxel-size-nm", 1.8, "overruled by the 1.8 nm"), ("contrast", "bright", "but bright was given")],
+    [("voxel-size-nm", 1.8, "overridden by the 1.8 nm"), ("contrast", "bright", "but bright was given")],
 )
 def test_an_option_for_both_inputs_that_contradicts_the_files_of_one_is_refused(files, tmp_path, option, value, said):
     """It may be meant for the other; given for one alone it counts, and is said."""

@@ -1,34 +1,5 @@
-/* Label five, and watch: the arithmetic of protonet.py, plda.py, calibration.py and recogniser.py, and the page. */
+/* Label five, and watch: the page. */
 "use strict";
-
-const PRIOR_WEIGHT = 10;   // as in calibration.py
-const SHOWN = 60;          // particles at a time
-
-/* ---------------------------------------------------------------- arithmetic */
-
-function rowsOf(base64, n) {
-  const bytes = Uint8Array.from(atob(base64), letter => letter.charCodeAt(0));
-  const values = new Float32Array(bytes.buffer), dim = values.length / n;
-  return Array.from({length: n}, (_, i) => values.subarray(i * dim, (i + 1) * dim));
-}
-
-const sum = values => values.reduce((total, value) => total + value, 0);
-
-function logSumExp(values) {
-  const top = Math.max(...values);
-  return top + Math.log(sum(values.map(value => Math.exp(value - top))));
-}
-
-/* Labelled particles by class, in the order of the class: [[class, [particle, ...]], ...]. */
-function supportOf(labels) {
-  const ways = new Map();
-  for (const [particle, way] of labels) ways.set(way, [...(ways.get(way) || []), particle]);
-  return [...ways].sort((a, b) => a[0] - b[0]);
-}
-
-function meanOf(rows) {
-  return Array.from(rows[0], (_, axis) => sum(rows.map(row => row[axis])) / rows.length);
-}
 
 /* ProtoNet3D: the class of the nearest prototype, for every particle. */
 function nearestPrototype(embeddings, labels) {
@@ -39,72 +10,8 @@ function nearestPrototype(embeddings, labels) {
   });
 }
 
-/* log N(row; mean, diag(variance)) without the constant of 2 pi. */
-function logNormal(row, mean, variance) {
-  return -0.5 * sum(variance.map((v, axis) => (row[axis] - mean[axis]) ** 2 / v + Math.log(v)));
-}
-
-/* What thresholds and temperatures are linear in; beyond what was measured the nearest counts. */
-function termsOf(nShot, nWay, looks, limits) {
-  const clip = (value, [low, high]) => Math.min(Math.max(value, low), high);
-  const shot = clip(nShot, limits.n_shot), snr = clip(looks.log_snr, limits.log_snr);
-  const alone = [1, Math.log(shot), 1 / shot, Math.log(clip(nWay, limits.n_way)), snr, Math.log(shot) * snr];
-  const crowd = clip(looks.crowding, limits.crowding);
-  return [...alone, crowd, crowd * Math.log(shot), crowd * snr];
-}
-
-function dot(a, b) {
-  return sum(a.map((value, i) => value * b[i]));
-}
-
-/* PLDA with the encoder's calibration: class, probability and acceptance of every particle.
-   looks: how noisy and how crowded all particles are, log_snr and crowding. */
-function recognise(embeddings, labels, data, looks) {
-  const ways = supportOf(labels), between = data.between;
-  const means = ways.map(([, members]) => meanOf(members.map(i => embeddings[i])));
-  const scatter = sum(ways.flatMap(([, members], k) => members.map(
-    i => sum(means[k].map((value, axis) => (embeddings[i][axis] - value) ** 2)) / between.length)));
-  const within = (scatter + PRIOR_WEIGHT) / (labels.size - ways.length + PRIOR_WEIGHT);
-  const classes = ways.map(([, members], k) => {
-    const variances = between.map(b => 1 / (1 / b + members.length / within));
-    return {
-      centre: variances.map((v, axis) => v * means[k][axis] * members.length / within),
-      spread: variances.map(v => v + within),
-    };
-  });
-  const nShot = ways.length / sum(ways.map(([, members]) => 1 / members.length));
-  const terms = termsOf(nShot, ways.length, looks, data.limits);
-  const temperature = Math.exp(dot(terms, data.temperature));
-  const threshold = Math.min(...data.thresholds.map(factors => dot(terms, factors)));
-  const nowhere = between.map(() => 0), anywhere = between.map(b => b + within);
-  const atCentre = sum(classes.map(({spread}) => 0.5 * sum(spread.map((v, axis) => Math.log(anywhere[axis] / v)))));
-  return embeddings.map(row => {
-    const likelihoods = classes.map(({centre, spread}) => logNormal(row, centre, spread));
-    const ratio = logSumExp(likelihoods) - Math.log(ways.length) - logNormal(row, nowhere, anywhere);
-    const score = ratio - atCentre / ways.length;
-    const scaled = likelihoods.map(value => value / temperature);
-    return {
-      label: ways[likelihoods.indexOf(Math.max(...likelihoods))][0],
-      probability: Math.exp(Math.max(...scaled) - logSumExp(scaled)),
-      score,
-      accepted: score >= threshold,
-    };
-  });
-}
-
-/* ---------------------------------------------------------------- the page */
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false) made.setAttribute(name, value === true ? "" : value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function start(place, data) {
+function startLabelFive(place, data) {
+  place.classList.add("few-shot");
   const n = data.truth.length, known = data.n_known;
   const names = data.names, short = data.names.map(name => name.split(" ")[0]);
   const everyone = data.truth.map((_, i) => i);
@@ -119,10 +26,11 @@ function start(place, data) {
       `background-position:-${(number % columns) * size}px -${Math.floor(number / columns) * size}px`;
   }
 
-  function toggle(particle) {
-    const labels = state.labels;
-    if (labels.get(particle) === state.way) labels.delete(particle);
-    else labels.set(particle, state.way);
+  function toggle(particle, way) {
+    if (way >= known) return;
+    state.way = way;
+    if (state.labels.get(particle) === way) state.labels.delete(particle);
+    else state.labels.set(particle, way);
     draw();
   }
 
@@ -145,20 +53,13 @@ function start(place, data) {
   }
 
   function particles() {
-    const sheet = data.snrs[state.snr].pictures;
     const shown = everyone.slice(state.first, state.first + SHOWN);
     return element("div", {class: "particles", role: "group", "aria-label": "Particles"}, ...shown.map(i => {
       const way = state.labels.get(i), truth = short[data.truth[i]];
-      const said = way === undefined ? "" : `, labelled ${names[way]}`;
-      return element("button", {
-        type: "button", id: `particle-${i}`, class: way === undefined ? "particle" : `particle labelled way-${way}`,
-        style: picture(sheet, 20, i, 48), "aria-label": `Particle ${i + 1}${said}${state.reveal ? `, truly ${truth}` : ""}`,
-        onclick: () => toggle(i),
-        onkeydown: event => {
-          const way = Number(event.key) - 1;
-          if (way >= 0 && way < known) { state.way = way; toggle(i); }
-        },
-      }, way === undefined ? "" : String(way + 1), state.reveal ? element("small", {}, truth) : "");
+      return particleButton(
+        `particle-${i}`, picture(data.snrs[state.snr].pictures, 20, i, 48), way,
+        `Particle ${i + 1}${way === undefined ? "" : `, labelled ${names[way]}`}`,
+        (chosen = state.way) => toggle(i, chosen), state.reveal ? truth : "");
     }));
   }
 
@@ -191,16 +92,14 @@ function start(place, data) {
         return element("td", right ? {class: "right"} : {}, String(count));
       }));
     });
-    return element("div", {class: "table-frame", tabindex: "0", role: "region", "aria-label": title},
-      element("table", {}, element("caption", {}, title), element("thead", {}, element("tr", {}, element("td", {}),
-        ...columns.map(name => element("th", {scope: "col"}, name)))), element("tbody", {}, ...rows)));
+    return tableOf(title, columns, rows);
   }
 
   function verdict() {
     const ways = supportOf(state.labels).map(([way]) => way);
     if (ways.length < 2) return [element("p", {"aria-live": "polite"}, "Label particles of at least two complexes.")];
     const of = embeddings[state.snr];
-    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data, of.looks);
+    const nearest = nearestPrototype(of.protonet, state.labels), found = recognise(of.pretrained, state.labels, data, of.looks).particles;
     const asked = everyone.filter(i => !state.labels.has(i) && ways.includes(data.truth[i]));
     const strange = everyone.filter(i => !state.labels.has(i) && !ways.includes(data.truth[i]));
     const share = (list, test) => list.length ? `${Math.round(100 * list.filter(test).length / list.length)} %` : "none";
@@ -225,9 +124,7 @@ function start(place, data) {
   }
 
   function draw() {
-    const focused = document.activeElement?.id;
-    place.replaceChildren(choices(), controls(), particles(), ...verdict());
-    if (focused) document.getElementById(focused)?.focus({preventScroll: true});
+    drawInto(place, choices(), controls(), particles(), ...verdict());
   }
 
   draw();
@@ -235,5 +132,5 @@ function start(place, data) {
 
 addEventListener("DOMContentLoaded", () => {
   const place = document.getElementById("label-five");
-  if (place) start(place, JSON.parse(document.getElementById("label-five-data").textContent));
+  if (place) startLabelFive(place, JSON.parse(document.getElementById("label-five-data").textContent));
 });

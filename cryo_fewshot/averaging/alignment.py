@@ -221,7 +221,7 @@ def check_particles(volumes: torch.Tensor, reference: torch.Tensor | None = None
     if volumes.ndim != 4 or len(set(volumes.shape[1:])) != 1 or box % 2 or len(volumes) == 0:
         raise UserError(f"particles of shape {tuple(volumes.shape)}: give (n, b, b, b), n at least 1, b even")
     if reference is not None and reference.shape != volumes.shape[1:]:
-        raise UserError(f"reference of shape {tuple(reference.shape)}: it must be as the particles, {(box,) * 3}")
+        raise UserError(f"reference of shape {tuple(reference.shape)}: it must match the particles, {(box,) * 3}")
     for name, part in (("particles", volumes), ("reference", reference)):
         if part is not None and not bool(torch.isfinite(part).all()):
             raise UserError(f"the {name} hold NaN or infinite voxels: remove or repair them")

@@ -198,7 +198,7 @@ def _halves(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.n
         halves[groups == group] = side
         sizes[side] += counts[group]
     if min(sizes) < LEAST_HALF:
-        raise UserError(f"{max(counts)} of {n} particles overlap in one chain: no two halves that share no voxels")
+        raise UserError(f"{max(counts)} of {n} particles overlap in a chain: no two halves without shared voxels")
     return halves
 
 

@@ -135,7 +135,7 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     known = {label for label in particles.labels or () if label is not None}
     if not known:
         remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
-        raise UserError(f"{path}: names the class of no particle; {remedy}")
+        raise UserError(f"{path}: has no class labels; {remedy}")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     again, first = copies(particles), {}
     for i, label in enumerate(particles.labels):
@@ -148,7 +148,7 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
         if other == i:
             classes[label].append(i)
     if len(classes) < at_least:
-        only = f"one class only ({next(iter(classes))}, {len(*classes.values())} particles)"
+        only = f"only one class ({next(iter(classes))}, {len(*classes.values())} particles)"
         of = f" in {particles.label_column}" if particles.label_column else ""
         remedy = f"give label_column (--label-column){_columns(particles)}, or add labelled particles of another"
         raise UserError(f"{path}: {only}{of}; {remedy}")

@@ -60,8 +60,8 @@ def open_coordinates(
         label_column = label_column or "copickObject"
     else:
         if (coordinates is None) == (tomogram is None):
-            remedy = "give its tomogram (--tomogram), or the tomogram with this as its coordinates"
-            raise UserError(f"{path}: coordinates need one tomogram or folder of them, no less and no more; {remedy}")
+            remedy = "give its tomogram (--tomogram), or give the tomogram and name this file as its coordinates"
+            raise UserError(f"{path}: coordinates need exactly one tomogram or one folder of tomograms; {remedy}")
         listed_in, tomogram_path = (path, Path(tomogram)) if tomogram is not None else (Path(coordinates), path)
         blocks, block_name = _coordinate_blocks(listed_in)
         table = blocks[block_name]
@@ -93,7 +93,7 @@ def open_coordinates(
         block_name=block_name,
         notes=(
             *named,
-            f"{listed_in}: {unit}; boxes that reach out of a tomogram are {edge_note}",
+            f"{listed_in}: {unit}; boxes that extend beyond a tomogram are {edge_note}",
             *column_notes(stated, block_name, listed_in, "coordinates"),
             *header_notes,
         ),
@@ -123,7 +123,7 @@ def read_coordinates(
     for other, places, _ in readings:
         with np.errstate(invalid="ignore"):
             rows = int((np.abs(places - centres) > 1).any(axis=1).sum())
-        said += f"; {other} of {rows} rows says another place and does not count" if rows else ""
+        said += f"; {other} of {rows} rows gives another position and is ignored" if rows else ""
     for k, axis in enumerate("ZYX"):
         shift_a = numbers(blocks, name, f"rlnOrigin{axis}Angst")
         if shift_a is not None and shift_a.any():
@@ -194,9 +194,9 @@ def _voxel_of_coordinates(
         if source in stated or is_warp:
             return nm, f"pixels of {first:.4g} nm ({source}), scaled to voxels of {tomogram_nm.flat[0]:.4g} nm"
         both = f"{source} is {first:.4g} nm but the tomogram's voxel {tomogram_nm.flat[0]:.4g} nm"
-        remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm), the right one"
-        raise UserError(f"{both}, and nothing says which of them the coordinates count; {remedy}")
-    return tomogram_nm, "voxels of the tomogram, for nothing else is stated"
+        remedy = "give the right one as coordinate_voxel_size_nm (--coordinate-voxel-size-nm)"
+        raise UserError(f"{both}, and nothing says which of them is the unit of the coordinates; {remedy}")
+    return tomogram_nm, "voxels of the tomogram, as nothing else is stated"
 
 
 def overlapping(particles: Particles, indices: Sequence[int], within_nm: float) -> np.ndarray:
@@ -314,9 +314,9 @@ def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit
     i = int(np.flatnonzero(finite & ~inside)[0]) if finite.any() else 0
     extent, where = " x ".join(map(str, shapes[i])), ", ".join(f"{c:.1f}" for c in centres[i])
     raise UserError(
-        f"{listed_in}: {len(inside) - inside.sum()} of {len(inside)} coordinates do not lie in a tomogram, as row "
-        f"{i + 1}, zyx {where} of {extent} voxels ({unit}); give coordinate_voxel_size_nm (--coordinate-voxel-size-nm) "
-        "or the right tomogram"
+        f"{listed_in}: {len(inside) - inside.sum()} of {len(inside)} coordinates lie outside their tomogram, for "
+        f"example row {i + 1}, zyx {where} of {extent} voxels ({unit}); give coordinate_voxel_size_nm "
+        "(--coordinate-voxel-size-nm) or the right tomogram"
     )
 
 

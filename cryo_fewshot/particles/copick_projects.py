@@ -58,7 +58,7 @@ def copick_table(
         by_folder = _spacing_a(where)
         if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
             both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
-            raise UserError(f"{where}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+            raise UserError(f"{where}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
         rows += [(run, *row) for row in chosen]
         tomograms += [one] * len(chosen)
     if not rows:

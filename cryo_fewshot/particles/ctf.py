@@ -45,11 +45,11 @@ def read_ctf(block, where: str, optics: list, remedy: str) -> Ctf:
         phase_shift = block[PHASE_SHIFT].to_numpy(float) if PHASE_SHIFT in block else None
         kilovolts, aberration_mm, contrast = map(float, optics)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: a defocus or an optics value that is no number ({error}); {remedy}") from error
+        raise UserError(f"{where}: a defocus or an optics value that is not a number ({error}); {remedy}") from error
     if not (np.isfinite(defocus).all() and kilovolts > 0 and 0 <= contrast < 1):
         raise UserError(f"{where}: a defocus, voltage or amplitude contrast out of range; {remedy}")
     if phase_shift is not None and not np.isfinite(phase_shift).all():
-        raise UserError(f"{where}: a {PHASE_SHIFT} that is no number; {remedy}")
+        raise UserError(f"{where}: a {PHASE_SHIFT} that is not a number; {remedy}")
     return Ctf(defocus, (kilovolts, aberration_mm, contrast), phase_shift)
 
 

@@ -66,7 +66,7 @@ def csv_table(path: Path) -> pd.DataFrame:
     table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
     names = [name.strip() for name in header.split(separator)]
     if twice := next((name for name in table if names.count(name) > 1), None):
-        raise UserError(f"{path}: column {twice} is there twice; remove one of them")
+        raise UserError(f"{path}: column {twice} appears twice; remove one of them")
     if not len(table):
         raise UserError(f"{path}: lists no particles; export it again")
     # Countries that do not separate by commas write 12,5.

@@ -149,10 +149,13 @@ def bytes_by_header(data: np.ndarray, header) -> tuple[np.ndarray, str]:
         return (data, "") if flags & 1 else (data.view(np.uint8), "bytes read as unsigned, as IMOD's header says")
     if max(highest, mean) > 127:
         said = f"maximum {highest:g} and mean {mean:g}"
-        return data.view(np.uint8), f"bytes read as unsigned, as the {said} of the header say"
+        return data.view(np.uint8), f"bytes read as unsigned, because of the {said} in the header"
     if known:
         return data, ""  # all from 0 to 127, which both readings share
-    return data, "bytes read as signed, as MRC 2014 has it, for the header does not say; if they are not, write floats"
+    return (
+        data,
+        "bytes read as signed, as MRC 2014 has it, because the header does not say; if they are unsigned, save floats",
+    )
 
 
 def as_zyx(data: np.ndarray, header) -> tuple[np.ndarray, int, str]:

@@ -48,7 +48,7 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     labelled = any(classes.values())
     notes = _passed_over(path, [*loose, *(f for members in found.values() for f in members)])
     if labelled and files:
-        raise UserError(f"{path / files[0]}: lies beside folders of classes; move it into one of them")
+        raise UserError(f"{path / files[0]}: lies beside class folders; move it into one of them")
     if not labelled and not files:
         only = f" ({notes[0].partition(': ')[2]})" if notes else ""
         remedy = "give one with such files, or with a sub-folder of them per class"
@@ -69,7 +69,7 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
     if data.ndim == 3 and not file.is_images and (len(set(data.shape)) > 1 or data.shape[0] * (nm or 0) > NARROWEST_NM):
         extent = " x ".join(map(str, data.shape))
         remedy = "give its coordinates (--support-coordinates, --query-coordinates), or a cube cut from it"
-        raise UserError(f"{path}: one volume of {extent} voxels, a tomogram it seems; {remedy}")
+        raise UserError(f"{path}: one volume of {extent} voxels, apparently a tomogram; {remedy}")
     names = [f"{i}@{path.name}" for i in range(1, len(data) + 1)] if data.ndim == 4 else [path.name]
     return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm))
 
@@ -88,7 +88,7 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     known = {"labels": labels, "label_column": column, "table": table, "blocks": blocks, "block_name": name}
     said = column_notes(blocks, name, path, "particles") + size_notes(blocks, name, path)
     others = [other for other, block in blocks.items() if other != name and "rlnImageName" in block]
-    said += tuple(f"{path}: block data_{other} lists particles as well, and is passed over" for other in others)
+    said += tuple(f"{path}: block data_{other} lists particles as well and is ignored" for other in others)
     if (archived := archived_names(names)) is not None:
         return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
@@ -123,7 +123,7 @@ def set_members(path: Path) -> tuple[Path, Path | None] | None:
     files = [next((up / name for up in path.absolute().parents if (up / name).is_file()), None) for name in names]
     for name, file in zip(names, files, strict=True):
         if name and file is None:
-            raise UserError(f"{name}: named in {path} but not there; give that file in place of the optimisation set")
+            raise UserError(f"{name}: named in {path} but missing; give that file in place of the optimisation set")
     return (files[0], files[1] if names[1] else None) if names[0] else None
 
 
@@ -139,7 +139,7 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
     group = files.main_group()
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
-        notes += (f"{files.listed_in}: {several} kinds of box or voxel size, each brought to the one asked for",)
+        notes += (f"{files.listed_in}: {several} kinds of box or voxel size, all resampled to the encoder's",)
     notes += files.header_notes()
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
     says = "given" if files.file_voxel_size_nm else "STAR file" if files.stated_nm[group] else "headers"
@@ -186,7 +186,7 @@ def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
     other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
     said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
     said |= {"packed copies of files beside them": copies, "files of other kinds": other}
-    return tuple(f"{path}: {len(n)} {what} are left out, as {n[0]}" for what, n in said.items() if n)
+    return tuple(f"{path}: {len(n)} {what} are left out, for example {n[0]}" for what, n in said.items() if n)
 
 
 def stated_nm(blocks: dict, name: str) -> np.ndarray | None:

@@ -17,7 +17,7 @@ SAME_PIXEL = 1e-2  # as SAME_VOXEL, between a STAR file and a header, which roun
 SAME_VOXEL = 1e-3  # share by which two voxel sizes may differ and be one: 0.04 voxel over a box of 40
 SMALLEST_NM, LARGEST_NM = 0.1, 10.0  # of a voxel; LARGEST_NM itself is no voxel size any more
 DEFAULT_NM = 0.1  # 1.000 A, what programs write into a header when they know no voxel size
-OVERRULED = "overruled by the"
+OVERRULED = "overridden by the"
 WRITE_AGAIN = "write it again as one volume of mode 2 (float32)"
 
 
@@ -153,10 +153,10 @@ def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float
     """
     if not within_range(nm):
         said = f"voxel size {nm:.4g} nm ({10 * nm:.4g} A), not between {SMALLEST_NM:g} and {LARGEST_NM:g} nm"
-        raise UserError(f"{name}: {said}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+        raise UserError(f"{name}: {said}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
     if abs(nm / DEFAULT_NM - 1) < 1e-4 and voxels * nm < narrowest_nm:
-        said = f"voxel size 1.000 A, which is what programs write when they do not know; {voxels} voxels would be "
-        remedy = f"if it is right give file_voxel_size_nm (--voxel-size-nm) {DEFAULT_NM:g}, if not the right one in nm"
+        said = f"voxel size 1.000 A, which programs write when they do not know it; {voxels} voxels would be "
+        remedy = f"if that is right give file_voxel_size_nm (--voxel-size-nm) {DEFAULT_NM:g}, else the right one in nm"
         raise UserError(f"{name}: {said}{voxels * nm:.3g} nm; {remedy}")
     return nm
 
@@ -166,8 +166,8 @@ def overruled_remark(given_nm: float | None, known_nm: float | None) -> tuple[st
     if not given_nm or not known_nm or abs(given_nm / known_nm - 1) <= SAME_PIXEL:
         return ()
     if abs(known_nm / DEFAULT_NM - 1) < 1e-4:
-        return (f"voxel size 1.000 A, a program's default, replaced by the {given_nm:.4g} nm that were given",)
-    return (f"voxel size {known_nm:.4g} nm, {OVERRULED} {given_nm:.4g} nm that were given",)
+        return (f"voxel size 1.000 A, a program's default, replaced by the {given_nm:.4g} nm given",)
+    return (f"voxel size {known_nm:.4g} nm, {OVERRULED} {given_nm:.4g} nm given",)
 
 
 def within_range(nm: float) -> bool:
@@ -200,7 +200,7 @@ def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> n
     return checked_values(data, name)
 
 
-def checked_values(data: np.ndarray, name: object, remedy: str = "remove the file or cut it anew") -> np.ndarray:
+def checked_values(data: np.ndarray, name: object, remedy: str = "remove the file or extract it again") -> np.ndarray:
     """A copy in float64 of values that are finite and not all one; else a UserError that names it."""
     volume = np.array(data, dtype=np.float64)
     lowest, highest = volume.min(), volume.max()

@@ -99,7 +99,7 @@ class ParticleFiles:
                 if found.name == path.name:  # not so of a Windows path, all of which is its name here
                     known[path.parent] = found.parent
                 return found, int(number) if number else None
-            where = f"named in {self.listed_in} but neither beside it nor in a folder above"
+            where = f"named in {self.listed_in} but neither beside it nor in a folder above it"
             raise UserError(f"{path}: {where}; give root (--root), the folder it is relative to, or correct the name")
 
         return find
@@ -123,7 +123,7 @@ class ParticleFiles:
             raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
         if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
             both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
-            raise UserError(f"{path}: {both}; give file_voxel_size_nm (--voxel-size-nm), the right one")
+            raise UserError(f"{path}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
         return checked_voxel_size(stated_nm or header_nm, voxels, path)
 
     def surveyed(self, read: Callable[[int], tuple[np.ndarray, float]] | None = None) -> "ParticleFiles":

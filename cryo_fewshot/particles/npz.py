@@ -43,7 +43,7 @@ class ArchivedVolumes:
                 volumes = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         except Exception as error:  # as in open_npz
             raise UserError(f"{self.path}: can no longer be read ({first_line(error)}); write it again") from error
-        remedy = "remove it or cut it anew"
+        remedy = "remove it or extract it again"
         return lambda i: (checked_values(volumes[i], f"{self.path}[{i}]", remedy), self.voxel_size_nm)
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:

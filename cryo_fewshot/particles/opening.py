@@ -106,7 +106,7 @@ def open_particles(
     elif is_mrc(path):
         particles = open_stack(path, file_voxel_size_nm)
     else:
-        raise UserError(f"{path}: not a kind of particles known here; give {KINDS}")
+        raise UserError(f"{path}: not an input that is recognised; give {KINDS}")
     sizes = f"{len(particles)} particles, box of {particles.box} voxels of {particles.voxel_size_nm:.4g} nm"
     sizes += f" ({particles.voxel_size_from})"
     particles = replace(
@@ -122,9 +122,9 @@ def _label_note(particles: Particles, path: Path) -> tuple[str, ...]:
     counts = Counter(label for label in particles.labels if label is not None)
     classes = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts, key=in_number_order)[:12])
     of = f" in {particles.label_column}" if particles.label_column else ""
-    without = f"; {n} have no label, as support they are left out" if (n := particles.labels.count(None)) else ""
+    without = f"; {n} have no label and are left out of a support" if (n := particles.labels.count(None)) else ""
     alike = pd.Series(list(counts), dtype=object).groupby([name.casefold() for name in counts]).agg(list)
-    twins = "".join(f"; {' and '.join(names)} differ in capitals alone" for names in alike if len(names) > 1)
+    twins = "".join(f"; {' and '.join(names)} differ only in case" for names in alike if len(names) > 1)
     return (f"{path}: {len(counts)} classes{of}: {classes}{', ...' if len(counts) > 12 else ''}{without}{twins}",)
 
 
@@ -140,12 +140,12 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
     if mixed and dark_protein is None:
         remedy = "invert the files of one kind, or give --contrast dark or bright if all are of one"
         raise UserError(f"{path}: {mixed}; {remedy}")
-    looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles looked at"
+    looks = f"protein looks {words.get(seen)} in {len(sample) - len(rejected)} particles examined"
     if dark_protein is None:
         opposite = seen is False  # also of dark, which is assumed where nothing is seen
         other = f"give dark_protein={opposite} (--contrast {words[opposite]})"
-        assumed = f"{path}: {looks}, and is taken as that; if it is not, {other}"
-        unclear = f"{path}: contrast cannot be told, protein is taken as dark; if it is bright, {other}"
+        assumed = f"{path}: {looks}; if it is not, {other}"
+        unclear = f"{path}: contrast cannot be determined; protein is taken to be dark; if it is bright, {other}"
         note, dark_protein = (unclear if seen is None else assumed), seen
     elif seen is None or seen == dark_protein:
         note = f"{path}: protein is {words[dark_protein]}, as given"
@@ -153,7 +153,7 @@ def _with_contrast(particles: Particles, path: Path, dark_protein: bool | None) 
         alone = "for one input alone give --support-contrast or --query-contrast"
         note = f"{path}: {looks} but {words[dark_protein]} {AGAINST}; {alone}"
     note += f"; but {mixed}" if mixed else ""
-    of = f"{path}: {len(rejected)} of {len(sample)} particles looked at cannot be used, as"
+    of = f"{path}: {len(rejected)} of {len(sample)} particles examined cannot be used, for example"
     unusable = (f"{of} {next(iter(rejected.values()))}",) if rejected else ()
     return replace(particles, dark_protein=dark_protein, notes=(*particles.notes, *unusable, note))
 
@@ -169,7 +169,7 @@ def _two_contrasts(particles: Particles, sample: np.ndarray, volumes: torch.Tens
     bright, dark = sides > ONE_SIDED, sides < -ONE_SIDED
     if min(bright.sum(), dark.sum()) < max(3, LEAST_SHARE * len(sides)):
         return ""
-    said = f"protein is bright in {bright.sum()} and dark in {dark.sum()} of {len(sides)} particles looked at"
+    said = f"protein is bright in {bright.sum()} and dark in {dark.sum()} of {len(sides)} particles examined"
     groups = {"class": particles.labels, "optics group": getattr(particles.table, "rlnOpticsGroup", None)}
     for kind, names in groups.items():
         if names is None:

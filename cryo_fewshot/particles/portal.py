@@ -63,6 +63,8 @@ def _download(url: str, path: Path) -> Path:
         try:
             urllib.request.urlretrieve(url, part)  # raises where fewer bytes come than were announced
         except OSError as error:
-            raise UserError(f"{url}: cannot be fetched ({first_line(error)}); the same command goes on") from error
+            raise UserError(
+                f"{url}: could not be fetched ({first_line(error)}); run the same command to resume"
+            ) from error
         os.replace(part, path)
     return path

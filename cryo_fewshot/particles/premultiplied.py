@@ -56,7 +56,7 @@ def open_volumes(
     defocus_a, source = _defocus(files, blocks, name, tomograms_star)
     what = f"{files.listed_in}: {(flags == 1).sum()} of {len(flags)} volumes were multiplied by their CTF"
     if defocus_a is None or any(values is None for values in optics):
-        return files, (f"{what}, which is not undone for want of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
+        return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
     phase = numbers(blocks, name, PHASE_SHIFT)
     columns = [defocus_a / 1e4, *optics, np.zeros(len(flags)) if phase is None else phase]
     ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)

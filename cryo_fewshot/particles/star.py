@@ -33,7 +33,7 @@ def read_star_blocks(path: Path) -> dict:
     for block in blocks.values():
         if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
-            raise UserError(f"{path}: column {twice} is there twice; export it again")
+            raise UserError(f"{path}: column {twice} appears twice; export it again")
     return blocks
 
 
@@ -149,13 +149,13 @@ def check_optics_groups(blocks: dict, name: str, path: Path) -> None:
         return
     if "rlnOpticsGroup" not in optics or "rlnOpticsGroup" not in table:
         if not isinstance(optics, dict) and len(optics) > 1:
-            lacking = f"{len(optics)} optics groups, but nothing says which row is of which"
+            lacking = f"{len(optics)} optics groups, but nothing says which row belongs to which"
             raise UserError(f"{path}: {lacking}; give both tables the column rlnOpticsGroup")
         return
     there = _optics_groups(optics)
     twice = next((group for group in there if there.count(group) > 1), None)
     if twice is not None:
-        raise UserError(f"{path}: optics group {twice} is there twice in the table of optics; keep one row for each")
+        raise UserError(f"{path}: optics group {twice} appears twice in the table of optics; keep one row for each")
     rows = Counter(group for group in _optics_groups(table) if group not in there)
     for group, count in rows.items():
         lacking = f"optics group {group}, of {count} rows, is not in the table of optics"

@@ -23,7 +23,7 @@ class Kind(NamedTuple):
 NUMBER = Kind("a number", np.isfinite)
 LENGTH = Kind("a number of 0 or more", lambda x: x >= 0)
 FLAG = Kind("0 or 1", lambda x: (x == 0) | (x == 1))
-SHARE = Kind("a share from 0 to below 1", lambda x: (x >= 0) & (x < 1))
+SHARE = Kind("a fraction from 0 to below 1", lambda x: (x >= 0) & (x < 1))
 KILOVOLTS = Kind("kV, from 50 to 1500", lambda x: (x >= 50) & (x <= 1500))
 MILLIMETRES = Kind("mm, from 0 to 20", lambda x: (x >= 0) & (x <= 20))
 # Some tilts may be in focus; where all are, those are micrometres.
@@ -76,12 +76,12 @@ STATED = (
         for axis in "XYZ"
     ),
     *(
-        Column(f"rlnOrigin{axis}{unit}", "particles", least, "a shift that is not applied; extract them anew, centred")
+        Column(f"rlnOrigin{axis}{unit}", "particles", least, "a shift that is not applied; extract them again, centred")
         for axis in "XYZ"
         for unit, least in (("Angst", 20), ("", 2))
     ),
     *(
-        Column(f"rlnTomoSubtomogram{angle}", "particles", 1, "boxes that were rotated: their wedge is not about z")
+        Column(f"rlnTomoSubtomogram{angle}", "particles", 1, "rotated boxes, whose missing wedge is not about z")
         for angle in ("Rot", "Tilt", "Psi")
     ),
     Column("rlnCtfDataArePhaseFlipped", "both", 0, "phases were flipped, which changes nothing before the first zero"),
@@ -139,7 +139,7 @@ def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
             rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
         if len(rows):
             both = f"{other} say {sizes[rows[0]] / 10:.4g} nm, {used} {first[rows[0]] / 10:.4g} nm"
-            notes.append(f"{path}: {both}, which counts ({len(rows)} rows)")
+            notes.append(f"{path}: {both}, and the latter is used ({len(rows)} rows)")
     return tuple(notes)
 
 

@@ -62,7 +62,7 @@ class TiltStacks:
                 raise UserError(f"{path}: {tilts}; {EXPORT}")
             kept = images.std(axis=(1, 2)) > 0  # an image outside the detector is all zeros
             if not kept.any():
-                raise UserError(f"{path}: every image is empty; remove the file or extract it anew")
+                raise UserError(f"{path}: every image is empty; remove the file or extract it again")
             images = images[kept]
             if self.ctfs is not None and self.multiplied[i]:
                 images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]].of_tilts(np.flatnonzero(seen)[kept]))
@@ -108,7 +108,7 @@ def open_tilt_stacks(
     """Stacks of a particle STAR file with the geometry of their tomograms, and notes; raises UserError."""
     table = blocks[name]
     if "rlnTomoName" not in table:
-        what = "2D images without rlnTomoName, of single particles it seems, which have no tilt geometry"
+        what = "2D images without rlnTomoName, apparently of single particles, which have no tilt geometry"
         raise UserError(f"{files.listed_in}: lists {what}; give subtomograms")
     path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
     tomogram_names = sorted(set(table["rlnTomoName"]))
@@ -133,10 +133,10 @@ def _multiplied_by(
     kept = f"{count}multiplied by their CTF already, which is not undone"
     optics = [texts(blocks, name, column) for column in OPTICS]
     if None in optics or not all(set(DEFOCUS) <= set(block) for block, _ in series):
-        return multiplied, None, f"{kept} for want of {', '.join((*DEFOCUS, *OPTICS))}"
+        return multiplied, None, f"{kept} for lack of {', '.join((*DEFOCUS, *OPTICS))}"
     of_particles = numbers(blocks, name, PHASE_SHIFT)
     if of_particles is not None and of_particles.any() and not all(PHASE_SHIFT in block for block, _ in series):
-        return multiplied, None, f"{kept}, for {PHASE_SHIFT} is not given for each tilt"
+        return multiplied, None, f"{kept}, as {PHASE_SHIFT} is not given for each tilt"
     ctfs = []
     for k, one in enumerate(series):
         rows = np.flatnonzero((tomograms == k) & multiplied)
@@ -188,7 +188,7 @@ def read_series(path: Path, names: list[str]) -> list[tuple]:
             above = (folder / elsewhere[name] for folder in path.absolute().parents)
             where = next((candidate for candidate in above if candidate.is_file()), None)
             if where is None:
-                raise UserError(f"{elsewhere[name]}: named in {path} but not there; correct the name")
+                raise UserError(f"{elsewhere[name]}: named in {path} but missing; correct the name")
             block = next(iter(read_star_blocks(where).values()), None)
         if block is None or isinstance(block, dict):
             raise UserError(f"{path}: no tilt geometry of tomogram {name}; give the right one (--tomograms-star)")
@@ -212,14 +212,16 @@ def _rotations(block, where: str) -> np.ndarray:
     except (ValueError, AttributeError) as error:
         raise UserError(f"{where}: a projection that is not three rows of numbers; {EXPORT}") from error
     if not np.abs(product - np.eye(3)).max() < 0.01:
-        raise UserError(f"{where}: a projection that is no rotation; {EXPORT}")
+        raise UserError(f"{where}: a projection that is not a rotation; {EXPORT}")
     return rotations
 
 
 def _flags(text: str, path: Path) -> np.ndarray:
     flags = as_numbers(str(text).strip("[] ").replace(",", " ").split())
     if not set(flags) <= {0, 1} or 1 not in flags:
-        raise UserError(f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is no list of 0 and 1 with a 1 in it; {EXPORT}")
+        raise UserError(
+            f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is not a list of 0 and 1 with at least one 1; {EXPORT}"
+        )
     return flags == 1
 
 

@@ -130,8 +130,8 @@ class Boxes:
             raise UserError(f"{self.names[i]}: {here} lie outside {tomogram.path.name} of {size}; {remedy}")
         inside = (high - low == edge).all()
         if not inside and not self.pad_edges:
-            remedy = "give pad_edges (--pad-edges) to fill up with the mean, or a smaller box_nm (--box-nm)"
-            raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} reaches out of the tomogram; {remedy}")
+            remedy = "give pad_edges (--pad-edges) to pad with the mean, or a smaller box_nm (--box-nm)"
+            raise UserError(f"{self.names[i]}: box of {edge} voxels about {here} extends beyond the tomogram; {remedy}")
         try:
             piece = _piece(array, low, high)
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
@@ -219,7 +219,7 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
         files = ", ".join(f.name for f in fitting[:3])
         several = f"{len(fitting)} files for tomogram {last} of {listed_in.name} ({files})"
         raise UserError(f"{path}: {several}; give a folder with one file for each tomogram")
-    remedy = f"call its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
+    remedy = f"name its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
     if path.is_file():
         remedy = "give a tomograms.star that names it, or the folder of the tomograms"
     raise UserError(
@@ -256,7 +256,7 @@ def _reconstructed(path: Path) -> dict[str, Path]:
                 there = next((candidate for candidate in above if candidate.exists()), None)
                 if there is None and star == path and name not in files:
                     remedy = "give the folder with it, or correct the name"
-                    raise UserError(f"{file}: named in {star} but not there; {remedy}")
+                    raise UserError(f"{file}: named in {star} but missing; {remedy}")
                 if there is not None and (star == path or path.resolve() in there.resolve().parents):
                     files.setdefault(name, there)
     if star == path and not files:

@@ -58,7 +58,7 @@ def zarr_image(path: Path) -> ZarrImage:
         raise UserError(f"{path}: values are {array.dtype}, not real numbers; write it again")
     remarks = {
         "a translation, which is not subtracted: coordinates count from the first voxel": np.any(values["translation"]),
-        f"{missing} of {array.nchunks} chunks are not there and read as {array.fill_value or 0}": missing,
+        f"{missing} of {array.nchunks} chunks are missing and read as {array.fill_value or 0}": missing,
         f"{len(others) + 1} images in its multiscales, of which the first is read": others,
     }
     units = [UNITS_NM.get(axis.get("unit")) for axis in axes[-3:]]

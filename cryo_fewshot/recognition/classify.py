@@ -96,9 +96,9 @@ def classify(
     with unclaimed(out, record):
         classes, again = class_indices(support), copies(query)
         if n := len(support) - support.labels.count(None) - sum(map(len, classes.values())):
-            say(f"{n} particles of the support are listed before; each counts once")
+            say(f"{n} particles of the support are listed more than once; each counts once")
         if again:
-            say(f"{len(again)} of {len(query)} particles of the query are listed before; an average takes the first")
+            say(f"{len(again)} of {len(query)} particles of the query repeat earlier ones; averages use the first")
         for name, particles in (("support", support), ("query", query)):
             near_nm = NEAR * particles.box * particles.voxel_size_nm
             if n := len(particles) - len(set(overlapping(particles, range(len(particles)), near_nm).tolist())):
@@ -134,9 +134,17 @@ def classify(
     wrong_at_most = points[0]["at_most"]
     n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
     say(
-        f"{n_accepted:,} of {len(table):,} particles are accepted; some {n_wrong:.0f} of them are wrong, at most "
-        f"{wrong_at_most:,} (90 % sure)"
+        f"{n_accepted:,} of {len(table):,} particles are accepted; about {n_wrong:.0f} of them are expected to be "
+        f"wrong, at most {wrong_at_most:,} (90 % confidence)"
     )
+<<<<<<< HEAD
+=======
+    if recogniser.conditions.n_shot < ENOUGH_TO_FORESEE - 0.01:
+        say(
+            f"fewer than {ENOUGH_TO_FORESEE} labels per class: expect more errors where most particles are of unknown "
+            "classes"
+        )
+>>>>>>> s-book
     groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
@@ -211,13 +219,19 @@ def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
     """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
+<<<<<<< HEAD
     if words := recogniser.unfitted or words:
+=======
+    if settings.adapt and recogniser.space is recogniser.own:
+        words = f"fewer than {FEWEST} usable particles: the scatter within classes is taken from the encoder's card"
+    if words:
+>>>>>>> s-book
         say(words)
     snr = np.exp(recogniser.conditions.log_snr)
-    say(f"particles as noisy to the encoder as simulated ones of SNR {snr:.2g}")
+    say(f"to the encoder, the particles look as noisy as simulated ones of SNR {snr:.2g}")
     if recogniser.calibration.crowd is not None:
         crowded = recogniser.conditions.crowding >= CROWDED
-        say(f"beside the particles boxes look {'crowded, as in cells' if crowded else 'empty'}")
+        say(f"around the particles, the boxes look {'crowded, as in cells' if crowded else 'empty'}")
 
 
 def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
@@ -251,9 +265,14 @@ def _background_text(background: pd.DataFrame, n_lost: int) -> str:
     counts = background.loc[background["accepted"], "class"].value_counts()
     by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
     return (
+<<<<<<< HEAD
         f"of {(background['reason'] == '').sum()} background boxes {counts.sum()} would pass for particles"
         f"{f' ({by_class}); {n_lost} particles that stand out too little from them are rejected' if by_class else ''}"
         f"{'. Is one of these classes background? Then name it with --junk' if n_lost else ''}"
+=======
+        f"negative control: of {(table['reason'] == '').sum()} background boxes {counts.sum()} are accepted"
+        f"{f' ({by_class})' if by_class else ''}; they may contain particles that nobody picked"
+>>>>>>> s-book
     )
 
 
@@ -278,8 +297,8 @@ def _with_numbers(
         embedded.with_parts("embeddings", *numbers, grey_reference=scale.query),
         empty and empty.with_parts("embeddings", *numbers, grey_reference=scale.of_background(background)),
         widths,
-        "how classes scatter is fitted to these particles (--no-adapt: taken from the encoder's card); beside the "
-        f"embedding count profile and power, {scale.words}",
+        "the scatter within classes is fitted to these particles (--no-adapt: taken from the encoder's card), with "
+        f"radial profile and power spectrum besides the embedding; {scale.words}",
     )
 
 
@@ -317,7 +336,7 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
     pairs = duplicates(support, query) + near(support, query, NEAR * query.box * query.voxel_size_nm)
     labelled[[q for s, q in pairs if s in usable]] = True
     if n := int(labelled.sum()):
-        say(f"{n} particles of the query are labelled ones as well; they are marked, and count in no rate")
+        say(f"{n} particles of the query are in the support as well; they are marked and left out of all rates")
     return labelled
 
 

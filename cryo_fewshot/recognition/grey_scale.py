@@ -50,16 +50,16 @@ def common_grey_scale(
         references = [_of_tomograms(particles) for particles in (support, query)]
         return GreyScale(*references, "grey values in units of each tomogram")
     if isinstance(support.source, Boxes) or isinstance(query.source, Boxes):
-        return GreyScale(None, None, "no grey values: only one of support and query is cut from tomograms")
+        return GreyScale(None, None, "no grey values, as only one of support and query is cut from tomograms")
     kinds = {"support": support_grey, "query": query_grey}
     usable = {name: grey[torch.isfinite(grey).all(dim=1)] for name, grey in kinds.items()}
     for name, grey in usable.items():
         if len(grey) < 2 or float((grey[:, 0] / grey[:, 1].clamp(min=1e-9)).std()) < NORMALISED:
-            return GreyScale(None, None, f"no grey values: particles of the {name} were normalised one by one")
+            return GreyScale(None, None, f"no grey values, as particles of the {name} were normalised one by one")
     contrasts = [float(grey[:, 1].median()) for grey in usable.values()]
     if max(contrasts) > LIKE * min(contrasts):
         both = " and ".join(f"{contrast:.3g}" for contrast in contrasts)
-        return GreyScale(None, None, f"no grey values: contrast of support and query differs ({both})")
+        return GreyScale(None, None, f"no grey values, as the contrast of support and query differs ({both})")
     reference = torch.tensor([float(usable["query"][:, 0].median()), contrasts[1]])
     return GreyScale(
         reference.expand(len(support), 2), reference.expand(len(query), 2), "grey values as the files have them"

@@ -95,10 +95,10 @@ def _check_folder(out: Path, record: dict) -> bool:
     try:
         if path.exists():
             if not _agree(_read_record(path), record):
-                raise UserError(f"{out}: holds another run, or this one with other settings; give a new folder")
+                raise UserError(f"{out}: contains another run, or this one with other settings; give a new folder")
             return False
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
-            raise UserError(f"{out}: exists and holds something else; give a new folder")
+            raise UserError(f"{out}: already contains something else; give a new folder")
     except OSError as error:
         raise UserError(f"{out}: cannot be read ({error.strerror}); give another folder") from error
     return True

@@ -201,7 +201,7 @@ def build_recogniser(
         raise UserError(f"{tuple(embeddings.shape)} embeddings, {len(labels)} labels: give one label per embedding")
     names = tuple(sorted(set(labels.tolist())))
     if len(names) < 2:
-        raise UserError(f"support of {len(names)} class ({', '.join(names)}): give labelled particles of two or more")
+        raise UserError(f"support of {len(names)} class ({', '.join(names)}): give labelled particles of at least two")
     if unknown := [name for name in junk if name not in names]:
         raise UserError(f"junk class '{unknown[0]}' (--junk) is not in the support; it has {', '.join(names)}")
     bad = np.flatnonzero(~torch.isfinite(embeddings).all(dim=1).numpy())

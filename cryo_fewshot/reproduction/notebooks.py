@@ -107,7 +107,7 @@ def run_notebook(
         except papermill.PapermillExecutionError as exception:
             error = exception
         except nbclient.exceptions.DeadKernelError as exception:
-            raise UserError(f"notebook {name}: its Python process died, perhaps for want of memory") from exception
+            raise UserError(f"notebook {name}: its Python process died, perhaps for lack of memory") from exception
         _clean(executed, name, {"parameters": parameters, **_results_seen(seen)})
         write_atomically(output_path if error is None else failed, executed.read_bytes())
     if error is not None:

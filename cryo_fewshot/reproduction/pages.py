@@ -37,6 +37,11 @@ def _copy_scripts(app):
     bundle = Path(book_extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
     shutil.copy(bundle / "tex-svg.js", static / "mathjax")
     (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    if (Path(app.srcdir) / "your_particles.md").is_file():
+        from .browser import encoder_script, example_script
+
+        (static / "encoder.js").write_text(encoder_script(), encoding="utf-8")
+        (static / "example.js").write_text(example_script(), encoding="utf-8")
 
 
 def _load_scripts(app, pagename, templatename, context, doctree):

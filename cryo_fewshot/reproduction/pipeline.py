@@ -106,8 +106,8 @@ def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
         # Simulation, embedding and evaluation lie between the steps: 1.3 times their time, measured on two cores.
         estimate = 1.3 * runner.estimated_seconds(missing) / 60
         print(
-            f"{len(missing)} trainings to run, about {estimate:.0f} minutes here, then notebooks and pages, some four "
-            "minutes on two cores; stop and restart as you like."
+            f"{len(missing)} trainings to run, about {estimate:.0f} minutes here, then notebooks and pages, about four "
+            "minutes on two cores; you can stop and restart at any time."
         )
     return runner.run_cells(cells)
 

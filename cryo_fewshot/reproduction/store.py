@@ -85,7 +85,7 @@ class Store:
         except FileNotFoundError:
             return None  # never run, or its weights were not kept
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s is damaged (%s); it is computed again", path, error)
+            log.warning("%s is damaged (%s); it will be computed again", path, error)
             return None
 
     def put(self, spec: Any, found: Trained) -> dict:

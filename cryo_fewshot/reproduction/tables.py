@@ -97,7 +97,7 @@ def differences_frame(cells: Sequence[Cell], entries: Sequence[dict], against: s
 def paired_difference(entry: dict, other: dict) -> tuple[float, float]:
     """Mean accuracy of one evaluation minus another's, with its interval, over the episodes that both met."""
     if entry["result"]["episodes"] != other["result"]["episodes"]:
-        raise ValueError("the two evaluations met different episodes: a paired difference means nothing")
+        raise ValueError("the two evaluations used different episodes, so a paired difference means nothing")
     difference = np.array(entry["result"]["n_correct"]) - np.array(other["result"]["n_correct"])
     return mean_and_interval(difference / entry["result"]["n_queries"])
 

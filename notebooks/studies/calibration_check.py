@@ -188,8 +188,8 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
         f"{spec.n_tasks} tasks per row. At a promised FPR of {spec.false_accept_rate:.0%}, the mean over rows with "
         f"{ways} classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. The largest calibration "
         f"errors are {listed}. At a promised FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are "
-        f"wrong. The bound on the number of wrong ones (90 % sure) holds in {told['bound_held'].mean():.0%} of the "
-        f"tasks, whichever of {len(LOOKED_AT)} thresholds is picked with the truth in sight."
+        f"wrong. The bound on the number of wrong ones (90 % confidence) holds in {told['bound_held'].mean():.0%} of "
+        f"the tasks, whichever of {len(LOOKED_AT)} thresholds is picked with the truth in sight."
     )
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -188,8 +188,6 @@ def calibration_of(result: dict, snr: str) -> Calibration:
 def answers(result: dict, snr: str, labels: dict[int, int]) -> tuple[np.ndarray, pd.DataFrame]:
     """What the package says of all particles when some are labelled: ProtoNet3D's classes; the recogniser's table.
 
-    Probabilities are those of the calibration alone, without what `classify` learns from labels left out in turn.
-
     labels : class index by particle
     """
     n, chosen = len(result["truth"]), list(labels)
@@ -197,7 +195,6 @@ def answers(result: dict, snr: str, labels: dict[int, int]) -> tuple[np.ndarray,
     embeddings = result["snrs"][snr]
     of_pretrained = unpacked(embeddings["pretrained"], n)
     recogniser = build_recogniser(of_pretrained[chosen], names, calibration_of(result, snr))
-    recogniser = replace(recogniser, check=replace(recogniser.check, tempered=1.0))
     of_protonet = unpacked(embeddings["protonet"], n)
     ways = sorted(set(labels.values()))
     prototypes = torch.stack([of_protonet[[i for i in chosen if labels[i] == way]].mean(0) for way in ways])

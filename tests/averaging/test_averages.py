@@ -203,7 +203,7 @@ def test_particles_that_share_voxels_come_into_one_half():
         halves = _halves(12, groups, np.random.default_rng(seed))
         assert abs(int(halves.sum()) - 6) <= 1
         assert all(len(set(halves[groups == group])) == 1 for group in groups)
-    with pytest.raises(UserError, match="10 of 12 particles overlap in one chain"):
+    with pytest.raises(UserError, match="10 of 12 particles overlap in a chain"):
         _halves(12, np.array([0] * 10 + [1, 2]), np.random.default_rng(0))
 
 

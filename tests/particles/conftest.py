@@ -74,7 +74,7 @@ def assert_cut(particles, array):
     volumes, rejected = particles.read(range(3), 12, 1.0)
     for volume, centre in zip(volumes[:2], CENTRES[:2], strict=True):
         torch.testing.assert_close(volume, standardised(array, centre), atol=1e-4, rtol=0)
-    assert list(rejected) == [2] and "reaches out of the tomogram" in rejected[2] and "pad_edges" in rejected[2]
+    assert list(rejected) == [2] and "extends beyond the tomogram" in rejected[2] and "pad_edges" in rejected[2]
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_mirroring_turns_z_about_the_centre(tmp_path, files):
 def test_support_needs_two_classes(project, tmp_path, files):
     assert class_indices(open_particles(project)) == {"1": [0, 2, 4], "2": [1, 3, 5]}
     files.one_line(
-        lambda: class_indices(open_particles(project, label_column="rlnOpticsGroup"), project), "one class only (1"
+        lambda: class_indices(open_particles(project, label_column="rlnOpticsGroup"), project), "only one class (1"
     )
     files.write(tmp_path / "flat" / "0.mrc")
     files.one_line(lambda: class_indices(open_particles(tmp_path / "flat"), "flat"), "flat", "label_column")
@@ -82,14 +82,14 @@ def test_particles_without_a_label_are_in_no_class(project, files, mark):
     rows = [(f"p{i}.mrc", label) for i, label in enumerate(["a", mark, "b", "a", mark, "b"])]
     particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     assert class_indices(particles) == {"a": [0, 3], "b": [2, 5]}
-    said = "2 classes in rlnClassName: a (2), b (2); 2 have no label, as support they are left out"
+    said = "2 classes in rlnClassName: a (2), b (2); 2 have no label and are left out of a support"
     assert f"{project}: {said}" in particles.notes
     rows = [(f"p{i}.mrc", mark) for i in range(6)]
     none = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
-    files.one_line(lambda: class_indices(none), "names the class of no particle", "rlnClassName")
+    files.one_line(lambda: class_indices(none), "has no class labels", "rlnClassName")
     rows[0] = ("p0.mrc", "a")
     one = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
-    files.one_line(lambda: class_indices(one), "one class only (a, 1 particles)")
+    files.one_line(lambda: class_indices(one), "only one class (a, 1 particles)")
 
 
 def test_a_particle_that_is_listed_again_counts_once_and_two_labels_are_refused(project, files):

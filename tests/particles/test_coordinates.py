@@ -51,7 +51,7 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     unbinned = star(files, tmp_path / "b.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz * 8)
     files.one_line(
         lambda: open_particles(unbinned, tomogram=tomogram),
-        "3 of 3 coordinates do not lie in",
+        "3 of 3 coordinates lie outside",
         "--coordinate-voxel-size-nm",
     )
     files.assert_cut(open_particles(unbinned, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.125), array)
@@ -272,4 +272,4 @@ def test_tables_of_spreadsheets_of_any_country(tmp_path, tomogram, array, files,
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path, tomogram, files):
     path = files.csv_of(tmp_path / "a.csv", "x,y, z,x", rows=files.CENTRES[:, [2, 1, 0, 0]])
-    files.one_line(lambda: open_particles(tomogram, coordinates=path), "a.csv: column x is there twice")
+    files.one_line(lambda: open_particles(tomogram, coordinates=path), "a.csv: column x appears twice")

@@ -27,7 +27,7 @@ def star(files, path, factor, optics, columns=XYZ, name="TS_1"):
         (2, {TILT: 5.0, IMAGE: 10.0}, "TS_1", f"pixels of 0.5 nm ({TILT})"),  # RELION 4, unbinned
         (0.5, {TILT: 2.5, IMAGE: 20.0}, "TS_1.tomostar", "pixels of 2 nm (the particles' pixel size)"),  # WarpTools
         (1, {IMAGE: 10.0}, "TS_1", "voxels of the tomogram, which are the particles' pixel size"),
-        (1, {}, "TS_1", "voxels of the tomogram, for nothing else is stated"),
+        (1, {}, "TS_1", "voxels of the tomogram, as nothing else is stated"),
     ],
 )
 def test_what_the_file_states_is_scaled_and_said(tmp_path, tomogram, array, files, factor, optics, name, said):
@@ -44,7 +44,7 @@ def test_a_given_unit_wins_and_two_readings_are_refused(tmp_path, tomogram, arra
     files.one_line(lambda: open_particles(both, tomogram=tomogram), *words)
     files.assert_cut(open_particles(both, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.5), array)
     wrong = star(files, tmp_path / "b.star", 1, {TILT: 50.0})
-    files.one_line(lambda: open_particles(wrong, tomogram=tomogram), "3 of 3 coordinates do not lie in", TILT)
+    files.one_line(lambda: open_particles(wrong, tomogram=tomogram), "3 of 3 coordinates lie outside", TILT)
 
 
 def test_the_unit_that_tomograms_star_states_counts_where_the_coordinates_state_none(tmp_path, tomogram, array, files):

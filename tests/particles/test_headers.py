@@ -35,7 +35,7 @@ REFUSED = {
 }
 REMARKED = {
     "machst": ({"map": b"", "machst": 0}, "no map ID or machine stamp"),
-    "dmin": ({"dmin": 0, "dmax": 200, "dmean": 130}, "bytes read as unsigned, as the maximum 200"),
+    "dmin": ({"dmin": 0, "dmax": 200, "dmean": 130}, "bytes read as unsigned, because of the maximum 200"),
     "ispg": ({"ispg": 19}, "space group 19 in its header (ispg)"),
     "nz": ({"nz": 6, "mz": 6, "cella": (120, 120, 60)}, "6 more sections than its header counts (nz)"),
 }

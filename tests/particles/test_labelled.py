@@ -113,7 +113,7 @@ def test_particles_without_classes_are_one_line(classes, project, files):
     star = files.star_of(project, ["rlnImageName", "myNote"], [("p0.mrc", "x")])
     files.one_line(
         lambda: read_labelled(star),
-        "class of no particle",
+        "no class labels",
         "label_column (--label-column), one of rlnImageName, myNote",
     )
 

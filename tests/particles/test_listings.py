@@ -23,7 +23,7 @@ def test_folders_flat_or_with_classes(tmp_path, files):
     assert classes.labels == ["a", "a", "b"] and classes.names[2] == "b/1.mrc"
     assert torch.equal(flat.read([2])[0], classes.read([1])[0])
     files.write(tmp_path / "set" / "loose.mrc")
-    files.one_line(lambda: open_particles(tmp_path / "set"), "loose.mrc", "folders of classes", "move it")
+    files.one_line(lambda: open_particles(tmp_path / "set"), "loose.mrc", "class folders", "move it")
 
 
 def test_what_does_not_belong_is_passed_over(classes):
@@ -33,7 +33,7 @@ def test_what_does_not_belong_is_passed_over(classes):
     (classes / "b ribosome" / "tilts.st").write_bytes(b"")
     particles = open_particles(classes)
     assert particles.labels == ["a protéasome"] * 2 + ["b ribosome"] * 3
-    assert f"{classes}: 2 files of other kinds are left out, as notes.txt" in particles.notes
+    assert f"{classes}: 2 files of other kinds are left out, for example notes.txt" in particles.notes
 
 
 NO_PARTICLES = ("1_ctf.mrc", "TS_1_0000001_ctf_10.00A.mrc", "1_CTF2.mrc", "1_weights.mrc", "run_half1_unfil.mrc")
@@ -45,7 +45,7 @@ def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_
         files.write(tmp_path / "flat" / name, seed=i)
     flat = open_particles(tmp_path / "flat")
     assert sorted(flat.names) == sorted(PARTICLES)
-    assert any("5 CTF, weight, mask or half-map volumes" in note and "as 1_CTF2.mrc" in note for note in flat.notes)
+    assert any("5 CTF, weight, mask or half-map volumes" in note and "for example 1_CTF2.mrc" in note for note in flat.notes)
     for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "ctf/1.mrc")):
         files.write(tmp_path / "set" / name, seed=i)
     classes = open_particles(tmp_path / "set")
@@ -69,7 +69,8 @@ def test_files_of_every_name_are_read_packed_or_not(tmp_path, files):
     (tmp_path / "plain" / "0.mrc.gz").write_bytes(b"")
     plain = open_particles(tmp_path / "plain")
     assert len(plain) == 4
-    assert f"{tmp_path / 'plain'}: 1 packed copies of files beside them are left out, as 0.mrc.gz" in plain.notes
+    said = "1 packed copies of files beside them are left out, for example 0.mrc.gz"
+    assert f"{tmp_path / 'plain'}: {said}" in plain.notes
     listed = files.star_of(tmp_path / "mixed" / "p.star", ["rlnImageName"], [("0.mrc.gz",), ("1.map",)])
     assert torch.equal(open_particles(listed).read(range(2))[0], expected[:2])
     whole = (tmp_path / "mixed" / "0.mrc.gz").read_bytes()
@@ -125,13 +126,13 @@ def test_groups_of_intensity_are_no_classes(project, files):
     rows = [(f"p{i}.mrc", 1, f"group_{i % 2}", 1, f"m{i % 3}") for i in range(5)]
     particles = open_particles(files.star_of(project, CLASS_COLUMNS, rows))
     words = (
-        "one class only (1, 5 particles) in rlnClassNumber",
+        "only one class (1, 5 particles) in rlnClassNumber",
         "give label_column (--label-column), one of",
         "myClass",
     )
     files.one_line(lambda: class_indices(particles, project), *words)
     particles = open_particles(files.star_of(project, ("rlnImageName", "rlnGroupName"), [row[:3:2] for row in rows]))
-    files.one_line(lambda: class_indices(particles, project), "class of no particle", "--label-column")
+    files.one_line(lambda: class_indices(particles, project), "no class labels", "--label-column")
 
 
 @pytest.mark.parametrize("column", ["rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize"])
@@ -178,7 +179,7 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     path = files.star_of(project, columns, [*rows, ("p1.mrc", 3), ("p1.mrc", 3)], optics)
     files.one_line(lambda: open_particles(path), "group 3, of 2 rows", "not in the table of optics (1, 2)", "correct")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, 3), ("1.0", 20.0, 3), (2, 20.0, 3)))
-    files.one_line(lambda: open_particles(path), "group 1 is there twice")
+    files.one_line(lambda: open_particles(path), "group 1 appears twice")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")
 
@@ -186,7 +187,7 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
 @pytest.mark.parametrize(("shape", "voxel_size_nm"), [((12, 14, 14), 1.0), ((24, 24, 24), 9.0)])
 def test_a_tomogram_without_coordinates_is_no_particle(tmp_path, files, shape, voxel_size_nm):
     path = files.write(tmp_path / "TS_1.mrc", np.random.default_rng(0).normal(size=shape), voxel_size_nm)
-    files.one_line(lambda: open_particles(path), "a tomogram it seems", "--query-coordinates")
+    files.one_line(lambda: open_particles(path), "apparently a tomogram", "--query-coordinates")
 
 
 def test_what_a_run_did_not_accept_is_no_label(tmp_path, files):

@@ -76,11 +76,11 @@ IMOD = 1146047817
     [
         ("u1", IMOD, 0, True, "unsigned, as IMOD's header says"),
         ("u1", IMOD, 2, False, "unsigned, as IMOD's header says"),
-        ("u1", 0, 0, True, "unsigned, as the maximum 255"),
+        ("u1", 0, 0, True, "unsigned, because of the maximum 255"),
         ("i1", IMOD, 1, False, ""),
         ("i1", IMOD, 0, True, ""),  # a copied stamp, but a minimum below zero
         ("i1", 0, 0, True, ""),
-        ("i1", 0, 0, False, "signed, as MRC 2014 has it, for the header does not say"),
+        ("i1", 0, 0, False, "signed, as MRC 2014 has it, because the header does not say"),
     ],
 )
 def test_bytes_are_signed_or_not_as_the_header_says(tmp_path, files, dtype, stamp, flags, told, remark):
@@ -125,5 +125,5 @@ def test_sections_of_an_image_stack_along_another_axis_have_no_thickness(tmp_pat
 
 def test_a_true_angstrom_is_known_by_its_width(files):
     assert checked_voxel_size(0.1, 300, "x.mrc") == 0.1
-    files.one_line(lambda: checked_voxel_size(0.1, 299, "x.mrc"), "x.mrc", "29.9 nm", "what programs write")
+    files.one_line(lambda: checked_voxel_size(0.1, 299, "x.mrc"), "x.mrc", "29.9 nm", "programs write")
     assert checked_voxel_size(0.1001, 40, "x.mrc") == 0.1001

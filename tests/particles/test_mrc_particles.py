@@ -185,8 +185,8 @@ def test_a_voxel_size_that_no_program_knew_is_refused_until_it_is_confirmed(tmp_
         files.write(tmp_path / "near" / f"{i}.mrc", seed=i, voxel_size_nm=0.102)
         files.write(tmp_path / "metres" / f"{i}.mrc", seed=i, voxel_size_nm=15)
         files.write(tmp_path / "tiny" / f"{i}.mrc", seed=i, voxel_size_nm=0.05)
-    words = ("1.000 A, which is what programs write when they do not know", "12 voxels would be 1.2 nm")
-    remedy = ("if it is right give file_voxel_size_nm (--voxel-size-nm) 0.1, if not the right one in nm",)
+    words = ("1.000 A, which programs write when they do not know", "12 voxels would be 1.2 nm")
+    remedy = ("if that is right give file_voxel_size_nm (--voxel-size-nm) 0.1, else the right one in nm",)
     files.one_line(lambda: open_particles(tmp_path / "default"), "default/", *words, *remedy)
     for nm in (0.1, 1.0):
         given = open_particles(tmp_path / "default", file_voxel_size_nm=nm)
@@ -202,12 +202,10 @@ def test_a_voxel_size_that_no_program_knew_is_refused_until_it_is_confirmed(tmp_
 
 def test_a_voxel_size_that_overrules_those_of_the_files_is_told(project, classes):
     told = open_particles(classes, file_voxel_size_nm=1.25).notes
-    assert any(
-        n.endswith("voxel size 1 nm, overruled by the 1.25 nm that were given (5 of 5 files looked at)") for n in told
-    )
+    assert any(n.endswith("voxel size 1 nm, overridden by the 1.25 nm given (5 of 5 files looked at)") for n in told)
     assert not any("overruled" in note for note in open_particles(classes, file_voxel_size_nm=1.001).notes)
     assert any(
-        "1 nm, overruled by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
+        "1 nm, overridden by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
     )
 
 

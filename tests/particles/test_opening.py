@@ -30,14 +30,14 @@ def test_contrast_is_detected_stated_and_overridden(tmp_path, files):
     for i in range(12):
         files.write(tmp_path / "noise" / f"{i}.mrc", seed=i, box=20)
     unclear = open_particles(tmp_path / "noise")
-    assert unclear.dark_protein is None and "contrast cannot be told" in unclear.notes[-1]
+    assert unclear.dark_protein is None and "contrast cannot be determined" in unclear.notes[-1]
     assert "give dark_protein=False (--contrast bright)" in unclear.notes[-1]
 
 
 def test_what_concerns_the_whole_input_is_one_line(project, tmp_path, files):
     files.one_line(lambda: open_particles(tmp_path / "absent.star"), "absent.star", "no such file or folder")
     (tmp_path / "x.txt").write_text("words")
-    files.one_line(lambda: open_particles(tmp_path / "x.txt"), "x.txt", "not a kind of particles")
+    files.one_line(lambda: open_particles(tmp_path / "x.txt"), "x.txt", "not an input that is recognised")
     (tmp_path / "empty").mkdir()
     files.one_line(lambda: open_particles(tmp_path / "empty"), "empty", "no MRC file (.mrc, .mrcs")
     files.one_line(
@@ -50,7 +50,7 @@ def test_what_concerns_the_whole_input_is_one_line(project, tmp_path, files):
     files.one_line(lambda: open_particles(project).read([0], box=2), "box=2")
     files.one_line(lambda: open_particles(project).read([0], voxel_size_nm=0), "voxel_size_nm=0")
     twice = files.star_of(tmp_path / "twice.star", ["rlnImageName", "rlnImageName"], [("a", "b")])
-    files.one_line(lambda: open_particles(twice), "rlnImageName is there twice")
+    files.one_line(lambda: open_particles(twice), "rlnImageName appears twice")
 
 
 def test_the_wing_itself_offers_its_door():
@@ -77,5 +77,5 @@ def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_sign
     star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName", "rlnOpticsGroup"), rows, optics)
     files.one_line(lambda: open_particles(star), "bright in optics group 1")
     star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName",), [row[:1] for row in rows])
-    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles looked at;")
-    assert "contrast cannot be told" in open_particles(tmp_path / "noise").notes[-1]
+    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles examined;")
+    assert "contrast cannot be determined" in open_particles(tmp_path / "noise").notes[-1]

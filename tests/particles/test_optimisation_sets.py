@@ -62,9 +62,9 @@ def test_a_set_without_particles_counts_where_it_is_the_only_one(tmp_path, files
 def test_a_set_that_names_an_absent_file_is_one_line(tmp_path, files):
     export(files, tmp_path, "ribo", "TS_1")
     lost = optimisation_set(tmp_path, "ribo", particles="gone/{}.star")
-    files.one_line(lambda: open_particles(lost), "gone/ribo.star", "not there")
+    files.one_line(lambda: open_particles(lost), "gone/ribo.star", "missing")
     lost = optimisation_set(tmp_path, "ribo", tomograms="gone.star")
-    files.one_line(lambda: open_particles(lost), "gone.star", "not there")
+    files.one_line(lambda: open_particles(lost), "gone.star", "missing")
 
 
 def test_a_set_of_picks_without_images_is_cut_from_its_tomograms(tmp_path, tomogram, array, files):

@@ -59,6 +59,6 @@ def test_a_fetched_dataset_opens_and_is_not_fetched_twice(portal, tmp_path, arra
     fetch_dataset(10440, tmp_path / "fetched")
     with pytest.raises(UserError, match="no tomogram with processing denoised"):
         fetch_dataset(10440, tmp_path / "fetched", processing="denoised")
-    with pytest.raises(UserError, match="cannot be fetched"):
+    with pytest.raises(UserError, match="could not be fetched"):
         fetch_dataset(10440, tmp_path / "other")
     assert not list((tmp_path / "other").rglob("*.mrc"))

@@ -46,7 +46,7 @@ def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
     # the defocus of the tilt series, where a row has none
     star = premultiplied(files, tmp_path, volumes, defocus_columns=False)
     particles = open_particles(star, dark_protein=True)
-    assert any("not undone for want of rlnDefocusU" in note for note in particles.notes)
+    assert any("not undone for lack of rlnDefocusU" in note for note in particles.notes)
     series = files.table("TS_1", ("rlnDefocusU", "rlnDefocusV"), [(29000, 29000), (31000, 31000)])
     (tmp_path / "tomograms.star").write_text(series)
     assert correlation(open_particles(star, dark_protein=True), volumes) > 0.99

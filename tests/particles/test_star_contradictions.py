@@ -68,7 +68,7 @@ def an_unknown_optics_group(project, i, factor):
 
 def an_optics_group_twice(project, i, factor):
     project.optics.append({**project.optics[0], "rlnImagePixelSize": project.size_a * factor})
-    return "there twice"
+    return "appears twice"
 
 
 def a_second_pixel_size(project, i, factor):

@@ -170,8 +170,8 @@ def test_bad_stacks_are_rejected_in_one_line(tmp_path):
 
     assert "20 images for 21 tilts, of which 21 are visible" in reason(images[1:])
     assert "names 2 tilts" in reason(images, visible="11")
-    assert "no list of 0 and 1" in reason(images, visible="12")
-    assert "no list of 0 and 1" in reason(images, visible="0" * len(TILTS))
+    assert "not a list of 0 and 1" in reason(images, visible="12")
+    assert "not a list of 0 and 1" in reason(images, visible="0" * len(TILTS))
 
 
 def test_missing_or_wrong_geometry_is_one_line(tmp_path):
@@ -179,7 +179,7 @@ def test_missing_or_wrong_geometry_is_one_line(tmp_path):
     star = project(tmp_path, images, name="TS_2")
     one_line(lambda: open_particles(star), "tomograms.star", "TS_1", "--tomograms-star")
     star = project(tmp_path, images, rotations=2 * geometry())
-    one_line(lambda: open_particles(star), "TS_1", "no rotation")
+    one_line(lambda: open_particles(star), "TS_1", "not a rotation")
     text = (tmp_path / "tomograms.star").read_text()
     (tmp_path / "tomograms.star").write_text(text.replace("rlnTomoProjX", "rlnOther"))
     one_line(lambda: open_particles(star), "TS_1", "no columns rlnTomoProjX")
@@ -227,7 +227,7 @@ def test_a_ctf_that_images_were_multiplied_by_is_divided_out(tmp_path):
     particles = open_particles(with_defocus(tmp_path, spoilt), dark_protein=True)
     assert "multiplied by their CTF, which is undone" in particles.notes[1]
     plain = open_particles(project(tmp_path / "plain", images), dark_protein=True)
-    assert "not undone for want of rlnDefocusU" in plain.notes[1]
+    assert "not undone for lack of rlnDefocusU" in plain.notes[1]
     (read,), (expected,) = particles.read([0], N, 1.0)[0], plain.read([0], N, 1.0)[0]
     assert correlation(read, expected) > 0.97
     as_it_is = replace(particles, source=replace(particles.source, ctfs=None))
@@ -288,7 +288,7 @@ def test_the_phase_shift_of_a_phase_plate_is_part_of_the_ctf(tmp_path, phase):
     star = with_defocus(tmp_path / "other", spoilt)
     text = star.read_text().replace("_rlnTomoVisible", "_rlnPhaseShift\n_rlnTomoVisible")
     star.write_text(text.replace("p.mrcs 1 ", f"p.mrcs 1 {phase} "))
-    assert "not undone, for rlnPhaseShift is not given for each tilt" in open_particles(star).notes[1]
+    assert "not undone, as rlnPhaseShift is not given for each tilt" in open_particles(star).notes[1]
     star = with_defocus(tmp_path, spoilt, ("20000", "18000", "30", "nan"))
     one_line(lambda: open_particles(star), "TS_1", "rlnPhaseShift", "no number")
 

@@ -64,7 +64,7 @@ def test_a_tomogram_of_a_voxel_size_that_no_program_knew_is_refused(tmp_path, ar
     files.one_line(lambda: open_particles(coordinates, tomogram=path), "a.mrc", "1.000 A", "52 voxels would be 5.2 nm")
     given = open_particles(coordinates, tomogram=path, file_voxel_size_nm=1.0, box_nm=12)
     files.assert_cut(given, array)
-    assert f"{path}: voxel size 1.000 A, a program's default, replaced by the 1 nm that were given" in given.notes
+    assert f"{path}: voxel size 1.000 A, a program's default, replaced by the 1 nm given" in given.notes
 
 
 def test_only_the_boxes_are_read(tmp_path, files):
@@ -93,4 +93,4 @@ def test_boxes_that_all_reach_out_are_rejected_one_by_one(tomogram, tmp_path, fi
     path = files.csv_of(tmp_path / "a.csv", rows=[[1, 1, 1], [2, 2, 2], [50, 42, 28]])
     particles = open_particles(path, tomogram=tomogram, box_nm=12)
     assert sorted(particles.read(range(3), 12, 1.0)[1]) == [0, 1, 2]
-    assert "contrast cannot be told" in particles.notes[-1]
+    assert "contrast cannot be determined" in particles.notes[-1]

@@ -74,7 +74,7 @@ def an_axis_of_another_size(tomogram, factor):
 
 def a_size_that_only_one_of_two_levels_has(tomogram, factor):
     tomogram.image[0]["scale"] = [tomogram.image[0]["scale"][0] * factor] * 3
-    return "says another place and does not count"
+    return "gives another position and is ignored"
 
 
 def a_scale_of_too_few_axes(tomogram, factor):
@@ -137,7 +137,7 @@ def sections_that_are_images(tomogram, factor):
 
 def a_cell_of_another_size(tomogram, factor):
     tomogram.header["cella"] = tuple(n * tomogram.size_a * factor for n in reversed(SHAPE))
-    return "says another place and does not count"
+    return "gives another position and is ignored"
 
 
 def no_tomogram_of_that_name(tomogram, factor):
@@ -162,7 +162,7 @@ def a_place_outside(tomogram, factor):
 
 def another_place(tomogram, factor):
     tomogram.rows[0]["rlnCoordinateY"] += 2 * factor
-    return "rlnCoordinateX of 1 rows says another place"
+    return "rlnCoordinateX of 1 rows gives another position"
 
 
 def a_coordinate_that_is_no_number(tomogram, factor):
@@ -173,7 +173,7 @@ def a_coordinate_that_is_no_number(tomogram, factor):
 def another_pixel_size(tomogram, factor):
     for row in tomogram.rows:
         row["rlnMicrographPixelSize"] = tomogram.size_a * factor
-    return "says another place"
+    return "gives another position"
 
 
 def a_shift_of_turned_boxes(tomogram, factor):

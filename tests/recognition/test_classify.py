@@ -64,7 +64,7 @@ def test_labelled_particles_among_the_query_are_marked(data, encoder_path, tmp_p
         support, support, tmp_path / "out", encoder_path=encoder_path, settings=Settings(n_averaged=0), say=lines.append
     )
     assert outcome.table["labelled"].all()
-    assert any("labelled ones as well" in line for line in lines)
+    assert any("in the support as well" in line for line in lines)
 
 
 def test_a_query_filtered_otherwise_is_named_and_nothing_fitted_to_it(data, encoder_path, tmp_path):
@@ -91,7 +91,7 @@ def test_accepting_by_error_rate_is_said_with_a_bound(encoder_path, tmp_path, ru
     assert table["accepted"].equals(wanted) and wanted.any() and not wanted.all()
     n, wrong = outcome.counts["accepted"].sum(), outcome.counts["expected wrong"].sum()
     assert n == wanted.sum() and 0 < wrong <= outcome.wrong_at_most <= n
-    assert any(f"{n} of 40 particles are accepted" in line and "90 % sure" in line for line in lines)
+    assert any(f"{n} of 40 particles are accepted" in line and "90 % confidence" in line for line in lines)
     assert not any("fewer than 5 labels" in line for line in lines)  # there are five
     to_label = starfile.read(tmp_path / "out" / "next_to_label.star")["particles"]
     assert len(to_label) == 10 and to_label["rlnImageName"].is_unique
@@ -133,8 +133,8 @@ def test_particles_listed_twice_count_once(data, encoder_path, tmp_path):
     assert outcome.recogniser.check.n_tested == once.recogniser.check.n_tested
     assert outcome.recogniser.check.accuracy == once.recogniser.check.accuracy
     n = len(once.table)
-    assert any(f"{n} of {2 * n} particles of the query are listed before" in line for line in lines)
-    assert any(f"{len(twice[0]) // 2} particles of the support are listed before" in line for line in lines)
+    assert any(f"{n} of {2 * n} particles of the query repeat earlier ones" in line for line in lines)
+    assert any(f"{len(twice[0]) // 2} particles of the support are listed more than once" in line for line in lines)
 
 
 def test_a_particle_of_two_classes_is_refused_and_nothing_is_left(data, encoder_path, tmp_path):

@@ -85,7 +85,7 @@ def test_damaged_particles_are_listed_and_the_rest_goes_on(damaged, encoder_path
 def test_a_folder_in_use_is_left_alone(data, encoder_path, tmp_path, run):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="already contains something else"):
         run(tmp_path / "other", encoder_path)
     run(tmp_path / "out", encoder_path)
     with pytest.raises(UserError, match="other settings"):
@@ -142,7 +142,7 @@ def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
         write_atomically(tmp_path / "out" / left, b"old")
     claim_folder(tmp_path / "out", records[0])
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["run.json"]
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="contains another run"):
         claim_folder(tmp_path / "out", records[1])
 
 
@@ -154,7 +154,7 @@ def test_a_record_that_says_less_of_the_inputs_is_of_an_earlier_release(tmp_path
     claim_folder(tmp_path, record)
     earlier["query"]["n"] = 2
     (tmp_path / "run.json").write_text(json.dumps(earlier))
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="contains another run"):
         claim_folder(tmp_path, record)
 
 

@@ -91,7 +91,7 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
     assert len(data["particles"]) == 60
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
-    assert "40 are accepted; some 3 of them are wrong, at most\n9 (90 % sure" in text
+    assert "40 are accepted; about 3 of them are expected to be wrong, at most\n9 (90 % confidence" in text
     assert data["points"] == POINTS and len(data["q_values"]) == 60
     assert data["reliability"] == {"calibration": RELIABILITY["calibration"]} and "id='reliability'" in text
     assert "id='reliability'" not in report(tmp_path, reliability={})[0]

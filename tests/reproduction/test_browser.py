@@ -72,6 +72,11 @@ def test_a_touch_opens_a_figure_and_one_switch_shows_the_code(html, in_frames):
     assert in_frames([page], script, width=PHONE_WIDTH)[0] == [[0, 1, True, None]]
 
 
+def test_what_the_page_for_own_particles_loads_lies_beside_it_and_is_small(html):
+    sizes = [(html / "_static" / f"{name}.js").stat().st_size for name in ("encoder", "example")]
+    assert min(sizes) > 1e5 and sum(sizes) < 4e6
+
+
 def test_math_is_rendered_without_network(html, browse):
     body = BeautifulSoup(browse((html / "methods.html").as_uri())[0], "html.parser").article
     for spoken in body.select("mjx-assistive-mml"):

@@ -12,7 +12,7 @@ from studies.label_five import answers, drawn_labels, expected_frame, packed, pr
 
 from cryo_fewshot.files import REPOSITORY
 
-SCRIPT = (REPOSITORY / "book" / "_static" / "label_five.js").as_uri()
+SCRIPTS = [(REPOSITORY / "book" / "_static" / f"{name}.js").as_uri() for name in ("few_shot", "label_five")]
 N_KNOWN, N_UNKNOWN, PER_CLASS = 3, 1, 12
 
 
@@ -50,8 +50,9 @@ def result():
 def page(result, script: str) -> str:
     """A page like the published one, and a script that runs in it once it is drawn."""
     data = json.dumps({**result, "names": result["classes"]})
+    scripts = "".join(f'<script src="{address}"></script>' for address in SCRIPTS)
     return f"""<div id="label-five"></div><script type="application/json" id="label-five-data">{data}</script>
-    <script src="{SCRIPT}"></script><pre id="found">null</pre><script>addEventListener("load", () => {{
+    {scripts}<pre id="found">null</pre><script>addEventListener("load", () => {{
     const data = JSON.parse(document.getElementById("label-five-data").textContent);
     const found = (() => {{ {script} }})();
     document.getElementById("found").textContent = JSON.stringify(found); }});</script>"""
@@ -74,7 +75,7 @@ def test_the_browser_gives_the_packages_numbers(result, in_page):
     uneven = dict(list(cases[1].items())[:8])  # five, three and none
     found = in_page(f"""return {json.dumps([list(case.items()) for case in [*cases, uneven]])}.map(pairs => {{
         const labels = new Map(pairs), of = data.snrs["0.1"], n = data.truth.length;
-        const recognised = recognise(rowsOf(of.pretrained, n), labels, data, of);
+        const recognised = recognise(rowsOf(of.pretrained, n), labels, data, of).particles;
         return [nearestPrototype(rowsOf(of.protonet, n), labels), recognised];
     }});""")
     for labels, (nearest, recognised) in zip([*cases, uneven], found, strict=True):
