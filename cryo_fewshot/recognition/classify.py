@@ -137,14 +137,6 @@ def classify(
         f"{n_accepted:,} of {len(table):,} particles are accepted; about {n_wrong:.0f} of them are expected to be "
         f"wrong, at most {wrong_at_most:,} (90 % confidence)"
     )
-<<<<<<< HEAD
-=======
-    if recogniser.conditions.n_shot < ENOUGH_TO_FORESEE - 0.01:
-        say(
-            f"fewer than {ENOUGH_TO_FORESEE} labels per class: expect more errors where most particles are of unknown "
-            "classes"
-        )
->>>>>>> s-book
     groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
@@ -219,13 +211,7 @@ def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
     """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
-<<<<<<< HEAD
     if words := recogniser.unfitted or words:
-=======
-    if settings.adapt and recogniser.space is recogniser.own:
-        words = f"fewer than {FEWEST} usable particles: the scatter within classes is taken from the encoder's card"
-    if words:
->>>>>>> s-book
         say(words)
     snr = np.exp(recogniser.conditions.log_snr)
     say(f"to the encoder, the particles look as noisy as simulated ones of SNR {snr:.2g}")
@@ -265,14 +251,9 @@ def _background_text(background: pd.DataFrame, n_lost: int) -> str:
     counts = background.loc[background["accepted"], "class"].value_counts()
     by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
     return (
-<<<<<<< HEAD
         f"of {(background['reason'] == '').sum()} background boxes {counts.sum()} would pass for particles"
         f"{f' ({by_class}); {n_lost} particles that stand out too little from them are rejected' if by_class else ''}"
         f"{'. Is one of these classes background? Then name it with --junk' if n_lost else ''}"
-=======
-        f"negative control: of {(table['reason'] == '').sum()} background boxes {counts.sum()} are accepted"
-        f"{f' ({by_class})' if by_class else ''}; they may contain particles that nobody picked"
->>>>>>> s-book
     )
 
 

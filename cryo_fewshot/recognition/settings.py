@@ -18,13 +18,8 @@ class Settings:
         an unknown class or of another known one
     junk : classes of the support that are never accepted
     adapt : fit how classes scatter to these data, see `domain`; False keeps the encoder's own geometry
-<<<<<<< HEAD
     n_background : boxes away from the picks of a tomogram, from which particles must stand out; 0 for none
-    transductive : let the unlabelled particles take part
-=======
-    n_background : boxes away from the picks of a tomogram that are classified as a negative control; 0 for none
     transductive : let the unlabelled particles refine the classes
->>>>>>> s-book
     rotations : test-time augmentation: 1, 2 or 4 rotations that keep the missing wedge, over which each embedding is
         averaged, at as many times the cost
     n_averaged : particles that go into a class average, the most probable ones; 0 for no averages

@@ -77,8 +77,8 @@ def superfamily_text(rows: list[dict]) -> str:
     frame["of"] = frame["class"].isin(TESTED).map({True: "rings", False: "others"})
     mean = frame.groupby(["n_shot", "of", "encoder"])["accuracy"].mean()
     costs = [
-        f"with {n} label{'s' if n > 1 else ''} ClpB and Lon are found in {mean[n, 'rings', 'without AAA+']:.1%} instead "
-        f"of {mean[n, 'rings', 'with AAA+']:.1%}, the other six in {mean[n, 'others', 'without AAA+']:.1%} instead of "
+        f"with {n} label{'s' if n > 1 else ''} ClpB and Lon are found in {mean[n, 'rings', 'without AAA+']:.1%} "
+        f"instead of {mean[n, 'rings', 'with AAA+']:.1%}, the other six in {mean[n, 'others', 'without AAA+']:.1%} instead of "
         f"{mean[n, 'others', 'with AAA+']:.1%}"
         for n in sorted(frame["n_shot"].unique(), reverse=True)
     ]

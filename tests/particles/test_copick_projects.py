@@ -108,7 +108,8 @@ def test_a_project_that_is_elsewhere_is_refused(change, words, project, files):
 
 def test_picks_are_asked_of_a_project_alone(tmp_path, tomogram, files):
     table = files.csv_of(tmp_path / "a.csv")
-    files.one_line(lambda: open_particles(table, tomogram=tomogram, picks="me"), "picks=me (--picks)", "is no copick project")
+    words = ("picks=me (--picks)", "is no copick project")
+    files.one_line(lambda: open_particles(table, tomogram=tomogram, picks="me"), *words)
 
 
 def write_zarr(path, array, angstrom):
