@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ..errors import UserError
 from ..simulation.surrogates import GUO, NOBLE, Surrogate
 from ..subtomograms import DataSource
-from .evaluation_specs import Evaluation
+from .evaluation_specs import FITS, Evaluation
 from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
 from .training_specs import AdaptationRun, EncoderRun
 
@@ -208,6 +208,17 @@ def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAP
         Cell(name, evaluation_of(profile, encoder, head, snr, n_shot))
         for n_shot in shots
         for name, head in CLASSIFIER_HEADS.items()
+    ]
+
+
+def linear_fits(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
+    """The baseline's linear layer with each of the steps and rates that 'tuned' chooses from."""
+    published = (cell for cell in classifier_heads(profile, snr=snr, shots=shots, **training))
+    of_shots = [cell.evaluation for cell in published if cell.evaluation.head == "finetuned"]
+    return [
+        Cell(f"{n_steps} steps at {rate:g}", replace(evaluation, linear_fit=(n_steps, rate)))
+        for evaluation in of_shots
+        for n_steps, rate in FITS
     ]
 
 

@@ -14,6 +14,7 @@ from .cells import (
     SURROGATES,
     Cell,
     classifier_heads,
+    linear_fits,
     repeated_table_1,
     second_stages,
     surrogate,
@@ -94,6 +95,7 @@ def _reproduce_finished(runner: Runner, profile: Profile) -> dict[str, pd.DataFr
             "table1": table_1(profile, split_seed=split_seed),
             "second_stages": second_stages(profile, snr=0.1, split_seed=split_seed),
             "classifier_heads": classifier_heads(profile, snr=0.1, split_seed=split_seed),
+            "linear_fits": linear_fits(profile, snr=0.1, split_seed=split_seed),
         }
         for name, cells in tables.items():
             frames.setdefault(name, []).append(tidy_frame(cells, _run(runner, cells)))

@@ -55,3 +55,39 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     table = table.loc[frame["method"].unique(), sorted(table.columns, key=lambda column: (-column[0], column[1]))]
     table.columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"split {split}") for shot, split in table.columns])
     return table.rename_axis(None).fillna("not run")
+
+
+def fits_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
+    """Accuracy of `linear_fits`: split_seed, n_shot, steps, rate, accuracy, ci95."""
+    rows = [
+        (cell.evaluation.encoder.split_seed, cell.evaluation.n_shot, *cell.evaluation.linear_fit, *accuracy_of(entry))
+        for cell, entry in zip(cells, entries, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["split_seed", "n_shot", "steps", "rate", "accuracy", "ci95"])
+
+
+def fits_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """`fits_frame` for reading, the mean over splits: a row per number of steps, a column per shots and rate."""
+    table = frame.pivot_table(index="steps", columns=["n_shot", "rate"], values="accuracy")
+    table = table[sorted(table.columns, key=lambda column: (-column[0], column[1]))]
+    best = table.max().groupby("n_shot").transform("max")
+    shown = {
+        column: [f"<b>{value:.3f}</b>" if value == best[column] else f"{value:.3f}" for value in table[column]]
+        for column in table
+    }
+    columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"rate {rate:g}") for shot, rate in table.columns])
+    return pd.DataFrame(list(zip(*shown.values(), strict=True)), [f"{n} steps" for n in table.index], columns)
+
+
+def fits_text(frame: pd.DataFrame) -> str:
+    """How far apart the choices lie, in a sentence."""
+    found = frame.groupby(["n_shot", "steps", "rate"])["accuracy"].mean()
+    spans = []
+    for n_shot in sorted(frame["n_shot"].unique(), reverse=True):
+        of_shot = found[n_shot]
+        best, worst = of_shot.idxmax(), of_shot.idxmin()
+        spans.append(
+            f"with {n_shot} label{'s' if n_shot > 1 else ''} per class from {of_shot.min():.3f} ({worst[0]} steps at "
+            f"{worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at {best[1]:g})"
+        )
+    return f"The baseline's accuracy goes {' and '.join(spans)}."

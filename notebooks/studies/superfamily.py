@@ -76,10 +76,13 @@ def superfamily_text(rows: list[dict]) -> str:
     frame = pd.DataFrame(rows)
     frame["of"] = frame["class"].isin(TESTED).map({True: "rings", False: "others"})
     mean = frame.groupby(["n_shot", "of", "encoder"])["accuracy"].mean()
-    costs = [
-        f"with {n} label{'s' if n > 1 else ''} ClpB and Lon are found in {mean[n, 'rings', 'without AAA+']:.1%} "
-        f"instead of {mean[n, 'rings', 'with AAA+']:.1%}, the other six in {mean[n, 'others', 'without AAA+']:.1%} instead of "
-        f"{mean[n, 'others', 'with AAA+']:.1%}"
-        for n in sorted(frame["n_shot"].unique(), reverse=True)
-    ]
+    costs = []
+    for n in sorted(frame["n_shot"].unique(), reverse=True):
+        rings, others = (
+            f"{mean[n, of, 'without AAA+']:.1%} instead of {mean[n, of, 'with AAA+']:.1%}" for of in ("rings", "others")
+        )
+        costs.append(
+            f"with {n} label{'s' if n > 1 else ''} per class ClpB and Lon are found in {rings}, the other six classes "
+            f"in {others}"
+        )
     return f"Trained again without p97, FtsH and RuvB, a tenth as long: {'; '.join(costs)} (SNR 0.1)."

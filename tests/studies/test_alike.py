@@ -1,9 +1,9 @@
 """Methods side by side, on entries whose numbers are known."""
 
 import pytest
-from studies.alike import against_first, lengths_frame, methods_table
+from studies.alike import against_first, fits_frame, fits_table, fits_text, lengths_frame, methods_table
 
-from cryo_fewshot.reproduction.cells import at_lengths, second_stages
+from cryo_fewshot.reproduction.cells import at_lengths, linear_fits, second_stages
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
@@ -46,3 +46,15 @@ def test_a_cut_training_is_the_beginning_of_the_whole_one(tmp_path):
     whole = runner(type(cut.evaluation.encoder)(**{**vars(cut.evaluation.encoder), "schedule": SMOKE.encoder_schedule}))
     first = runner(cut.evaluation.encoder)["result"]["loss"]
     assert whole["result"]["loss"][: len(first)] == first
+
+
+def test_every_choice_of_steps_and_rate_has_a_place_in_the_table():
+    cells = linear_fits(SMOKE, snr=0.1, shots=[5, 1])
+    entries = [{"result": {"n_correct": [k % 10], "n_queries": 10}} for k in range(len(cells))]
+    frame = fits_frame(cells, entries)
+    table = fits_table(frame)
+    assert table.shape == (5, 10) and (table.map(lambda text: text.startswith("<b>"))).sum(axis=None) >= 2
+    assert list(table.columns[:2]) == [("5-shot", "rate 0.001"), ("5-shot", "rate 0.003")]
+    third = cells[2].evaluation.linear_fit
+    assert table.loc[f"{third[0]} steps", ("5-shot", f"rate {third[1]:g}")] == "0.200"
+    assert "with 5 labels per class from 0.000 (20 steps at 0.001) to 0.900" in fits_text(frame)
