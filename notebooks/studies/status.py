@@ -1,4 +1,4 @@
-"""What was run: trainings, evaluations and profiles of a store, as tables for the page of the status."""
+"""What was run: trainings and profiles of a store, as tables for the page of the status."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -86,6 +86,7 @@ def test_notebooks_run_side_by_side_and_the_first_failure_ends_the_rest(capsys):
 
     def fails(name, threads):
         begun.append(name)
+        time.sleep(0.01)  # as a notebook takes time: the pool hears of the failure while others wait
         raise UserError(f"notebook {name} failed")
 
     with pytest.raises(UserError, match="failed"):
