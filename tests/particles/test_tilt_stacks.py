@@ -290,7 +290,7 @@ def test_the_phase_shift_of_a_phase_plate_is_part_of_the_ctf(tmp_path, phase):
     star.write_text(text.replace("p.mrcs 1 ", f"p.mrcs 1 {phase} "))
     assert "not undone, as rlnPhaseShift is not given for each tilt" in open_particles(star).notes[1]
     star = with_defocus(tmp_path, spoilt, ("20000", "18000", "30", "nan"))
-    one_line(lambda: open_particles(star), "TS_1", "rlnPhaseShift", "no number")
+    one_line(lambda: open_particles(star), "TS_1", "rlnPhaseShift", "not a number")
 
 
 @needs_real
