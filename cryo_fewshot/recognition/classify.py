@@ -29,6 +29,8 @@ ADAPT_TO = 5000
 """Unlabelled particles that a run adapts to, drawn at random."""
 NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
+ALIKE = 0.1
+"""Share of the background boxes from which on a class that takes them may be background itself."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -248,13 +250,12 @@ def _corrected(table: pd.DataFrame, background: pd.DataFrame, settings: Settings
 
 
 def _background_text(background: pd.DataFrame, n_lost: int) -> str:
-    counts = background.loc[background["accepted"], "class"].value_counts()
-    by_class = ", ".join(f"{n} as {name}" for name, n in counts.items())
-    return (
-        f"of {(background['reason'] == '').sum()} background boxes {counts.sum()} would pass for particles"
-        f"{f' ({by_class}); {n_lost} particles that stand out too little from them are rejected' if by_class else ''}"
-        f"{'. Is one of these classes background? Then name it with --junk' if n_lost else ''}"
-    )
+    n, counts = (background["reason"] == "").sum(), background.loc[background["accepted"], "class"].value_counts()
+    by_class = ", ".join(f"{count} as {name}" for name, count in counts.items())
+    passed = f"of {n} background boxes {counts.sum()} would pass for particles{f' ({by_class})' if by_class else ''}"
+    alike = " or ".join(counts.index[counts >= ALIKE * n])
+    advice = f". If {alike} is background, name it with --junk" if alike else ""
+    return f"{passed}; rejected because they stand out too little from these: {n_lost}{advice}"
 
 
 def _with_numbers(

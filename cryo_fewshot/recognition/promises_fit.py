@@ -92,7 +92,10 @@ def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
 
 
 def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
-    """Bins of `evaluation.reliability` by n_shot and whether in cells (`crowded`), all SNRs and numbers of classes."""
+    """Bins of `evaluation.reliability` by n_shot and whether in cells (`crowded`), all SNRs and numbers of classes.
+
+    Without bins that hold less than one answer in a thousand: these say nothing.
+    """
     cells: dict[tuple, list] = {}
     for (n_shot, _, _, crowded), parts in _by_cell(trials).items():
         cells.setdefault((bool(crowded), int(n_shot)), []).extend(parts)
@@ -100,7 +103,8 @@ def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]
     for (crowded, n_shot), parts in sorted(cells.items()):
         told = zip(*(_answers(*part, promises.temperature, promises.limits) for part in parts), strict=True)
         found = reliability(*(np.concatenate([part.ravel() for part in of_all]) for of_all in told))
-        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found]
+        fewest = sum(row["n"] for row in found) / 1000
+        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found if row["n"] >= fewest]
     return rows
 
 
