@@ -129,10 +129,10 @@ def unknown_text(entry: dict) -> str:
 
     rate, fdr = (f"{entry['spec'][name]:.0%}" for name in ("false_accept_rate", "fdr"))
     return (
-        f"**Unknown particles are accepted more often than promised ({rate})**, for unknown here are membranes, cytosol "
-        f"and vacuum, unlike all that was simulated: {between('false_accepts', False)} of them by the calibration alone. "
-        "Where particles must stand out from the tomogram's own background, as `classify` asks by default, it is "
-        f"{between('false_accepts', True)}. At a promised FDR of {fdr}, {between('fdr', False)} of the accepted are wrong "
-        f"without background and {between('fdr', True)} with it; most of these are membranes without labels. A labelled "
-        "class that is background itself, as cytosol and vacuum are, is then hardly accepted: name it with `--junk`."
+        f"**Unknown particles are accepted more often than promised ({rate})**: they are membranes, cytosol and "
+        f"vacuum, unlike all that was simulated: {between('false_accepts', False)} by the calibration alone. Where "
+        "particles must stand out from the tomogram's own background, as `classify` asks by default, it is "
+        f"{between('false_accepts', True)}. At a promised FDR of {fdr}, {between('fdr', False)} of the accepted are "
+        f"wrong without background and {between('fdr', True)} with it. A labelled class that is background itself, as "
+        "cytosol and vacuum are, is then hardly accepted: name it with `--junk`."
     )
