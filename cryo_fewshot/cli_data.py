@@ -83,6 +83,6 @@ def fetch_portal(
     """Fetch tomograms and picks of a dataset of the CZ cryoET Data Portal; needs `pip install cryoet-data-portal`."""
     from pathlib import Path
 
-    from .particles.picks_folders import fetch_dataset
+    from .particles.portal import fetch_dataset
 
     print(f"Done: {fetch_dataset(dataset, Path(out), processing=processing, say=print)}")

@@ -12,11 +12,10 @@ from scipy.spatial import cKDTree
 
 from ..errors import UserError
 from .base import Particles
-from .copick_projects import copick_table
-from .exchange import CSV_COLUMNS, csv_table, exchange_table, is_eman
+from .copick_projects import copick_table, is_copick
+from .exchange import CSV_COLUMNS, csv_table, exchange_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, remark_lines
-from .picks_folders import is_picks_folder, picks_table
 from .star import numbers, read_star_blocks, table_with
 from .stated import column_notes
 from .tomograms import (
@@ -53,12 +52,8 @@ def open_coordinates(
     pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
-    of_project = path.suffix.lower() == ".json" and not is_eman(path)
-    if of_project or is_picks_folder(path):
-        if of_project:
-            table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
-        else:
-            table, tomograms = picks_table(path, tomogram, file_voxel_size_nm)
+    if is_copick(path):
+        table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
         named = ()
         listed_in, blocks, block_name = path, {}, "particles"
         stated = {block_name: table}

@@ -1,4 +1,10 @@
-"""Picks of a copick project as a table of coordinates, with the tomogram of each; copick is an optional extra."""
+"""Tomograms and picks as copick lays them out: a project's json, or its folder, as of the CZII challenge.
+
+ExperimentRuns/<run>/VoxelSpacing10.000/<type>.zarr     or .mrc
+ExperimentRuns/<run>/Picks/<user>_<session>_<object>.json, or <object>.json, in angstrom
+
+The layout is read here, without the package copick, which asks for an older zarr than this one.
+"""
 
 import json
 import re
@@ -10,8 +16,19 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from .exchange import is_eman
 from .mrc import SAME_PIXEL, first_line
 from .tomograms import Tomogram, tomogram_at
+
+COLUMNS = ("copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm")
+AS_IN = "as type@voxel size in angstrom, as in wbp@10.0"
+
+
+def is_copick(path: Path) -> bool:
+    """Whether a path is a project's json, or a folder that holds runs with picks."""
+    if path.is_dir():
+        return any(path.glob("**/ExperimentRuns/*/Picks"))
+    return path.suffix.lower() == ".json" and not is_eman(path)
 
 
 def copick_table(
@@ -21,59 +38,33 @@ def copick_table(
 
     Parameters
     ----------
-    path : the project's json
-    tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0
+    path : the project's json, or the folder
+    tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0; may be left out where each
+        run has one
     picks : whose, as user or user/session; None where no object of a run has picks of two
 
     Returns
     -------
-    A DataFrame of texts with copickRun, copickObject, copickUser, copickSession, x_nm, y_nm, z_nm; and a list with the
-    `tomograms.Tomogram` of each row. Raises UserError.
+    A DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
     """
-    try:
-        import copick
-    except ImportError:
-        raise UserError(f"{path}: reading it needs the package copick; run pip install copick") from None
-    kind, _, size_a = (str(tomogram) if tomogram is not None else "").partition("@")
-    try:
-        size_a = float(size_a)
-    except ValueError:
-        remedy = "give tomogram (--tomogram) as type@voxel size in angstrom, as in wbp@10.0"
-        raise UserError(
-            f"{path}: tomogram {tomogram} does not name the tomograms of a copick project; {remedy}"
-        ) from None
-    rows, tomograms = [], []
-    try:
-        project = copick.from_file(str(path))
-        for run in project.runs:
-            found_picks = [
-                (pick, location_of(point.location, getattr(point, "transformation_", None)))
-                for pick in run.picks
-                if _is_of(pick, picks)
-                for point in pick.points or ()
-            ]
-            if not found_picks:
-                continue
-            _check_one_author(path, run.name, [pick for pick, _ in found_picks])
-            spacing = run.get_voxel_spacing(size_a)
-            found = spacing.get_tomograms(kind) if spacing is not None else []
-            if not found:
-                raise UserError(f"{path}: run {run.name} has no tomogram {tomogram}; give another type or voxel size")
-            where = Path(getattr(found[0], "static_path", None) or getattr(found[0], "overlay_path", ""))
-            one = tomogram_of_spacing(where, size_a, file_voxel_size_nm)
-            for pick, at in found_picks:
-                who = (run.name, pick.pickable_object_name, pick.user_id, str(pick.session_id))
-                rows.append((*who, repr(at.x / 10), repr(at.y / 10), repr(at.z / 10)))
-                tomograms.append(one)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged project raises anything
-        raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
+    roots, rows, tomograms = _roots(path), [], []
+    for run in sorted({found.parent.name for found in _glob(roots, "*/Picks")}):
+        chosen = [row for file in _glob(roots, f"{run}/Picks/*.json") for row in _picks_of(file) if _is_of(row, picks)]
+        if not chosen:
+            continue
+        _check_one_author(path, run, chosen)
+        where = _tomogram_of(path, roots, run, tomogram)
+        one = tomogram_at(where, file_voxel_size_nm)
+        by_folder = _spacing_a(where)
+        if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
+            both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
+            raise UserError(f"{where}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
+        rows += [(run, *row) for row in chosen]
+        tomograms += [one] * len(chosen)
     if not rows:
         of = f" of {picks} (--picks)" if picks else ""
-        raise UserError(f"{path}: the project has no picks{of}; add some")
-    columns = ["copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm"]
-    return pd.DataFrame(rows, columns=columns, dtype=str), tomograms
+        raise UserError(f"{path}: no picks{of} in the project; add some")
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), tomograms
 
 
 def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, bytes]]:
@@ -93,30 +84,91 @@ def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[fl
         yield f"ExperimentRuns/{run}/Picks/cryo-fewshot_0_{name}.json", json.dumps(content).encode()
 
 
-def tomogram_of_spacing(path: Path, size_a: float, file_voxel_size_nm: float | None) -> Tomogram:
-    """A tomogram of a copick project; UserError where its file states another voxel size than its folder."""
-    one = tomogram_at(path, file_voxel_size_nm)
-    if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / size_a - 1) > SAME_PIXEL:
-        both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {size_a / 10:.4g} nm by the folder's VoxelSpacing"
-        raise UserError(f"{path}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
-    return one
+def _roots(path: Path) -> list[Path]:
+    """The folders of a project, which hold ExperimentRuns or a folder with it."""
+    if path.is_dir():
+        return [path]
+    try:
+        project = json.loads(path.read_bytes())
+        named = [project[key] for key in ("static_root", "overlay_root") if project.get(key)]
+        kind = project.get("config_type", "filesystem")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
+    if kind != "filesystem" or not named:
+        what = f"a copick project of type {kind}" if kind != "filesystem" else "neither static_root nor overlay_root"
+        raise UserError(f"{path}: {what}; give a project of files on this machine, see also fetch-portal")
+    roots = []
+    for name in named:
+        scheme, _, rest = name.rpartition("://")
+        root = path.absolute().parent / rest
+        if scheme not in ("", "local", "file") or not root.is_dir():
+            raise UserError(
+                f"{path}: {name} is not a folder on this machine; copy the project here and correct its roots"
+            )
+        roots.append(root)
+    return roots
 
 
-def location_of(location, transformation):
-    """The location of a pick; ValueError for one that its transformation `(4, 4)` moves, which programs do not add."""
-    if transformation is not None and np.any(np.asarray(transformation, dtype=float)[:3, 3]):
-        raise ValueError("transformation_ of a pick moves it: add that to its location")
-    return location
+def _glob(roots: Sequence[Path], pattern: str) -> list[Path]:
+    """What lies in the runs of all roots, each file once, in the order of names."""
+    found = {file.resolve(): file for root in roots for file in sorted(root.glob(f"**/ExperimentRuns/{pattern}"))}
+    return list(found.values())
 
 
-def _is_of(pick, picks: str | None) -> bool:
+def _tomogram_of(path: Path, roots: list[Path], run: str, tomogram: str | None) -> Path:
+    kind, _, size = (tomogram or "").partition("@")
+    try:
+        size_a = float(size) if size else None
+    except ValueError:
+        raise UserError(
+            f"{path}: tomogram {tomogram} names no tomograms of a copick project; give it {AS_IN}"
+        ) from None
+    found = [file for file in _glob(roots, f"{run}/VoxelSpacing*/*") if file.suffix in (".zarr", ".mrc")]
+    fitting = [
+        file for file in found if kind in ("", file.stem) and (size_a is None or abs(_spacing_a(file) - size_a) < 1e-3)
+    ]
+    if len(fitting) != 1:
+        there = ", ".join(f"{file.stem}@{file.parent.name.removeprefix('VoxelSpacing')}" for file in found) or "none"
+        asked = f"{len(fitting)} are {tomogram}" if tomogram else "which one is meant is not said"
+        raise UserError(f"{path}: tomograms of run {run}: {there}; {asked}; give tomogram (--tomogram) {AS_IN}")
+    return fitting[0]
+
+
+def _spacing_a(path: Path) -> float:
+    """Angstrom, as the folder of a tomogram says; NaN for one that is called otherwise."""
+    try:
+        return float(path.parent.name.removeprefix("VoxelSpacing"))
+    except ValueError:
+        return float("nan")
+
+
+def _picks_of(path: Path) -> list[tuple[str, ...]]:
+    """Object, user, session, x, y and z in nm of each pick of a file."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content.get("unit", "angstrom") != "angstrom":
+            raise ValueError(f"unit {content['unit']}")
+        who = [str(content.get(key, "")) for key in ("pickable_object_name", "user_id", "session_id")]
+        who[0] = who[0] or path.stem
+        rows = []
+        for point in content["points"]:
+            moved = point.get("transformation_")
+            if moved is not None and np.any(np.asarray(moved, dtype=float)[:3, 3]):
+                raise ValueError("transformation_ of a pick moves it: add that to its location")
+            rows.append((*who, *(repr(float(point["location"][axis]) / 10) for axis in "xyz")))
+        return rows
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not picks of copick ({first_line(error)}); write it again") from error
+
+
+def _is_of(row: tuple[str, ...], picks: str | None) -> bool:
     user, _, session = (picks or "").partition("/")
-    return user in ("", pick.user_id) and session in ("", str(pick.session_id))
+    return user in ("", row[1]) and session in ("", row[2])
 
 
-def _check_one_author(path: Path, run: str, points: list) -> None:
+def _check_one_author(path: Path, run: str, rows: list) -> None:
     """UserError where an object of a run was picked by several users or in several sessions: one of them counts."""
-    authors = Counter((pick.pickable_object_name, f"{pick.user_id}/{pick.session_id}") for pick in points)
+    authors = Counter((name, f"{user}/{session}") for name, user, session, *_ in rows)
     for name in dict.fromkeys(name for name, _ in authors):
         counts = [f"{author} ({n})" for (of, author), n in authors.items() if of == name]
         if len(counts) > 1:

@@ -11,10 +11,10 @@ import torch
 from ..errors import UserError
 from .base import Particles, in_number_order
 from .coordinates import open_coordinates
+from .copick_projects import is_copick
 from .listings import names_images, open_folder, open_stack, open_star, set_members
 from .mrc import is_mrc
 from .npz import open_npz
-from .picks_folders import is_picks_folder
 from .resampling import checked_sizes, looks_dark, one_sidedness
 
 KINDS = (
@@ -48,8 +48,8 @@ def open_particles(
     ----------
     path : a STAR file (RELION 3, 4, 5, WarpTools), a folder of MRC files or with one such folder per class, an npz
         archive (volumes, and if need be labels and voxel_size_nm), an MRC file or stack of volumes, a tomogram (MRC or
-        OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`), the json of a copick project, or a
-        folder of tomograms with picks, see `picks_folders`
+        OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`), the json or the
+        folder of a copick project, see `copick_projects`
     tomogram : of the coordinates: a file, a folder with one for each rlnTomoName (or rlnMicrographName), or a
         tomograms.star; of a copick project: its type and voxel size in angstrom, as in wbp@10.0
     coordinates : STAR, csv, Dynamo's .tbl, IMOD's .mod or EMAN2's json, see `coordinates.read_coordinates`
@@ -82,8 +82,10 @@ def open_particles(
         path, geometry = members
         tomograms_star = tomograms_star or geometry
         tomogram = tomogram or (None if names_images(path) else geometry)
-    listed = path.suffix.lower() in (".json", ".tbl", ".mod") or is_picks_folder(path)
-    if listed or coordinates is not None or tomogram is not None:
+    of_copick = is_copick(path)
+    if picks is not None and not of_copick:
+        raise UserError(f"picks={picks} (--picks): {path} is not a copick project; give it for a project alone")
+    if of_copick or path.suffix.lower() in (".json", ".tbl", ".mod") or coordinates is not None or tomogram is not None:
         particles = open_coordinates(
             path,
             tomogram=tomogram,

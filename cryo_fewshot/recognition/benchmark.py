@@ -15,9 +15,9 @@ import torch
 from ..errors import UserError
 from ..evaluation import area_under_roc
 from ..particles.base import Particles
+from ..particles.copick_projects import is_copick
 from ..particles.mrc import write_mrc
 from ..particles.opening import open_particles
-from ..particles.picks_folders import is_picks_folder
 from ..particles.resampling import band_limited
 from ..particles.tomograms import Boxes
 from ..protonet import prototype_logits
@@ -121,7 +121,7 @@ def open_labelled(path: Path, unpacked: Path, **reading) -> Particles:
 
     reading : keywords of `open_particles`
     """
-    if path.is_dir() and not reading.get("coordinates") and not is_picks_folder(path):
+    if path.is_dir() and not reading.get("coordinates") and not is_copick(path):
         return open_tomogram_folder(path, unpacked)
     return open_particles(path, **reading)
 

@@ -71,9 +71,10 @@ class Runner:
             if not isinstance(found, Trained):
                 found = Trained(found, None, time.perf_counter() - started)
             entry = self.store.put(spec, found)
-            for left in self.store.path(spec).parent.glob(f"*{self._checkpoint(spec).name}*"):
-                left.unlink(missing_ok=True)  # half-written ones of killed runs too
+            self._remove_checkpoints(spec)
             self.check_time()
+        elif self._checkpoint(spec).exists():  # of a run that was killed right after it had stored its result
+            self._remove_checkpoints(spec)
         return entry
 
     def run(self, evaluations: Iterable[Evaluation]) -> list[dict]:
@@ -161,6 +162,11 @@ class Runner:
 
     def _checkpoint(self, spec: Any) -> Path:
         return self.store.path(spec, ".checkpoint")
+
+    def _remove_checkpoints(self, spec: Any) -> None:
+        name = self._checkpoint(spec)
+        for left in name.parent.glob(f"*{name.name}*"):  # half-written ones of killed runs too
+            left.unlink(missing_ok=True)
 
     # ---------------------------------------------------------------- time
 

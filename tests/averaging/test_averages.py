@@ -229,3 +229,19 @@ def test_neither_half_sees_the_other(known, monkeypatch):
     second = refine(changed, known.BINNED, seed=0, **quick)
     assert torch.equal(first.half_maps[0].density, second.half_maps[0].density)
     assert not torch.equal(first.half_maps[1].density, second.half_maps[1].density)
+
+
+def test_all_curves_count_in_the_width_of_the_box(ribosome, known, monkeypatch):
+    """Boxes of 33 nm in 20 voxels, 1.65 nm each."""
+    sizes = []
+
+    def curve(one, other, voxel_size_nm, lay, seed):
+        sizes.append(voxel_size_nm)
+        return np.ones(11)
+
+    monkeypatch.setattr(averages, "corrected_correlation", curve)
+    volumes, _ = known.particles(ribosome, 8, 0.1)
+    quick = {"search": Search(grid_degrees=40.0, finest_degrees=10.0), "n_iterations": 1, "n_starts": 1}
+    result = refine(volumes, TiltSeries(np.arange(-60, 61, 3.0), 33.0), seed=3, **quick)
+    assert sizes == [1.65]
+    np.testing.assert_allclose(result.frequencies_per_nm, np.arange(11) / 33)

@@ -97,3 +97,15 @@ def test_a_particle_that_is_listed_again_counts_once_and_two_labels_are_refused(
     assert class_indices(particles) == {"a": [0], "b": [1, 4]}
     both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, ("p1.mrc", "a")]))
     files.one_line(lambda: class_indices(both, "mine.star"), "mine.star: p1.mrc is labelled b and a", "remove both")
+
+
+def test_grey_values_are_those_of_the_box_and_its_middle_12_nm(tmp_path, files):
+    volume = files.noise(3) * 5 + 40
+    files.write(tmp_path / "0.mrc", volume, 3.0)
+    particles = open_particles(tmp_path, dark_protein=True)
+    _, grey, rejected = particles.read_with_grey([0], 12, 3.0)
+    assert not rejected
+    expected = [volume.mean(), volume.std(), volume[4:8, 4:8, 4:8].mean()]
+    np.testing.assert_allclose(grey[0], expected, rtol=1e-5)
+    inverted = open_particles(tmp_path, dark_protein=False).read_with_grey([0], 12, 3.0)[1]
+    np.testing.assert_allclose(inverted[0], [-expected[0], expected[1], -expected[2]], rtol=1e-5)

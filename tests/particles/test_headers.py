@@ -120,3 +120,21 @@ def test_a_file_of_old_is_read_where_its_size_fits(order, tmp_path, files):
     assert np.array_equal(open_mrc(changed(path, map=b"", machst=0)).data, files.noise())
     path.write_bytes(path.read_bytes() + b"x")
     files.one_line(lambda: open_mrc(path), "not a whole MRC file (Map ID")
+
+
+@pytest.mark.parametrize(
+    ("order", "turned", "along"),
+    [
+        ((1, 2, 3), (0, 1, 2), 2),
+        ((0, 0, 0), (0, 1, 2), 2),
+        ((3, 2, 1), (2, 1, 0), 0),
+        ((1, 3, 2), (1, 0, 2), 1),
+        ((2, 3, 1), (1, 2, 0), 0),
+    ],
+)
+def test_axes_are_turned_to_zyx(order, turned, along):
+    """`turned`: which axis of the file, sections, rows, columns, is z, y and x; `along`: what sections follow."""
+    volume = np.arange(24).reshape(2, 3, 4)
+    data, axis, said = headers.as_zyx(volume, dict(zip(("mapc", "mapr", "maps"), order, strict=True)))
+    np.testing.assert_array_equal(data, volume.transpose(turned))
+    assert axis == along and bool(said) == (turned != (0, 1, 2))

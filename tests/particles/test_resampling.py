@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from cryo_fewshot.fourier import slice_weights
-from cryo_fewshot.particles.resampling import band_limited, looks_dark, resample, resampling_matrix, wedge_rotations
+from cryo_fewshot.particles.resampling import (
+    band_limited,
+    looks_dark,
+    one_sidedness,
+    resample,
+    resampling_matrix,
+    wedge_rotations,
+)
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
@@ -137,3 +144,11 @@ def test_wedge_rotations_keep_the_wedge():
         for number in (1, 2, 3):
             same = torch.allclose(wedge_rotations(coverage[None], torch.tensor([number]))[0], coverage)
             assert same == (number in kept)
+
+
+def test_a_peak_is_one_sided_and_a_dip_the_other_way():
+    (bright,) = ribosomes_like(1, Microscope(box=32, dark_protein=False), None)
+    found = one_sidedness(torch.stack([bright, -bright, torch.zeros(32, 32, 32)]))
+    assert found[0] > 0.5 and found[1] == -found[0] and found[2] == 0
+    noise = torch.randn(20, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert one_sidedness(noise).mean().abs() < 0.15 and 0.1 < one_sidedness(noise).std() < 0.3

@@ -10,7 +10,7 @@ import torch
 from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import classify
-from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
+from cryo_fewshot.recognition.descriptors import relative_grey
 from cryo_fewshot.recognition.grey_scale import common_grey_scale
 from cryo_fewshot.recognition.settings import Settings
 
@@ -61,17 +61,6 @@ def test_a_tomogram_of_another_scale_gives_the_same_grey_values(dark, tmp_path):
     assert torch.allclose(*found, atol=1e-3)
     brighter = (found[0][1] - found[0][0])[[0, 2]]  # the ramp rises with x; where protein is bright it is inverted
     assert (brighter > 0.3).all() if dark else (brighter < -0.3).all()
-
-
-def test_profile_and_power_are_those_of_the_volume():
-    box = 12
-    line = torch.arange(box) - box // 2
-    radius = torch.stack(torch.meshgrid(line, line, line, indexing="ij")).float().norm(dim=0)
-    wave = torch.cos(2 * torch.pi * 3 * line / box).expand(box, box, box)
-    found = descriptors(torch.stack([(radius < 2.5).float(), wave]))
-    assert found.shape == (2, box - 3)
-    assert found[0, :5].round(decimals=1).tolist() == [1, 1, 1, 0, 0], "shells of radius 0 to 4"
-    assert found[1, 5:].argmax() == 2, "the wave of three periods lies in the third Fourier shell"
 
 
 def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_path, encoder_path, tomogram):

@@ -174,3 +174,8 @@ def test_directions_of_the_cosine_classifier_start_near_unit_length():
     torch.manual_seed(0)
     lengths = CosineClassifier(64, 200).directions.detach().norm(dim=1)
     assert float(lengths.mean()) == pytest.approx(1, rel=0.02)
+
+
+def test_a_step_learns_from_support_and_queries_of_each_class(tiny):
+    spec = tiny()
+    assert spec.volumes_per_step == spec.n_way * spec.n_shot + spec.n_way * spec.n_query

@@ -37,6 +37,16 @@ def test_a_spec_runs_once_with_its_inputs(tmp_path):
     assert first["provenance"]["seconds"] >= 0 and first["provenance"]["commit"] == again["provenance"]["commit"]
 
 
+def test_checkpoints_of_a_run_killed_after_its_result_are_removed(tmp_path):
+    calls, runner = [], Runner(Store(tmp_path))
+    runner(Count(3), calls)
+    left = runner.store.path(Count(3), ".checkpoint")
+    for name in (left.name, f".{left.name}.123.part"):
+        left.with_name(name).write_bytes(b"half")
+    runner(Count(3), calls)
+    assert calls == [3] and not list(tmp_path.rglob("*checkpoint*"))
+
+
 def test_another_function_may_run_a_spec(tmp_path):
     def run(spec, runner):
         return Trained({"number": spec.number}, {"weight": torch.ones(2)}, 12.34)
