@@ -87,7 +87,8 @@ function covarianceOf(rows) {
 
 /* ---------------------------------------------------------------- the fit */
 
-const spreadOf = (values, mean = sum(values) / values.length) => Math.sqrt(sum(values.map(v => (v - mean) ** 2)) / (values.length - 1));
+const averageOf = values => sum(values) / values.length;
+const spreadOf = (values, mean = averageOf(values)) => Math.sqrt(sum(values.map(v => (v - mean) ** 2)) / (values.length - 1));
 const medianOf = values => [...values].sort((a, b) => a - b)[(values.length - 1) >> 1];
 
 /* Grey values of each particle in those of the unlabelled ones, undefined where they say nothing. */
@@ -107,7 +108,7 @@ function fittedSpace(blocks, own, ways, unlabelled) {
   const labelled = ways.flatMap(([, members]) => members), used = [...unlabelled, ...labelled];
   const scaled = blocks.map((block, which) => {
     const columns = turned(block), of = columns.map(column => used.map(i => column[i]));
-    const means = of.map(values => sum(values) / values.length), spreads = of.map((values, k) => Math.max(spreadOf(values, means[k]), 1e-9));
+    const means = of.map(averageOf), spreads = of.map((values, k) => Math.max(spreadOf(values, means[k]), 1e-9));
     const lengths = which ? spreads.map(spread => spread > 1e-9 ? 1 : 0) : spreads.map(spread => spread ** 2);
     const scale = BLOCK_WEIGHTS[which] / Math.max(Math.sqrt(sum(lengths)), 1e-9);
     return {scale, rows: block.map(row => Array.from(row, (value, k) => scale * (value - means[k]) / (which ? spreads[k] : 1)))};
@@ -119,7 +120,8 @@ function fittedSpace(blocks, own, ways, unlabelled) {
   own.forEach((value, axis) => { between[axis][axis] += missing * scaled[0].scale ** 2 * value; });
   const inverse = inverseOfLower(choleskyOf(within)), {values, vectors} = eigenOf(product(product(inverse, between), turned(inverse)));
   const axes = product(turned(inverse), vectors.map(row => row.slice(-own.length)));
-  return {rows: product(rows, axes).map(row => Array.from(row)), between: values.slice(-own.length).map(value => Math.max(value, SMALLEST_BETWEEN))};
+  const fitted = values.slice(-own.length).map(value => Math.max(value, SMALLEST_BETWEEN));
+  return {rows: product(rows, axes).map(row => Array.from(row)), between: fitted};
 }
 
 /* Covariance within a class, shared by all, and frequencies of the classes, by expectation-maximisation. */
@@ -134,7 +136,8 @@ function scatterWithin(supports, unlabelled) {
     const centres = product(turned(weights), seen).map((row, way) => row.map(value => value / counts[way]));
     if (step) {
       const all = scatterOf(seen, weights.map(sum)), ofCentres = scatterOf(centres, counts), count = sum(counts) + SCATTER_PRIOR;
-      within = combined(all, ofCentres, (a, b) => a - b).map((row, i) => row.map((value, j) => (value + (i === j ? SCATTER_PRIOR * prior : 0)) / count));
+      within = combined(all, ofCentres, (a, b) => (a - b) / count);
+      within.forEach((row, i) => { row[i] += SCATTER_PRIOR * prior / count; });
       frequencies = counts.map(n => (n + 1) / (sum(counts) + counts.length));
     }
     [seen, weights] = [rows, [...members, ...sharesOf(unlabelled, centres, counts, within, total, frequencies)]];

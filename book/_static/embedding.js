@@ -18,9 +18,10 @@ function scriptBeside(name) {
 /* ask(message): a promise of what `volumeTools` answers, in a worker of its own. */
 function newWorker(encoder) {
   const script = `${volumeTools}
-    let tools;
+    let tools, failure;
     onmessage = async ({data}) => {
-      if (!tools) { tools = volumeTools(data); return; }
+      if (failure) { postMessage({refused: "this browser cannot compute the encoder (" + failure + ")"}); return; }
+      if (!tools) { try { tools = volumeTools(data); } catch (error) { failure = error.message; } return; }
       try { postMessage(tools.answer({...data, bytes: await data.blob.arrayBuffer()})); }
       catch (error) { postMessage({refused: error.message}); }
     };`;

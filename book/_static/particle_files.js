@@ -69,7 +69,10 @@ function agreedVoxelSize(sizes, given, n) {
   if (known && Math.max(...sizes) - Math.min(...sizes) > 1e-3 * Math.max(...sizes)) {
     throw Error(`voxels of ${sizes.map(size => size.toPrecision(4)).join(" x ")} nm; resample it to cubic voxels`);
   }
-  if (given) return given;
+  if (given) {
+    if (given < 0.0999 || given >= 10) throw Error(`voxel size ${given} nm, not between 0.1 and 10 nm; 8 A are 0.8 nm`);
+    return given;
+  }
   if (!known) throw Error(`its header states no voxel size; ${enter}`);
   if (nm < 0.0999 || nm >= 10) throw Error(`voxel size ${nm.toPrecision(4)} nm, not between 0.1 and 10 nm; ${enter}`);
   if (Math.abs(nm / 0.1 - 1) < 1e-4 && n * nm < 30) {

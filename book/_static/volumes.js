@@ -128,7 +128,9 @@ function volumeTools(encoder) {
   function greyValues(volume, {n, voxelNm}) {
     const half = Math.max(1, Math.round(6 / voxelNm)), from = Math.max(0, (n >> 1) - half), to = Math.min(n, (n >> 1) + half);
     let total = 0;
-    for (let z = from; z < to; z++) for (let y = from; y < to; y++) for (let x = from; x < to; x++) total += volume[(z * n + y) * n + x];
+    for (let z = from; z < to; z++) for (let y = from; y < to; y++) for (let x = from; x < to; x++) {
+      total += volume[(z * n + y) * n + x];
+    }
     return [...moments(volume), total / (to - from) ** 3];
   }
 
@@ -271,7 +273,8 @@ function volumeTools(encoder) {
     if (look) return {extremes: extremes(resampled(volume, layout, Math.max(layout.voxelNm, layout.n * layout.voxelNm / box)))};
     const signed = dark ? volume : volume.map(value => -value);
     const prepared = resampled(signed, layout, encoder.voxel_size_nm), limited = bandLimited(prepared);
-    return {embedding: embedded(limited), descriptors: descriptors(limited), grey: greyValues(signed, layout), picture: picture(prepared)};
+    return {embedding: embedded(limited), descriptors: descriptors(limited), grey: greyValues(signed, layout),
+      picture: picture(prepared)};
   }
 
   return {decoded, resampled, bandLimited, extremes, embedded, answer};

@@ -72,6 +72,7 @@ function startYourParticles(place) {
   /* ---------------------------------------------------------------- labels */
 
   function toggle(particle, way) {
+    if (!state.names.length) named.focus();
     if (way >= state.names.length) return;
     state.way = way;
     if (state.labels.get(particle) === way) state.labels.delete(particle);
@@ -157,7 +158,7 @@ function startYourParticles(place) {
     return [
       element("div", {class: "controls"},
         found ? options("show", "Show", ways, show => turnTo({show, first: 0})) : "",
-        element("span", {}, list.length ? `${state.first + 1} to ${Math.min(list.length, state.first + SHOWN)} of ${list.length}` : "none"),
+        element("span", {}, list.length ? `${state.first + 1} to ${state.first + buttons.length} of ${list.length}` : "none"),
         list.length > SHOWN ? button("Other particles", () => turnTo({first: state.first + SHOWN})) : ""),
       element("div", {class: "particles", role: "group", "aria-label": "Particles"}, ...buttons)];
   }
@@ -176,8 +177,9 @@ function startYourParticles(place) {
   function verdict(answer) {
     const others = state.particles.map((_, i) => i).filter(i => !state.labels.has(i)), found = answer.particles;
     const accepted = others.filter(i => found[i].accepted), snr = Math.exp(answer.looks.log_snr);
-    const text = `Of ${others.length} particles without a label ${accepted.length} are accepted and ${others.length - accepted.length} rejected. ` +
-      (answer.tested ? `Left out in turn, ${answer.right} of ${answer.tested} labelled particles are put into their own class. ` : "") +
+    const text = `Of ${others.length} particles without a label ${accepted.length} are accepted and ` +
+      `${others.length - accepted.length} rejected. ` +
+      (answer.tested ? `Left out in turn, ${answer.right} of ${answer.tested} labelled particles are assigned to their own class. ` : "") +
       (answer.fitted ? `The scatter within classes is fitted to these particles, ${answer.fitted}. ` :
         `With fewer than ${FEWEST} particles without a label, the scatter within classes is the encoder's. `) +
       `To the encoder the particles look as noisy as simulated ones of SNR ${snr.toPrecision(2)}, and ` +
@@ -229,8 +231,10 @@ function startYourParticles(place) {
     settings.hidden = !state.files.length;
     const parts = new Set(state.particles.map(({name}) => name.split("/").slice(-2, -1)[0] || name.replace(/[\d_.-]*\.\w+$/, "")));
     nameParts.replaceChildren(...[...parts].slice(0, 20).map(value => element("option", {value})));
+    const next = state.names.length > 1 ? "Label particles of at least two classes." :
+      "Add two classes or more by their names, and click particles to label them.";
     drawInto(below, ...asides(), ...(ready ? [classes(), ...particles(answer?.particles)] : []),
-      ...(answer ? verdict(answer) : ready ? [element("p", {class: "verdict"}, "Label particles of at least two classes.")] : []));
+      ...(answer ? verdict(answer) : ready ? [element("p", {class: "verdict"}, next)] : []));
   }
 
   draw();

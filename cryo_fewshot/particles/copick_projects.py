@@ -96,13 +96,15 @@ def _roots(path: Path) -> list[Path]:
         raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
     if kind != "filesystem" or not named:
         what = f"a copick project of type {kind}" if kind != "filesystem" else "neither static_root nor overlay_root"
-        raise UserError(f"{path}: {what}; give a project of files on this machine, see also fetch-portal")
+        raise UserError(f"{path}: {what}; give a copick project of files on this machine, see also fetch-portal")
     roots = []
     for name in named:
         scheme, _, rest = name.rpartition("://")
         root = path.absolute().parent / rest
         if scheme not in ("", "local", "file") or not root.is_dir():
-            raise UserError(f"{path}: {name} is no folder on this machine; copy the project here and correct its roots")
+            raise UserError(
+                f"{path}: {name} is not a folder on this machine; copy the project here and correct its roots"
+            )
         roots.append(root)
     return roots
 

@@ -84,7 +84,7 @@ def open_particles(
         tomogram = tomogram or (None if names_images(path) else geometry)
     of_copick = is_copick(path)
     if picks is not None and not of_copick:
-        raise UserError(f"picks={picks} (--picks): {path} is no copick project; give it for a project alone")
+        raise UserError(f"picks={picks} (--picks): {path} is not a copick project; give it for a project alone")
     if of_copick or path.suffix.lower() in (".json", ".tbl", ".mod") or coordinates is not None or tomogram is not None:
         particles = open_coordinates(
             path,

@@ -63,8 +63,7 @@ def _download(url: str, path: Path) -> Path:
         try:
             urllib.request.urlretrieve(url, part)  # raises where fewer bytes come than were announced
         except OSError as error:
-            raise UserError(
-                f"{url}: could not be fetched ({first_line(error)}); run the same command to resume"
-            ) from error
+            remedy = "run the same command to resume"
+            raise UserError(f"{url}: could not be fetched ({first_line(error)}); {remedy}") from error
         os.replace(part, path)
     return path

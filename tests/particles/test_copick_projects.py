@@ -97,7 +97,7 @@ def test_what_is_written_is_read_again(project):
     ("change", "words"),
     [
         ({"config_type": "cryoet_data_portal"}, ("type cryoet_data_portal", "fetch-portal")),
-        ({"overlay_root": "s3://bucket/there"}, ("s3://bucket/there is no folder on this machine",)),
+        ({"overlay_root": "s3://bucket/there"}, ("s3://bucket/there is not a folder on this machine",)),
         ({"overlay_root": None, "static_root": None}, ("neither static_root nor overlay_root",)),
     ],
 )
@@ -108,8 +108,9 @@ def test_a_project_that_is_elsewhere_is_refused(change, words, project, files):
 
 def test_picks_are_asked_of_a_project_alone(tmp_path, tomogram, files):
     table = files.csv_of(tmp_path / "a.csv")
-    words = ("picks=me (--picks)", "is no copick project")
-    files.one_line(lambda: open_particles(table, tomogram=tomogram, picks="me"), *words)
+    files.one_line(
+        lambda: open_particles(table, tomogram=tomogram, picks="me"), "picks=me (--picks)", "is not a copick project"
+    )
 
 
 def write_zarr(path, array, angstrom):

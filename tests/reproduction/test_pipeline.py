@@ -122,7 +122,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_
 def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
     words = ("reproduce", "--profile", "smoke", "--no-book")
     first = run(*words, "--minutes", "0", folder=tmp_path)
-    assert first.returncode == 0 and "the same command resumes" in first.stdout
+    assert first.returncode == 0 and "run the same command to resume" in first.stdout
     assert not tables(tmp_path) and list(tmp_path.rglob("*.checkpoint"))
     assert run(*words, folder=tmp_path).returncode == 0
     assert tables(tmp_path) == tables(uninterrupted)

@@ -293,7 +293,7 @@ def test_a_reader_drops_files_labels_by_name_and_by_key_and_takes_the_table_home
             csv: csvOf(page.state, particles), rejected: all(".particle").length, rows: all("tbody tr").length};""",
     )
     assert "18 particles, box of 20 voxels of 2 nm; protein is dark, as it looks" in found["status"]
-    assert found["before"] == "Label particles of at least two classes."
+    assert found["before"].startswith("Add two classes or more")
     assert found["two"].startswith("Of 11 particles without a label") and "Left out in turn" in found["two"]
     assert found["spoken"] == "3, mine/C_02.mrc, labelled C" and found["rows"] == 3
     refused, skipped = found["asides"]
