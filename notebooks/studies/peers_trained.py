@@ -124,9 +124,9 @@ def peer_trainings(n_volumes: int, width: int) -> dict[str, PeerTraining]:
     """
     share = {64: "", 32: ", half as wide"}.get(width, f", width {width}")
     rows = {
-        f"TomoTwin's network{share}": ("TomoTwin", "triplets"),
-        "our network, triplet loss": ("pooled", "triplets"),
-        "our network, our loss": ("pooled", "classes"),
+        f"TomoTwin's network{share}, {n_volumes:,} volumes": ("TomoTwin", "triplets"),
+        f"our network, triplet loss, {n_volumes:,} volumes": ("pooled", "triplets"),
+        f"our network, our loss, {n_volumes:,} volumes": ("pooled", "classes"),
     }
     trainings = {}
     for row, (network, loss) in rows.items():
