@@ -115,8 +115,8 @@ row = next(iter(peers_tables.peer_trainings(volumes, width)))
 Markdown(
     f"**{row}** is that of TomoTwin (Rice et al. 2023), written from its description: five blocks of two convolutions, "
     "32 numbers a particle, triplet loss with semi-hard negatives. Beside it stands *our network* with that loss and "
-    f"with our own. Each has {volumes / 480_000:.1%} of the volumes of the pretrained encoder, at one rate, and is asked "
-    "by nearest prototypes. "
+    f"with our own. Each has {volumes / 480_000:.1%} of the volumes of the pretrained encoder, at one rate, and is "
+    "asked by nearest prototypes. "
     + ("" if row in set(simulated["method"]) else "**TomoTwin's was not run**. ")
     + "A volume takes 60 ms of a processor to train at its full width, 20 at half, 5 in ours. "
     + 'Full width and length, on a machine with a GPU: `make notebook NB=peers P="run=True volumes=480000 width=64"`.'
