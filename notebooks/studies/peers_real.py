@@ -17,7 +17,7 @@ from .real_benchmark import TASKS, YEAST
 _ELSEWHERE = (TRUE_MAP, SPHERE, NETWORK)
 ASKED = tuple(n for n, how in METHODS.items() if not (how.needs_encoder or how.package or n in _ELSEWHERE))
 """Methods that make sense there: what the classes other than the ribosome look like is not known beforehand."""
-DEAR_TASKS = ("all five", "ribosome, cytosol")
+SHOWN_TASKS, SHOTS = ("all five", "ribosome, cytosol"), (1, 5, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +44,17 @@ class RealPeers:
         return {"rows": found.to_dict("list")}
 
 
-def run_real(
-    runner: Runner, pretrained: Pretrained, folder: str | Path = YEAST, *, shots=(1, 5, 10), tasks=tuple(TASKS)
-) -> list[dict]:
-    """Every method on the tasks of the tomogram, dear ones on two of them with fewer labels; the entries."""
+def run_real(runner: Runner, pretrained: Pretrained, folder: str | Path = YEAST) -> list[dict]:
+    """Every method on tasks of the tomogram, dear ones with up to five labels; the entries."""
     with tempfile.TemporaryDirectory() as temporary:
         particles = open_labelled(Path(folder), Path(temporary))
         data = labelled_tomogram(particles, pretrained.encoder, pretrained.card, Path(temporary))
-    entries = []
-    for method, task, n_shot in product(ASKED, tasks, shots):
-        how = METHODS[method]
-        if how.is_dear and (task not in DEAR_TASKS or n_shot not in ((5,) if method == EACH else (1, 5))):
+    entries, boxes = [], digest_of(data.volumes)
+    for method, task, n_shot in product(ASKED, SHOWN_TASKS, SHOTS):
+        is_dear = METHODS[method].is_dear
+        if (is_dear and n_shot > 5) or (method == EACH and n_shot == 1):
             continue
-        setting = chosen_setting(runner, method, min(n_shot, 5))
-        spec = RealPeers(
-            method=method, setting=tuple(sorted(setting.items())), boxes=digest_of(data.volumes), n_shot=n_shot,
-            task=task, n_episodes=20 if how.is_dear else 100,
-        )  # fmt: skip
+        setting, n = tuple(sorted(chosen_setting(runner, method, min(n_shot, 5)).items())), 20 if is_dear else 100
+        spec = RealPeers(method=method, setting=setting, boxes=boxes, n_shot=n_shot, task=task, n_episodes=n)
         entries.append(runner(spec, data))
     return entries

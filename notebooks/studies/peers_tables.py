@@ -30,6 +30,7 @@ from .peers import (
     peer,
     test_classes,
 )
+from .peers_real import SHOTS, SHOWN_TASKS
 from .peers_trained import peer_trainings, tasks_of
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
@@ -149,8 +150,8 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
     boxes = {entry["spec"]["boxes"] for entry in newest}
     peers = [entry for entry in store.entries("realpeers") if not boxes or entry["spec"]["boxes"] in boxes]
     frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]])
-    frame = frame[(frame["half"] == "odd") & frame["n_shot"].isin((1, 5, 10)) & frame["method"].isin(ON_TOMOGRAM)]
-    return frame[frame["task"].isin(("all five", "ribosome, cytosol"))]
+    frame = frame[(frame["half"] == "odd") & frame["n_shot"].isin(SHOTS) & frame["method"].isin(ON_TOMOGRAM)]
+    return frame[frame["task"].isin(SHOWN_TASKS)]
 
 
 def real_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def test_another_network_is_trained_and_asked_for_the_tasks(tmp_path, monkeypatc
     training = replace(training, training=replace(small, n_selection_episodes=5), n_episodes=3)
     entry = Runner(Store(tmp_path))(training)
     tasks = peers_trained.tasks_of(entry, 0.1, 1)
-    assert row == "TomoTwin's network, half as wide" and entry["result"]["parameters"] == 14_412_032
+    assert row == "TomoTwin's network, half as wide, 1,000 volumes" and entry["result"]["parameters"] == 14_412_032
     mean, _, n = accuracy(tasks["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
 
