@@ -1,13 +1,16 @@
 """Support of another source than the query: what it costs, with and without the fit, and with matched shells."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.recognition.benchmark import labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
@@ -23,7 +26,7 @@ from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE
 from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
-from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM
+from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM, YEAST
 
 COARSE = {"tilt_min": -45.0, "tilt_max": 45.0, "tilt_increment": 5.0, "defocus_min_um": 5.0, "defocus_max_um": 8.0}
 FINE = {"tilt_min": -70.0, "tilt_max": 50.0, "tilt_increment": 2.0, "defocus_min_um": 1.5, "defocus_max_um": 2.5}
@@ -41,6 +44,7 @@ SOURCES: dict[str, tuple[dict, float, Callable[[torch.Tensor], torch.Tensor] | N
     "CTF left in": ({}, 0.1, None),
 }
 FITTED, OWN, COMMAND, MATCHED = "always fitted", "never fitted", "classify", "shells matched, never fitted"
+ASKED = {"all": "all five", "one": "one alone", "unknown too": "five, five unknown"}
 OF_TOMOGRAM = {"6QZP": RIBOSOME, MEMBRANE: ER, CROWD: CYTOSOL, EMPTY: VACUUM}
 """Simulated classes that stand for those of the labelled tomogram."""
 
@@ -182,8 +186,33 @@ class SimulatedSupport:
         return {"rows": means.to_dict("list")}
 
 
-def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, data, **settings) -> dict:
-    """The stored entry about a `LabelledTomogram`."""
+def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
+    """The stored entry about the labelled tomogram of a folder, as of `real_benchmark`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        data = labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
     digests = {"encoder": digest_of(*encoder.state_dict().values()), "boxes": digest_of(data.volumes)}
     spec = SimulatedSupport(**digests, **{"microscope": Microscope(binning=2)} | settings)
     return runner(spec, encoder, card, data)
+
+
+def sources_frame(entries: list[dict], n_shot: int = 5) -> pd.DataFrame:
+    """Accuracy by method: a row per source of simulated queries and what they hold; empty if not run."""
+    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SourceTransfer"]
+    if not found:
+        return pd.DataFrame()
+    rows = found[0][found[0]["n_shot"] == n_shot].replace({"asked": ASKED})
+    table = rows.pivot(index=["source", "asked"], columns="method", values="accuracy")
+    return _in_order(table, pd.MultiIndex.from_frame(rows[["source", "asked"]].drop_duplicates()))
+
+
+def support_frame(entries: list[dict]) -> pd.DataFrame:
+    """The same for boxes of the real tomogram: a row per set of simulated classes."""
+    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SimulatedSupport"]
+    if not found:
+        return pd.DataFrame()
+    return _in_order(found[0].pivot(index="task", columns="method", values="accuracy"), found[0]["task"].unique())
+
+
+def _in_order(table: pd.DataFrame, rows) -> pd.DataFrame:
+    table = table.loc[rows, [OWN, FITTED, COMMAND, MATCHED]].map("{:.3f}".format)
+    return table.rename_axis(columns=None).reset_index().rename(columns={"source": "Query", "asked": "Of classes"})
