@@ -249,10 +249,11 @@ Markdown(
 # ## Support of another source
 #
 # Particles of one microscope, support of another, or simulated: how the two differ would be taken for scatter within
-# classes. So `classify` compares the power per Fourier shell of the query with that of the labelled classes. Where it
-# lies beyond all of these, by more than 1.35 times on average over shells, the scatter is not fitted, and the command
-# says so. In one source this does not happen in 99 of 100 choices of classes and labels, unknown classes included;
-# files that both come from, such as one tomogram, always count as one source.
+# classes. So `classify` compares the power per Fourier shell of the query with that of the labelled classes, and with
+# fewer than three labels a class the noise too. Where the query lies beyond all classes, farther than 99 of 100 choices
+# of classes and labels of one source do, the scatter is not fitted, and the command says so. Where both come from a
+# file, such as one tomogram, they count as one source. The rule was chosen on the simulated classes below, on the even
+# half of the tomogram and on every second of the real ribosomes.
 #
 # Matching the query's shells to the support's mends filters on simulated particles and **ruins real ones**: in a cell
 # the spectrum tells what a box holds. The command therefore does not match shells.

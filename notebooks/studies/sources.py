@@ -59,8 +59,14 @@ class _Answers:
     def features(self, volumes: torch.Tensor) -> torch.Tensor:
         return torch.cat([unit_embeddings(self.encoder, volumes), descriptors(volumes)], dim=1)
 
-    def __call__(self, support, labels, query) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
-        known, asked = self.features(support), self.features(query)
+    def __call__(
+        self, support, labels, query, known=None, asked=None
+    ) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
+        """Volumes of support and query; known, asked : their features, where computed already."""
+        known, asked = (
+            self.features(support) if known is None else known,
+            self.features(query) if asked is None else asked,
+        )
         bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
         matched = self.features(spectra.matched(query, support, bins))
         for method, found, adapt, one_source in (
@@ -86,7 +92,7 @@ class SourceTransfer:
     shots: tuple[int, ...] = (5, 1)
     n_way: int = 5
     n_query: int = 12
-    n_tasks: int = 6
+    n_tasks: int = 5
     n_per_class: int = 40
     microscope: Microscope
     seed: int = 0
@@ -96,12 +102,15 @@ class SourceTransfer:
         accuracy of known particles, false_accepts at a promised 5 %, unfitted: share of tasks where nothing was fitted.
         """
         answers, rows = _Answers(encoder, Calibration.from_json(card["calibration"])), []
-        of_source = {name: self._volumes(name) for name in {SAME, *self.sources}}
+        of_source = {name: self._volumes(name) for name in dict.fromkeys((SAME, *self.sources))}
+        shape = len(self.classes), self.n_per_class
+        features = {name: answers.features(of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()}
         for source in self.sources:
             for asked in ("all", "one", "unknown too"):
                 for n_shot in self.shots:
                     runner.check_time()
-                    rows += self._tasks(answers, of_source[SAME], of_source[source], asked, n_shot, source)
+                    parts = [(of[SAME], of[source]) for of in (of_source, features)]
+                    rows += self._tasks(answers, *parts, asked, n_shot, source)
         keys = ["source", "asked", "n_shot", "method"]
         means = pd.DataFrame(rows).groupby(keys, sort=False).mean().round(4).reset_index()
         return {"rows": means.astype(object).where(means.notna(), None).to_dict("list")}
@@ -118,17 +127,20 @@ class SourceTransfer:
             volumes = spectra.filtered(volumes, gain(spectra.radii(volumes.shape[-1]) / (volumes.shape[-1] / 2)))
         return volumes.view(len(self.classes), self.n_per_class, *volumes.shape[1:])
 
-    def _tasks(self, answers, known, others, asked: str, n_shot: int, source: str) -> list[dict]:
+    def _tasks(self, answers, volumes, features, asked: str, n_shot: int, source: str) -> list[dict]:
         rng, rows = np.random.default_rng([self.seed, n_shot]), []
         for _ in range(self.n_tasks):
             classes, order = rng.permutation(len(self.classes)), rng.permutation(self.n_per_class)
             chosen = classes[: {"all": self.n_way, "one": 1, "unknown too": 2 * self.n_way}[asked]]
-            support = known[classes[: self.n_way]][:, order[:n_shot]].flatten(0, 1)
-            query = others[chosen][:, order[n_shot : n_shot + self.n_query]].flatten(0, 1)
+            support, known = (
+                of[0][classes[: self.n_way]][:, order[:n_shot]].flatten(0, 1) for of in (volumes, features)
+            )
+            queries = order[n_shot : n_shot + self.n_query]
+            query, found_in = (of[1][chosen][:, queries].flatten(0, 1) for of in (volumes, features))
             labels = np.repeat(np.array(self.classes)[classes[: self.n_way]], n_shot)
             truth = np.repeat(np.array(self.classes)[chosen], self.n_query)
-            for method, recogniser, features in answers(support, labels, query):
-                found, is_known = recogniser.recognise(features), np.isin(truth, labels)
+            for method, recogniser, seen in answers(support, labels, query, known, found_in):
+                found, is_known = recogniser.recognise(seen), np.isin(truth, labels)
                 right = np.array(recogniser.class_names)[found.label] == truth
                 false_accepts = found.accepted[~is_known].mean() if asked == "unknown too" else np.nan
                 numbers = {"accuracy": right[is_known].mean(), "false_accepts": false_accepts}
