@@ -255,8 +255,9 @@ Markdown(
 # file, such as one tomogram, they count as one source. The rule was chosen on the simulated classes below, on the even
 # half of the tomogram and on every second of the real ribosomes.
 #
-# Matching the query's shells to the support's mends filters on simulated particles and **ruins real ones**: in a cell
-# the spectrum tells what a box holds. The command therefore does not match shells.
+# Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
+# wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
+# does not match shells.
 
 # %% tags=["hide-input"]
 show(support_frame(sources), caption="Real boxes (odd half) with simulated support as in cells, 5 labels")
