@@ -263,7 +263,10 @@ Markdown(
 show(support_frame(sources), caption="Real boxes (odd half) with simulated support as in cells, 5 labels")
 
 # %% tags=["hide-input", "fold"]
-show(sources_frame(sources), caption="Simulated classes of no training, support of one source, 5 labels")
+show(sources_frame(sources), caption="Simulated classes of no training, 5 labels; the support is of one source")
+
+# %% tags=["hide-input", "fold"]
+show(sources_frame(sources, n_shot=1), caption="The same with 1 label")
 
 # %% [markdown]
 # ## Real support does better

@@ -44,6 +44,7 @@ SOURCES: dict[str, tuple[dict, float, Callable[[torch.Tensor], torch.Tensor] | N
     "CTF left in": ({}, 0.1, None),
 }
 FITTED, OWN, COMMAND, MATCHED = "always fitted", "never fitted", "classify", "shells matched, never fitted"
+HEADERS = {"source": "Query", "asked": "Of classes", "task": "Simulated support"}
 ASKED = {"all": "all five", "one": "one alone", "unknown too": "five, five unknown"}
 OF_TOMOGRAM = {"6QZP": RIBOSOME, MEMBRANE: ER, CROWD: CYTOSOL, EMPTY: VACUUM}
 """Simulated classes that stand for those of the labelled tomogram."""
@@ -227,4 +228,4 @@ def support_frame(entries: list[dict]) -> pd.DataFrame:
 
 def _in_order(table: pd.DataFrame, rows) -> pd.DataFrame:
     table = table.loc[rows, [OWN, FITTED, COMMAND, MATCHED]].map("{:.3f}".format)
-    return table.rename_axis(columns=None).reset_index().rename(columns={"source": "Query", "asked": "Of classes"})
+    return table.rename_axis(columns=None).reset_index().rename(columns=HEADERS)
