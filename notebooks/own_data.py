@@ -165,8 +165,9 @@ if of_classes:
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - How classes scatter is fitted to your particles, and the radial profile, the power per Fourier shell and, where they
 #   can be compared, grey values are used beside the embedding ({doc}`real_particles`); `--no-adapt` keeps the scatter
-#   of the encoder's card. Give tomograms with coordinates where you can: boxes normalised one by one have lost their
-#   grey values.
+#   of the encoder's card. Nothing is fitted where the query is of another source than the support, which is told from
+#   the power per Fourier shell and said; labels from the query's own tomograms are then worth most. Give tomograms with
+#   coordinates where you can: boxes normalised one by one have lost their grey values.
 # - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class. It
 #   changes classes and probabilities, not which particles are accepted. `--rotations 2`, or 4 where the tilt range is
 #   symmetric, is test-time augmentation: the mean embedding over rotations that keep the missing wedge; probabilities

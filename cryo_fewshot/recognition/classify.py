@@ -196,7 +196,7 @@ def recogniser_of(
     space, reason, calibration = None, "", calibration.suited(torch.cat([support, unlabelled]))
     if settings.adapt:
         members = torch.from_numpy(np.array(labels)[:, None] == np.unique(labels)).float()
-        reason = reason_not_to_fit(widths, support, members, unlabelled, one_source)
+        reason = reason_not_to_fit(calibration.log_snr, widths, support, members, unlabelled, one_source)
         space = None if reason else space_of_data(calibration.space, widths, support, members, unlabelled)
     recogniser = build_recogniser(
         support,

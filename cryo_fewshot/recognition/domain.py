@@ -12,7 +12,7 @@ The constants were chosen on the even half of a real tomogram and on simulated c
 on, at 1 and 5 labels, also where the unlabelled particles hold unknown classes, a single class, or few particles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,11 +24,14 @@ from .plda import PLDA
 FEWEST = 50
 """Particles below which the geometry stays the encoder's own, each labelled one that repeats its class counting 5."""
 OF_LABELLED = 5
-OTHER_SOURCE = 0.3
-"""Mean over Fourier shells of the log power outside the labelled classes' range, beyond which the source is another.
+OTHER_SOURCE = {"power per Fourier shell": 0.3, "noise": 0.4}
+"""How far beyond all labelled classes a query of the same source hardly ever lies, in logarithms.
 
-In one source, 99 of 100 choices of classes and labels stay below 0.25, with unknown classes among the unlabelled too.
+Measured on classes that the encoder was not trained on, with one and five labels for two and five of them, unknown
+classes among the query too: 99 of 100 choices stay below.
 """
+HELD_BY_LABELS = 3
+"""Labels per class from which a difference in noise alone does no harm: they show the scatter themselves."""
 N_STEPS = 15
 BLOCK_WEIGHTS = (0.5, 0.7)
 """Lengths of the blocks of columns behind the embedding, of 1, in the first step's distances: profile, grey values."""
@@ -48,6 +51,7 @@ def lifted(space: PLDA, n_columns: int) -> PLDA:
 
 
 def reason_not_to_fit(
+    log_snr: Callable[[torch.Tensor], torch.Tensor],
     widths: Sequence[int],
     support: torch.Tensor,
     members: torch.Tensor,
@@ -58,24 +62,39 @@ def reason_not_to_fit(
 
     Parameters
     ----------
+    log_snr : of the calibration
     widths, support, members, unlabelled : of `space_of_data`; one_source : the two are known to be of one source
     """
     kept = "how classes scatter is taken from the encoder's card"
     unlabelled = unlabelled[torch.isfinite(unlabelled).all(dim=1)]
-    repeats = len(support) - members.shape[1]
-    if not len(unlabelled) or len(unlabelled) + OF_LABELLED * repeats < FEWEST:
+    n_way = members.shape[1]
+    if not len(unlabelled) or len(unlabelled) + OF_LABELLED * (len(support) - n_way) < FEWEST:
         return f"too few particles that can be used ({len(unlabelled)}) beside {len(support)} labelled ones: {kept}"
     if one_source or not widths:
         return ""
-    powers = [log_power(part[:, -sum(widths) :][:, : widths[0]]) for part in (support, unlabelled)]
-    of_class, found = members.T @ powers[0] / members.sum(0)[:, None], powers[1].mean(0)
-    outside = (found - of_class.amax(0)).clamp(min=0) + (of_class.amin(0) - found).clamp(min=0)
-    if (mean := float(outside.mean())) <= OTHER_SOURCE:
-        return ""
-    return (
-        f"the query's power per Fourier shell is off that of every labelled class (by {np.exp(mean):.1f} times on "
-        f"average), so it is of another source or filtered otherwise: {kept}; label particles of the query's own source"
-    )
+    of_class = [support[members[:, c] > 0] for c in range(n_way)]
+    powers = [log_power(part[:, -sum(widths) :][:, : widths[0]]).mean(0) for part in (*of_class, unlabelled)]
+    looks = torch.stack([log_snr(part) for part in (*of_class, unlabelled)])[:, None]
+    # The more classes the wider their range; beyond five it was not measured.
+    beyond = {
+        "power per Fourier shell": _beyond(torch.stack(powers)) * (min(n_way, 5) / 2) ** 0.5,
+        "noise": _beyond(looks),
+    }
+    if len(support) >= HELD_BY_LABELS * n_way:
+        del beyond["noise"]
+    for what, value in beyond.items():
+        if value > OTHER_SOURCE[what]:
+            return (
+                f"the query's {what} is beyond that of every labelled class, so it is of another source or filtered "
+                f"otherwise: {kept}; label particles of the query's own source"
+            )
+    return ""
+
+
+def _beyond(rows: torch.Tensor) -> float:
+    """How far the last row lies outside the range of the others, mean over columns."""
+    known, found = rows[:-1], rows[-1]
+    return float(((found - known.amax(0)).clamp(min=0) + (known.amin(0) - found).clamp(min=0)).mean())
 
 
 @torch.no_grad()

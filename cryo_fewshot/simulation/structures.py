@@ -124,7 +124,8 @@ def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
     class_set : str
         "paper22" (the bundled complexes that stand for the paper's 22), "pdb22" (the paper's 22 PDB entries, fetched
         on demand), "noble" and "guo" (those that stand for the classes of Noble et al. and Guo et al. 2018), "extra"
-        (further complexes) or "library" (all that is bundled).
+        (further complexes), "library" (all of these that are bundled) or "average" (bundled subtomogram averages, which
+        no training and no split holds).
 
     Raises
     ------
@@ -138,7 +139,8 @@ def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
         "noble": NOBLE_KEYS,
         "guo": tuple(table.index[table["set"] == "guo"]),
         "extra": tuple(table.index[table["set"] == "extra"]),
-        "library": tuple(table.index),
+        "library": tuple(table.index[table["set"] != "average"]),
+        "average": tuple(table.index[table["set"] == "average"]),
     }
     if class_set not in sets:
         raise UnknownNameError(f"no class set {class_set!r}; there are {', '.join(sets)}")
@@ -165,9 +167,10 @@ def load_complex(key: str) -> Complex:
         close = difflib.get_close_matches(key.upper(), table.index, n=3, cutoff=0.5)
         hint = f"close ones are {', '.join(close)}" if close else "class_keys('library') lists them"
         raise UnknownNameError(f"no complex {key!r} in the library; {hint}; another PDB entry is 'pdb:' and its id")
-    with np.load(LIBRARY / "beads.npz", allow_pickle=False) as archive:
-        beads = archive[key]
     row = table.loc[key]
+    name = "averages.npz" if row["set"] == "average" else "beads.npz"
+    with np.load(LIBRARY / name, allow_pickle=False) as archive:
+        beads = archive[key]
     fields = ("pdb_id", "name", "symmetry", "family", "stands_for", "fidelity")
     return Complex(
         key=key,

@@ -1,13 +1,16 @@
 """Support of another source than the query: what it costs, with and without the fit, and with matched shells."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.recognition.benchmark import labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors
@@ -23,7 +26,7 @@ from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE
 from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
-from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM
+from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM, YEAST
 
 COARSE = {"tilt_min": -45.0, "tilt_max": 45.0, "tilt_increment": 5.0, "defocus_min_um": 5.0, "defocus_max_um": 8.0}
 FINE = {"tilt_min": -70.0, "tilt_max": 50.0, "tilt_increment": 2.0, "defocus_min_um": 1.5, "defocus_max_um": 2.5}
@@ -41,6 +44,8 @@ SOURCES: dict[str, tuple[dict, float, Callable[[torch.Tensor], torch.Tensor] | N
     "CTF left in": ({}, 0.1, None),
 }
 FITTED, OWN, COMMAND, MATCHED = "always fitted", "never fitted", "classify", "shells matched, never fitted"
+HEADERS = {"source": "Query", "asked": "Of classes", "task": "Simulated support"}
+ASKED = {"all": "all five", "one": "one alone", "unknown too": "five, five unknown"}
 OF_TOMOGRAM = {"6QZP": RIBOSOME, MEMBRANE: ER, CROWD: CYTOSOL, EMPTY: VACUUM}
 """Simulated classes that stand for those of the labelled tomogram."""
 
@@ -55,8 +60,14 @@ class _Answers:
     def features(self, volumes: torch.Tensor) -> torch.Tensor:
         return torch.cat([unit_embeddings(self.encoder, volumes), descriptors(volumes)], dim=1)
 
-    def __call__(self, support, labels, query) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
-        known, asked = self.features(support), self.features(query)
+    def __call__(
+        self, support, labels, query, known=None, asked=None
+    ) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
+        """Volumes of support and query; known, asked : their features, where computed already."""
+        known, asked = (
+            self.features(support) if known is None else known,
+            self.features(query) if asked is None else asked,
+        )
         bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
         matched = self.features(spectra.matched(query, support, bins))
         for method, found, adapt, one_source in (
@@ -82,7 +93,7 @@ class SourceTransfer:
     shots: tuple[int, ...] = (5, 1)
     n_way: int = 5
     n_query: int = 12
-    n_tasks: int = 6
+    n_tasks: int = 5
     n_per_class: int = 40
     microscope: Microscope
     seed: int = 0
@@ -92,12 +103,15 @@ class SourceTransfer:
         accuracy of known particles, false_accepts at a promised 5 %, unfitted: share of tasks where nothing was fitted.
         """
         answers, rows = _Answers(encoder, Calibration.from_json(card["calibration"])), []
-        of_source = {name: self._volumes(name) for name in {SAME, *self.sources}}
+        of_source = {name: self._volumes(name) for name in dict.fromkeys((SAME, *self.sources))}
+        shape = len(self.classes), self.n_per_class
+        features = {name: answers.features(of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()}
         for source in self.sources:
             for asked in ("all", "one", "unknown too"):
                 for n_shot in self.shots:
                     runner.check_time()
-                    rows += self._tasks(answers, of_source[SAME], of_source[source], asked, n_shot, source)
+                    parts = [(of[SAME], of[source]) for of in (of_source, features)]
+                    rows += self._tasks(answers, *parts, asked, n_shot, source)
         keys = ["source", "asked", "n_shot", "method"]
         means = pd.DataFrame(rows).groupby(keys, sort=False).mean().round(4).reset_index()
         return {"rows": means.astype(object).where(means.notna(), None).to_dict("list")}
@@ -114,17 +128,20 @@ class SourceTransfer:
             volumes = spectra.filtered(volumes, gain(spectra.radii(volumes.shape[-1]) / (volumes.shape[-1] / 2)))
         return volumes.view(len(self.classes), self.n_per_class, *volumes.shape[1:])
 
-    def _tasks(self, answers, known, others, asked: str, n_shot: int, source: str) -> list[dict]:
+    def _tasks(self, answers, volumes, features, asked: str, n_shot: int, source: str) -> list[dict]:
         rng, rows = np.random.default_rng([self.seed, n_shot]), []
         for _ in range(self.n_tasks):
             classes, order = rng.permutation(len(self.classes)), rng.permutation(self.n_per_class)
             chosen = classes[: {"all": self.n_way, "one": 1, "unknown too": 2 * self.n_way}[asked]]
-            support = known[classes[: self.n_way]][:, order[:n_shot]].flatten(0, 1)
-            query = others[chosen][:, order[n_shot : n_shot + self.n_query]].flatten(0, 1)
+            support, known = (
+                of[0][classes[: self.n_way]][:, order[:n_shot]].flatten(0, 1) for of in (volumes, features)
+            )
+            queries = order[n_shot : n_shot + self.n_query]
+            query, found_in = (of[1][chosen][:, queries].flatten(0, 1) for of in (volumes, features))
             labels = np.repeat(np.array(self.classes)[classes[: self.n_way]], n_shot)
             truth = np.repeat(np.array(self.classes)[chosen], self.n_query)
-            for method, recogniser, features in answers(support, labels, query):
-                found, is_known = recogniser.recognise(features), np.isin(truth, labels)
+            for method, recogniser, seen in answers(support, labels, query, known, found_in):
+                found, is_known = recogniser.recognise(seen), np.isin(truth, labels)
                 right = np.array(recogniser.class_names)[found.label] == truth
                 false_accepts = found.accepted[~is_known].mean() if asked == "unknown too" else np.nan
                 numbers = {"accuracy": right[is_known].mean(), "false_accepts": false_accepts}
@@ -182,8 +199,33 @@ class SimulatedSupport:
         return {"rows": means.to_dict("list")}
 
 
-def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, data, **settings) -> dict:
-    """The stored entry about a `LabelledTomogram`."""
+def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
+    """The stored entry about the labelled tomogram of a folder, as of `real_benchmark`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        data = labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
     digests = {"encoder": digest_of(*encoder.state_dict().values()), "boxes": digest_of(data.volumes)}
     spec = SimulatedSupport(**digests, **{"microscope": Microscope(binning=2)} | settings)
     return runner(spec, encoder, card, data)
+
+
+def sources_frame(entries: list[dict], n_shot: int = 5) -> pd.DataFrame:
+    """Accuracy by method: a row per source of simulated queries and what they hold; empty if not run."""
+    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SourceTransfer"]
+    if not found:
+        return pd.DataFrame()
+    rows = found[0][found[0]["n_shot"] == n_shot].replace({"asked": ASKED})
+    table = rows.pivot(index=["source", "asked"], columns="method", values="accuracy")
+    return _in_order(table, pd.MultiIndex.from_frame(rows[["source", "asked"]].drop_duplicates()))
+
+
+def support_frame(entries: list[dict]) -> pd.DataFrame:
+    """The same for boxes of the real tomogram: a row per set of simulated classes."""
+    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SimulatedSupport"]
+    if not found:
+        return pd.DataFrame()
+    return _in_order(found[0].pivot(index="task", columns="method", values="accuracy"), found[0]["task"].unique())
+
+
+def _in_order(table: pd.DataFrame, rows) -> pd.DataFrame:
+    table = table.loc[rows, [OWN, FITTED, COMMAND, MATCHED]].map("{:.3f}".format)
+    return table.rename_axis(columns=None).reset_index().rename(columns=HEADERS)

@@ -69,28 +69,45 @@ def test_no_harm_where_the_encoder_is_right(case, n_shot):
     assert fitted > own - 0.03
 
 
+def quiet(rows):
+    return torch.zeros(())
+
+
 def test_with_too_few_particles_nothing_is_fitted():
     x, one = particles(1, FEWEST, np.random.default_rng(0))[0], torch.ones(2, 2)
     five = torch.ones(10, 2)  # two classes of five: eight particles repeat their class, as good as forty unlabelled
-    assert "too few particles" in reason_not_to_fit((), x[:2], one, x[:49])
-    assert not reason_not_to_fit((), x[:2], one, x[:50])
-    assert not reason_not_to_fit((), x[:10], five, x[:10])
+    assert "too few particles" in reason_not_to_fit(quiet, (), x[:2], one, x[:49])
+    assert not reason_not_to_fit(quiet, (), x[:2], one, x[:50])
+    assert not reason_not_to_fit(quiet, (), x[:10], five, x[:10])
     x[0] = torch.nan
-    assert "too few particles" in reason_not_to_fit((), x[:10], five, x[:10])
+    assert "too few particles" in reason_not_to_fit(quiet, (), x[:10], five, x[:10])
 
 
-@pytest.mark.parametrize(("filtered", "harm"), [(lambda p: p + 0.9, "by 2."), (lambda p: p + 0.1, "")])
-def test_nothing_is_fitted_to_particles_of_another_source(filtered, harm):
+@pytest.mark.parametrize(
+    ("shift", "noisier", "reason"),
+    [(0.9, 0.0, "power per Fourier shell"), (0.1, 0.0, ""), (0.0, 0.9, "noise"), (0.0, -0.9, "noise"), (0.0, 0.2, "")],
+)
+def test_nothing_is_fitted_to_particles_of_another_source(shift, noisier, reason):
     """Numbers behind the embedding: 3 of a profile, 2 of power."""
     rng = np.random.default_rng(0)
-    support, members = particles(3, 5, rng, numbers=5).flatten(0, 1), torch.eye(3).repeat_interleave(5, 0)
-    query = particles(3, 40, rng, numbers=5).flatten(0, 1)
-    for rows in (support, query):
-        rows[:, -2:] = rows[:, -2:] / 10
-    query[:, -2:] = filtered(query[:, -2:])
-    reason = reason_not_to_fit((5,), support, members, query)
-    assert harm in reason and bool(reason) == bool(harm)
-    assert not reason_not_to_fit((5,), support, members, query, one_source=True)
+    known, query = particles(3, 5, rng, numbers=5), particles(3, 40, rng, numbers=5).flatten(0, 1)
+    for rows in (known, query):
+        rows[..., -2:] = rows[..., -2:] / 10
+    query[:, -2:] += shift
+
+    def of_classes(n_shot):
+        return known[:, :n_shot].flatten(0, 1), torch.eye(3).repeat_interleave(n_shot, 0)
+
+    support, members = of_classes(2)
+
+    def log_snr(rows):
+        return torch.tensor(noisier if len(rows) == len(query) else 0.0)
+
+    found = reason_not_to_fit(log_snr, (5,), support, members, query)
+    assert reason in found and bool(found) == bool(reason)
+    assert not reason_not_to_fit(log_snr, (5,), support, members, query, one_source=True)
+    if reason == "noise":  # three labels a class hold the fit
+        assert not reason_not_to_fit(log_snr, (5,), *of_classes(5), query)
 
 
 def test_columns_behind_the_embedding_do_not_count_in_the_lifted_geometry():

@@ -32,8 +32,9 @@ def test_library_is_small_and_holds_what_the_registry_lists():
     sizes = {path.name: path.stat().st_size for path in structures.LIBRARY.iterdir()}
     assert sizes.pop("encoder.safetensors", 0) < 4_000_000
     assert sum(sizes.values()) < 2_000_000
-    with np.load(structures.LIBRARY / "beads.npz", allow_pickle=False) as archive:
-        assert archive.files == list(TABLE.index)
+    for name, class_set in {"beads.npz": "library", "averages.npz": "average"}.items():
+        with np.load(structures.LIBRARY / name, allow_pickle=False) as archive:
+            assert archive.files == list(class_keys(class_set))
     assert TABLE.index.is_unique
 
 
@@ -58,8 +59,9 @@ def test_class_sets():
     assert sorted(TABLE.loc[list(class_keys("paper22")), "stands_for"]) == sorted(structures.PAPER_FAMILIES)
     assert class_keys("noble") == ("1ZNQ", "4ZLA", "4NMN", "1PMA", "4V1W", "1RUZ", "2CG9")
     assert class_keys("guo") == ("4CR2", "4V94", "6QZP")
-    assert class_keys("library") == tuple(TABLE.index)
-    with pytest.raises(ValueError, match="paper22, pdb22, noble, guo, extra, library"):
+    assert class_keys("library") + class_keys("average") == tuple(TABLE.index)
+    assert class_keys("average") == ("HSP60",)
+    with pytest.raises(ValueError, match="paper22, pdb22, noble, guo, extra, library, average"):
         class_keys("paper23")
 
 
@@ -106,10 +108,10 @@ def test_beads_have_the_density_of_the_map(key):
     """The map itself, not what read_map makes of it: here everything near the particle counts, whatever its density."""
     mrcfile, ndimage = pytest.importorskip("mrcfile"), pytest.importorskip("scipy.ndimage")
     with mrcfile.open(SOURCE / TABLE.loc[key, "source_file"]) as mrc:
-        density = mrc.data - np.median(mrc.data)
+        density, voxel_nm = mrc.data - np.median(mrc.data), float(mrc.voxel_size.x) / 10
     labels, _ = ndimage.label(density > density.max() / 10)  # one map holds two particles: the larger one, grown
     largest = ndimage.binary_dilation(labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]), iterations=2)
-    voxels, weights = np.argwhere(largest).astype(float), density[largest]  # 1 nm each
+    voxels, weights = np.argwhere(largest) * voxel_nm, density[largest]
     assert correlation(voxels - np.average(voxels, axis=0, weights=weights), weights, load_complex(key)) >= 0.98
 
 
@@ -144,8 +146,8 @@ def low_pass(density, resolution_nm):
 def test_sources_are_those_of_the_registry_and_masses_as_listed():
     with open(SOURCE / "classes.csv", newline="") as file:
         listed = {row["key"]: row for row in csv.DictReader(file)}
-    assert list(listed) == list(TABLE.index)
-    for key, row in TABLE.iterrows():
+    assert list(listed) == list(class_keys("library"))
+    for key, row in TABLE.loc[list(listed)].iterrows():
         assert hashlib.sha256((SOURCE / row["source_file"]).read_bytes()).hexdigest() == row["source_sha256"], key
         if listed[key]["mass_kda"] and key not in MASS_EXCEPTIONS:
             assert row["mass_kda"] == pytest.approx(float(listed[key]["mass_kda"]), rel=0.1), key
