@@ -114,7 +114,7 @@ def classify(
         if settings.adapt:
             inputs = support, query, background
             labelled, embedded, empty, widths, words = _with_numbers(labelled, embedded, empty, *inputs)
-        sample, sample_embeddings = _sample(embedded, max(SHOWN, ADAPT_TO), settings.seed)
+        sample, sample_embeddings = embedded.sample(max(SHOWN, ADAPT_TO), settings.seed)
         labels = [support.labels[i] for i in usable]
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
         unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
@@ -282,18 +282,6 @@ def _with_numbers(
         "the scatter within classes is fitted to these particles (--no-adapt: taken from the encoder's card), with "
         f"radial profile and power spectrum besides the embedding; {scale.words}",
     )
-
-
-def _sample(embedded: Embedded, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Indices of some particles at random, and their embeddings, read chunk by chunk."""
-    chosen = np.random.default_rng(seed).permutation(len(embedded))[:count]
-    embeddings = None
-    for indices, part, _ in embedded.chunks():
-        if embeddings is None:
-            embeddings = torch.empty(len(chosen), part.shape[1])
-        here = (chosen >= indices[0]) & (chosen <= indices[-1])
-        embeddings[torch.from_numpy(here)] = part[torch.from_numpy(chosen[here] - indices[0])]
-    return chosen, embeddings
 
 
 def _recognised(recogniser: Recogniser, embedded: Embedded, say: Callable) -> pd.DataFrame:

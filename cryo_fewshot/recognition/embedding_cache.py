@@ -74,6 +74,17 @@ class Embedded:
         _, embeddings, rejected = zip(*self.chunks(), strict=True)
         return torch.cat(embeddings), dict(ChainMap(*rejected))
 
+    def sample(self, count: int, seed: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Indices of some particles at random, and their columns, read chunk by chunk."""
+        chosen = np.random.default_rng(seed).permutation(self.n)[:count]
+        columns = None
+        for indices, part, _ in self.chunks():
+            if columns is None:
+                columns = torch.empty(len(chosen), part.shape[1])
+            here = (chosen >= indices[0]) & (chosen <= indices[-1])
+            columns[torch.from_numpy(here)] = part[torch.from_numpy(chosen[here] - indices[0])]
+        return chosen, columns
+
 
 def _chunks(n: int) -> list[range]:
     """Indices of the particles in each of the files that n particles make."""
