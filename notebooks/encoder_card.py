@@ -139,8 +139,8 @@ card_reliability_figure(card["reliability"]);
 # Fewer are accepted than promised where a task's unknown classes are easier to tell from the known ones than those that
 # were measured on; from encoder to encoder, each with other classes, the rate above differs far more than this.
 #
-# The promised FDR counts as unknown whatever lies where the p-values of unknown classes do (above 0.1), so particles
-# that look unknown cost right ones: the FDR stays below what is promised, and fewer are kept than could be.
+# For the promised FDR, how many particles are unknown is told from the p-values above 0.1. Known particles that look
+# unknown count there too, so the FDR stays below what is promised, and fewer are kept than could be.
 
 # %% tags=["hide-input", "nbval-check-output"]
 check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)

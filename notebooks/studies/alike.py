@@ -87,7 +87,7 @@ def fits_text(frame: pd.DataFrame) -> str:
         of_shot = found[n_shot]
         best, worst = of_shot.idxmax(), of_shot.idxmin()
         spans.append(
-            f"with {n_shot} label{'s' if n_shot > 1 else ''} per class from {of_shot.min():.3f} ({worst[0]} steps at "
-            f"{worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at {best[1]:g})"
+            f"from {of_shot.min():.3f} ({worst[0]} steps at {worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at "
+            f"{best[1]:g}) with {n_shot} label{'s' if n_shot > 1 else ''} per class"
         )
-    return f"The baseline's accuracy goes {' and '.join(spans)}."
+    return f"Over these choices the baseline's accuracy ranges {' and '.join(spans)}."

@@ -136,8 +136,8 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
             others = n.drop("holds", errors="ignore")
             others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others.items())
             sentences.append(
-                f"- **{words}**: from {part['this_work'].min():+.3f} to {part['this_work'].max():+.3f} in accuracy; "
-                f"the claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} "
+                f"- **{words}**: from {_signed(part['this_work'].min())} to {_signed(part['this_work'].max())} in "
+                f"accuracy; the claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} "
                 f"columns{_after(others)}."
             )
     best = found[found["claim"].str.startswith("best method")]
@@ -154,6 +154,10 @@ def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
 
 
 _SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
+
+
+def _signed(gain: float) -> str:
+    return f"{round(gain, 3) + 0.0:+.3f}"  # no minus before a zero
 
 
 def _after(others: str) -> str:

@@ -85,6 +85,4 @@ def superfamily_text(rows: list[dict]) -> str:
             f"with {n} label{'s' if n > 1 else ''} per class ClpB and Lon are found in {rings}, the other six classes "
             f"in {others}"
         )
-    return (
-        f"Trained again without p97, FtsH and RuvB, a tenth as long, once each (SNR 0.1): {'; '.join(costs)}."
-    )
+    return f"Trained again without p97, FtsH and RuvB, a tenth as long, once each (SNR 0.1): {'; '.join(costs)}."

@@ -57,4 +57,4 @@ def test_every_choice_of_steps_and_rate_has_a_place_in_the_table():
     assert list(table.columns[:2]) == [("5-shot", "rate 0.001"), ("5-shot", "rate 0.003")]
     third = cells[2].evaluation.linear_fit
     assert table.loc[f"{third[0]} steps", ("5-shot", f"rate {third[1]:g}")] == "0.200"
-    assert "with 5 labels per class from 0.000 (20 steps at 0.001) to 0.900" in fits_text(frame)
+    assert "ranges from 0.000 (20 steps at 0.001) to 0.900" in fits_text(frame)
