@@ -1,7 +1,7 @@
 /* How classes scatter in the particles at hand: the arithmetic of domain.py and grey_scale.py. Matrices are arrays of rows. */
 "use strict";
 
-const FEWEST = 50, MOST_UNLABELLED = 5000, N_STEPS = 15, BLOCK_WEIGHTS = [1, 0.5, 0.7];    // as in domain.py and classify.py
+const FEWEST = 50, OF_LABELLED = 5, MOST_UNLABELLED = 5000, N_STEPS = 15, BLOCK_WEIGHTS = [1, 0.5, 0.7];    // as in domain.py and classify.py
 const SCATTER_PRIOR = 30, PRIOR_SHARE = 0.4, UNKNOWN_FREQUENCY = 0.001, SMALLEST_BETWEEN = 0.05;
 const NORMALISED = 0.15, LIKE = 1.5;                                                       // as in grey_scale.py
 

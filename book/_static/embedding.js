@@ -122,7 +122,8 @@ function classified(particles, labels, encoder, rate) {
   const data = {...encoder, between: [encoder.space, encoder.crowded_space][which].between, thresholds};
   const own = particles.map(({projected}) => projected[which]), inOwn = recognise(own, labels, data, looks, looksOfLabelled);
   const unlabelled = particles.map((_, i) => i).filter(i => !labels.has(i));
-  if (unlabelled.length < FEWEST) return {...inOwn, looks, fitted: ""};
+  const repeats = labels.size - supportOf(labels).length;              // a second particle of a class shows its scatter
+  if (!unlabelled.length || unlabelled.length + OF_LABELLED * repeats < FEWEST) return {...inOwn, looks, fitted: ""};
   const grey = relativeGrey(particles.map(particle => particle.grey), [...labels.keys()], unlabelled);
   const blocks = [own, particles.map(particle => particle.descriptors), ...(grey ? [grey] : [])];
   const fit = fittedSpace(blocks, data.between, supportOf(labels), unlabelled.slice(0, MOST_UNLABELLED));

@@ -181,7 +181,7 @@ function startYourParticles(place) {
       `${others.length - accepted.length} rejected. ` +
       (answer.tested ? `Left out in turn, ${answer.right} of ${answer.tested} labelled particles are assigned to their own class. ` : "") +
       (answer.fitted ? `The scatter within classes is fitted to these particles, ${answer.fitted}. ` :
-        `With fewer than ${FEWEST} particles without a label, the scatter within classes is the encoder's. `) +
+        "There are too few particles to fit the scatter within classes to: it is the encoder's. ") +
       `To the encoder the particles look as noisy as simulated ones of SNR ${snr.toPrecision(2)}, and ` +
       `${answer.looks.crowding >= CROWDED ? "crowded, as in cells" : "alone in their boxes"}.`;
     const rows = state.names.map((name, way) => {

@@ -23,7 +23,6 @@ from cryo_fewshot.particles.resampling import _extremes, band_limited
 from cryo_fewshot.recognition.calibration import CROWDED, RATES, Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
-from cryo_fewshot.recognition.domain import FEWEST
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction import browser
@@ -203,8 +202,9 @@ def test_answers_are_those_of_classify(in_page):
     own_scale, one_by_one = (
         torch.from_numpy(rng.normal(size=(90, 3)) * spread + [0, 1 / spread, 0]).float().abs() for spread in (1, 1e-3)
     )
-    # Particles, embeddings, grey values, promised rate, labels of each class: the scatter is fitted in the first two.
+    # Particles, embeddings, grey values, promised rate, labels of each class: too few to fit in the last.
     cases = [(90, alone, own_scale, 0.05, 3), (90, crowded, one_by_one, 0.2, 1), (50, alone, own_scale, 0.01, 5)]
+    cases.append((50, alone, own_scale, 0.05, 1))
     asked, picked = [], []
     for n, rows, grey, rate, n_shot in cases:
         chosen = [int(i) for k in range(3) for i in rng.permutation(range(k, n, 3))[:n_shot]]
@@ -227,13 +227,12 @@ def test_answers_are_those_of_classify(in_page):
         use_grey = (grey[:, 0] / grey[:, 1])[others].std() > 0.15
         parts = [rows, numbers, *([relative_grey(grey, middle[0], middle[1])] if use_grey else [])]
         full = torch.cat(parts, dim=1)[:n]
-        settings = Settings(adapt=len(others) >= FEWEST, false_accept_rate=rate)
-        full = full if settings.adapt else full[:, : rows.shape[1]]
+        settings = Settings(false_accept_rate=rate)
         known = names[[labels[i] for i in chosen]]
         widths = [part.shape[1] for part in parts[1:]]
-        recogniser = recogniser_of(full[chosen], known, calibration, full[others], settings, widths)
+        recogniser = recogniser_of(full[chosen], known, calibration, full[others], settings, widths, one_source=True)
         table = recogniser.recognise(full).to_frame()
-        assert answer["fitted"].endswith("grey values") == (use_grey and settings.adapt)
+        assert answer["fitted"].endswith("grey values") == (use_grey and not recogniser.unfitted)
         assert [names[row["label"]] for row in answer["particles"]] == table["class"].tolist()
         for name in ("probability", "score"):
             said = [row[name] for row in answer["particles"]]
@@ -246,6 +245,7 @@ def test_answers_are_those_of_classify(in_page):
             round(np.nan_to_num(check.accuracy) * check.n_tested),
         )
         accepted.append(table["accepted"].mean())
+    assert [bool(answer["fitted"]) for answer in found] == [True, True, True, False]
     assert 0 < min(accepted) < 1 and found[1]["looks"]["crowding"] > CROWDED > found[0]["looks"]["crowding"]
 
 
