@@ -16,7 +16,6 @@ import pandas as pd
 from IPython.display import Markdown
 from studies import real_particles_figures as figures
 from studies.averages import unpacked
-from studies.demonstration import demonstrate_real
 from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes, real_slices
 from studies.real_particles import FILED, READ, digest_of, real_particles
 from studies.real_unknown import real_unknown, unknown_frame, unknown_text
@@ -63,9 +62,9 @@ if picks:
     benchmarks.append(real_benchmark(open_runner(store), encoder, card, picks, shots=(1, 5, 20)))
 if particles:
     opened, runner = open_particles(particles), open_runner(store)
-    entries = [run(runner, encoder, card, opened, Microscope(binning=2)) for run in (real_particles, demonstrate_real)]
+    study = real_particles(runner, encoder, card, opened, Microscope(binning=2))
 else:
-    entries = stored_entries("realparticles", "realdemonstration")
+    (study,) = stored_entries("realparticles")
 
 
 def show(table, why="Not run with this encoder.", caption=""):
@@ -73,7 +72,7 @@ def show(table, why="Not run with this encoder.", caption=""):
     return plain_style(table).hide(axis="index").set_caption(caption) if len(table) else Markdown(why)
 
 
-earlier = {entry["spec"]["encoder"] for entry in benchmarks + entries + sources} - {digest}
+earlier = {entry["spec"]["encoder"] for entry in [study, *benchmarks, *sources]} - {digest}
 Markdown("**Measured with an earlier encoder**, not the package's current one.") if earlier else None
 
 # %% [markdown]
@@ -183,7 +182,6 @@ show(figures.small_sets_frame(benchmarks))
 # homologue. No correction uses a label.
 
 # %% tags=["hide-input"]
-study, run = entries
 spec, result = study["spec"], study["result"]
 Markdown(
     f"**Protocol.** {result['n_particles']} real particles; {len(result['classes'])} simulated classes, "
@@ -307,19 +305,6 @@ plain_style(support).format(precision=2).hide(axis="index")
 
 # %% tags=["hide-input"]
 plain_style(figures.decoy_frame(study)).hide(axis="index")
-
-# %% [markdown]
-# ## The command itself
-#
-# `cryo-fewshot classify` on the real ribosomes among complexes of their size, including those that they are most often
-# mistaken for: five labelled particles of each, the simulated ones in the noise of the real ones, all written as MRC
-# files of 2 nm per voxel.
-
-# %% tags=["hide-input"]
-print("\n".join(run["result"]["printed"]))
-
-# %% tags=["hide-input"]
-plain_style(figures.confusion_frame(run)).hide(axis="index")
 
 # %% [markdown]
 # **To conclude.** Label a few real particles of each kind, all from the same tomograms, and give the tomogram with

@@ -1,4 +1,4 @@
-"""The command on particles whose classes are known: simulated ones as the files of a RELION project, and real ones."""
+"""The command on particles whose classes are known: simulated ones as the files of a RELION project."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -7,25 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cryo_fewshot.evaluation import expected_calibration_error
 from cryo_fewshot.files import write_atomically
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.mrc import write_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.recognition.classify import Outcome, classify
 from cryo_fewshot.recognition.output import average_voxel_nm
 from cryo_fewshot.recognition.settings import Settings
-from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.weights import AnyEncoder
 
 from .averages import packed
-from .real_particles import volumes_of
-from .spectra import binned_snr, microscope_of, noise_free, with_noise_of
 
 
 def write_particles(
@@ -145,72 +139,6 @@ class Demonstration:
                 for name, refined in outcome.averages.items()
             },
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RealDemonstration:
-    """A run of `cryo-fewshot classify` on real particles of one kind among simulated ones in the same noise.
-
-    encoder, particles : digests of weights and volumes; name : of the real class; classes : simulated beside it
-    measured : microscope of the real particles' files; n_labelled : of each class, the real one too
-    n_particles : of each simulated class, to be classified
-    """
-
-    version = 4  # as of `Demonstration`
-
-    encoder: str
-    particles: str
-    name: str = "70S"
-    classes: tuple[str, ...] = ("2GTL", "8TUX", "2UV8", "1OEL")
-    measured: Microscope
-    snr: float = 0.03
-    n_labelled: int = 5
-    n_particles: int = 15
-    seed: int = 11
-
-    def run(self, runner: Runner, volumes: torch.Tensor, voxel_size_nm: float) -> dict:
-        """Write real and simulated particles side by side, run the command, and count.
-
-        Result: `printed`, what the command said; `names`; `found`, a row per true class of counts per predicted class;
-        `accepted`, share of each true class; `accuracy` of all, accepted or not.
-        """
-        rng, per_class = np.random.default_rng(self.seed), self.n_labelled + self.n_particles
-        signals = noise_free(self.classes, per_class, self.measured, self.seed)
-        simulated = with_noise_of(signals, volumes, binned_snr(self.snr, self.measured), self.seed)
-        groups = [volumes[torch.from_numpy(rng.permutation(len(volumes)))], *simulated.split(per_class)]
-        names = [self.name, *self.classes]
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            for name, group in zip(names, groups, strict=True):
-                for i, volume in enumerate(group[: self.n_labelled]):
-                    write_mrc(folder / "labelled" / name / f"{i:02d}.mrc", volume.numpy(), voxel_size_nm)
-            queries = torch.cat([group[self.n_labelled :] for group in groups])
-            order = rng.permutation(len(queries))
-            for i, row in enumerate(order):
-                write_mrc(folder / "all" / f"{i:04d}.mrc", queries[row].numpy(), voxel_size_nm)
-            support, query = (open_particles(folder / part, dark_protein=True) for part in ("labelled", "all"))
-            outcome, printed = _classified(support, query, folder, Settings(n_averaged=0, seed=self.seed))
-        truth = np.repeat(names, [len(group) - self.n_labelled for group in groups])[order]
-        table = outcome.table.assign(truth=truth)
-        of_class = {name: table[table["truth"] == name] for name in names}
-        return {
-            "printed": printed,
-            "names": names,
-            "found": {name: [int((of_class[name]["class"] == other).sum()) for other in names] for name in names},
-            "accepted": {name: round(float(of_class[name]["accepted"].mean()), 3) for name in names},
-            "accuracy": round(float((table["class"] == table["truth"]).mean()), 4),
-        }
-
-
-def demonstrate_real(
-    runner: Runner, encoder: AnyEncoder, card: dict, particles: Particles, microscope: Microscope, **settings
-) -> dict:
-    """The stored entry of a `RealDemonstration` on the particles of an input; settings : its fields."""
-    volumes = volumes_of(particles, card)
-    weights = digest_of(*encoder.state_dict().values())
-    measured = microscope_of(particles, microscope)
-    spec = RealDemonstration(encoder=weights, particles=digest_of(volumes), measured=measured, **settings)
-    return runner(spec, volumes, card["voxel_size_nm"])
 
 
 def _classified(support: Particles, query: Particles, folder: Path, settings: Settings) -> tuple[Outcome, list[str]]:

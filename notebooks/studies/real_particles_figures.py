@@ -60,14 +60,6 @@ def decoy_frame(entry: dict) -> pd.DataFrame:
     )
 
 
-def confusion_frame(entry: dict) -> pd.DataFrame:
-    """Counts of a run of the command: a row per true class, a column per predicted class, and the share accepted."""
-    result = entry["result"]
-    table = pd.DataFrame(result["found"], index=[f"predicted {name}" for name in result["names"]]).T
-    table["accepted"] = [f"{result['accepted'][name]:.0%}" for name in table.index]
-    return table.loc[result["names"]].rename_axis("true class").reset_index()
-
-
 def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> pd.DataFrame:
     """Accuracy on labelled tomograms: a row per task and method, a column per number of labels; empty if not run."""
     rows = _benchmark_rows(entries, first_task)

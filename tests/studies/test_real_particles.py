@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from studies import real_particles_figures as figures
-from studies.demonstration import Demonstration, demonstrate_real
+from studies.demonstration import Demonstration
 from studies.real_particles import real_particles
 from studies.spectra import (
     binned_snr,
@@ -114,19 +114,6 @@ def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
     for name, control in result["unharmed"].items():
         assert frame.loc[name, "Control, SNR 0.1"] == f"{control['0.1'][0]:.3f}"
     assert set(frame.index[frame["Control, SNR 0.1"] == "–"]) == set(result["tried"]) - set(result["unharmed"])
-
-
-def test_a_run_of_the_command_counts_every_particle_once(tmp_path):
-    encoder, card = load_encoder()
-    np.savez(tmp_path / "ribosomes.npz", volumes=volumes().numpy(), voxel_size_nm=2.0)
-    particles = open_particles(tmp_path / "ribosomes.npz", dark_protein=True)
-    runner = Runner(Store(tmp_path))
-    run = demonstrate_real(runner, encoder, card, particles, MICROSCOPE, classes=("1OEL", "1S3X"), n_particles=4)
-    frame = figures.confusion_frame(run).set_index("true class")
-    predicted = frame[[f"predicted {name}" for name in ("70S", "1OEL", "1S3X")]].to_numpy()
-    assert predicted.sum(axis=1).tolist() == [7, 4, 4]  # twelve ribosomes, five of them labelled
-    assert np.trace(predicted) / predicted.sum() == pytest.approx(run["result"]["accuracy"], abs=1e-4)
-    assert run["result"]["accuracy"] > 0.5 and "/tmp" not in str(run["result"]["printed"])
 
 
 def stored(corrections: dict[str, float], control: dict[str, dict]) -> dict:
