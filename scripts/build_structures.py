@@ -16,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
+from skimage.filters import threshold_otsu
 from tqdm import tqdm
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import write_atomically
-from cryo_fewshot.simulation.pdb import max_diameter_nm, read_atoms, read_map, to_beads
+from cryo_fewshot.particles.mrc import open_mrc
+from cryo_fewshot.simulation.pdb import max_diameter_nm, read_atoms, to_beads
 
+PROTEIN_DENSITY_KDA_PER_NM3 = 0.81  # the usual figure for protein; nucleic acid is denser, so ribosomes come out light
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLED = REPOSITORY.parent / "shared" / "structures"
 COLUMNS = ["key", "file", "assembly", "name", "mass_kda", "family", "stands_for", "fidelity", "set"]
@@ -92,6 +96,51 @@ NOTES = {
     "5SUQ": "mostly unassigned residues, taken as 110 Da each",
     "8TUX": "shell radius 11 to 15 nm; the rod, 21 nm long and denser than the shell, lies 9 nm off centre",
 }
+
+
+def read_map(path: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """Read the largest particle of a density map as one point per voxel.
+
+    The threshold is Otsu's, taken over the voxels of the particle above a tenth of the highest density; over the whole
+    box it would follow the empty margin instead. It comes out at about half the density inside the particle, where
+    the edge of a blurred solid lies. The volume above it, times the mean density of protein, gives the mass, which is
+    shared out in proportion to the density over the voxels above half the threshold: thin parts are blurred below the
+    threshold itself. The scale of the map plays no part. On atomic models blurred like the maps (sigma 0.5 to 0.7 nm)
+    the mass is right within 25 % and the correlation with the model at 4 nm is at least 0.99.
+
+    Parameters
+    ----------
+    path : str or Path
+        MRC file (plain or gzipped), cubic voxels, axes x, y, z from the fastest.
+
+    Returns
+    -------
+    positions_nm : (n_voxels, 3) float64 array, zyx, nm
+    masses_kda : (n_voxels,) float64 array, kDa
+    threshold : float, in the map's own unit, above its median
+
+    Raises
+    ------
+    UserError
+        The file is missing or unreadable, has no voxel size, or holds no particle.
+    """
+    file = open_mrc(Path(path))
+    if file.voxel_size_nm is None:
+        raise UserError(f"{path}: states no voxel size; get the map again")
+    density, voxel_size_nm = file.data.astype(np.float64), round(10 * file.voxel_size_nm, 3) / 10
+    density = density - np.median(density)  # most of the box is empty: this puts the background at zero
+    if not density.max() > 0:
+        raise UserError(f"{path}: holds no particle brighter than its background; give a map with positive contrast")
+    labels, _ = ndimage.label(density > density.max() / 10)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0  # background
+    is_particle = labels == sizes.argmax()
+    threshold = float(threshold_otsu(density[is_particle]))
+    volume_nm3 = np.count_nonzero(is_particle & (density > threshold)) * voxel_size_nm**3
+    mass_kda = volume_nm3 * PROTEIN_DENSITY_KDA_PER_NM3
+    voxels = np.argwhere(is_particle & (density > threshold / 2))
+    weights = density[tuple(voxels.T)]
+    return voxels * voxel_size_nm, weights / weights.sum() * mass_kda, threshold
 
 
 def build(source: Path, output: Path, averages: Sequence[dict] = ()) -> pd.DataFrame:

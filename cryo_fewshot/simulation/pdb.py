@@ -1,7 +1,7 @@
-"""Coordinate files and density maps turned into beads: about one point mass per cubic nanometre.
+"""Coordinate files turned into beads: about one point mass per cubic nanometre.
 
-Used to build the bundled library and to read the entries that are fetched on demand. gemmi, mrcfile and scikit-image
-are imported where they are used, because training needs none of them.
+Used to build the bundled library and to read the entries that are fetched on demand. gemmi is imported where it is
+used, because training does not need it.
 """
 
 from functools import cache
@@ -11,7 +11,6 @@ import numpy as np
 
 from ..errors import UserError
 
-PROTEIN_DENSITY_KDA_PER_NM3 = 0.81  # the usual figure for protein; nucleic acid is denser, so ribosomes come out light
 WATER_DA = 18.015  # lost when a residue joins its chain; gemmi tabulates free monomers
 UNKNOWN_RESIDUE_DA = 110.0  # the mean amino acid residue; for UNK gemmi counts little more than the backbone
 MODELLING_NAMES = {"HSD": "HIS", "HSE": "HIS", "HSP": "HIS", "ADE": "A", "CYT": "C", "GUA": "G", "URA": "U"}  # CHARMM
@@ -103,70 +102,6 @@ def _residue_mass_da(name: str) -> float | None:
         return None
     is_linked = residue.is_amino_acid() or residue.is_nucleic_acid()
     return residue.weight - (WATER_DA if is_linked else 0)
-
-
-def read_map(path: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Read the largest particle of a density map as one point per voxel.
-
-    The threshold is Otsu's, taken over the voxels of the particle above a tenth of the highest density; over the whole
-    box it would follow the empty margin instead. It comes out at about half the density inside the particle, where
-    the edge of a blurred solid lies. The volume above it, times the mean density of protein, gives the mass, which is
-    shared out in proportion to the density over the voxels above half the threshold: thin parts are blurred below the
-    threshold itself. The scale of the map plays no part. On atomic models blurred like the maps (sigma 0.5 to 0.7 nm)
-    the mass is right within 25 % and the correlation with the model at 4 nm is at least 0.99.
-
-    Parameters
-    ----------
-    path : str or Path
-        MRC file (plain or gzipped), cubic voxels, axes x, y, z from the fastest.
-
-    Returns
-    -------
-    positions_nm : (n_voxels, 3) float64 array, zyx, nm
-    masses_kda : (n_voxels,) float64 array, kDa
-    threshold : float, in the map's own unit, above its median
-
-    Raises
-    ------
-    UserError
-        The file is missing or unreadable, has no voxel size, or holds no particle.
-    """
-    from scipy import ndimage
-    from skimage.filters import threshold_otsu
-
-    density, voxel_size_nm = _read_density(path)
-    density = density - np.median(density)  # most of the box is empty: this puts the background at zero
-    if not density.max() > 0:
-        raise UserError(f"{path}: holds no particle brighter than its background; give a map with positive contrast")
-    labels, _ = ndimage.label(density > density.max() / 10)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0  # background
-    is_particle = labels == sizes.argmax()
-    threshold = float(threshold_otsu(density[is_particle]))
-    volume_nm3 = np.count_nonzero(is_particle & (density > threshold)) * voxel_size_nm**3
-    mass_kda = volume_nm3 * PROTEIN_DENSITY_KDA_PER_NM3
-    voxels = np.argwhere(is_particle & (density > threshold / 2))
-    weights = density[tuple(voxels.T)]
-    return voxels * voxel_size_nm, weights / weights.sum() * mass_kda, threshold
-
-
-def _read_density(path) -> tuple[np.ndarray, float]:
-    import mrcfile
-
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; give an MRC map")
-    try:
-        with mrcfile.open(path) as mrc:
-            density, header = np.asarray(mrc.data, dtype=np.float64), mrc.header
-            sizes_a = np.array([mrc.voxel_size[axis] for axis in "zyx"], dtype=np.float64)
-            axes = (int(header.mapc), int(header.mapr), int(header.maps))
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path}: not a readable MRC map ({_one_line(error)}); get it again") from error
-    if density.ndim != 3 or axes != (1, 2, 3):
-        raise UserError(f"{path}: shape {density.shape}, axes {axes}; a volume with axes 1, 2, 3 is needed")
-    if not (sizes_a[0] > 0 and np.allclose(sizes_a, sizes_a[0], rtol=1e-3)):
-        raise UserError(f"{path}: voxel size {sizes_a.tolist()} A; cubic voxels of known size are needed")
-    return density, round(float(sizes_a[0]), 3) / 10
 
 
 def to_beads(
