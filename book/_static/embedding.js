@@ -58,7 +58,7 @@ async function openFiles(files, given) {
   const found = [], refused = [], remarks = new Map(), sizes = new Map();
   for (const {file, path} of files) {
     try {
-      const read = await particlesOf(file, path, given);
+      const read = await (NPZ_NAME.test(path) ? particlesOfArchive : particlesOf)(file, path, given);
       found.push(...read.particles);
       for (const remark of read.remarks) remarks.set(remark, (remarks.get(remark) || 0) + 1);
     } catch (error) {

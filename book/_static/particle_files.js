@@ -11,7 +11,7 @@ const WRITE_AGAIN = "write it again as one volume of mode 2 (float32)";
 /* {particles, remarks} of a file: of each particle its name, blob, bytes from..to in it, and layout. Throws an Error that
    says what is wrong with the file. given: nm, the voxel size that the reader states, whatever headers say. */
 async function particlesOf(file, path, given) {
-  const blob = /\.gz$/i.test(path) ? await unpacked(file) : file;
+  const blob = /\.gz$/i.test(path) ? await unpacked(file, "gzip") : file;
   const head = new DataView(await blob.slice(0, 1024).arrayBuffer());
   const refuse = said => { throw Error(`${said}; ${WRITE_AGAIN}`); };
   if (head.byteLength < 1024) refuse(`not a whole MRC file (${blob.size} bytes)`);
@@ -55,9 +55,9 @@ async function particlesOf(file, path, given) {
   return {particles, remarks};
 }
 
-async function unpacked(file) {
+async function unpacked(file, format) {
   try {
-    return await new Response(file.stream().pipeThrough(new DecompressionStream("gzip"))).blob();
+    return await new Response(file.stream().pipeThrough(new DecompressionStream(format))).blob();
   } catch {
     throw Error("cannot be unpacked; pack it again");
   }

@@ -10,7 +10,8 @@ function volumeTools(encoder) {
   /* A cube of n^3 voxels as float64, zyx; order: which axis (x is 1) columns, rows and sections follow. */
   function decoded(bytes, {n, type, little, order}) {
     const view = new DataView(bytes), size = Number(type[1]), flat = new Float64Array(n ** 3);
-    const get = {i1: "getInt8", u1: "getUint8", i2: "getInt16", u2: "getUint16", f4: "getFloat32", f2: "getUint16"}[type];
+    const get = {i1: "getInt8", u1: "getUint8", i2: "getInt16", u2: "getUint16", f4: "getFloat32", f2: "getUint16",
+      i4: "getInt32", u4: "getUint32", f8: "getFloat64"}[type];
     for (let i = 0; i < flat.length; i++) flat[i] = view[get](i * size, little);
     if (type === "f2") for (let i = 0; i < flat.length; i++) flat[i] = halfFloat(flat[i]);
     const steps = order.map(along => n ** (along - 1));

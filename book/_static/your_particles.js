@@ -19,13 +19,16 @@ function startYourParticles(place) {
     const run = ++state.run, isCurrent = () => run === state.run, files = state.files;
     const kept = new Map([...state.labels].map(([i, way]) => [state.particles[i].name, way]));
     Object.assign(state, {particles: [], refused: [], remarks: [], labels: new Map(), first: 0, answer: undefined});
-    if (!files.length) return say(state.skipped.length ? "No MRC file among these." : "");
+    if (!files.length) return say(state.skipped.length ? "No MRC file or npz among these." : "");
     say("Reading headers.");
     encoder ||= await openEncoder();
     const opened = await openFiles(files, state.given);
     if (!isCurrent()) return;
     Object.assign(state, opened);
-    opened.particles.forEach(({name}, i) => { if (kept.has(name)) state.labels.set(i, kept.get(name)); });
+    opened.particles.forEach(({name, label}, i) => {
+      if (kept.has(name)) state.labels.set(i, kept.get(name));
+      else if (label !== undefined && wayOf(label) >= 0) state.labels.set(i, wayOf(label));
+    });
     if (!opened.particles.length) return say("None of these files can be read.");
     say("Looking at the contrast.");
     const seen = state.contrast === "looks" ? await lookAtContrast(encoder, opened.particles, isCurrent) : {mixed: ""};
@@ -57,7 +60,7 @@ function startYourParticles(place) {
     for (const {file, path} of files.filter(({path}) => !path.split("/").at(-1).startsWith("."))) {
       const below = path.split("/").slice(path.includes("/") ? 1 : 0);
       if (known.has(path)) state.skipped.push(`${path} (a file of this name is there already)`);
-      else if (MRC_NAME.test(path) && !below.some(part => NO_PARTICLE.test(part))) state.files.push({file, path});
+      else if (NPZ_NAME.test(path) || MRC_NAME.test(path) && !below.some(part => NO_PARTICLE.test(part))) state.files.push({file, path});
       else state.skipped.push(path);
     }
     return read().catch(error => { bar.hidden = true; say(`This did not work: ${error.message}.`); });
@@ -80,9 +83,15 @@ function startYourParticles(place) {
     changed();
   }
 
+  /* Number of a class, a new one where there is room; -1 where there is none. */
+  function wayOf(name) {
+    if (state.names.includes(name)) return state.names.indexOf(name);
+    return state.names.length < MOST_CLASSES ? state.names.push(name) - 1 : -1;
+  }
+
   function addClass(name, withFiles) {
-    if (!name || (state.names.length === MOST_CLASSES && !state.names.includes(name))) return;
-    const way = state.names.includes(name) ? state.names.indexOf(name) : state.names.push(name) - 1;
+    const way = name ? wayOf(name) : -1;
+    if (way < 0) return;
     state.way = way;
     if (withFiles) state.particles.forEach((particle, i) => { if (particle.name.includes(name)) state.labels.set(i, way); });
     changed();
@@ -109,7 +118,7 @@ function startYourParticles(place) {
   const drop = element("div", {class: "drop",
     ondragover: event => event.preventDefault(),
     ondrop: async event => { event.preventDefault(); add(await filesOf(event.dataTransfer)); }},
-    element("p", {}, "Drop MRC files or folders here, one particle a file or stacks of volumes; or"),
+    element("p", {}, "Drop MRC files or folders here, one particle a file or stacks of volumes, or an npz; or"),
     chooser("Choose files", {}), chooser("Choose a folder", {webkitdirectory: true}),
     button("Try simulated particles", example));
   const settings = element("div", {class: "controls", hidden: true},

@@ -1,7 +1,9 @@
-"""A training of seconds; the published book, built once, and a look at its pages in frames."""
+"""A training of seconds; the published book, built once, and a look at its pages in frames; scripts in a page."""
 
+import base64
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import yaml
 
 from cryo_fewshot.files import REPOSITORY
+from cryo_fewshot.reproduction import browser
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
@@ -24,6 +27,7 @@ RUN = EncoderRun(
     schedule=Schedule(n_epochs=2, steps_per_epoch=3, learning_rate=1e-2),
 )
 """A training that takes a second."""
+SCRIPTS = ("few_shot", "particle_files", "npz", "volumes", "adaptation", "embedding", "your_particles")
 AXE = Path(sys.prefix, "node_modules", "axe-core", "axe.min.js")
 
 
@@ -75,5 +79,45 @@ def in_frames(browse, tmp_path):
         for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
             text = text.replace(entity, sign)
         return json.loads(text), console
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The scripts, and beside them what the page loads on demand."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in SCRIPTS:
+        shutil.copy(REPOSITORY / "book" / "_static" / f"{name}.js", folder)
+    (folder / "encoder.js").write_text(browser.encoder_script())
+    return folder
+
+
+@pytest.fixture
+def in_page(site, browse):
+    """`in_page(files, script)`: what an async script gives, with `files` [{file, path}] of bytes by path."""
+
+    def run(files: dict[str, bytes], script: str):
+        packed = json.dumps({path: base64.b64encode(content).decode() for path, content in files.items()})
+        scripts = "".join(f'<script src="{name}.js"></script>' for name in SCRIPTS)
+        (site / "page.html").write_text(
+            f"""<div id="your-particles"></div>{scripts}<pre id="found">null</pre><script>
+            const files = Object.entries({packed}).map(([path, data]) => ({{path, file: new Blob([binary(data)])}}));
+            // The browser's clock runs ahead while workers compute: some work holds it back.
+            const wait = () => new Promise(done => setTimeout(() => done(new Float64Array(3e6).fill(1).sort()), 10));
+            const settled = async promise => {{
+                let open = true;
+                promise.finally(() => {{ open = false; }});
+                while (open) await wait();
+                return promise;
+            }};
+            addEventListener("load", async () => {{
+                const found = await (async () => {{ {script} }})().catch(error => ["error", String(error)]);
+                document.getElementById("found").textContent = JSON.stringify(found);
+            }});</script>"""
+        )
+        dom, console = browse((site / "page.html").as_uri())
+        assert [line for line in console if "rror" in line] == []
+        return json.loads(dom.split('<pre id="found">')[1].split("</pre>")[0].replace("&amp;", "&"))
 
     return run

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-import shutil
 
 import mrcfile
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 
 from cryo_fewshot.encoder import Encoder3D
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.particles.headers import IMOD_STAMP
 from cryo_fewshot.particles.listings import NO_PARTICLE
 from cryo_fewshot.particles.opening import open_particles
@@ -27,48 +25,6 @@ from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction import browser
 from cryo_fewshot.weights import load_encoder, save_encoder
-
-SCRIPTS = ("few_shot", "particle_files", "volumes", "adaptation", "embedding", "your_particles")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The scripts, and beside them what the page loads on demand."""
-    folder = tmp_path_factory.mktemp("site")
-    for name in SCRIPTS:
-        shutil.copy(REPOSITORY / "book" / "_static" / f"{name}.js", folder)
-    (folder / "encoder.js").write_text(browser.encoder_script())
-    return folder
-
-
-@pytest.fixture
-def in_page(site, browse):
-    """`in_page(files, script)`: what an async script gives, with `files` [{file, path}] of bytes by path."""
-
-    def run(files: dict[str, bytes], script: str):
-        packed = json.dumps({path: base64.b64encode(content).decode() for path, content in files.items()})
-        scripts = "".join(f'<script src="{name}.js"></script>' for name in SCRIPTS)
-        (site / "page.html").write_text(
-            f"""<div id="your-particles"></div>{scripts}<pre id="found">null</pre><script>
-            const files = Object.entries({packed}).map(([path, data]) => ({{path, file: new Blob([binary(data)])}}));
-            // The browser's clock runs ahead while workers compute: some work holds it back.
-            const wait = () => new Promise(done => setTimeout(() => done(new Float64Array(3e6).fill(1).sort()), 10));
-            const settled = async promise => {{
-                let open = true;
-                promise.finally(() => {{ open = false; }});
-                while (open) await wait();
-                return promise;
-            }};
-            addEventListener("load", async () => {{
-                const found = await (async () => {{ {script} }})().catch(error => ["error", String(error)]);
-                document.getElementById("found").textContent = JSON.stringify(found);
-            }});</script>"""
-        )
-        dom, console = browse((site / "page.html").as_uri())
-        assert [line for line in console if "rror" in line] == []
-        return json.loads(dom.split('<pre id="found">')[1].split("</pre>")[0].replace("&amp;", "&"))
-
-    return run
 
 
 def blobs(n: int, count: int, seed: int = 0) -> np.ndarray:
