@@ -1,6 +1,7 @@
 """Stacks of tilt images: back-projected where the tilt geometry says, against sums in real space and real particles."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,13 +152,14 @@ def test_hidden_tilts_are_left_out_whether_their_images_are_there_or_not(tmp_pat
     hidden = "000" + "1" * (len(TILTS) - 3)
     all_there = open_particles(project(tmp_path / "a", spoilt, visible=hidden)).read([0], N, 1.0)[0]
     absent = open_particles(project(tmp_path / "b", images[3:], visible=hidden)).read([0], N, 1.0)[0]
-    assert torch.equal(all_there, absent)
+    same = partial(torch.testing.assert_close, rtol=0, atol=1e-5)  # the last bits of an FFT hang on where its data lie
+    same(all_there, absent)
     for text in (", ".join(hidden), " ".join(hidden), ",".join(f"{flag}.0" for flag in hidden)):
         star = project(tmp_path / "b", images[3:], visible=hidden)
         star.write_text(star.read_text().replace(f"[{','.join(hidden)}]", f'"[{text}]"'))
-        assert torch.equal(open_particles(star).read([0], N, 1.0)[0], absent)
+        same(open_particles(star).read([0], N, 1.0)[0], absent)
     images[:3] = 0  # outside the detector
-    assert torch.equal(open_particles(project(tmp_path / "c", images)).read([0], N, 1.0)[0], absent)
+    same(open_particles(project(tmp_path / "c", images)).read([0], N, 1.0)[0], absent)
 
 
 def test_bad_stacks_are_rejected_in_one_line(tmp_path):

@@ -183,7 +183,7 @@ def test_builder_gives_the_same_bytes_twice(builder, small_pdb, tmp_path):
         ("X,absent.pdb,1,x,,f,,,extra", "absent.pdb: no such file"),
         ("X,small.pdb,1,x,,f,,,extra", "no biological assembly '1'"),
         ("X,empty.pdb,as-is,x,,f,,,extra", "holds no atoms"),
-        ("X,small.pdb,map,x,,f,,,extra", "not a readable MRC map"),
+        ("X,small.pdb,map,x,,f,,,extra", "small.pdb: not a whole MRC file"),
         ("X,small.pdb,as-is,x,,f,,,extra\nX,small.pdb,as-is,x,,f,,,extra", "key X is given twice"),
     ],
 )
