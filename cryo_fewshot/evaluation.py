@@ -58,14 +58,14 @@ def mean_and_interval(accuracies: np.ndarray) -> tuple[float, float]:
 
 def expected_calibration_error(probability: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
     """Mean of |accuracy - mean probability| over bins of equal width, weighted by their counts (Guo et al. 2017)."""
-    bins = np.minimum((np.asarray(probability) * n_bins).astype(int), n_bins - 1)
+    bins = _bins(probability, n_bins)
     gaps = np.bincount(bins, np.asarray(correct, float) - probability, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(bins))
 
 
 def reliability(probability: np.ndarray, correct: np.ndarray, n_bins: int = 10) -> list[dict[str, float]]:
     """Mean `probability`, `accuracy` and count `n` of the answers in each bin of equal width that has some."""
-    bins = np.minimum((np.asarray(probability) * n_bins).astype(int), n_bins - 1)
+    bins = _bins(probability, n_bins)
     counts = np.bincount(bins, minlength=n_bins)
     means = (np.bincount(bins, of, minlength=n_bins) / np.maximum(counts, 1) for of in (probability, correct))
     return [
@@ -73,6 +73,11 @@ def reliability(probability: np.ndarray, correct: np.ndarray, n_bins: int = 10) 
         for p, a, n in zip(*means, counts, strict=True)
         if n
     ]
+
+
+def _bins(probability: np.ndarray, n_bins: int) -> np.ndarray:
+    """Number of each probability's bin, of equal width; 1 belongs to the last."""
+    return np.minimum((np.asarray(probability) * n_bins).astype(int), n_bins - 1)
 
 
 def area_under_roc(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -111,7 +111,7 @@ def read_map(path: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
     Parameters
     ----------
     path : str or Path
-        MRC file (plain or gzipped), cubic voxels, axes x, y, z from the fastest.
+        MRC file (plain or gzipped), cubic voxels; its axes are turned to zyx as its header says.
 
     Returns
     -------
@@ -125,8 +125,9 @@ def read_map(path: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
         The file is missing or unreadable, has no voxel size, or holds no particle.
     """
     file = open_mrc(Path(path))
-    if file.voxel_size_nm is None:
-        raise UserError(f"{path}: states no voxel size; get the map again")
+    if file.voxel_size_nm is None or file.data.ndim != 3 or file.is_images:
+        found = f"{file.data.ndim} axes, voxel size {file.voxel_size_nm} nm"
+        raise UserError(f"{path}: {found}; a volume with voxels of known size is needed")
     density, voxel_size_nm = file.data.astype(np.float64), round(10 * file.voxel_size_nm, 3) / 10
     density = density - np.median(density)  # most of the box is empty: this puts the background at zero
     if not density.max() > 0:

@@ -47,7 +47,9 @@ def copick_table(
     -------
     A DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
     """
-    roots, rows, tomograms = _roots(path), [], []
+    # The folders are looked for once: below them lie all chunks of all tomograms.
+    roots = [found for root in _roots(path) for found in sorted(root.glob("**/ExperimentRuns"))]
+    rows, tomograms = [], []
     for run in sorted({found.parent.name for found in _glob(roots, "*/Picks")}):
         chosen = [row for file in _glob(roots, f"{run}/Picks/*.json") for row in _picks_of(file) if _is_of(row, picks)]
         if not chosen:
@@ -110,8 +112,8 @@ def _roots(path: Path) -> list[Path]:
 
 
 def _glob(roots: Sequence[Path], pattern: str) -> list[Path]:
-    """What lies in the runs of all roots, each file once, in the order of names."""
-    found = {file.resolve(): file for root in roots for file in sorted(root.glob(f"**/ExperimentRuns/{pattern}"))}
+    """What lies in folders of runs, each file once, in the order of names."""
+    found = {file.resolve(): file for root in roots for file in sorted(root.glob(pattern))}
     return list(found.values())
 
 

@@ -162,7 +162,7 @@ class Calibration:
 
     def to_json(self) -> dict:
         """Plain lists and numbers, for metadata; all that an answer depends on."""
-        plain = asdict(replace(self, reliability=()))
+        plain = asdict(self)
         del plain["reliability"]
         for name in ("space", "crowded_space"):
             if plain[name] is not None:

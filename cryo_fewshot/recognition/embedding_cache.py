@@ -156,6 +156,11 @@ def unit_embeddings(
     return F.normalize(torch.stack(parts).mean(dim=0), dim=-1)
 
 
+def features_of(encoder: AnyEncoder, volumes: torch.Tensor) -> torch.Tensor:
+    """Embeddings of length 1 with the `descriptors` behind them: what geometry is fitted to without grey values."""
+    return torch.cat([unit_embeddings(encoder, volumes), descriptors(volumes)], dim=1)
+
+
 def check_rotations(rotations: int) -> None:
     """Raise UserError for a number of rotations that keeps no wedge."""
     if rotations not in (1, 2, 4):

@@ -213,11 +213,10 @@ def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAP
 
 def linear_fits(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
     """The baseline's linear layer with each of the steps and rates that 'tuned' chooses from."""
-    published = (cell for cell in classifier_heads(profile, snr=snr, shots=shots, **training))
-    of_shots = [cell.evaluation for cell in published if cell.evaluation.head == "finetuned"]
     return [
-        Cell(f"{n_steps} steps at {rate:g}", replace(evaluation, linear_fit=(n_steps, rate)))
-        for evaluation in of_shots
+        Cell(f"{n_steps} steps at {rate:g}", replace(cell.evaluation, linear_fit=(n_steps, rate)))
+        for cell in classifier_heads(profile, snr=snr, shots=shots, **training)
+        if cell.evaluation.head == "finetuned"
         for n_steps, rate in FITS
     ]
 

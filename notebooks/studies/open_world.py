@@ -114,9 +114,11 @@ class ShippedEvaluation(Tasks):
     def run(self, runner: Runner, pretrained: Pretrained) -> dict:
         """Correct answers per episode and confusion, as of `Evaluation.run`."""
         episodes = self.episodes()
-        tool = partial(tool_logits, calibration=pretrained.calibration)
-        head = {"prototype": prototype_logits, "two-covariance": tool}[self.head]
-        predictions = predict(self.embeddings(runner, pretrained), episodes, head)
+        heads = {  # an encoder without a calibration has the first alone
+            "prototype": lambda: prototype_logits,
+            "two-covariance": lambda: partial(tool_logits, calibration=pretrained.calibration),
+        }
+        predictions = predict(self.embeddings(runner, pretrained), episodes, heads[self.head]())
         return {
             "n_queries": int(episodes.query[0].size),
             "n_correct": correct_counts(predictions).tolist(),

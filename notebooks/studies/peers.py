@@ -11,14 +11,12 @@ from importlib.util import find_spec
 from itertools import product
 
 import numpy as np
-import torch
 
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
-from cryo_fewshot.recognition.descriptors import descriptors
-from cryo_fewshot.recognition.embedding_cache import unit_embeddings
+from cryo_fewshot.recognition.embedding_cache import features_of, unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
@@ -88,11 +86,7 @@ def _prototype(boxes: Boxes, pretrained: Pretrained) -> Predict:
 
 def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
     """What the command answers where all other particles of the task's classes are its query."""
-
-    def numbers(volumes: torch.Tensor) -> torch.Tensor:
-        return torch.cat([unit_embeddings(pretrained.encoder, volumes), descriptors(volumes)], dim=1)
-
-    labelled, asked = boxes.of_both(numbers)
+    labelled, asked = boxes.of_both(partial(features_of, pretrained.encoder))
     widths = (boxes.asked.shape[-1] - 3,)
     calibration = Calibration.from_json(pretrained.card["calibration"])
 

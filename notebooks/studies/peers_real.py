@@ -1,18 +1,17 @@
 """The peers on the labelled tomogram of `real_benchmark`: its tasks, its odd half, none of its encoder."""
 
-import tempfile
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labelled_tomogram, open_labelled
+from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
 from .peers import DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
-from .real_benchmark import TASKS, YEAST
+from .real_benchmark import TASKS, YEAST, tomogram_of
 
 _ELSEWHERE = (TRUE_MAP, SPHERE, NETWORK)
 ASKED = tuple(n for n, how in METHODS.items() if not (how.needs_encoder or how.package or n in _ELSEWHERE))
@@ -46,9 +45,7 @@ class RealPeers:
 
 def run_real(runner: Runner, pretrained: Pretrained, folder: str | Path = YEAST) -> list[dict]:
     """Every method on tasks of the tomogram, dear ones with up to five labels; the entries."""
-    with tempfile.TemporaryDirectory() as temporary:
-        particles = open_labelled(Path(folder), Path(temporary))
-        data = labelled_tomogram(particles, pretrained.encoder, pretrained.card, Path(temporary))
+    data = tomogram_of(folder, pretrained.encoder, pretrained.card)
     entries, boxes = [], digest_of(data.volumes)
     for method, task, n_shot in product(ASKED, SHOWN_TASKS, SHOTS):
         is_dear = METHODS[method].is_dear

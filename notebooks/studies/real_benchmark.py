@@ -20,7 +20,7 @@ from cryo_fewshot.particles.mrc import open_mrc
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
-from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, open_labelled
+from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors, log_power
@@ -88,12 +88,15 @@ class RealBenchmark:
         return {"rows": found.to_dict("list"), "boxes": boxes, "tasks": {name: list(of) for name, of in tasks.items()}}
 
 
+def tomogram_of(folder: str | Path, encoder: AnyEncoder, card: dict) -> LabelledTomogram:
+    """Labelled tomograms of a folder, as `open_labelled` takes it, with the embeddings of their boxes."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
+
+
 def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
     """The stored entry about a folder of labelled tomograms, of `open_tomogram_folder` or with copick's picks."""
-    folder = Path(folder)
-    with tempfile.TemporaryDirectory() as temporary:
-        particles = open_labelled(folder, Path(temporary))
-        data = labelled_tomogram(particles, encoder, card, Path(temporary))
+    data = tomogram_of(folder, encoder, card)
     tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
     tasks = tasks or {"all classes": tuple(np.unique(data.labels))}
     spec = RealBenchmark(encoder=digest_of(*encoder.state_dict().values()), boxes=digest_of(data.volumes), **settings)

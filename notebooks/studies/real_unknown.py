@@ -1,6 +1,5 @@
 """What the command accepts on a labelled tomogram where some classes have no labels, with and without background."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.benchmark import LabelledTomogram, labelled_tomogram, open_labelled
+from cryo_fewshot.recognition.benchmark import LabelledTomogram
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.rejection import estimate_errors, with_decoys
@@ -16,7 +15,7 @@ from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.weights import AnyEncoder
 
-from .real_benchmark import CYTOSOL, ER, MEMBRANE, RIBOSOME, TASKS, YEAST
+from .real_benchmark import CYTOSOL, ER, MEMBRANE, RIBOSOME, TASKS, YEAST, tomogram_of
 
 LABELLED = {
     "all five": TASKS["all five"],
@@ -75,7 +74,8 @@ class RealUnknown:
         asked = pool[~data.overlaps(support).any(axis=0)[pool]]
         unlabelled, settings = data.features[np.setdiff1d(pool, support)], Settings()
         recogniser = recogniser_of(
-            data.features[support], truth[support].tolist(), calibration, unlabelled, settings, data.widths
+            *(data.features[support], truth[support].tolist(), calibration, unlabelled, settings, data.widths),
+            one_source=True,  # as in the command: all boxes are of one tomogram
         )
         told, decoys = (recogniser.recognise(part).to_frame() for part in (data.features[asked], data.background))
         truth, said = truth[asked], told["class"].to_numpy()
@@ -106,8 +106,7 @@ def _share(of: np.ndarray, among: np.ndarray) -> float:
 
 def real_unknown(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
     """The stored entry about a folder of `benchmark.open_tomogram_folder`."""
-    with tempfile.TemporaryDirectory() as temporary:
-        data = labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
+    data = tomogram_of(folder, encoder, card)
     digests = digest_of(*encoder.state_dict().values()), digest_of(data.volumes)
     return runner(RealUnknown(encoder=digests[0], boxes=digests[1], **settings), card, data)
 

@@ -1,6 +1,5 @@
 """Support of another source than the query: what it costs, with and without the fit, and with matched shells."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,9 @@ import pandas as pd
 import torch
 
 from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.benchmark import labelled_tomogram, open_labelled
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
-from cryo_fewshot.recognition.descriptors import descriptors
-from cryo_fewshot.recognition.embedding_cache import unit_embeddings
+from cryo_fewshot.recognition.embedding_cache import features_of
 from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.recognition.recogniser import Recogniser
 from cryo_fewshot.recognition.settings import Settings
@@ -26,7 +23,7 @@ from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE
 from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
-from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM, YEAST
+from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM, YEAST, tomogram_of
 
 COARSE = {"tilt_min": -45.0, "tilt_max": 45.0, "tilt_increment": 5.0, "defocus_min_um": 5.0, "defocus_max_um": 8.0}
 FINE = {"tilt_min": -70.0, "tilt_max": 50.0, "tilt_increment": 2.0, "defocus_min_um": 1.5, "defocus_max_um": 2.5}
@@ -57,19 +54,16 @@ class _Answers:
     encoder: AnyEncoder
     calibration: Calibration
 
-    def features(self, volumes: torch.Tensor) -> torch.Tensor:
-        return torch.cat([unit_embeddings(self.encoder, volumes), descriptors(volumes)], dim=1)
-
     def __call__(
         self, support, labels, query, known=None, asked=None
     ) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
         """Volumes of support and query; known, asked : their features, where computed already."""
         known, asked = (
-            self.features(support) if known is None else known,
-            self.features(query) if asked is None else asked,
+            features_of(self.encoder, support) if known is None else known,
+            features_of(self.encoder, query) if asked is None else asked,
         )
         bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
-        matched = self.features(spectra.matched(query, support, bins))
+        matched = features_of(self.encoder, spectra.matched(query, support, bins))
         for method, found, adapt, one_source in (
             (FITTED, asked, True, True),
             (OWN, asked, False, True),
@@ -105,7 +99,7 @@ class SourceTransfer:
         answers, rows = _Answers(encoder, Calibration.from_json(card["calibration"])), []
         of_source = {name: self._volumes(name) for name in dict.fromkeys((SAME, *self.sources))}
         shape = len(self.classes), self.n_per_class
-        features = {name: answers.features(of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()}
+        features = {name: features_of(encoder, of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()}
         for source in self.sources:
             for asked in ("all", "one", "unknown too"):
                 for n_shot in self.shots:
@@ -201,8 +195,7 @@ class SimulatedSupport:
 
 def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
     """The stored entry about the labelled tomogram of a folder, as of `real_benchmark`."""
-    with tempfile.TemporaryDirectory() as temporary:
-        data = labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
+    data = tomogram_of(folder, encoder, card)
     digests = {"encoder": digest_of(*encoder.state_dict().values()), "boxes": digest_of(data.volumes)}
     spec = SimulatedSupport(**digests, **{"microscope": Microscope(binning=2)} | settings)
     return runner(spec, encoder, card, data)
