@@ -28,6 +28,7 @@ from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
 from .cell_evaluation import surrounded
+from .charts import reliability_figure
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""
@@ -206,16 +207,9 @@ def promises_figure(promises: Promises) -> Figure:
 
 
 def card_reliability_figure(rows: Sequence[dict], shots: Sequence[int] = (1, 5, 20)) -> Figure:
-    """How often an answer is right against the probability it was given, alone and as in cells; rows of the card."""
+    """`reliability_figure` of the rows of a card: alone and as in cells, a curve per number of labels."""
     frame = pd.DataFrame(rows)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-    for ax, (crowded, title) in zip(axes, ((False, "alone in the box"), (True, "as in cells")), strict=True):
-        ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-        for n_shot, colour, marker in zip(shots, OTHER_COLOURS, "osD", strict=False):
-            chosen = frame[(frame["crowded"] == crowded) & (frame["n_shot"] == n_shot)]
-            label = f"{n_shot} label{'s' * (n_shot > 1)} a class"
-            ax.plot(chosen["probability"], chosen["accuracy"], color=colour, marker=marker, markersize=4, label=label)
-        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability that the tool gives", title=title)
-    axes[0].set_ylabel("share of right answers")
-    axes[1].legend(loc="lower right")
-    return figure
+    frame = frame[frame["n_shot"].isin(shots)].sort_values(["crowded", "n_shot"])
+    curve = [f"{n_shot} label{'s' * (n_shot > 1)} per class" for n_shot in frame["n_shot"]]
+    panel = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
+    return reliability_figure(frame.assign(curve=curve, panel=panel, ci95=np.nan))

@@ -16,18 +16,12 @@ _MARKERS = "osD^vPX*"
 
 
 def reliability_figure(frame: pd.DataFrame) -> Figure:
-    """How often an answer is right against the probability it was given, a panel per shots, a curve per SNR.
+    """How often an answer is right against the probability it was given.
 
-    frame : columns n_shot, snr, probability, accuracy, low, high, ece; a row per bin of probability
+    frame : columns panel, curve, probability, accuracy, and ci95 or low and high; a row per bin of probability
     """
-    errors = frame.drop_duplicates(["n_shot", "snr"]).groupby("n_shot")["ece"]
-    errors = errors.agg(lambda found: ", ".join(map("{:.3f}".format, found)))
-    shown = frame.assign(
-        noise=frame["snr"].map("SNR {:g}".format),
-        panel=[f"{n_shot}-shot\nerror {errors[n_shot]}" for n_shot in frame["n_shot"]],
-    )
     figure = curves_figure(
-        shown, x="probability", curve="noise", panel="panel", x_label="probability that the tool gives", chance=0
+        frame, x="probability", curve="curve", panel="panel", x_label="probability that the tool gives", chance=0
     )
     for ax in figure.axes:
         ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)

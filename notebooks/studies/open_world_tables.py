@@ -138,7 +138,7 @@ def shots_frame(
 def reliability_frame(
     runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
 ) -> Result:
-    """Reliability diagrams: n_shot, snr, ece, ece_ci95, and per bin probability, accuracy, low, high, count.
+    """Reliability diagrams: n_shot, snr, ece, ece_ci95, per bin probability, accuracy, low, high, count; panel, curve.
 
     Bins of fewer than 30 answers are left out; the error counts them.
     """
@@ -148,6 +148,10 @@ def reliability_frame(
         entries.append(runner(Reliability(**pretrained.digests, **tasks), pretrained))
         frames.append(pd.DataFrame({"n_shot": n_shot, "snr": snr, **entries[-1]["result"]}))
     frame = pd.concat(frames)
+    errors = frame.drop_duplicates(["n_shot", "snr"]).groupby("n_shot")["ece"]
+    errors = errors.agg(lambda found: ", ".join(map("{:.3f}".format, found)))
+    frame["panel"] = [f"{n_shot}-shot\nerror {errors[n_shot]}" for n_shot in frame["n_shot"]]
+    frame["curve"] = frame["snr"].map("SNR {:g}".format)
     return frame[frame["count"] >= 30].reset_index(drop=True), entries
 
 
