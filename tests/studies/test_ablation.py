@@ -4,7 +4,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from studies.ablation import PUBLISHED, ablation, ablation_frame, leave_one_out, leave_one_out_frame, trainings
+from studies.ablation import (
+    FIVE_SHOT,
+    PUBLISHED,
+    ablation,
+    ablation_frame,
+    five_shot_encoder,
+    leave_one_out,
+    leave_one_out_frame,
+    trainings,
+)
 from studies.head_comparison import heads_frame
 
 from cryo_fewshot.reproduction.cells import table_1
@@ -27,6 +36,7 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
     steps = ablation(profile, seed)
     assert set(steps[0].training.classes) <= set(split.base)
     *equal, longer = trainings(profile, seed).values()
+    assert five_shot_encoder(profile, seed) == evaluation.encoder
     assert {step.cost for step in equal} == {evaluation.encoder.cost} and longer.cost == 8 * evaluation.encoder.cost
     for before, after in pairwise([*equal, longer]):
         changed = {name for name, value in vars(after).items() if value != vars(before)[name]}
@@ -47,7 +57,7 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     profile = profile_named("smoke")
     runner = Runner(Store(tmp_path))
     frame = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
-    assert list(frame["step"]) == [*PUBLISHED, *(step.name for step in ablation(profile))]
+    assert list(frame["step"]) == [*PUBLISHED, FIVE_SHOT, *(step.name for step in ablation(profile))]
     assert np.allclose(frame["gain"].iloc[1:], frame["accuracy"].diff().iloc[1:])
     assert frame["gain"].isna().tolist() == [True] + [False] * (len(frame) - 1)
     entries = runner.store.entries("HeadEvaluation") + runner.store.entries("Evaluation")
