@@ -5,7 +5,7 @@ answer the first queries of the first tasks; differences are taken over queries 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import product
@@ -13,12 +13,13 @@ from itertools import product
 import numpy as np
 
 from cryo_fewshot.evaluation import mean_and_interval
+from cryo_fewshot.hashing import ADDED_LATER
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.embedding_cache import features_of, unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
-from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.datasets import SimulatedData
@@ -105,7 +106,10 @@ class Method:
 
     known : what must be there beforehand; grid : settings that are chosen among, on `n_choice` tasks
     is_dear : answers the first queries of the first tasks only
-    package : that has to be importable; such methods answer tasks of one label, 20 particles, as a check
+    package : that has to be importable; such methods answer 20 particles, as a check
+    shots : labels of the tasks that it answers
+    searched_as : the method whose search, chosen with one label, this one takes
+    choice_snr : of the tasks that settings are chosen on, lower where all settings do well
     """
 
     known: str
@@ -117,6 +121,9 @@ class Method:
     n_choice: int = 60
     n_few: int = 3
     package: str = ""
+    shots: tuple[int, ...] = PAPER_SHOTS
+    searched_as: str = ""
+    choice_snr: float = 0.05
 
 
 _MODULES = {"acryo": "acryo", "pyTME": "tme"}
@@ -126,35 +133,41 @@ def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
-def _by_package(package: str, templates: str) -> Method:
-    known = "the structure of every class" if templates == "structures" else "labels, tilt range"
+def _by_package(package: str, templates: str, known: str, shots: tuple[int, ...] = (1,)) -> Method:
     make = partial(template.by_package, package=package, templates=templates)
     setting = {"grid_degrees": 40.0, "mask_nm": 10.0}
-    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package])
+    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package], shots=shots)
 
 
+_STRUCTURES, _MASSES, _LABELS = "the structure of every class", "the mass of every class", "labels, tilt range"
+_MASKS = (8.0, 10.0, 16.0)
+_COARSE = _grid(grid_degrees=(30.0,), band_nm=(6.0, 4.4, 8.0), mask_nm=_MASKS)
+_SEARCHES = (
+    *_COARSE,
+    *_grid(grid_degrees=(20.0, 15.0), band_nm=(6.0,), mask_nm=(8.0, 10.0)),
+    *_grid(grid_degrees=(30.0,), band_nm=(6.0, 4.4), mask_nm=_MASKS, is_refined=(True,)),
+)
+_MATCHED = {"is_dear": True, "n_episodes": 40, "n_choice": 12, "choice_snr": 0.03}
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _C = (0.1, 1.0, 10.0, 100.0)
-_MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
 ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method("the structure of every class", partial(template.by_structures, of=template.structure),
-                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    ACRYO: _by_package("acryo", "structures"),
-    PYTME: _by_package("pyTME", "structures"),
-    SPHERE: Method("the mass of every class", partial(template.by_structures, of=template.sphere, is_round=True),
-                   _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
-    LABELLED: Method("labels, tilt range", template.by_labelled,
-                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    EACH: Method("labels, tilt range", template.by_labelled,
-                 _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
-                 is_dear=True, n_episodes=20, n_choice=6),
-    "template: labelled, by acryo": _by_package("acryo", "labelled"),
-    "template: labelled, by pyTME": _by_package("pyTME", "labelled"),
+    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), _SEARCHES, **_MATCHED),
+    ACRYO: _by_package("acryo", "structures", _STRUCTURES),
+    PYTME: _by_package("pyTME", "structures", _STRUCTURES),
+    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), _COARSE, n_choice=12,
+                   choice_snr=0.03),
+    "template: ball of its mass, by acryo": _by_package("acryo", "balls", _MASSES),
+    "template: ball of its mass, by pyTME": _by_package("pyTME", "balls", _MASSES),
+    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, **_MATCHED),
+    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), searched_as=LABELLED, shots=(5,),
+                 **(_MATCHED | {"n_episodes": 20, "n_choice": 6})),
+    "template: labelled, by acryo": _by_package("acryo", "labelled", _LABELS, PAPER_SHOTS),
+    "template: labelled, by pyTME": _by_package("pyTME", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
     "PCA, linear SVM": Method("labels", partial(features.by_pca, classifier="linear"), _grid(**_PCA, c=_C)),
     "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"), _grid(**_PCA, c=_C)),
@@ -210,12 +223,16 @@ class PeerEvaluation(Tasks):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerChoice:
-    """The setting of a method that is best on tasks of the validation classes, at one SNR."""
+    """The setting of a method that is best on tasks of the validation classes, at one SNR; of equals the first.
+
+    search : settings that are chosen already
+    """
 
     method: str
     n_shot: int
     n_episodes: int
     snr: float = 0.05
+    search: tuple[tuple[str, float], ...] = field(default=(), metadata=ADDED_LATER)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -224,7 +241,7 @@ class PeerChoice:
 
     def run(self, runner: Runner) -> dict:
         """Result: `accuracies`, one for each setting; `best`, the setting."""
-        grid, found = METHODS[self.method].grid, []
+        grid, found = [dict(self.search) | setting for setting in METHODS[self.method].grid], []
         for setting in grid:
             spec = PeerEvaluation(
                 method=self.method, setting=tuple(sorted(setting.items())), data=DATA, classes=VALIDATION, snr=self.snr,
@@ -234,15 +251,24 @@ class PeerChoice:
         return {"accuracies": found, "best": grid[int(np.argmax(found))]}
 
 
-def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
-    """The setting of a method, chosen where there are several; None where the choice was not run.
+def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
+    """The entry of the choice of a method's setting; None where it was not run.
 
     ask : a spec -> its entry, the runner or what is stored
     """
-    how = METHODS[method]
-    if len(how.grid) == 1:
-        return how.grid[0]
-    choice = ask(PeerChoice(method=method, n_shot=n_shot, n_episodes=how.n_choice))
+    how, search = METHODS[method], ()
+    if how.searched_as:
+        if (search := chosen_setting(ask, how.searched_as, 1)) is None:
+            return None
+        search = tuple(sorted(search.items()))
+    return ask(PeerChoice(method=method, n_shot=n_shot, n_episodes=how.n_choice, snr=how.choice_snr, search=search))
+
+
+def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
+    """The setting of a method, chosen where there are several; None where the choice was not run."""
+    if len(METHODS[method].grid) == 1:
+        return METHODS[method].grid[0]
+    choice = choice_of(ask, method, n_shot)
     return choice and choice["result"]["best"]
 
 
@@ -251,10 +277,10 @@ def peer(
 ) -> dict | None:
     """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
     how, digests, setting = METHODS[method], {}, {}
-    if how.package:
-        run_missing = run_missing and tasks["n_shot"] == 1 and find_spec(how.package) is not None
-    if method == EACH and tasks["n_shot"] == 1:
-        return None  # a single one is its own mean
+    if tasks["n_shot"] not in how.shots:
+        return None
+    if how.package and find_spec(how.package) is None:
+        run_missing = False
     ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None

@@ -50,7 +50,7 @@ def boxes():
 
 
 def test_templates_find_the_class(boxes):
-    search = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}
+    search = {"grid_degrees": 30.0, "mask_nm": 10.0, "band_nm": 6.0}
     support, queries = np.array([[0], [2]]), np.array([1, 3])
     by_structure = peers_template.by_structures(boxes, of=peers_template.structure, **search)
     for predict in (by_structure, peers_template.by_labelled(boxes, **search)):
