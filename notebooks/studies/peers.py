@@ -108,8 +108,8 @@ class Method:
     is_dear : answers the first queries of the first tasks only
     package : that has to be importable; such methods answer 20 particles, as a check
     shots : labels of the tasks that it answers
-    searched_as : the method whose search, chosen with one label, this one takes
-    choice_snr : of the tasks that settings are chosen on, lower where all settings do well
+    choice_snr, choice_shot : of the tasks that settings are chosen on, where these are not as many labels as are asked
+    searched_as : the method whose search, chosen already, this one takes
     """
 
     known: str
@@ -122,8 +122,9 @@ class Method:
     n_few: int = 3
     package: str = ""
     shots: tuple[int, ...] = PAPER_SHOTS
-    searched_as: str = ""
     choice_snr: float = 0.05
+    choice_shot: int = 0
+    searched_as: str = ""
 
 
 _MODULES = {"acryo": "acryo", "pyTME": "tme"}
@@ -147,7 +148,8 @@ _SEARCHES = (
     *_grid(grid_degrees=(20.0, 15.0), band_nm=(6.0,), mask_nm=(8.0, 10.0)),
     *_grid(grid_degrees=(30.0,), band_nm=(6.0, 4.4), mask_nm=_MASKS, is_refined=(True,)),
 )
-_MATCHED = {"is_dear": True, "n_episodes": 40, "n_choice": 12, "choice_snr": 0.03}
+_MATCHED = {"n_choice": 12, "choice_snr": 0.03, "choice_shot": 1}
+_DEAR = {"is_dear": True, "n_episodes": 40}
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _C = (0.1, 1.0, 10.0, 100.0)
 ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
@@ -156,16 +158,16 @@ EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), _SEARCHES, **_MATCHED),
+    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), _SEARCHES, **_MATCHED,
+                     **_DEAR),
     ACRYO: _by_package("acryo", "structures", _STRUCTURES),
     PYTME: _by_package("pyTME", "structures", _STRUCTURES),
-    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), _COARSE, n_choice=12,
-                   choice_snr=0.03),
+    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), _COARSE, **_MATCHED),
     "template: ball of its mass, by acryo": _by_package("acryo", "balls", _MASSES),
     "template: ball of its mass, by pyTME": _by_package("pyTME", "balls", _MASSES),
-    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, **_MATCHED),
-    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), searched_as=LABELLED, shots=(5,),
-                 **(_MATCHED | {"n_episodes": 20, "n_choice": 6})),
+    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, **_MATCHED, **_DEAR),
+    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=20, n_choice=6,
+                 choice_snr=0.03, searched_as=LABELLED, shots=(5,)),
     "template: labelled, by acryo": _by_package("acryo", "labelled", _LABELS, PAPER_SHOTS),
     "template: labelled, by pyTME": _by_package("pyTME", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
@@ -258,10 +260,14 @@ def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
     """
     how, search = METHODS[method], ()
     if how.searched_as:
-        if (search := chosen_setting(ask, how.searched_as, 1)) is None:
+        if (search := chosen_setting(ask, how.searched_as, n_shot)) is None:
             return None
         search = tuple(sorted(search.items()))
-    return ask(PeerChoice(method=method, n_shot=n_shot, n_episodes=how.n_choice, snr=how.choice_snr, search=search))
+    return ask(
+        PeerChoice(
+            method=method, n_shot=how.choice_shot or n_shot, n_episodes=how.n_choice, snr=how.choice_snr, search=search
+        )
+    )
 
 
 def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
