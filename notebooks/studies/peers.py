@@ -141,15 +141,12 @@ def _by_package(package: str, templates: str, known: str, shots: tuple[int, ...]
 
 
 _STRUCTURES, _MASSES, _LABELS = "the structure of every class", "the mass of every class", "labels, tilt range"
-_MASKS = (8.0, 10.0, 16.0)
-_COARSE = _grid(grid_degrees=(30.0,), band_nm=(6.0, 4.4, 8.0), mask_nm=_MASKS)
+_VARIED = {"grid_degrees": (30.0, 20.0, 15.0), "band_nm": (4.4, 8.0), "mask_nm": (10.0, 16.0)}
+_SEARCH = {"grid_degrees": 30.0, "band_nm": 6.0, "mask_nm": 8.0}
 _SEARCHES = (
-    *_COARSE,
-    *_grid(grid_degrees=(20.0, 15.0), band_nm=(6.0,), mask_nm=(8.0, 10.0)),
-    *_grid(grid_degrees=(30.0,), band_nm=(6.0, 4.4), mask_nm=_MASKS, is_refined=(True,)),
+    *({**_SEARCH, key: value} for key, values in _VARIED.items() for value in values),
+    *({**_SEARCH, "is_refined": True} | other for other in ({}, {"mask_nm": 10.0}, {"band_nm": 4.4})),
 )
-_MATCHED = {"n_choice": 12, "choice_snr": 0.03, "choice_shot": 1}
-_DEAR = {"is_dear": True, "n_episodes": 40}
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 _C = (0.1, 1.0, 10.0, 100.0)
 ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
@@ -158,14 +155,15 @@ EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), _SEARCHES, **_MATCHED,
-                     **_DEAR),
+    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), is_dear=True, n_episodes=20,
+                     searched_as=LABELLED),
     ACRYO: _by_package("acryo", "structures", _STRUCTURES),
     PYTME: _by_package("pyTME", "structures", _STRUCTURES),
-    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), _COARSE, **_MATCHED),
+    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), searched_as=LABELLED),
     "template: ball of its mass, by acryo": _by_package("acryo", "balls", _MASSES),
     "template: ball of its mass, by pyTME": _by_package("pyTME", "balls", _MASSES),
-    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, **_MATCHED, **_DEAR),
+    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20, n_choice=12,
+                     choice_snr=0.03, choice_shot=1),
     EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=20, n_choice=6,
                  choice_snr=0.03, searched_as=LABELLED, shots=(5,)),
     "template: labelled, by acryo": _by_package("acryo", "labelled", _LABELS, PAPER_SHOTS),
@@ -258,24 +256,20 @@ def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
 
     ask : a spec -> its entry, the runner or what is stored
     """
-    how, search = METHODS[method], ()
-    if how.searched_as:
-        if (search := chosen_setting(ask, how.searched_as, n_shot)) is None:
-            return None
-        search = tuple(sorted(search.items()))
-    return ask(
-        PeerChoice(
-            method=method, n_shot=how.choice_shot or n_shot, n_episodes=how.n_choice, snr=how.choice_snr, search=search
-        )
-    )
+    how, search = METHODS[method], {}
+    if how.searched_as and (search := chosen_setting(ask, how.searched_as, n_shot)) is None:
+        return None
+    tasks = {"n_shot": how.choice_shot or n_shot, "n_episodes": how.n_choice, "snr": how.choice_snr}
+    return ask(PeerChoice(method=method, search=tuple(sorted(search.items())), **tasks))
 
 
 def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
     """The setting of a method, chosen where there are several; None where the choice was not run."""
-    if len(METHODS[method].grid) == 1:
-        return METHODS[method].grid[0]
-    choice = choice_of(ask, method, n_shot)
-    return choice and choice["result"]["best"]
+    how = METHODS[method]
+    if len(how.grid) > 1:
+        choice = choice_of(ask, method, n_shot)
+        return choice and choice["result"]["best"]
+    return chosen_setting(ask, how.searched_as, n_shot) if how.searched_as else how.grid[0]
 
 
 def peer(

@@ -24,14 +24,14 @@ from .peers import (
     PLAIN,
     PROTOTYPE,
     TRUE_MAP,
-    PeerChoice,
     accuracy,
+    choice_of,
     difference,
     peer,
     test_classes,
 )
 from .peers_real import SHOTS, SHOWN_TASKS
-from .peers_trained import peer_trainings, tasks_of
+from .peers_trained import tasks_of, trained_rows
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
@@ -44,17 +44,14 @@ READING = "reading MRC files"
 NOT_RUN = float("nan")
 
 
-def simulated_frame(
-    runner: Runner, pretrained: Pretrained, run_missing: bool, n_volumes: int, width: int
-) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per method, SNR and number of labels, see `_frame`; n_volumes, width : of `peer_trainings`."""
-    ask = runner if run_missing else runner.store.get
-    trained = {name: ask(training) for name, training in peer_trainings(n_volumes, width).items()}
+def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
+    """A row per method, SNR and number of labels, see `_frame`."""
     stored, profile, cells = Store(REPOSITORY / "results" / "finished"), profile_named("finished"), []
+    trained = trained_rows(runner.store)
     for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
         tasks = {"snr": snr, "n_shot": n_shot}
         found = {name: peer(runner, pretrained, name, run_missing, classes=test_classes(), **tasks) for name in METHODS}
-        found |= {name: entry and tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
+        found |= {name: tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
         for cell in table_1(profile, snrs=[snr], shots=[n_shot], methods=list(OF_PAPER)):
             found[cell.method] = stored.get(cell.evaluation)  # its tasks begin with the very tasks of the peers
         cells.append((tasks, found))
@@ -129,14 +126,16 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices_table(runner: Runner) -> pd.DataFrame:
-    """The setting of every method that was chosen, and its accuracy on the validation classes."""
-    rows = []
+    """The setting of every method that was chosen, the tasks that it was chosen on, and its accuracy there."""
+    rows = {}
     for name, n_shot in product((name for name, how in METHODS.items() if len(how.grid) > 1), PAPER_SHOTS):
-        entry = runner.store.get(PeerChoice(method=name, n_shot=n_shot, n_episodes=METHODS[name].n_choice))
-        if entry is not None:
+        if n_shot in METHODS[name].shots and (entry := choice_of(runner.store.get, name, n_shot)):
+            spec, found = entry["spec"], entry["result"]["accuracies"]
             best = ", ".join(f"{key} {value}" for key, value in entry["result"]["best"].items())
-            rows.append((name, n_shot, len(METHODS[name].grid), best, max(entry["result"]["accuracies"])))
-    return pd.DataFrame(rows, columns=["Method", "Labels", "Tried", "Chosen", "Accuracy on validation classes"])
+            tasks = f"{spec['n_episodes']}, SNR {spec['snr']:g}"
+            rows[name, spec["n_shot"]] = (tasks, len(found), best, f"{max(found):.3f}", f"{min(found):.3f}")
+    columns = ["Tasks", "Tried", "Chosen", "Accuracy there", "Worst setting"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(["Method", "Labels"]).reset_index()
 
 
 def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:

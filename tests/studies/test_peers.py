@@ -140,15 +140,20 @@ def test_another_network_is_trained_and_asked_for_the_tasks(tmp_path, monkeypatc
     monkeypatch.setattr(peers_trained, "DATA", few)
     for name, part in (("PAPER_SNRS", (0.1,)), ("PAPER_SHOTS", (1,))):
         monkeypatch.setattr(peers_trained, name, part)
-    row, training = next(iter(peers_trained.peer_trainings(1000, 32).items()))
-    short = replace(training.training.schedule, n_epochs=1, steps_per_epoch=1)
-    small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, schedule=short)
-    training = replace(training, training=replace(small, n_selection_episodes=5), n_episodes=3)
-    entry = Runner(Store(tmp_path))(training)
-    tasks = peers_trained.tasks_of(entry, 0.1, 1)
-    assert row == "TomoTwin's network, half as wide, 1,000 volumes" and entry["result"]["parameters"] == 14_412_032
-    mean, _, n = accuracy(tasks["result"])
+    training = peers_trained.peer_training("TomoTwin", "triplets", 100, width=32)
+    small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, n_selection_episodes=5)
+    runner = Runner(Store(tmp_path))
+    runner(replace(training, training=small, n_episodes=3))
+    ((row, entry),) = peers_trained.trained_rows(runner.store).items()
+    assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 14_412_032
+    mean, _, n = accuracy(peers_trained.tasks_of(entry, 0.1, 1)["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
+
+
+@pytest.mark.parametrize(("n_volumes", "epochs", "steps"), [(300, 3, 1), (5_000, 5, 10), (480_000, 48, 100)])
+def test_trainings_can_be_stopped_after_a_fifth_or_10_000_volumes(n_volumes, epochs, steps):
+    schedule = peers_trained.peer_training("TomoTwin", "triplets", n_volumes).training.schedule
+    assert (schedule.n_epochs, schedule.steps_per_epoch) == (epochs, steps)
 
 
 def test_times_are_told_in_units_that_read_well():
