@@ -8,8 +8,6 @@
 store = "extended"  # folder of results
 encoder = ""  # file of an encoder; empty for the pretrained one
 run = False  # run what is missing, minutes for the encoder, hours for all; else show what was run
-volumes = 5_000  # of trainings of other networks; 480_000, as the pretrained encoder took, want a GPU
-width = 32  # channels of the first block of TomoTwin's network; 64 in its paper
 tomogram = ""  # folder of a labelled tomogram, as benchmark-real takes it; empty to show the stored run
 
 # %% tags=["hide-input"]
@@ -17,6 +15,7 @@ from IPython.display import Markdown
 from studies import peers, peers_tables
 from studies.open_world import Pretrained
 from studies.peers_real import run_real
+from studies.peers_trained import MARGIN, n_volumes_of, trained_rows
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.files import REPOSITORY
@@ -28,7 +27,7 @@ from cryo_fewshot.weights import load_encoder
 use_style()
 pretrained = Pretrained(*load_encoder(encoder or None))
 runner = Runner(Store(REPOSITORY / "results" / store))
-simulated, entries = peers_tables.simulated_frame(runner, pretrained, run, volumes, width)
+simulated, entries = peers_tables.simulated_frame(runner, pretrained, run)
 conditions, condition_entries = peers_tables.conditions_frame(runner, pretrained, run)
 if tomogram:
     run_real(runner, pretrained, tomogram)
@@ -111,21 +110,20 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("Settings, on validation classes")
 
 # %% tags=["hide-input"]
-row, training = next(iter(peers_tables.peer_trainings(volumes, width).items()))
-entry = runner.store.get(training)
+row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
+loss, n_volumes = entry["result"]["losses"][-1], n_volumes_of(entry)
 Markdown(
-    f"**{row}**: that of TomoTwin (Rice et al. 2023), written from its description: five blocks of two convolutions, "
-    "32 numbers a particle, triplet loss with semi-hard negatives. Beside it stands *our network* with that loss and "
-    f"with our own. Each has {volumes / 480_000:.1%} of the volumes of the pretrained encoder, at one rate, and is "
-    "asked by nearest prototypes. "
+    "**TomoTwin's network**: that of Rice et al. (2023), written from its description: five blocks of two convolutions, "
+    "32 numbers a particle, triplet loss with semi-hard negatives, at one learning rate, asked by nearest prototypes. "
+    f"*{row}*: {n_volumes / 480_000:.0%} of those of the pretrained encoder. Its loss ended at {loss:.3f}"
     + (
-        f"TomoTwin's loss ended at {entry['result']['losses'][-1]:.3f}; at 0.2, the margin, classes are not told apart "
-        "in training yet, so this is no verdict on it. "
-        if entry
-        else "**TomoTwin's was not run**. "
+        f"; at {MARGIN}, the margin, classes are not told apart in training yet, so **this is no verdict on it**. "
+        if loss > 0.75 * MARGIN
+        else ". "
     )
-    + "A volume takes 60 ms of a processor to train at its full width, 20 at half, 5 in ours. "
-    + 'Full width and length, on a machine with a GPU: `make notebook NB=peers P="run=True volumes=480000 width=64"`.'
+    + "Beside it stands *our network* with that loss and with our own, as long. A volume takes 60 ms of a processor to "
+    "train at TomoTwin's full width, 20 at half, 5 in ours. Full width and length, on a machine with a GPU: "
+    "`python scripts/train_peer.py --minutes 9`, again until it is done; it leaves one small file, which this page shows."
 )
 
 # %% [markdown]

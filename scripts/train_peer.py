@@ -5,7 +5,7 @@
     python scripts/train_peer.py --network pooled     # the pretrained encoder's architecture, as long, for comparison
 
 Needs torch, numpy, scipy, pandas, scikit-learn, safetensors, tqdm and torch-ctf alone. What comes out is one JSON file
-of some ten kilobytes; in `results/extended/peertraining` of any checkout, the page shows it.
+of 40 kB; in `results/extended/peertraining` of any checkout, the page shows it.
 """
 
 import argparse

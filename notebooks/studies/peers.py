@@ -148,7 +148,6 @@ _SEARCHES = (
     *({**_SEARCH, "is_refined": True} | other for other in ({}, {"mask_nm": 10.0}, {"band_nm": 4.4})),
 )
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
-_C = (0.1, 1.0, 10.0, 100.0)
 ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 EACH = "template: each labelled"
@@ -169,8 +168,8 @@ METHODS = {
     "template: labelled, by acryo": _by_package("acryo", "labelled", _LABELS, PAPER_SHOTS),
     "template: labelled, by pyTME": _by_package("pyTME", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(features.by_pca, classifier="linear"), _grid(**_PCA, c=_C)),
-    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"), _grid(**_PCA, c=_C)),
+    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"),
+                           _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
     "shell powers": Method("labels", features.by_shell_powers),
     "harmonic powers": Method("labels", features.by_harmonic_powers,
                               _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),

@@ -57,9 +57,7 @@ class TomoTwin(nn.Module):
         features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
         return F.normalize(self.head(features.flatten(1)).float(), dim=-1)
 
-    def folded(self) -> "TomoTwin":
-        """A copy, as nothing can be folded: the norms depend on the volume."""
-        return deepcopy(self)
+    folded = deepcopy  # nothing can be folded: the norms depend on the volume
 
 
 def triplet_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -140,14 +138,18 @@ def trained_rows(store: Store) -> dict[str, dict]:
     """Entries of all trainings that were run, by the name of their row, the longest first."""
     rows = {}
     for entry in store.entries("peertraining"):
-        spec, schedule = entry["spec"], entry["spec"]["training"]["schedule"]
-        network = "our network, our loss" if spec["loss"] == "classes" else "our network, triplet loss"
-        if spec["network"] == "TomoTwin":
-            width = spec["width"]
+        width, n_volumes = entry["spec"]["width"], n_volumes_of(entry)
+        network = "our network, our loss" if entry["spec"]["loss"] == "classes" else "our network, triplet loss"
+        if entry["spec"]["network"] == "TomoTwin":
             network = f"TomoTwin's network{SHARES.get(width, f', width {width}')}"
-        n_volumes = schedule["n_epochs"] * schedule["steps_per_epoch"] * VOLUMES_PER_STEP
         rows[-n_volumes, f"{network}, {n_volumes:,} volumes"] = entry
     return {name: rows[length, name] for length, name in sorted(rows)}
+
+
+def n_volumes_of(entry: dict) -> int:
+    """Volumes of a training."""
+    schedule = entry["spec"]["training"]["schedule"]
+    return schedule["n_epochs"] * schedule["steps_per_epoch"] * VOLUMES_PER_STEP
 
 
 def tasks_of(entry: dict, snr: float, n_shot: int) -> dict:

@@ -1,5 +1,7 @@
 """The peers: invariants, templates, pairing; their tasks are those of the tables."""
 
+import runpy
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +14,9 @@ from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference
 from studies.peers import test_classes as classes_of_tables  # not a test
 from studies.peers_features import Boxes
 
+from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import simulate_set
 
@@ -135,16 +137,20 @@ def test_a_triplet_has_the_nearest_negative_that_is_farther_than_its_pair():
     assert float(found) == pytest.approx(sum(violated) / len(violated), rel=1e-5)
 
 
-def test_another_network_is_trained_and_asked_for_the_tasks(tmp_path, monkeypatch):
-    few = replace(DATA, n_per_class=16)
-    monkeypatch.setattr(peers_trained, "DATA", few)
-    for name, part in (("PAPER_SNRS", (0.1,)), ("PAPER_SHOTS", (1,))):
-        monkeypatch.setattr(peers_trained, name, part)
+def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_path, monkeypatch, capsys):
     training = peers_trained.peer_training("TomoTwin", "triplets", 100, width=32)
     small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, n_selection_episodes=5)
-    runner = Runner(Store(tmp_path))
-    runner(replace(training, training=small, n_episodes=3))
-    ((row, entry),) = peers_trained.trained_rows(runner.store).items()
+    training = replace(training, training=small, n_episodes=3)
+    monkeypatch.setattr(peers_trained, "peer_training", lambda *how: training)
+    monkeypatch.setattr(peers_trained, "DATA", replace(DATA, n_per_class=16))
+    for name, part in (("PAPER_SNRS", (0.1,)), ("PAPER_SHOTS", (1,))):
+        monkeypatch.setattr(peers_trained, name, part)
+    for more in (["--minutes", "0"], ["--out", str(tmp_path / "out")]):
+        monkeypatch.setattr(sys, "argv", ["train_peer.py", "--results", str(tmp_path / "results"), *more])
+        runpy.run_path(str(REPOSITORY / "scripts" / "train_peer.py"), run_name="__main__")
+    stopped, done = capsys.readouterr().out.splitlines()
+    assert "run the same command to resume" in stopped and done.startswith(f"Done: {tmp_path / 'out'}")
+    ((row, entry),) = peers_trained.trained_rows(Store(tmp_path / "results")).items()
     assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 14_412_032
     mean, _, n = accuracy(peers_trained.tasks_of(entry, 0.1, 1)["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
