@@ -87,12 +87,15 @@ Markdown(
 plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and what classify gains")
 
 # %% [markdown]
-# - **Template matching**: the best normalised cross-correlation over 551 rotations, 30° apart, and shifts up to 4 nm,
-#   whitened by the particles' noise and confined to the frequencies that both tilt series hold, as the package aligns.
-#   Templates: the true structure; a ball of protein of its mass; the labelled particle, the mean of five that are
-#   aligned to one another, or each of the five. **By acryo** 0.9.1 and **by pyTME** 0.3.6: 20 particles with one label,
-#   233 rotations, 40° apart, their defaults but for mask and wedge.
-# - **PCA** of voxels, unaligned as they come, then the nearest neighbour or a support vector machine (SVM). **Shell
+# - **Template matching**: the best normalised cross-correlation over rotations and shifts up to 4 nm, whitened by the
+#   particles' noise and confined to the frequencies that both tilt series hold, as the package aligns. Templates: the
+#   true structure; a ball of protein of its mass; the labelled particle, the mean of five that are aligned to one
+#   another, or each of the five. Step, band and mask were chosen once, with one labelled particle as template, and are
+#   those of all of them.
+# - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233 rotations,
+#   40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. A ball is not rotated; the mean of
+#   five is aligned by this package.
+# - **PCA** of voxels, unaligned as they come, then the nearest neighbour or a support vector machine (SVM, with radial basis functions). **Shell
 #   powers**: the logarithm of the power in Fourier shells. **Harmonic powers**: of spherical harmonics on shells, which
 #   no rotation changes. Both with the nearest prototype.
 # - **Residual network on the labels**: small, 3D, from random weights for every task, with rotations and shifts.
@@ -100,11 +103,10 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   ({doc}`alike_for_all`). **Pretrained encoder**: the one that comes with the package. `classify` is fitted to all
 #   particles of a task's classes, without labels, as the command is; boxes are normalised one by one.
 #
-# Settings were chosen on eight other classes at SNR 0.05, the pretrained encoder's own too; of equals the first. The
-# angular step and band of templates were not varied. Templates (but the ball) and the network answer three queries of
-# each class in the first 20 to 40 tasks; all others, all 75 queries of 300 tasks. The true structures that were
-# searched are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator:
-# a best case for both.
+# Settings were chosen on tasks of eight other classes, below, the pretrained encoder's own on these and others; of
+# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks; all
+# others, all 75 queries of 300 tasks. The true structures that were searched are the very ones that were simulated, and
+# the encoder was trained on other complexes of the same simulator: a best case for both.
 
 # %% tags=["hide-input", "fold"]
 plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("Settings, on validation classes")

@@ -29,8 +29,8 @@ PROTEIN_KDA_PER_NM3 = 0.81
 BLOB_NM = 6.0
 """Radius of the ball that a labelled particle is centred on before it becomes a template."""
 N_ROUNDS = 3
-OF_MEANS = {"grid_degrees": 30.0, "mask_nm": 10.0, "band_nm": 6.0, "is_refined": True}
-"""How the mean is aligned that other packages get."""
+OF_MEANS = {"grid_degrees": 30.0, "mask_nm": 8.0, "band_nm": 6.0, "is_refined": True}
+"""How the mean is aligned that other packages get: as chosen for the matching of this package."""
 
 
 class Matching:
