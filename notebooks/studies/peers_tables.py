@@ -64,7 +64,7 @@ def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) 
     for condition in CONDITIONS:
         tasks, found = {"condition": condition, "snr": min(PAPER_SNRS), "n_shot": max(PAPER_SHOTS)}, {}
         for name in SHOWN:
-            few = {"n_episodes": METHODS[name].n_episodes if METHODS[name].is_dear else 60, "classes": test_classes()}
+            few = {"n_episodes": 10 if METHODS[name].is_dear else 60, "classes": test_classes()}
             found[name] = peer(runner, pretrained, name, run_missing, **few, **tasks)
         cells.append((tasks, found))
     return _frame(cells)
