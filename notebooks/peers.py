@@ -92,21 +92,21 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   true structure; a ball of protein of its mass; the labelled particle, the mean of five that are aligned to one
 #   another, or each of the five. Step, band and mask were chosen once, with one labelled particle as template, and are
 #   those of all of them.
-# - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233 rotations,
-#   40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. A ball is not rotated; the mean of
-#   five is aligned by this package.
-# - **PCA** of voxels, unaligned as they come, then the nearest neighbour or a support vector machine (SVM, with radial basis functions). **Shell
-#   powers**: the logarithm of the power in Fourier shells. **Harmonic powers**: of spherical harmonics on shells, which
-#   no rotation changes. Both with the nearest prototype.
+# - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233
+#   rotations, 40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. A ball is not rotated;
+#   the mean of five is aligned by this package.
+# - **PCA** of voxels, unaligned as they come, then the nearest neighbour or a support vector machine (SVM) with
+#   radial basis functions. **Shell powers**: the logarithm of the power in Fourier shells. **Harmonic powers**: of
+#   spherical harmonics on shells, which no rotation changes. Both with the nearest prototype.
 # - **Residual network on the labels**: small, 3D, from random weights for every task, with rotations and shifts.
 # - **ProtoNet3D, ProtoNet-CE**: the paper's networks, trained on ten classes until they stopped improving
 #   ({doc}`alike_for_all`). **Pretrained encoder**: the one that comes with the package. `classify` is fitted to all
 #   particles of a task's classes, without labels, as the command is; boxes are normalised one by one.
 #
 # Settings were chosen on tasks of eight other classes, below, the pretrained encoder's own on these and others; of
-# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks; all
-# others, all 75 queries of 300 tasks. The true structures that were searched are the very ones that were simulated, and
-# the encoder was trained on other complexes of the same simulator: a best case for both.
+# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks;
+# all others, all 75 queries of 300 tasks. The true structures that were searched are the very ones that were simulated,
+# and the encoder was trained on other complexes of the same simulator: a best case for both.
 
 # %% tags=["hide-input", "fold"]
 plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("Settings, on validation classes")
@@ -115,17 +115,18 @@ plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("
 row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
 loss, n_volumes = entry["result"]["losses"][-1], n_volumes_of(entry)
 Markdown(
-    "**TomoTwin's network**: that of Rice et al. (2023), written from its description: five blocks of two convolutions, "
-    "32 numbers a particle, triplet loss with semi-hard negatives, at one learning rate, asked by nearest prototypes. "
+    "**TomoTwin's network**: that of Rice et al. (2023), written from its description: five blocks of two "
+    "convolutions, 32 numbers a particle, triplet loss with semi-hard negatives; asked by nearest prototypes. "
     f"*{row}*: {n_volumes / 480_000:.0%} of those of the pretrained encoder. Its loss ended at {loss:.3f}"
     + (
         f"; at {MARGIN}, the margin, classes are not told apart in training yet, so **this is no verdict on it**. "
         if loss > 0.75 * MARGIN
         else ". "
     )
-    + "Beside it stands *our network* with that loss and with our own, as long. A volume takes 60 ms of a processor to "
-    "train at TomoTwin's full width, 20 at half, 5 in ours. Full width and length, on a machine with a GPU: "
-    "`python scripts/train_peer.py --minutes 9`, again until it is done; it leaves one small file, which this page shows."
+    + "Beside it stands *our network* with that loss and with our own, as long, all at one learning rate. A volume "
+    "takes 60 ms of a processor to train at TomoTwin's full width, 20 at half, 5 in ours. Full width and length, on a "
+    "machine with a GPU: `python scripts/train_peer.py --minutes 9`, again until it is done; it leaves one small file, "
+    "which this page shows."
 )
 
 # %% [markdown]
@@ -144,10 +145,10 @@ peers_tables.conditions_figure(conditions);
 # ## A real tomogram
 #
 # The tomogram of {doc}`real_particles`, its odd half, the same episodes: accuracy with the 95 % interval over blocks of
-# the tomogram. Settings are those chosen on simulated classes. No structure is known beforehand of ER or cytosol, so
-# templates are labelled particles; these answered 20 episodes, all others 100. Ribosomes are the only complex, and
-# membranes have no pose. `classify` and the rows with grey values see those of the tomogram; *normalised one by one*
-# sees as little as the peers do.
+# the tomogram. Settings are those chosen on simulated classes, but for templates, whose poses were not refined here. No
+# structure is known beforehand of ER or cytosol, so templates are labelled particles; these answered 20 episodes, all
+# others 100. Ribosomes are the only complex, and membranes have no pose. `classify` and the rows with grey values see
+# those of the tomogram; *normalised one by one* sees as little as the peers do.
 
 # %% tags=["hide-input"]
 plain_style(peers_tables.real_table(real))
@@ -157,16 +158,15 @@ plain_style(peers_tables.real_table(real))
 #
 # From a box in memory to a class among five, five labels each. What is done once for all (aligning the labelled
 # particles, fitting) is shared by the particles of the run, 20 for templates, 100 for the others; acryo is counted up
-# from a part of its 233 rotations. The fastest of several repeats, as other programs ran beside it; peak memory is that
-# of the whole process. Last, the **time to the first answer**, reading of files counted: these milliseconds times the
-# particles. **A new class**: template matching searches all particles again with one more template, a fifth of its time
-# here. Features and embeddings stay; an SVM or the fit of `classify` is done anew, in seconds, and the nearest
-# prototype needs but one more mean.
+# from a part of its 233 rotations, and templates' poses were not refined, which takes twice the time. The fastest of
+# several repeats, as other programs ran beside it; peak memory is that of the whole process. Last, the **time to the
+# first answer**, reading of files counted: these milliseconds times the particles. **A new class**: template matching
+# searches all particles again with one more template, a fifth of its time here. Features and embeddings stay; an SVM or
+# the fit of `classify` is done anew, in seconds, and the nearest prototype needs but one more mean.
 
 # %% tags=["hide-input"]
 costs, threads = peers_tables.speed_table()
-not_two = "" if threads == "2" else "; two were not measured and take half of the time at best"
-plain_style(costs).format(precision=2, na_rep="–").hide(axis="index").set_caption(f"Threads: {threads}{not_two}")
+plain_style(costs).format(precision=2, na_rep="–").hide(axis="index").set_caption(f"Threads: {threads}")
 
 # %% [markdown]
 # ## The released code of the paper

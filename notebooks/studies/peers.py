@@ -104,11 +104,11 @@ def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
 class Method:
     """How particles are recognised.
 
-    known : what must be there beforehand; grid : settings that are chosen among, on `n_choice` tasks
+    known : what must be there beforehand; grid : settings that are chosen among
     is_dear : answers the first queries of the first tasks only
     package : that has to be importable; such methods answer 20 particles, as a check
     shots : labels of the tasks that it answers
-    choice_snr, choice_shot : of the tasks that settings are chosen on, where these are not as many labels as are asked
+    choice : tasks that settings are chosen on
     searched_as : the method whose search, chosen already, this one takes
     """
 
@@ -118,26 +118,26 @@ class Method:
     is_dear: bool = False
     needs_encoder: bool = False
     n_episodes: int = 300
-    n_choice: int = 60
     n_few: int = 3
     package: str = ""
     shots: tuple[int, ...] = PAPER_SHOTS
-    choice_snr: float = 0.05
-    choice_shot: int = 0
+    choice: dict = field(default_factory=lambda: {"n_episodes": 60})
     searched_as: str = ""
-
-
-_MODULES = {"acryo": "acryo", "pyTME": "tme"}
 
 
 def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
-def _by_package(package: str, templates: str, known: str, shots: tuple[int, ...] = (1,)) -> Method:
-    make = partial(template.by_package, package=package, templates=templates)
-    setting = {"grid_degrees": 40.0, "mask_nm": 10.0}
-    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package], shots=shots)
+def _by_packages(name: str, templates: str, known: str, shots: tuple[int, ...] = (1,)) -> dict[str, Method]:
+    setting, few = {"grid_degrees": 40.0, "mask_nm": 10.0}, {"is_dear": True, "n_episodes": 4, "n_few": 1}
+    return {
+        f"{name}, by {package}": Method(
+            known, partial(template.by_package, package=package, templates=templates), (setting,), **few,
+            package=module, shots=shots,
+        )
+        for package, module in {"acryo": "acryo", "pyTME": "tme"}.items()
+    }  # fmt: skip
 
 
 _STRUCTURES, _MASSES, _LABELS = "the structure of every class", "the mass of every class", "labels, tilt range"
@@ -148,7 +148,6 @@ _SEARCHES = (
     *({**_SEARCH, "is_refined": True} | other for other in ({}, {"mask_nm": 10.0}, {"band_nm": 4.4})),
 )
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
-ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
 EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
@@ -156,17 +155,14 @@ PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encod
 METHODS = {
     TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), is_dear=True, n_episodes=20,
                      searched_as=LABELLED),
-    ACRYO: _by_package("acryo", "structures", _STRUCTURES),
-    PYTME: _by_package("pyTME", "structures", _STRUCTURES),
+    **_by_packages(TRUE_MAP, "structures", _STRUCTURES),
     SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), searched_as=LABELLED),
-    "template: ball of its mass, by acryo": _by_package("acryo", "balls", _MASSES),
-    "template: ball of its mass, by pyTME": _by_package("pyTME", "balls", _MASSES),
-    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20, n_choice=12,
-                     choice_snr=0.03, choice_shot=1),
-    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=20, n_choice=6,
-                 choice_snr=0.03, searched_as=LABELLED, shots=(5,)),
-    "template: labelled, by acryo": _by_package("acryo", "labelled", _LABELS, PAPER_SHOTS),
-    "template: labelled, by pyTME": _by_package("pyTME", "labelled", _LABELS, PAPER_SHOTS),
+    **_by_packages(SPHERE, "balls", _MASSES),
+    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20,
+                     choice={"n_episodes": 12, "snr": 0.03, "n_shot": 1}),
+    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=20,
+                 choice={"n_episodes": 6, "snr": 0.03}, searched_as=LABELLED, shots=(5,)),
+    **_by_packages("template: labelled", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
     "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"),
                            _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
@@ -174,7 +170,7 @@ METHODS = {
     "harmonic powers": Method("labels", features.by_harmonic_powers,
                               _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
     NETWORK: Method("labels", features.trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
-                    n_episodes=20, n_choice=6),
+                    n_episodes=20, choice={"n_episodes": 6}),
     PROTOTYPE: Method("labels, an encoder", _prototype, needs_encoder=True),
     CLASSIFY: Method("labels, an encoder", _classify, needs_encoder=True),
 }  # fmt: skip
@@ -258,8 +254,7 @@ def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
     how, search = METHODS[method], {}
     if how.searched_as and (search := chosen_setting(ask, how.searched_as, n_shot)) is None:
         return None
-    tasks = {"n_shot": how.choice_shot or n_shot, "n_episodes": how.n_choice, "snr": how.choice_snr}
-    return ask(PeerChoice(method=method, search=tuple(sorted(search.items())), **tasks))
+    return ask(PeerChoice(method=method, search=tuple(sorted(search.items())), **({"n_shot": n_shot} | how.choice)))
 
 
 def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:

@@ -147,9 +147,11 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
     ]
     newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
     boxes = {entry["spec"]["boxes"] for entry in newest}
-    peers = [entry for entry in store.entries("realpeers") if not boxes or entry["spec"]["boxes"] in boxes]
+    peers = sorted(store.entries("realpeers"), key=lambda entry: entry["provenance"]["date"])
+    peers = [entry for entry in peers if not boxes or entry["spec"]["boxes"] in boxes]
     frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]])
     frame = frame[(frame["half"] == "odd") & frame["n_shot"].isin(SHOTS) & frame["method"].isin(ON_TOMOGRAM)]
+    frame = frame.drop_duplicates(["method", "task", "n_shot"], keep="last")  # of several settings the newest
     return frame[frame["task"].isin(SHOWN_TASKS)]
 
 
