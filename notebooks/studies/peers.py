@@ -269,7 +269,7 @@ def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
 def peer(
     runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
 ) -> dict | None:
-    """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
+    """The entry of a method, its setting chosen, on some tasks of the test classes; None where it was not run and is not to be."""
     how, digests, setting = METHODS[method], {}, {}
     if tasks["n_shot"] not in how.shots:
         return None
@@ -281,7 +281,7 @@ def peer(
         digests = {"encoder": pretrained.digests["encoder"], "calibration": calibration}
     elif (setting := chosen_setting(ask, method, tasks["n_shot"])) is None:
         return None
-    tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
+    tasks |= {"data": DATA, "classes": test_classes(), "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
     spec = PeerEvaluation(method=method, setting=tuple(sorted(setting.items())), **digests, **tasks)
     return ask(spec, pretrained)
 

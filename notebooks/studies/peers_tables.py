@@ -15,21 +15,9 @@ from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, profile_
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 
+from . import peers
 from .open_world import Pretrained
-from .peers import (
-    CLASSIFY,
-    CONDITIONS,
-    EACH,
-    METHODS,
-    PLAIN,
-    PROTOTYPE,
-    TRUE_MAP,
-    accuracy,
-    choice_of,
-    difference,
-    peer,
-    test_classes,
-)
+from .peers import CLASSIFY, CONDITIONS, EACH, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
 from .peers_real import SHOTS, SHOWN_TASKS
 from .peers_trained import tasks_of, trained_rows
 
@@ -50,7 +38,7 @@ def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -
     trained = trained_rows(runner.store)
     for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
         tasks = {"snr": snr, "n_shot": n_shot}
-        found = {name: peer(runner, pretrained, name, run_missing, classes=test_classes(), **tasks) for name in METHODS}
+        found = {name: peers.peer(runner, pretrained, name, run_missing, **tasks) for name in METHODS}
         found |= {name: tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
         for cell in table_1(profile, snrs=[snr], shots=[n_shot], methods=list(OF_PAPER)):
             found[cell.method] = stored.get(cell.evaluation)  # its tasks begin with the very tasks of the peers
@@ -64,8 +52,8 @@ def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) 
     for condition in CONDITIONS:
         tasks, found = {"condition": condition, "snr": min(PAPER_SNRS), "n_shot": max(PAPER_SHOTS)}, {}
         for name in SHOWN:
-            few = {"n_episodes": 10 if METHODS[name].is_dear else 60, "classes": test_classes()}
-            found[name] = peer(runner, pretrained, name, run_missing, **few, **tasks)
+            n_episodes = 10 if METHODS[name].is_dear else 60
+            found[name] = peers.peer(runner, pretrained, name, run_missing, n_episodes, **tasks)
         cells.append((tasks, found))
     return _frame(cells)
 
@@ -83,8 +71,8 @@ def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]
             if entry is None:
                 continue
             is_compared = ours is not None and method != CLASSIFY
-            gain = difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
-            rows.append((*tasks.values(), method, *accuracy(entry["result"]), *gain))
+            gain = peers.difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
+            rows.append((*tasks.values(), method, *peers.accuracy(entry["result"]), *gain))
             entries.append(entry)
     columns = [*cells[0][0], "method", "accuracy", "ci95", "n", "gain", "gain_ci95"]
     return pd.DataFrame(rows, columns=columns), entries
@@ -129,7 +117,7 @@ def choices_table(runner: Runner) -> pd.DataFrame:
     """The setting of every method that was chosen, the tasks that it was chosen on, and its accuracy there."""
     rows = {}
     for name, n_shot in product((name for name, how in METHODS.items() if len(how.grid) > 1), PAPER_SHOTS):
-        if n_shot in METHODS[name].shots and (entry := choice_of(runner.store.get, name, n_shot)):
+        if n_shot in METHODS[name].shots and (entry := peers.choice_of(runner.store.get, name, n_shot)):
             spec, found = entry["spec"], entry["result"]["accuracies"]
             best = ", ".join(f"{key} {value}" for key, value in entry["result"]["best"].items())
             tasks = f"{spec['n_episodes']}, SNR {spec['snr']:g}"
@@ -147,9 +135,9 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
     ]
     newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
     boxes = {entry["spec"]["boxes"] for entry in newest}
-    peers = sorted(store.entries("realpeers"), key=lambda entry: entry["provenance"]["date"])
-    peers = [entry for entry in peers if not boxes or entry["spec"]["boxes"] in boxes]
-    frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]])
+    others = sorted(store.entries("realpeers"), key=lambda entry: entry["provenance"]["date"])
+    others = [entry for entry in others if not boxes or entry["spec"]["boxes"] in boxes]
+    frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *others]])
     frame = frame[(frame["half"] == "odd") & frame["n_shot"].isin(SHOTS) & frame["method"].isin(ON_TOMOGRAM)]
     frame = frame.drop_duplicates(["method", "task", "n_shot"], keep="last")  # of several settings the newest
     return frame[frame["task"].isin(SHOWN_TASKS)]
