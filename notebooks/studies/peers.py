@@ -269,7 +269,7 @@ def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
 def peer(
     runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
 ) -> dict | None:
-    """The entry of a method, its setting chosen, on some tasks of the test classes; None where it was not run and is not to be."""
+    """The entry of a method, its setting chosen, on tasks of the test classes; None where it is not run."""
     how, digests, setting = METHODS[method], {}, {}
     if tasks["n_shot"] not in how.shots:
         return None

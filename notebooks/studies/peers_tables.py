@@ -121,9 +121,9 @@ def choices_table(runner: Runner) -> pd.DataFrame:
             spec, found = entry["spec"], entry["result"]["accuracies"]
             best = ", ".join(f"{key} {value}" for key, value in entry["result"]["best"].items())
             tasks = f"{spec['n_episodes']}, SNR {spec['snr']:g}"
-            rows[name, spec["n_shot"]] = (tasks, len(found), best, f"{max(found):.3f}", f"{min(found):.3f}")
-    columns = ["Tasks", "Tried", "Chosen", "Accuracy there", "Worst setting"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(["Method", "Labels"]).reset_index()
+            rows[name, spec["n_shot"]] = tasks, len(found), best, f"{max(found):.3f}", f"{min(found):.3f}"
+    columns = ["Method", "Labels", "Tasks", "Tried", "Chosen", "Accuracy there", "Of the worst"]
+    return pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=columns)
 
 
 def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
