@@ -160,7 +160,7 @@ METHODS = {
     **_by_packages(SPHERE, "balls", _MASSES),
     LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20,
                      choice={"n_episodes": 12, "snr": 0.03, "n_shot": 1}),
-    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=20,
+    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=10,
                  choice={"n_episodes": 6, "snr": 0.03}, searched_as=LABELLED, shots=(5,)),
     **_by_packages("template: labelled", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
