@@ -162,9 +162,3 @@ def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_pat
 def test_trainings_can_be_stopped_after_a_fifth_or_10_000_volumes(n_volumes, epochs, steps):
     schedule = peers_trained.peer_training("TomoTwin", "triplets", n_volumes).training.schedule
     assert (schedule.n_epochs, schedule.steps_per_epoch) == (epochs, steps)
-
-
-def test_times_are_told_in_units_that_read_well():
-    assert [peers_tables.duration(s) for s in (0.25, 100, 130, 9_000, 864_000)] == [
-        "0.25 s", "100 s", "2 min", "2 h", "10 days"
-    ]  # fmt: skip
