@@ -29,7 +29,7 @@ ON_TOMOGRAM = ("classify", "classify, boxes normalised one by one", "classify --
                "three grey values", "all together", *METHODS)  # fmt: skip
 """Rows of the tomogram's table: of `real_benchmark` what the tool answers and what is plainest, then the peers."""
 READING = "reading MRC files"
-NOT_RUN = float("nan")
+NOT_RUN, FEW = float("nan"), 20
 
 
 def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
@@ -103,7 +103,7 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every method, and below it what `classify` gains over it on the same tasks."""
     text = []
     for row in frame.itertuples():
-        few = row.n <= 20  # an interval over a handful of tasks says nothing
+        few = row.n <= FEW  # an interval over a handful of tasks says nothing
         right = f"{row.accuracy * row.n:.0f} of {row.n}" if few else f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
         gain = f"{row.gain:+.3f}" + ("" if few else f" ±\u00a0{row.gain_ci95:.3f}")
         text.append(right + ("" if pd.isna(row.gain) else f"<br><small>{gain}</small>"))
@@ -172,7 +172,11 @@ def speed_table() -> tuple[pd.DataFrame, str]:
 
 
 def accuracy_figure(frame: pd.DataFrame) -> Figure:
-    """Accuracy of each method with one and with five labels, a mark per SNR; the best at the lowest SNR on top."""
+    """Accuracy of each method with one and with five labels, a mark per SNR; the best at the lowest SNR on top.
+
+    Methods that answered few particles are left to the table.
+    """
+    frame = frame[frame["n"] > FEW]
     hardest = frame[(frame["snr"] == min(PAPER_SNRS)) & (frame["n_shot"] == max(PAPER_SHOTS))]
     order = hardest.sort_values("accuracy")["method"].tolist()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.24 * len(order) + 1), sharex=True, sharey=True)
@@ -203,7 +207,7 @@ def conditions_figure(frame: pd.DataFrame) -> Figure:
                         label=row.method)  # fmt: skip
         ax.axhline(0.2, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set(xticks=[], ylim=(0, 1.03))
+        ax.set(xticks=[], xlim=(-0.6, len(SHOWN) - 0.4), ylim=(0, 1.03))
         ax.set_title(condition.replace("off by", "off by\n").replace("label in", "label in\n"), fontsize=9)
     for ax in axes[:, 0]:
         ax.set_ylabel("Accuracy")
