@@ -86,8 +86,8 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 # - **Template matching**: the best normalised cross-correlation over rotations and shifts up to 4 nm, whitened by the
 #   particles' noise and confined to the frequencies that both tilt series hold, as the package aligns. Templates: the
 #   true structure; a ball of protein of its mass; the labelled particle, the mean of five that are aligned to one
-#   another, or each of the five. Step, band and mask were chosen once, with one labelled particle as template, and are
-#   those of all of them.
+#   another, or each of the five. The search was chosen once, with one labelled particle as template, and is that of
+#   all.
 # - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233
 #   rotations, 40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. A ball is not rotated;
 #   the mean of five is aligned by this package.
@@ -100,12 +100,24 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   particles of a task's classes, without labels, as the command is; boxes are normalised one by one.
 #
 # Settings were chosen on tasks of eight other classes, below, the pretrained encoder's own on these and others; of
-# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks;
-# all others, all 75 queries of 300 tasks. The true structures that were searched are the very ones that were simulated,
-# and the encoder was trained on other complexes of the same simulator: a best case for both.
+# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks,
+# each of five labelled in the first 10; all others, all 75 queries of 300 tasks. The true structures that were searched
+# are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator: a best
+# case for both.
 
 # %% tags=["hide-input", "fold"]
 plain_style(peers_tables.choices_table(runner)).hide(axis="index").set_caption("Settings, on validation classes")
+
+# %% tags=["hide-input"]
+tried = peers.choice_of(runner.store.get, peers.LABELLED, 1)["result"]["accuracies"]
+Markdown(
+    "**Searches of templates that were tried**, on 180 particles: "
+    + "; ".join(
+        f"{how['grid_degrees']:g}°, band {how['band_nm']:g} nm, mask {how['mask_nm']:g} nm"
+        f"{', poses refined' if 'is_refined' in how else ''}: {right:.3f}"
+        for how, right in zip(peers.METHODS[peers.LABELLED].grid, tried, strict=True)
+    )
+)
 
 # %% tags=["hide-input"]
 row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
