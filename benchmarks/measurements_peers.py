@@ -111,7 +111,6 @@ PEERS = {
     "reading": ("reading MRC files", reading),
     "template_structure": ("template: true structure", partial(method, **_SEARCH)),
     "template_labelled": ("template: labelled, aligned", partial(method, **_SEARCH, repeats=2)),
-    "template_each": ("template: each labelled", partial(method, **_SEARCH, joined="mean", repeats=2)),
     "acryo": ("template: true structure, by acryo", partial(package, module="acryo", n=12)),
     "pytme": ("template: true structure, by pyTME", partial(package, module="tme", n=N_ROTATIONS)),
     "nearest": ("PCA, nearest neighbour", partial(method, n_components=10, grid=6)),

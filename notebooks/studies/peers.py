@@ -13,7 +13,6 @@ from itertools import product
 import numpy as np
 
 from cryo_fewshot.evaluation import mean_and_interval
-from cryo_fewshot.hashing import ADDED_LATER
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
@@ -149,7 +148,6 @@ _SEARCHES = (
 )
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
-EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
@@ -160,8 +158,6 @@ METHODS = {
     **_by_packages(SPHERE, "balls", _MASSES),
     LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20,
                      choice={"n_episodes": 12, "snr": 0.03, "n_shot": 1}),
-    EACH: Method(_LABELS, template.by_labelled, _grid(joined=("mean", "max")), is_dear=True, n_episodes=10,
-                 choice={"n_episodes": 6, "snr": 0.03}, searched_as=LABELLED, shots=(5,)),
     **_by_packages("template: labelled", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
     "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"),
@@ -218,16 +214,12 @@ class PeerEvaluation(Tasks):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerChoice:
-    """The setting of a method that is best on tasks of the validation classes, at one SNR; of equals the first.
-
-    search : settings that are chosen already
-    """
+    """The setting of a method that is best on tasks of the validation classes, at one SNR; of equals the first."""
 
     method: str
     n_shot: int
     n_episodes: int
     snr: float = 0.05
-    search: tuple[tuple[str, float], ...] = field(default=(), metadata=ADDED_LATER)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -236,7 +228,7 @@ class PeerChoice:
 
     def run(self, runner: Runner) -> dict:
         """Result: `accuracies`, one for each setting; `best`, the setting."""
-        grid, found = [dict(self.search) | setting for setting in METHODS[self.method].grid], []
+        grid, found = METHODS[self.method].grid, []
         for setting in grid:
             spec = PeerEvaluation(
                 method=self.method, setting=tuple(sorted(setting.items())), data=DATA, classes=VALIDATION, snr=self.snr,
@@ -251,19 +243,16 @@ def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
 
     ask : a spec -> its entry, the runner or what is stored
     """
-    how, search = METHODS[method], {}
-    if how.searched_as and (search := chosen_setting(ask, how.searched_as, n_shot)) is None:
-        return None
-    return ask(PeerChoice(method=method, search=tuple(sorted(search.items())), **({"n_shot": n_shot} | how.choice)))
+    return ask(PeerChoice(method=method, **({"n_shot": n_shot} | METHODS[method].choice)))
 
 
 def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
     """The setting of a method, chosen where there are several; None where the choice was not run."""
-    how = METHODS[method]
-    if len(how.grid) > 1:
-        choice = choice_of(ask, method, n_shot)
-        return choice and choice["result"]["best"]
-    return chosen_setting(ask, how.searched_as, n_shot) if how.searched_as else how.grid[0]
+    method = METHODS[method].searched_as or method
+    if len(METHODS[method].grid) == 1:
+        return METHODS[method].grid[0]
+    choice = choice_of(ask, method, n_shot)
+    return choice and choice["result"]["best"]
 
 
 def peer(

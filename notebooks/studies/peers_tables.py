@@ -17,13 +17,13 @@ from cryo_fewshot.reproduction.store import Store
 
 from . import peers
 from .open_world import Pretrained
-from .peers import CLASSIFY, CONDITIONS, EACH, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
+from .peers import CLASSIFY, CONDITIONS, LABELLED, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
 from .peers_real import SHOTS, SHOWN_TASKS
 from .peers_trained import tasks_of, trained_rows
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
-SHOWN = (TRUE_MAP, EACH, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
+SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure of conditions."""
 ON_TOMOGRAM = ("classify", "classify, boxes normalised one by one", "classify --no-adapt", "nearest prototype",
                "three grey values", "all together", *METHODS)  # fmt: skip

@@ -91,21 +91,12 @@ def by_structures(boxes: Boxes, of: Callable[..., torch.Tensor], is_round: bool 
     return predict
 
 
-def by_labelled(boxes: Boxes, joined: str = "aligned", **search) -> Predict:
-    """The template of a class is the aligned mean of its labelled particles, or each is one.
-
-    joined : 'aligned', or what counts of the scores of each: 'mean' or 'max'
-    """
+def by_labelled(boxes: Boxes, **search) -> Predict:
+    """The template of a class is the aligned mean of its labelled particles."""
     matching = Matching(boxes, **search)
 
-    def score(queries: np.ndarray, members: np.ndarray) -> np.ndarray:
-        if joined == "aligned":
-            return matching.scores(queries, matching.mean_of(members))
-        scores = [matching.scores(queries, matching.mean_of(one)) for one in members[:, None]]
-        return getattr(np, joined)(scores, axis=0)
-
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:
-        return np.argmax([score(queries, members) for members in support], axis=0)
+        return np.argmax([matching.scores(queries, matching.mean_of(members)) for members in support], axis=0)
 
     return predict
 
