@@ -49,7 +49,7 @@ peers_tables.accuracy_figure(simulated);
 # %% tags=["hide-input"]
 five, one = (partial(peers_tables.number, simulated, snr=0.03, n_shot=n_shot) for n_shot in (5, 1))
 under, on_tomogram = partial(peers_tables.number, conditions), partial(peers_tables.number, real, task="all five")
-structure, each, ours = peers.TRUE_MAP, peers.EACH, peers.CLASSIFY
+structure, labelled, ours = peers.TRUE_MAP, peers.LABELLED, peers.CLASSIFY
 costs, threads = peers_tables.speed_table()
 times = costs.set_index("Method")["20³, times classify"]
 Markdown(
@@ -59,12 +59,12 @@ Markdown(
     f"{under(structure, condition=peers.OTHER_SHAPE)}. Contrast and picks have to be right: "
     f"{under(structure, condition=peers.INVERTED)} inverted, {under(structure, condition=peers.OFF_CENTRE)} where "
     "picks are off farther than it looks.\n"
-    f"- **Labelled particles as templates, where classes are complexes and time does not matter**, {times[each]:.0f} "
-    f"times as long as `classify` even with poses not refined: each of five {five(each)}, their aligned mean "
-    f"{five(peers.LABELLED)}, a single one {one(peers.LABELLED)}; among neighbours "
-    f"{under(each, condition=peers.NEIGHBOURS)}; with tilts of ±40° {under(each, condition=peers.TILTS)}. On the real "
-    f"tomogram, where most classes are none, {on_tomogram(each, n_shot=5)}; `classify` has "
-    f"{on_tomogram('classify', n_shot=5)}.\n"
+    f"- **Labelled particles as templates, where all classes are complexes and time does not matter**, "
+    f"{times[labelled]:.0f} times as long as `classify` even with poses not refined: the aligned mean of five "
+    f"{five(labelled)}, a single one {one(labelled)}; the mean among neighbours "
+    f"{under(labelled, condition=peers.NEIGHBOURS)}, with tilts of ±40° {under(labelled, condition=peers.TILTS)}, "
+    f"inverted {under(labelled, condition=peers.INVERTED)}. On the real tomogram, where most classes are none, "
+    f"{on_tomogram(labelled, n_shot=5)}; `classify` has {on_tomogram('classify', n_shot=5)}.\n"
     "- **A supervised network, where there are hundreds of labels** of each class: on five it reaches "
     f"{peers_tables.number(simulated, peers.NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and "
     "500.\n"
@@ -100,8 +100,8 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   particles of a task's classes, without labels, as the command is; boxes are normalised one by one.
 #
 # Settings were chosen on tasks of eight other classes, below, the pretrained encoder's own on these and others; of
-# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks,
-# each of five labelled in the first 10; all others, all 75 queries of 300 tasks. The true structures that were searched
+# equals the first. Templates (but the ball) and the network answer three queries of each class in the first 20 tasks;
+# all others, all 75 queries of 300 tasks. The true structures that were searched
 # are the very ones that were simulated, and the encoder was trained on other complexes of the same simulator: a best
 # case for both.
 
