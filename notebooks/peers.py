@@ -140,11 +140,12 @@ Markdown(
 # %% [markdown]
 # ## Where each breaks
 #
-# SNR 0.03, five labels. A line marks the method on particles as simulated, the sign beside it what is left of it.
-# *Picks off*: by up to 8 nm along each axis, twice what templates are searched for. *Voxel size*: particles are 3 %
-# smaller than the file says. *Neighbours*: one to three other complexes in every box. *Another conformation*: one half
-# of each asked complex is turned by 20° against the other; structures and labelled particles are not. *Contrast
-# inverted*: of every particle, unnoticed; the command detects it, and says so.
+# SNR 0.03, five labels, the first 60 tasks, of templates the first 10. A line marks the method on particles as
+# simulated, the sign beside it what is left of it. *Picks off*: by up to 8 nm along each axis, twice what templates are
+# searched for. *Voxel size*: particles are 3 % smaller than the file says. *Neighbours*: one to three other complexes
+# in every box. *Another conformation*: one half of each asked complex is turned by 20° against the other; structures
+# and labelled particles are not. *Contrast inverted*: of every particle, unnoticed; the command detects it, and says
+# so.
 
 # %% tags=["hide-input"]
 peers_tables.conditions_figure(conditions);

@@ -52,8 +52,8 @@ def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) 
     for condition in CONDITIONS:
         tasks, found = {"condition": condition, "snr": min(PAPER_SNRS), "n_shot": max(PAPER_SHOTS)}, {}
         for name in SHOWN:
-            n_episodes = 10 if METHODS[name].is_dear else 60
-            found[name] = peers.peer(runner, pretrained, name, run_missing, n_episodes, **tasks)
+            fewer = 60 if not METHODS[name].is_dear else 10 if condition != PLAIN else None
+            found[name] = peers.peer(runner, pretrained, name, run_missing, fewer, **tasks)
         cells.append((tasks, found))
     return _frame(cells)
 
