@@ -21,7 +21,7 @@ from studies.peers_trained import MARGIN, n_volumes_of, trained_rows
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.reproduction.display import plain_style, provenance_line
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.weights import load_encoder
@@ -29,8 +29,8 @@ from cryo_fewshot.weights import load_encoder
 use_style()
 pretrained = Pretrained(*load_encoder(encoder or None))
 runner = Runner(Store(REPOSITORY / "results" / store))
-simulated, entries = peers_tables.simulated_frame(runner, pretrained, run)
-conditions, condition_entries = peers_tables.conditions_frame(runner, pretrained, run)
+simulated = peers_tables.simulated_frame(runner, pretrained, run)
+conditions = peers_tables.conditions_frame(runner, pretrained, run)
 if tomogram:
     run_real(runner, pretrained, tomogram)
 real = peers_tables.real_frame(runner.store, pretrained)
@@ -186,9 +186,6 @@ plain_style(costs).format(precision=2, na_rep="–").hide(axis="index").set_capt
 #
 # gives both the same weights. On equal weights embeddings, both distances and the loss agree within 4·10⁻⁶ in fp32; the
 # test `tests/test_parity.py` holds this against numbers that were recorded from the released code.
-
-# %% tags=["hide-input"]
-Markdown(f"**Provenance.** {provenance_line(entries + condition_entries)}")
 
 # %% tags=["nbval-check-output", "hide-cell"]
 print(simulated.round(3).to_csv(index=False))

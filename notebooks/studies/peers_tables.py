@@ -32,7 +32,7 @@ READING = "reading MRC files"
 NOT_RUN, FEW = float("nan"), 20
 
 
-def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
+def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> pd.DataFrame:
     """A row per method, SNR and number of labels, see `_frame`."""
     stored, profile, cells = Store(REPOSITORY / "results" / "finished"), profile_named("finished"), []
     trained = trained_rows(runner.store)
@@ -46,7 +46,7 @@ def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -
     return _frame(cells)
 
 
-def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
+def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> pd.DataFrame:
     """A row per method of the figure and condition, at the lowest SNR with five labels, see `_frame`."""
     cells = []
     for condition in CONDITIONS:
@@ -58,13 +58,13 @@ def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) 
     return _frame(cells)
 
 
-def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per tasks and method, those that were run; and the entries.
+def _frame(cells: Sequence[tuple[dict, dict]]) -> pd.DataFrame:
+    """A row per tasks and method, those that were run.
 
     Columns: those of the tasks, method, accuracy, ci95, n (of answers), gain, gain_ci95: of `classify` over the
     method, paired.
     """
-    rows, entries = [], []
+    rows = []
     for tasks, found in cells:
         ours = found[CLASSIFY]
         for method, entry in found.items():
@@ -73,9 +73,8 @@ def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]
             is_compared = ours is not None and method != CLASSIFY
             gain = peers.difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
             rows.append((*tasks.values(), method, *peers.accuracy(entry["result"]), *gain))
-            entries.append(entry)
     columns = [*cells[0][0], "method", "accuracy", "ci95", "n", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    return pd.DataFrame(rows, columns=columns)
 
 
 def number(frame: pd.DataFrame, method: str, **tasks) -> str:

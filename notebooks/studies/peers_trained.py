@@ -154,4 +154,4 @@ def n_volumes_of(entry: dict) -> int:
 
 def tasks_of(entry: dict, snr: float, n_shot: int) -> dict:
     """Of a training's entry the part on some tasks, as an entry of `PeerEvaluation` has it."""
-    return {"result": entry["result"]["tasks"][f"SNR {snr:g}, {n_shot} labels"], "provenance": entry["provenance"]}
+    return {"result": entry["result"]["tasks"][f"SNR {snr:g}, {n_shot} labels"]}
