@@ -37,7 +37,7 @@ class Matching:
     """Scores of particles against templates.
 
     grid_degrees : step of the grid of rotations; band_nm : resolution of the comparison; mask_nm : radius
-    is_refined : the best rotations are refined to an eighth of the step, which takes thrice the time
+    is_refined : the best rotations are refined by half and a quarter of the step, which takes twice the time
     """
 
     def __init__(self, boxes: Boxes, grid_degrees: float, mask_nm: float, band_nm: float, is_refined: bool = False):
