@@ -89,8 +89,8 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 #   another, or each of the five. The search was chosen once, with one labelled particle as template, and is that of
 #   all.
 # - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233
-#   rotations, 40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. A ball is not rotated;
-#   the mean of five is aligned by this package.
+#   rotations, 40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. Structures and balls,
+#   which need no label, on the tasks of one. A ball is not rotated; the mean of five is aligned by this package.
 # - **PCA** of voxels, unaligned as they come, then the nearest neighbour or a support vector machine (SVM) with
 #   radial basis functions. **Shell powers**: the logarithm of the power in Fourier shells. **Harmonic powers**: of
 #   spherical harmonics on shells, which no rotation changes. Both with the nearest prototype.

@@ -103,7 +103,9 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     text = []
     for row in frame.itertuples():
         few = row.n <= FEW  # an interval over a handful of tasks says nothing
-        right = f"{row.accuracy * row.n:.0f} of {row.n}" if few else f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        right = f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        if few or row.ci95 == 0:
+            right = f"{row.accuracy * row.n:.0f} of {row.n}"
         gain = f"{row.gain:+.3f}" + ("" if few else f" ±\u00a0{row.gain_ci95:.3f}")
         text.append(right + ("" if pd.isna(row.gain) else f"<br><small>{gain}</small>"))
     columns = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
@@ -121,7 +123,7 @@ def choices_table(runner: Runner) -> pd.DataFrame:
             best = ", ".join(f"{key} {value}" for key, value in entry["result"]["best"].items())
             tasks = f"{spec['n_episodes']}, SNR {spec['snr']:g}"
             rows[name, spec["n_shot"]] = tasks, len(found), best, f"{max(found):.3f}", f"{min(found):.3f}"
-    columns = ["Method", "Labels", "Tasks", "Tried", "Chosen", "Accuracy there", "Of the worst"]
+    columns = ["Method", "Labels", "Tasks", "Tried", "Chosen", "Accuracy there", "Worst setting"]
     return pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=columns)
 
 
