@@ -85,9 +85,8 @@ plain_style(peers_tables.simulated_table(simulated)).set_caption("Accuracy, and 
 # %% [markdown]
 # - **Template matching**: the best normalised cross-correlation over rotations and shifts up to 4 nm, whitened by the
 #   particles' noise and confined to the frequencies that both tilt series hold, as the package aligns. Templates: the
-#   true structure; a ball of protein of its mass; the labelled particle, the mean of five that are aligned to one
-#   another, or each of the five. The search was chosen once, with one labelled particle as template, and is that of
-#   all.
+#   true structure; a ball of protein of its mass; the labelled particle, or the mean of five that are aligned to one
+#   another. The search was chosen once, with one labelled particle as template, and is that of all.
 # - **By acryo** 0.9.1 and **by pyTME** 0.3.6, 20 particles, as one takes 10 and 2 seconds of a processor: 233
 #   rotations, 40° apart, a mask of 10 nm, the wedge, else their defaults; none of it was varied. Structures and balls,
 #   which need no label, on the tasks of one. A ball is not rotated; the mean of five is aligned by this package.
