@@ -106,12 +106,11 @@ def reading(box: int) -> dict:
         return repeated(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 5, per=N_ASKED)
 
 
-_SEARCH = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4, "n": 20}
+_SEARCH = {"grid_degrees": 30.0, "mask_nm": 8.0, "band_nm": 6.0, "is_refined": True, "n": 20}
 PEERS = {
     "reading": ("reading MRC files", reading),
     "template_structure": ("template: true structure", partial(method, **_SEARCH)),
     "template_labelled": ("template: labelled, aligned", partial(method, **_SEARCH, repeats=2)),
-    "template_each": ("template: each labelled", partial(method, **_SEARCH, joined="mean", repeats=2)),
     "acryo": ("template: true structure, by acryo", partial(package, module="acryo", n=12)),
     "pytme": ("template: true structure, by pyTME", partial(package, module="tme", n=N_ROTATIONS)),
     "nearest": ("PCA, nearest neighbour", partial(method, n_components=10, grid=6)),
@@ -129,7 +128,8 @@ PEERS = {
 
 def _measure(row: str, measure: Callable, box: int) -> dict:
     found = measure(box) if measure is reading else measure(row, box)
-    return {"method": row, "box": box, "threads": torch.get_num_threads()} | found
+    settings = getattr(measure, "keywords", {})
+    return {"method": row, "box": box, "threads": torch.get_num_threads(), "settings": settings} | found
 
 
 MEASUREMENTS = {

@@ -5,7 +5,7 @@ answer the first queries of the first tasks; differences are taken over queries 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from itertools import product
@@ -18,7 +18,7 @@ from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.embedding_cache import features_of, unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
-from cryo_fewshot.reproduction.profiles import profile_named
+from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.datasets import SimulatedData
@@ -103,9 +103,12 @@ def _classify(boxes: Boxes, pretrained: Pretrained) -> Predict:
 class Method:
     """How particles are recognised.
 
-    known : what must be there beforehand; grid : settings that are chosen among, on `n_choice` tasks
+    known : what must be there beforehand; grid : settings that are chosen among
     is_dear : answers the first queries of the first tasks only
-    package : that has to be importable; such methods answer tasks of one label, 20 particles, as a check
+    package : that has to be importable; such methods answer 20 particles, as a check
+    shots : labels of the tasks that it answers
+    choice : tasks that settings are chosen on
+    searched_as : the method whose search, chosen already, this one takes
     """
 
     known: str
@@ -114,55 +117,56 @@ class Method:
     is_dear: bool = False
     needs_encoder: bool = False
     n_episodes: int = 300
-    n_choice: int = 60
     n_few: int = 3
     package: str = ""
-
-
-_MODULES = {"acryo": "acryo", "pyTME": "tme"}
+    shots: tuple[int, ...] = PAPER_SHOTS
+    choice: dict = field(default_factory=lambda: {"n_episodes": 60})
+    searched_as: str = ""
 
 
 def _grid(**choices) -> tuple[dict, ...]:
     return tuple(dict(zip(choices, values, strict=True)) for values in product(*choices.values()))
 
 
-def _by_package(package: str, templates: str) -> Method:
-    known = "the structure of every class" if templates == "structures" else "labels, tilt range"
-    make = partial(template.by_package, package=package, templates=templates)
-    setting = {"grid_degrees": 40.0, "mask_nm": 10.0}
-    return Method(known, make, (setting,), is_dear=True, n_episodes=4, n_few=1, package=_MODULES[package])
+def _by_packages(name: str, templates: str, known: str, shots: tuple[int, ...] = (1,)) -> dict[str, Method]:
+    setting, few = {"grid_degrees": 40.0, "mask_nm": 10.0}, {"is_dear": True, "n_episodes": 4, "n_few": 1}
+    return {
+        f"{name}, by {package}": Method(
+            known, partial(template.by_package, package=package, templates=templates), (setting,), **few,
+            package=module, shots=shots,
+        )
+        for package, module in {"acryo": "acryo", "pyTME": "tme"}.items()
+    }  # fmt: skip
 
 
+_STRUCTURES, _MASSES, _LABELS = "the structure of every class", "the mass of every class", "labels, tilt range"
+_VARIED = {"grid_degrees": (30.0, 20.0, 15.0), "band_nm": (4.4, 8.0), "mask_nm": (10.0, 16.0)}
+_SEARCH = {"grid_degrees": 30.0, "band_nm": 6.0, "mask_nm": 8.0}
+_SEARCHES = (
+    *({**_SEARCH, key: value} for key, values in _VARIED.items() for value in values),
+    *({**_SEARCH, "is_refined": True} | other for other in ({}, {"mask_nm": 10.0}, {"band_nm": 4.4})),
+)
 _PCA = {"n_components": (5, 10, 20), "grid": (6, 10)}
-_C = (0.1, 1.0, 10.0, 100.0)
-_MASKS = {"mask_nm": (8.0, 10.0, 16.0), "low_pass_nm": (4.4,)}
-ACRYO, PYTME = "template: true structure, by acryo", "template: true structure, by pyTME"
 TRUE_MAP, SPHERE, LABELLED = "template: true structure", "template: ball of its mass", "template: labelled, aligned"
-EACH = "template: each labelled"
 NETWORK = "residual network on the labels"
 PROTOTYPE, CLASSIFY = "pretrained encoder, nearest prototype", "pretrained encoder, classify"
 METHODS = {
-    TRUE_MAP: Method("the structure of every class", partial(template.by_structures, of=template.structure),
-                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    ACRYO: _by_package("acryo", "structures"),
-    PYTME: _by_package("pyTME", "structures"),
-    SPHERE: Method("the mass of every class", partial(template.by_structures, of=template.sphere, is_round=True),
-                   _grid(grid_degrees=(30.0,), **_MASKS), n_choice=12),
-    LABELLED: Method("labels, tilt range", template.by_labelled,
-                     _grid(grid_degrees=(30.0,), **_MASKS), is_dear=True, n_episodes=40, n_choice=12),
-    EACH: Method("labels, tilt range", template.by_labelled,
-                 _grid(grid_degrees=(30.0,), mask_nm=(8.0,), low_pass_nm=(4.4,), joined=("mean", "max")),
-                 is_dear=True, n_episodes=20, n_choice=6),
-    "template: labelled, by acryo": _by_package("acryo", "labelled"),
-    "template: labelled, by pyTME": _by_package("pyTME", "labelled"),
+    TRUE_MAP: Method(_STRUCTURES, partial(template.by_structures, of=template.structure), is_dear=True, n_episodes=20,
+                     searched_as=LABELLED),
+    **_by_packages(TRUE_MAP, "structures", _STRUCTURES),
+    SPHERE: Method(_MASSES, partial(template.by_structures, of=template.sphere, is_round=True), searched_as=LABELLED),
+    **_by_packages(SPHERE, "balls", _MASSES),
+    LABELLED: Method(_LABELS, template.by_labelled, _SEARCHES, is_dear=True, n_episodes=20,
+                     choice={"n_episodes": 12, "snr": 0.03, "n_shot": 1}),
+    **_by_packages("template: labelled", "labelled", _LABELS, PAPER_SHOTS),
     "PCA, nearest neighbour": Method("labels", partial(features.by_pca, classifier="nearest"), _grid(**_PCA)),
-    "PCA, linear SVM": Method("labels", partial(features.by_pca, classifier="linear"), _grid(**_PCA, c=_C)),
-    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"), _grid(**_PCA, c=_C)),
+    "PCA, RBF SVM": Method("labels", partial(features.by_pca, classifier="rbf"),
+                           _grid(**_PCA, c=(0.1, 1.0, 10.0, 100.0))),
     "shell powers": Method("labels", features.by_shell_powers),
     "harmonic powers": Method("labels", features.by_harmonic_powers,
                               _grid(degree=(0, 2, 4, 8), space=("real", "Fourier"))),
     NETWORK: Method("labels", features.trained_on_labels, _grid(n_steps=(40, 80), shift=(2,)), is_dear=True,
-                    n_episodes=20, n_choice=6),
+                    n_episodes=20, choice={"n_episodes": 6}),
     PROTOTYPE: Method("labels, an encoder", _prototype, needs_encoder=True),
     CLASSIFY: Method("labels, an encoder", _classify, needs_encoder=True),
 }  # fmt: skip
@@ -210,7 +214,7 @@ class PeerEvaluation(Tasks):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerChoice:
-    """The setting of a method that is best on tasks of the validation classes, at one SNR."""
+    """The setting of a method that is best on tasks of the validation classes, at one SNR; of equals the first."""
 
     method: str
     n_shot: int
@@ -234,34 +238,39 @@ class PeerChoice:
         return {"accuracies": found, "best": grid[int(np.argmax(found))]}
 
 
-def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
-    """The setting of a method, chosen where there are several; None where the choice was not run.
+def choice_of(ask: Callable, method: str, n_shot: int) -> dict | None:
+    """The entry of the choice of a method's setting; None where it was not run.
 
     ask : a spec -> its entry, the runner or what is stored
     """
-    how = METHODS[method]
-    if len(how.grid) == 1:
-        return how.grid[0]
-    choice = ask(PeerChoice(method=method, n_shot=n_shot, n_episodes=how.n_choice))
+    return ask(PeerChoice(method=method, **({"n_shot": n_shot} | METHODS[method].choice)))
+
+
+def chosen_setting(ask: Callable, method: str, n_shot: int) -> dict | None:
+    """The setting of a method, chosen where there are several; None where the choice was not run."""
+    method = METHODS[method].searched_as or method
+    if len(METHODS[method].grid) == 1:
+        return METHODS[method].grid[0]
+    choice = choice_of(ask, method, n_shot)
     return choice and choice["result"]["best"]
 
 
 def peer(
     runner: Runner, pretrained: Pretrained, method: str, run_missing: bool, n_episodes: int | None = None, **tasks
 ) -> dict | None:
-    """The entry of a method, its setting chosen, on some tasks; None where it was not run and is not to be."""
+    """The entry of a method, its setting chosen, on tasks of the test classes; None where it is not run."""
     how, digests, setting = METHODS[method], {}, {}
-    if how.package:
-        run_missing = run_missing and tasks["n_shot"] == 1 and find_spec(how.package) is not None
-    if method == EACH and tasks["n_shot"] == 1:
-        return None  # a single one is its own mean
+    if tasks["n_shot"] not in how.shots:
+        return None
+    if how.package and find_spec(how.package) is None:
+        run_missing = False
     ask = runner if run_missing else lambda spec, *inputs: runner.store.get(spec)
     if how.needs_encoder:
         calibration = pretrained.digests["calibration"] if method == CLASSIFY else None
         digests = {"encoder": pretrained.digests["encoder"], "calibration": calibration}
     elif (setting := chosen_setting(ask, method, tasks["n_shot"])) is None:
         return None
-    tasks |= {"data": DATA, "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
+    tasks |= {"data": DATA, "classes": test_classes(), "n_episodes": n_episodes or how.n_episodes, "n_few": how.n_few}
     spec = PeerEvaluation(method=method, setting=tuple(sorted(setting.items())), **digests, **tasks)
     return ask(spec, pretrained)
 

@@ -110,7 +110,7 @@ def nearest_prototype(labelled: torch.Tensor, asked: torch.Tensor) -> Predict:
 
 
 def by_pca(boxes: Boxes, classifier: str, n_components: int, grid: int, c: float = 1.0) -> Predict:
-    """Principal components of the voxels, and on them the 'nearest' labelled particle, or an SVM, 'linear' or 'rbf'."""
+    """Principal components of the voxels, and on them the 'nearest' labelled particle, or an SVM, 'rbf'."""
     labelled, asked = pca_of_voxels(boxes, n_components, grid)
 
     def predict(support: np.ndarray, queries: np.ndarray, _: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark
 from cryo_fewshot.reproduction.runner import Runner
 
 from .open_world import Pretrained
-from .peers import DATA, EACH, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
+from .peers import DATA, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
 from .real_benchmark import TASKS, YEAST, tomogram_of
 
@@ -49,7 +49,7 @@ def run_real(runner: Runner, pretrained: Pretrained, folder: str | Path = YEAST)
     entries, boxes = [], digest_of(data.volumes)
     for method, task, n_shot in product(ASKED, SHOWN_TASKS, SHOTS):
         is_dear = METHODS[method].is_dear
-        if (is_dear and n_shot > 5) or (method == EACH and n_shot == 1):
+        if is_dear and n_shot > 5:
             continue
         setting, n = tuple(sorted(chosen_setting(runner, method, min(n_shot, 5)).items())), 20 if is_dear else 100
         spec = RealPeers(method=method, setting=setting, boxes=boxes, n_shot=n_shot, task=task, n_episodes=n)

@@ -15,82 +15,66 @@ from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS, profile_
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 
+from . import peers
 from .open_world import Pretrained
-from .peers import (
-    CLASSIFY,
-    CONDITIONS,
-    EACH,
-    METHODS,
-    PLAIN,
-    PROTOTYPE,
-    TRUE_MAP,
-    PeerChoice,
-    accuracy,
-    difference,
-    peer,
-    test_classes,
-)
+from .peers import CLASSIFY, CONDITIONS, LABELLED, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
 from .peers_real import SHOTS, SHOWN_TASKS
-from .peers_trained import peer_trainings, tasks_of
+from .peers_trained import tasks_of, trained_rows
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
-SHOWN = (TRUE_MAP, EACH, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
+SHOWN = (TRUE_MAP, LABELLED, "PCA, RBF SVM", "shell powers", PROTOTYPE, CLASSIFY)
 """Methods of the figure of conditions."""
 ON_TOMOGRAM = ("classify", "classify, boxes normalised one by one", "classify --no-adapt", "nearest prototype",
                "three grey values", "all together", *METHODS)  # fmt: skip
 """Rows of the tomogram's table: of `real_benchmark` what the tool answers and what is plainest, then the peers."""
 READING = "reading MRC files"
-NOT_RUN = float("nan")
+NOT_RUN, FEW = float("nan"), 20
 
 
-def simulated_frame(
-    runner: Runner, pretrained: Pretrained, run_missing: bool, n_volumes: int, width: int
-) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per method, SNR and number of labels, see `_frame`; n_volumes, width : of `peer_trainings`."""
-    ask = runner if run_missing else runner.store.get
-    trained = {name: ask(training) for name, training in peer_trainings(n_volumes, width).items()}
+def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> pd.DataFrame:
+    """A row per method, SNR and number of labels, see `_frame`."""
     stored, profile, cells = Store(REPOSITORY / "results" / "finished"), profile_named("finished"), []
+    trained = trained_rows(runner.store)
     for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
         tasks = {"snr": snr, "n_shot": n_shot}
-        found = {name: peer(runner, pretrained, name, run_missing, classes=test_classes(), **tasks) for name in METHODS}
-        found |= {name: entry and tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
+        found = {name: peers.peer(runner, pretrained, name, run_missing, **tasks) for name in METHODS}
+        found |= {name: tasks_of(entry, snr, n_shot) for name, entry in trained.items()}
         for cell in table_1(profile, snrs=[snr], shots=[n_shot], methods=list(OF_PAPER)):
             found[cell.method] = stored.get(cell.evaluation)  # its tasks begin with the very tasks of the peers
         cells.append((tasks, found))
     return _frame(cells)
 
 
-def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> tuple[pd.DataFrame, list[dict]]:
+def conditions_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> pd.DataFrame:
     """A row per method of the figure and condition, at the lowest SNR with five labels, see `_frame`."""
     cells = []
     for condition in CONDITIONS:
         tasks, found = {"condition": condition, "snr": min(PAPER_SNRS), "n_shot": max(PAPER_SHOTS)}, {}
         for name in SHOWN:
-            few = {"n_episodes": METHODS[name].n_episodes if METHODS[name].is_dear else 60, "classes": test_classes()}
-            found[name] = peer(runner, pretrained, name, run_missing, **few, **tasks)
+            fewer = 60 if not METHODS[name].is_dear else 10 if condition != PLAIN else None
+            found[name] = peers.peer(runner, pretrained, name, run_missing, fewer, **tasks)
         cells.append((tasks, found))
     return _frame(cells)
 
 
-def _frame(cells: Sequence[tuple[dict, dict]]) -> tuple[pd.DataFrame, list[dict]]:
-    """A row per tasks and method, those that were run; and the entries.
+def _frame(cells: Sequence[tuple[dict, dict]]) -> pd.DataFrame:
+    """A row per tasks and method, those that were run.
 
     Columns: those of the tasks, method, accuracy, ci95, n (of answers), gain, gain_ci95: of `classify` over the
     method, paired.
     """
-    rows, entries = [], []
+    rows = []
     for tasks, found in cells:
         ours = found[CLASSIFY]
         for method, entry in found.items():
             if entry is None:
                 continue
             is_compared = ours is not None and method != CLASSIFY
-            gain = difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
-            rows.append((*tasks.values(), method, *accuracy(entry["result"]), *gain))
-            entries.append(entry)
+            gain = peers.difference(ours["result"], entry["result"]) if is_compared else (NOT_RUN, NOT_RUN)
+            rows.append((*tasks.values(), method, *peers.accuracy(entry["result"]), *gain))
     columns = [*cells[0][0], "method", "accuracy", "ci95", "n", "gain", "gain_ci95"]
-    return pd.DataFrame(rows, columns=columns), entries
+    return pd.DataFrame(rows, columns=columns)
 
 
 def number(frame: pd.DataFrame, method: str, **tasks) -> str:
@@ -118,8 +102,10 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every method, and below it what `classify` gains over it on the same tasks."""
     text = []
     for row in frame.itertuples():
-        few = row.n <= 20  # an interval over a handful of tasks says nothing
-        right = f"{row.accuracy * row.n:.0f} of {row.n}" if few else f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        few = row.n <= FEW  # an interval over a handful of tasks says nothing
+        right = f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}"
+        if few or row.ci95 == 0:
+            right = f"{row.accuracy * row.n:.0f} of {row.n}"
         gain = f"{row.gain:+.3f}" + ("" if few else f" ±\u00a0{row.gain_ci95:.3f}")
         text.append(right + ("" if pd.isna(row.gain) else f"<br><small>{gain}</small>"))
     columns = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
@@ -129,14 +115,16 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices_table(runner: Runner) -> pd.DataFrame:
-    """The setting of every method that was chosen, and its accuracy on the validation classes."""
-    rows = []
+    """The setting of every method that was chosen, the tasks that it was chosen on, and its accuracy there."""
+    rows = {}
     for name, n_shot in product((name for name, how in METHODS.items() if len(how.grid) > 1), PAPER_SHOTS):
-        entry = runner.store.get(PeerChoice(method=name, n_shot=n_shot, n_episodes=METHODS[name].n_choice))
-        if entry is not None:
+        if n_shot in METHODS[name].shots and (entry := peers.choice_of(runner.store.get, name, n_shot)):
+            spec, found = entry["spec"], entry["result"]["accuracies"]
             best = ", ".join(f"{key} {value}" for key, value in entry["result"]["best"].items())
-            rows.append((name, n_shot, len(METHODS[name].grid), best, max(entry["result"]["accuracies"])))
-    return pd.DataFrame(rows, columns=["Method", "Labels", "Tried", "Chosen", "Accuracy on validation classes"])
+            tasks = f"{spec['n_episodes']}, SNR {spec['snr']:g}"
+            rows[name, spec["n_shot"]] = tasks, len(found), best, f"{max(found):.3f}", f"{min(found):.3f}"
+    columns = ["Method", "Labels", "Tasks", "Tried", "Chosen", "Accuracy there", "Worst setting"]
+    return pd.DataFrame([(*key, *row) for key, row in rows.items()], columns=columns)
 
 
 def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
@@ -148,9 +136,11 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
     ]
     newest = sorted(benchmarks, key=lambda entry: entry["spec"].get("version", 1))[-1:]
     boxes = {entry["spec"]["boxes"] for entry in newest}
-    peers = [entry for entry in store.entries("realpeers") if not boxes or entry["spec"]["boxes"] in boxes]
-    frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *peers]])
+    others = sorted(store.entries("realpeers"), key=lambda entry: entry["provenance"]["date"])
+    others = [entry for entry in others if not boxes or entry["spec"]["boxes"] in boxes]
+    frame = pd.concat([pd.DataFrame(entry["result"]["rows"]) for entry in [*newest, *others]])
     frame = frame[(frame["half"] == "odd") & frame["n_shot"].isin(SHOTS) & frame["method"].isin(ON_TOMOGRAM)]
+    frame = frame.drop_duplicates(["method", "task", "n_shot"], keep="last")  # of several settings the newest
     return frame[frame["task"].isin(SHOWN_TASKS)]
 
 
@@ -172,24 +162,22 @@ def speed_table() -> tuple[pd.DataFrame, str]:
     for box in seconds:
         shown |= {f"{box}³ (ms)": seconds[box] * 1e3, f"{box}³, times classify": seconds[box] / seconds[box][CLASSIFY],
                   f"{box}³, peak (GB)": wide["peak_gb"][box]}  # fmt: skip
-    each = seconds.iloc[:, 0] + seconds.iloc[:, 0][READING]
-    shown |= {f"{n:,} particles": (each * n).map(duration) for n in (100, 10_000, 1_000_000)}
+    each = seconds.iloc[:, 0].copy()
+    each[each.index != READING] += each[READING]
+    for n, unit, length in ((100, "s", 1), (10_000, "min", 60), (1_000_000, "h", 3600)):
+        shown[f"{n:,} particles ({unit})"] = each * n / length
     return pd.DataFrame(shown).rename_axis("Method").reset_index(), threads
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 # ---------------------------------------------------------------- figures
 
 
 def accuracy_figure(frame: pd.DataFrame) -> Figure:
-    """Accuracy of each method with one and with five labels, a mark per SNR; the best at the lowest SNR on top."""
+    """Accuracy of each method with one and with five labels, a mark per SNR; the best at the lowest SNR on top.
+
+    Methods that answered few particles are left to the table.
+    """
+    frame = frame[frame["n"] > FEW]
     hardest = frame[(frame["snr"] == min(PAPER_SNRS)) & (frame["n_shot"] == max(PAPER_SHOTS))]
     order = hardest.sort_values("accuracy")["method"].tolist()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.24 * len(order) + 1), sharex=True, sharey=True)
@@ -220,7 +208,7 @@ def conditions_figure(frame: pd.DataFrame) -> Figure:
                         label=row.method)  # fmt: skip
         ax.axhline(0.2, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set(xticks=[], ylim=(0, 1.03))
+        ax.set(xticks=[], xlim=(-0.6, len(SHOWN) - 0.4), ylim=(0, 1.03))
         ax.set_title(condition.replace("off by", "off by\n").replace("label in", "label in\n"), fontsize=9)
     for ax in axes[:, 0]:
         ax.set_ylabel("Accuracy")

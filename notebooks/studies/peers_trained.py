@@ -15,6 +15,7 @@ from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.pretraining import Pretraining, pretrained_spec, train
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS
 from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.training import Schedule
 
 from .open_world import Pretrained
@@ -25,6 +26,9 @@ RATES = {("TomoTwin", "triplets"): 1e-4, ("pooled", "triplets"): 3e-3, ("pooled"
 """Learning rates: for the first, all embeddings became equal within 20 steps at 1e-3 and 3e-4, on training classes; for
 the others that of the pretrained encoder's recipe.
 """
+VOLUMES_PER_STEP = pretrained_spec().volumes_per_step
+SHARES = {64: "", 32: ", half as wide"}
+"""What a row says of the width of TomoTwin's network."""
 
 
 class TomoTwin(nn.Module):
@@ -53,9 +57,7 @@ class TomoTwin(nn.Module):
         features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
         return F.normalize(self.head(features.flatten(1)).float(), dim=-1)
 
-    def folded(self) -> "TomoTwin":
-        """A copy, as nothing can be folded: the norms depend on the volume."""
-        return deepcopy(self)
+    folded = deepcopy  # nothing can be folded: the norms depend on the volume
 
 
 def triplet_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -117,27 +119,39 @@ class PeerTraining:
         return {"tasks": tasks, "parameters": n_parameters, **vars(history)}
 
 
-def peer_trainings(n_volumes: int, width: int) -> dict[str, PeerTraining]:
-    """By row, on the samples of the pretrained encoder's first training, at a constant rate, which any length can end.
+def peer_training(network: str, loss: str, n_volumes: int, width: int = 64) -> PeerTraining:
+    """On the samples of the pretrained encoder's first training, at a constant rate, which any length can end.
 
-    width : of TomoTwin, 64 in the paper
+    n_volumes : hundreds; an epoch, after which a training can be stopped, has 10,000, of short trainings a fifth
     """
-    share = {64: "", 32: ", half as wide"}.get(width, f", width {width}")
-    rows = {
-        f"TomoTwin's network{share}, {n_volumes:,} volumes": ("TomoTwin", "triplets"),
-        f"our network, triplet loss, {n_volumes:,} volumes": ("pooled", "triplets"),
-        f"our network, our loss, {n_volumes:,} volumes": ("pooled", "classes"),
-    }
-    trainings = {}
-    for row, (network, loss) in rows.items():
-        schedule = Schedule(n_epochs=n_volumes // 1000, steps_per_epoch=10, learning_rate=RATES[network, loss])
-        training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
-        trainings[row] = PeerTraining(training=training, network=network, loss=loss)
-        if network == "TomoTwin":  # in bfloat16, gradients of its convolutions over 2x2x2 voxels were not finite
-            trainings[row] = replace(trainings[row], training=replace(training, precision="fp32"), width=width)
-    return trainings
+    n_steps = n_volumes // VOLUMES_PER_STEP
+    per_epoch = min(100, max(1, n_steps // 5))
+    schedule = Schedule(n_epochs=n_steps // per_epoch, steps_per_epoch=per_epoch, learning_rate=RATES[network, loss])
+    training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
+    if network != "TomoTwin":
+        return PeerTraining(training=training, network=network, loss=loss)
+    # In bfloat16, gradients of its convolutions over 2x2x2 voxels were not finite.
+    return PeerTraining(training=replace(training, precision="fp32"), network=network, loss=loss, width=width)
+
+
+def trained_rows(store: Store) -> dict[str, dict]:
+    """Entries of all trainings that were run, by the name of their row, the longest first."""
+    rows = {}
+    for entry in store.entries("peertraining"):
+        width, n_volumes = entry["spec"]["width"], n_volumes_of(entry)
+        network = "our network, our loss" if entry["spec"]["loss"] == "classes" else "our network, triplet loss"
+        if entry["spec"]["network"] == "TomoTwin":
+            network = f"TomoTwin's network{SHARES.get(width, f', width {width}')}"
+        rows[-n_volumes, f"{network}, {n_volumes:,} volumes"] = entry
+    return {name: rows[length, name] for length, name in sorted(rows)}
+
+
+def n_volumes_of(entry: dict) -> int:
+    """Volumes of a training."""
+    schedule = entry["spec"]["training"]["schedule"]
+    return schedule["n_epochs"] * schedule["steps_per_epoch"] * VOLUMES_PER_STEP
 
 
 def tasks_of(entry: dict, snr: float, n_shot: int) -> dict:
     """Of a training's entry the part on some tasks, as an entry of `PeerEvaluation` has it."""
-    return {"result": entry["result"]["tasks"][f"SNR {snr:g}, {n_shot} labels"], "provenance": entry["provenance"]}
+    return {"result": entry["result"]["tasks"][f"SNR {snr:g}, {n_shot} labels"]}

@@ -1,5 +1,7 @@
 """The peers: invariants, templates, pairing; their tasks are those of the tables."""
 
+import runpy
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +14,13 @@ from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference
 from studies.peers import test_classes as classes_of_tables  # not a test
 from studies.peers_features import Boxes
 
+from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import simulate_set
+
+BY_ACRYO = f"{peers.TRUE_MAP}, by acryo"
 
 
 def blobs(rotation: Rotation, box: int = 20) -> torch.Tensor:
@@ -50,7 +54,7 @@ def boxes():
 
 
 def test_templates_find_the_class(boxes):
-    search = {"grid_degrees": 30.0, "mask_nm": 10.0, "low_pass_nm": 4.4}
+    search = {"grid_degrees": 30.0, "mask_nm": 10.0, "band_nm": 6.0}
     support, queries = np.array([[0], [2]]), np.array([1, 3])
     by_structure = peers_template.by_structures(boxes, of=peers_template.structure, **search)
     for predict in (by_structure, peers_template.by_labelled(boxes, **search)):
@@ -108,11 +112,11 @@ def test_the_table_says_what_was_not_run():
         ("another network", 0.1, 1, 0.25, 0.01, 300, 0.5, 0.02),
         (peers.CLASSIFY, 0.1, 1, 0.75, 0.01, 300, np.nan, np.nan),
         (peers.SPHERE, 0.1, 5, 0.5, 0.01, 300, 0.25, 0.02),
-        (peers.ACRYO, 0.1, 5, 0.95, 0.1, 20, 0.05, 0.1),
+        (BY_ACRYO, 0.1, 5, 0.95, 0.1, 20, 0.05, 0.1),
     ]
     table = peers_tables.simulated_table(pd.DataFrame(rows, columns=columns)).T
     assert list(table) == [
-        peers.ACRYO,
+        BY_ACRYO,
         peers.SPHERE,
         peers.CLASSIFY,
         "another network",
@@ -120,7 +124,7 @@ def test_the_table_says_what_was_not_run():
     shown = "0.500 ±\u00a00.010<br><small>+0.250 ±\u00a00.020</small>"
     assert table[peers.SPHERE].tolist() == ["the mass of every class", "not run", shown]
     assert table[peers.CLASSIFY].tolist() == ["labels, an encoder", "0.750 ±\u00a00.010", "not run"]
-    assert table[peers.ACRYO]["5 labels, SNR 0.1"] == "19 of 20<br><small>+0.050</small>"
+    assert table[BY_ACRYO]["5 labels, SNR 0.1"] == "19 of 20<br><small>+0.050</small>"
 
 
 def test_a_triplet_has_the_nearest_negative_that_is_farther_than_its_pair():
@@ -135,23 +139,26 @@ def test_a_triplet_has_the_nearest_negative_that_is_farther_than_its_pair():
     assert float(found) == pytest.approx(sum(violated) / len(violated), rel=1e-5)
 
 
-def test_another_network_is_trained_and_asked_for_the_tasks(tmp_path, monkeypatch):
-    few = replace(DATA, n_per_class=16)
-    monkeypatch.setattr(peers_trained, "DATA", few)
+def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_path, monkeypatch, capsys):
+    training = peers_trained.peer_training("TomoTwin", "triplets", 100, width=32)
+    small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, n_selection_episodes=5)
+    training = replace(training, training=small, n_episodes=3)
+    monkeypatch.setattr(peers_trained, "peer_training", lambda *how: training)
+    monkeypatch.setattr(peers_trained, "DATA", replace(DATA, n_per_class=16))
     for name, part in (("PAPER_SNRS", (0.1,)), ("PAPER_SHOTS", (1,))):
         monkeypatch.setattr(peers_trained, name, part)
-    row, training = next(iter(peers_trained.peer_trainings(1000, 32).items()))
-    short = replace(training.training.schedule, n_epochs=1, steps_per_epoch=1)
-    small = replace(training.training, n_way=5, n_query=1, n_selection_samples=4, schedule=short)
-    training = replace(training, training=replace(small, n_selection_episodes=5), n_episodes=3)
-    entry = Runner(Store(tmp_path))(training)
-    tasks = peers_trained.tasks_of(entry, 0.1, 1)
-    assert row == "TomoTwin's network, half as wide, 1,000 volumes" and entry["result"]["parameters"] == 14_412_032
-    mean, _, n = accuracy(tasks["result"])
+    for more in (["--minutes", "0"], ["--out", str(tmp_path / "out")]):
+        monkeypatch.setattr(sys, "argv", ["train_peer.py", "--results", str(tmp_path / "results"), *more])
+        runpy.run_path(str(REPOSITORY / "scripts" / "train_peer.py"), run_name="__main__")
+    stopped, done = capsys.readouterr().out.splitlines()
+    assert "run the same command to resume" in stopped and done.startswith(f"Done: {tmp_path / 'out'}")
+    ((row, entry),) = peers_trained.trained_rows(Store(tmp_path / "results")).items()
+    assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 14_412_032
+    mean, _, n = accuracy(peers_trained.tasks_of(entry, 0.1, 1)["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
 
 
-def test_times_are_told_in_units_that_read_well():
-    assert [peers_tables.duration(s) for s in (0.25, 100, 130, 9_000, 864_000)] == [
-        "0.25 s", "100 s", "2 min", "2 h", "10 days"
-    ]  # fmt: skip
+@pytest.mark.parametrize(("n_volumes", "epochs", "steps"), [(300, 3, 1), (5_000, 5, 10), (480_000, 48, 100)])
+def test_trainings_can_be_stopped_after_a_fifth_or_10_000_volumes(n_volumes, epochs, steps):
+    schedule = peers_trained.peer_training("TomoTwin", "triplets", n_volumes).training.schedule
+    assert (schedule.n_epochs, schedule.steps_per_epoch) == (epochs, steps)
