@@ -152,7 +152,9 @@ def classify(
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser, averages, points, settings, card, said)
+    write_results_page(
+        out, query, table, counts, *shown, recogniser, averages, points, settings, card, said, groups, to_label
+    )
     return Outcome(table, counts, recogniser, averages, wrong_at_most, decoys)
 
 
@@ -319,5 +321,5 @@ def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.Dat
     accepted = table.assign(wrong=errors.wrong)[table["accepted"]].groupby("class")
     columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
     counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
-    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum()}
+    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum().round(1)}
     return counts.assign(**sums).fillna({"expected wrong": 0.0}).reset_index()
