@@ -134,10 +134,11 @@ def unknown_text(entry: dict) -> str:
 
     rate, fdr = (f"{entry['spec'][name]:.0%}" for name in ("false_accept_rate", "fdr"))
     return (
-        f"**Unknown particles are accepted more often than promised ({rate})**: they are membranes, cytosol and "
-        f"vacuum, unlike all that was simulated: {between('false_accepts', False)} by the calibration alone. Where "
-        "particles must stand out from the tomogram's own background, as `classify` asks by default, it is "
-        f"{between('false_accepts', True)}. At a promised FDR of {fdr}, {between('fdr', False)} of the accepted are "
-        f"wrong without background and {between('fdr', True)} with it. A labelled class that is background itself, as "
-        "cytosol and vacuum are, is then hardly accepted: name it with `--junk`."
+        f"**The tomogram's own background makes the promises hold.** By the calibration alone, "
+        f"{between('false_accepts', False)} of the unknown particles are accepted, where {rate} are promised: they are "
+        "membranes, cytosol and vacuum, unlike all that was simulated. With boxes of the background as one more class "
+        f"and as decoys, as `classify` has it by default, it is {between('false_accepts', True)}. At a promised FDR of "
+        f"{fdr}, {between('fdr', False)} of the accepted are wrong without background and {between('fdr', True)} with "
+        "it. The price: a labelled class that is background itself, as cytosol and vacuum are, is hardly accepted: "
+        "name it with `--junk`."
     )

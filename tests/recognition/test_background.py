@@ -23,4 +23,4 @@ def test_a_particle_whose_class_changes_beside_the_background_has_no_evidence():
     p_value = against_background(table, np.array(["a", BACKGROUND, "b", ""]), decoys)
     np.testing.assert_allclose(p_value, [0.01, 1, 0.5, np.nan])
     said = background_text(table, p_value, p_value <= 0.05, decoys)
-    assert said.startswith("background: 2 particles are rejected, 1 of them") and "If b is background" in said
+    assert "2 particles are rejected for it (1 whose class changes, 1 that" in said and "If b is background" in said
