@@ -58,6 +58,6 @@ def background_text(table: pd.DataFrame, p_value: np.ndarray, accepted: np.ndarr
     advice = f". If {alike} is background, name it with --junk" if alike else ""
     return (
         f"background: half of the boxes are a class as well, {len(decoys)} others are decoys; {lost.sum()} particles "
-        f"are rejected for it ({changed} whose class changes, {lost.sum() - changed} that score no better than decoys). "
+        f"are rejected for it ({changed} whose class changes, {lost.sum() - changed} that decoys equal). "
         f"Without it {counts.sum()} of the decoys would be accepted{by_class}{advice}"
     )
