@@ -25,6 +25,7 @@ LABELLED = {
     "ribosome, cytosol": (RIBOSOME, CYTOSOL),
 }
 """Classes with labels; particles of the others are unknown."""
+PROMISED = {"false_accepts": "false_accept_rate", "fdr": "fdr"}
 SHOWN = {
     "labelled": "Labelled",
     "n_shot": "Labels",
@@ -133,8 +134,10 @@ def unknown_text(entry: dict) -> str:
         return f"{shares[used][name].min():.0%} to {shares[used][name].max():.0%}"
 
     rate, fdr = (f"{entry['spec'][name]:.0%}" for name in ("false_accept_rate", "fdr"))
+    hold = all((shares[True][name] <= entry["spec"][of]).all() for name, of in PROMISED.items())
+    verdict = "hold in every row" if hold else "do not hold in every row"
     return (
-        f"**The tomogram's own background makes the promises hold.** By the calibration alone, "
+        f"**With the tomogram's own background the promises {verdict}.** By the calibration alone, "
         f"{between('false_accepts', False)} of the unknown particles are accepted, where {rate} are promised: they are "
         "membranes, cytosol and vacuum, unlike all that was simulated. With boxes of the background as one more class "
         f"and as decoys, as `classify` has it by default, it is {between('false_accepts', True)}. At a promised FDR of "
