@@ -18,6 +18,10 @@ from ..particles.tomograms import Boxes
 from .rejection import with_decoys
 
 BACKGROUND = "background boxes"
+WITHOUT = (
+    "without boxes of the background (--background) what is unlike all that was simulated, such as membranes, may be "
+    "taken for a known class, and be missing among the wrong ones"
+)
 ALIKE = 0.1
 """Share of the decoys from which on a class that takes them may be background itself."""
 

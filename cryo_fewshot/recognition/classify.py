@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates, share_files
 from ..particles.coordinates import near, overlapping
 from ..weights import load_encoder
-from .background import against_background, background_of, background_text, with_background
+from .background import WITHOUT, against_background, background_of, background_text, with_background
 from .calibration import CROWDED, Calibration
 from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
@@ -130,7 +130,9 @@ def classify(
             beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
         claim_folder(out, record)
-    if decoys is not None:
+    if decoys is None:
+        say(WITHOUT)
+    else:
         p_value = against_background(table, beside, decoys)
         accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
         say(background_text(table, p_value, accepted, decoys))

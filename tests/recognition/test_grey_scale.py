@@ -82,7 +82,7 @@ def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_
     lines.clear()
     own = Settings(n_averaged=0, n_background=0, adapt=False)
     plain = classify(support, query, tmp_path / "b", encoder_path=encoder_path, settings=own, say=lines.append)
-    assert plain.background is None and not any("fitted" in line or "background" in line for line in lines)
+    assert plain.background is None and not any("fitted" in line or "decoys" in line for line in lines)
     np.testing.assert_allclose(plain.table["score"], fitted.table["score"], atol=1e-4)
     assert (fitted.table["p_value"] > plain.table["p_value"] - 1e-4).all(), "background can only make it higher"
     as_high = [
