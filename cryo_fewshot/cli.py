@@ -173,7 +173,9 @@ def classify(
     ] = True,
     background: Annotated[
         str,
-        typer.Option(help="boxes that particles must stand out from; of tomograms some away from the picks by default"),
+        typer.Option(
+            help="boxes that particles must stand out from; by default some of tomograms, away from the picks; 0: none"
+        ),
     ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles refine the classes")] = False,
     rotations: Annotated[
@@ -214,6 +216,7 @@ def classify(
             return
         labelled = opened("support", support, readings)
         class_indices(labelled, support)  # refused here by its name
+        boxes = None if background in ("", "0") else open_particles(background, **as_files(readings["query"]))
         outcome = classify(
             labelled,
             asked,
@@ -229,8 +232,9 @@ def classify(
                 n_averaged=averages,
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
+                **({"n_background": 0} if background == "0" else {}),
             ),
-            background=open_particles(background, **as_files(readings["query"])) if background else None,
+            background=boxes,
             cache=cache_path,
             n_workers=workers,
             say=lambda line: tqdm.write(line),

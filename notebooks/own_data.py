@@ -178,10 +178,11 @@ if of_classes:
 # - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
 #   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
 # - `--junk carbon,ice` names classes of the support that nobody wants. Labelled junk is the best way to reject junk.
-# - Of tomograms, 200 boxes away from the picks are classified too (`--background` gives others), and a particle must
-#   stand out from those of them that are taken for its class. On the yeast cell of {doc}`real_particles` most unknown
-#   particles got in without this. A labelled class that is itself background, such as cytosol, cannot stand out: the
-#   run says so, and such a class belongs into `--junk`.
+# - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none).
+#   Half of them are one more class: a particle whose class changes by that is rejected. The other half are decoys, from
+#   which a particle must stand out. On the yeast cell of {doc}`real_particles` most unknown particles got in without
+#   this. A labelled class that is itself background, such as cytosol, cannot stand out: the run says so, and such a
+#   class belongs into `--junk`.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than some hundreds this does not help; the result is kept only if it is better on held-out particles.
 #

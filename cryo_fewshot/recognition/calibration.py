@@ -91,7 +91,7 @@ class Promises:
     by_encoder: tuple[float, ...] = ()
 
     def temperature_of(self, conditions: Conditions, adapted: bool = False) -> np.ndarray:
-        """Divisor of log-likelihoods."""
+        """Divisor of log-likelihoods, and of the log frequencies that unlabelled particles tell: these err as well."""
         return np.exp(conditions.linear(self.adapted_temperature if adapted else self.temperature, self.limits))
 
     def thresholds_of(self, conditions: Conditions) -> np.ndarray:

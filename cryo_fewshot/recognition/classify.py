@@ -13,8 +13,8 @@ from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates, share_files
 from ..particles.coordinates import near, overlapping
-from ..particles.tomograms import Boxes
 from ..weights import load_encoder
+from .background import WITHOUT, against_background, background_of, background_text, with_background
 from .calibration import CROWDED, Calibration
 from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
@@ -22,15 +22,13 @@ from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
 from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
-from .rejection import Errors, estimate_errors, operating_points, with_decoys
+from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
 
 ADAPT_TO = 5000
 """Unlabelled particles that a run adapts to, drawn at random."""
 NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
-ALIKE = 0.1
-"""Share of the background boxes from which on a class that takes them may be background itself."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
 
@@ -44,7 +42,7 @@ class Outcome:
     counts : a row per class
     averages : by class
     wrong_at_most : wrong ones among the accepted, 90 % sure
-    background : a row per background box, before particles were compared with them; None where there is none
+    background : a row per box of the background that is a decoy, see `background`; None where there is none
     """
 
     table: pd.DataFrame
@@ -81,7 +79,7 @@ def classify(
     out : new, or of the same run before: finished work is not done again
     encoder_path : of `weights.save_encoder`; default the pretrained encoder
     background : boxes that show none of what is looked for, given as the query is; of tomograms by default at random
-        places away from the picks. A particle must stand out from those that are taken for the same class
+        places away from the picks. See the module `background`
     cache : folder of embeddings, default `out/embeddings`; runs with another support can share it at no cost
     n_workers : processes that read files
     say : called with each line that a user should read
@@ -108,7 +106,7 @@ def classify(
         labelled = embed_particles(support, encoder, card, cache, **options)
         usable = _usable(labelled, support, classes, say)
         embedded = embed_particles(query, encoder, card, cache, progress=progress, **options)
-        background = background or _background_of(query, settings)
+        background = background or background_of(query, settings.n_background, settings.seed)
         empty = background and embed_particles(background, encoder, card, cache, **options)
         widths, words = (), ""
         if settings.adapt:
@@ -119,15 +117,26 @@ def classify(
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
         unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
         known, one_source = labelled.all()[0][usable], share_files(support, query)
-        recogniser = recogniser_of(known, labels, calibration, unlabelled, settings, widths, one_source)
+
+        def learnt(*labelled_particles) -> Recogniser:
+            recogniser = recogniser_of(*labelled_particles, calibration, unlabelled, settings, widths, one_source)
+            return recogniser.adapted(unlabelled) if settings.transductive else recogniser
+
+        recogniser = learnt(known, labels)
         _say_of(recogniser, words, say)
-        if settings.transductive:
-            recogniser = recogniser.adapted(unlabelled)
-        table = _recognised(recogniser, embedded, say)
-        of_background = empty and _recognised(recogniser, empty, lambda line: None)
+        table, decoys = _recognised(recogniser, embedded, say), None
+        if empty:
+            *with_boxes, boxes = with_background(known, labels, empty.all()[0])
+            beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
+            decoys = recogniser.recognise(boxes).to_frame()
         claim_folder(out, record)
-    if of_background is not None:
-        table = _corrected(table, of_background, settings, say)
+    if decoys is None:
+        say(WITHOUT)
+    else:
+        p_value = against_background(table, beside, decoys)
+        accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
+        say(background_text(table, p_value, accepted, decoys))
+        table = table.assign(p_value=p_value, accepted=accepted)
     table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
@@ -145,8 +154,10 @@ def classify(
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     said = (*support.notes, *query.notes)
-    write_results_page(out, query, table, counts, *shown, recogniser, averages, points, settings, card, said)
-    return Outcome(table, counts, recogniser, averages, wrong_at_most, of_background)
+    write_results_page(
+        out, query, table, counts, *shown, recogniser, averages, points, settings, card, said, groups, to_label
+    )
+    return Outcome(table, counts, recogniser, averages, wrong_at_most, decoys)
 
 
 def embed_shard(
@@ -233,31 +244,6 @@ def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable
     return [i for members in classes.values() for i in members if i not in rejected]
 
 
-def _background_of(query: Particles, settings: Settings) -> Particles | None:
-    """Boxes away from the query's picks, where it is cut from tomograms that have room for some."""
-    if not isinstance(query.source, Boxes) or not settings.n_background:
-        return None
-    boxes = query.source.background(settings.n_background, settings.seed)
-    return replace(query.without_table(), names=boxes.names, source=boxes, labels=None) if boxes.names else None
-
-
-def _corrected(table: pd.DataFrame, background: pd.DataFrame, settings: Settings, say: Callable) -> pd.DataFrame:
-    """The table with p-values that know the background, and what is accepted by them; says what this changes."""
-    p_value = with_decoys(table, background)
-    accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
-    say(_background_text(background, int((table["accepted"] & ~accepted).sum())))
-    return table.assign(p_value=p_value, accepted=accepted)
-
-
-def _background_text(background: pd.DataFrame, n_lost: int) -> str:
-    n, counts = (background["reason"] == "").sum(), background.loc[background["accepted"], "class"].value_counts()
-    by_class = ", ".join(f"{count} as {name}" for name, count in counts.items())
-    passed = f"of {n} background boxes {counts.sum()} would pass for particles{f' ({by_class})' if by_class else ''}"
-    alike = " or ".join(counts.index[counts >= ALIKE * n])
-    advice = f". If {alike} is background, name it with --junk" if alike else ""
-    return f"{passed}; rejected because they stand out too little from these: {n_lost}{advice}"
-
-
 def _with_numbers(
     labelled: Embedded,
     embedded: Embedded,
@@ -306,14 +292,15 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
     pairs = duplicates(support, query) + near(support, query, NEAR * query.box * query.voxel_size_nm)
     labelled[[q for s, q in pairs if s in usable]] = True
     if n := int(labelled.sum()):
-        say(f"{n} particles of the query are in the support as well; they are marked and left out of all rates")
+        say(f"{n} particles of the query are in the support as well; they are marked, and no rate rests on them")
     return labelled
 
 
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
     label = pd.Index(recogniser.class_names).get_indexer(table["class"])
-    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label)
+    judged = (table[name].to_numpy() for name in ("p_value", "probability"))
+    errors = estimate_errors(*judged, label, ~table["labelled"].to_numpy())
     table["q_value"] = errors.q_value
     if settings.fdr is not None:
         wanted = ~np.isin(table["class"], settings.junk)
@@ -336,5 +323,5 @@ def _counts(table: pd.DataFrame, errors: Errors, names: Sequence[str]) -> pd.Dat
     accepted = table.assign(wrong=errors.wrong)[table["accepted"]].groupby("class")
     columns = {"most probable": table["class"].value_counts(), "accepted": accepted.size()}
     counts = pd.DataFrame({"class": names}).set_index("class").assign(**columns).fillna(0).astype(int)
-    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum()}
+    sums = {"mean probability": accepted["probability"].mean(), "expected wrong": accepted["wrong"].sum().round(1)}
     return counts.assign(**sums).fillna({"expected wrong": 0.0}).reset_index()

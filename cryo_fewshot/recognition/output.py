@@ -200,22 +200,23 @@ def write_averages(
     angles = np.arange(settings.tilt_min, settings.tilt_max + 1e-6, settings.tilt_increment)
     averages = {}
     for name, file in file_names([*names, *groups]).items():
+        what = name if name in groups else f"class {name}"
         members = table[table["accepted"] & (table["class"] == name)]
         chosen = members.sort_values("probability", ascending=False, kind="stable").index
         chosen = np.asarray(groups.get(name, chosen))[: settings.n_averaged]
         if len(chosen) < MIN_AVERAGED:
-            say(f"class {name}: {len(chosen)} accepted particles, too few to average")
+            say(f"{what}: {len(chosen)} accepted particles, too few to average")
             continue
-        say(f"averaging {len(chosen)} particles of {name if name in groups else f'class {name}'}")
+        say(f"averaging {len(chosen)} particles of {what}")
         volumes, rejected = query.read(chosen, box, nm)
         usable = np.array([i not in rejected for i in chosen])
         chain = overlapping(query, chosen[usable], MASK_SHARE * box * nm)
         try:
             averages[name] = refine(volumes[usable], TiltSeries(angles, box * nm), settings.seed, groups=chain)
         except UserError as error:
-            say(f"class {name}: not averaged: {error}")
+            say(f"{what}: not averaged: {error}")
             continue
-        say(f"class {name}: {averages[name].resolution_text}")
+        say(f"{what}: {averages[name].resolution_text}")
         _write_average(out / "averages" / f"{file}.mrc", averages[name], nm)
     return averages
 
@@ -253,10 +254,12 @@ def write_results_page(
     settings: Settings,
     card: dict,
     said: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    to_label: np.ndarray,
 ) -> None:
     """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
 
-    points : of `rejection.operating_points`
+    points : of `rejection.operating_points`; groups, to_label : rows of the table, of the sample
     """
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
@@ -280,6 +283,8 @@ def write_results_page(
             "encoder": card.get("name", ""),
             "inputs": "; ".join(said),
         },
+        groups={name: len(members) for name, members in groups.items()},
+        to_label=[chosen.tolist().index(row) for row in to_label],
     )
 
 

@@ -133,7 +133,7 @@ def _by_cell(trials: Sequence[Trials]) -> dict[tuple, list[tuple[Trials, np.ndar
 def _answers(trial: Trials, chosen: np.ndarray, temperature: np.ndarray, limits: dict) -> tuple[np.ndarray, ...]:
     """Probability of each answer in some tasks of a trial, and whether it is right: `(e, m)`."""
     divisors = np.exp(trial.conditions.terms(limits)[chosen] @ temperature)[:, None, None]
-    p = np.exp(log_softmax(trial.log_likelihoods[chosen] / divisors + trial.log_frequencies[chosen], axis=-1))
+    p = np.exp(log_softmax((trial.log_likelihoods[chosen] + trial.log_frequencies[chosen]) / divisors, axis=-1))
     return p.max(-1), p.argmax(-1) == trial.true
 
 
@@ -144,7 +144,7 @@ def _temperature(trials: Sequence[Trials], limits: dict) -> tuple[float, ...]:
         def cost(log_temperature: float) -> float:
             total, n = 0.0, 0
             for trial, chosen in parts:
-                logits = trial.log_likelihoods[chosen] / np.exp(log_temperature) + trial.log_frequencies[chosen]
+                logits = (trial.log_likelihoods[chosen] + trial.log_frequencies[chosen]) / np.exp(log_temperature)
                 total += float((logsumexp(logits, axis=-1) - logits[:, np.arange(len(trial.true)), trial.true]).sum())
                 n += logits.shape[0] * logits.shape[1]
             return total / n

@@ -89,7 +89,7 @@ class Recogniser:
 
     @property
     def temperature(self) -> float:
-        """Divisor of log-likelihoods: the calibration's, and what the labelled particles say of it when left out."""
+        """Divisor, see `Promises.temperature_of`, and what the labelled particles say of it when left out."""
         measured = self.promises.temperature_of(self.conditions, adapted=self.transductive)
         return float(measured) * self.check.tempered
 
@@ -110,7 +110,7 @@ class Recogniser:
         embeddings = torch.where(finite[:, None], embeddings, torch.eye(1, embeddings.shape[1]))  # any of length 1
         projected = self.space.project(embeddings)
         of_class = self.model.log_likelihoods(projected)
-        probability, order = torch.softmax(of_class / self.temperature + self.log_frequencies, -1).topk(2, dim=-1)
+        probability, order = torch.softmax((of_class + self.log_frequencies) / self.temperature, -1).topk(2, dim=-1)
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)

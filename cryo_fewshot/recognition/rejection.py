@@ -76,15 +76,21 @@ def operating_points(errors: Errors, accepted: np.ndarray, wanted: np.ndarray, p
     return points
 
 
-def estimate_errors(p_value: np.ndarray, probability: np.ndarray, label: np.ndarray) -> Errors:
-    """From p-values, probabilities and classes `(n,)`, where a negative label has no answer."""
+def estimate_errors(
+    p_value: np.ndarray, probability: np.ndarray, label: np.ndarray, counted: np.ndarray | None = None
+) -> Errors:
+    """From p-values, probabilities and classes `(n,)`, where a negative label has no answer.
+
+    counted : `(n,)` False for particles that say nothing of the others, such as labelled ones; default all count
+    """
     unknown, wrong, q_value = (np.full(len(label), np.nan) for _ in range(3))
     answered = label >= 0
+    counted = answered if counted is None else answered & counted
     bins = np.searchsorted(np.array(RATES) * (1 + 1e-9), p_value)
-    of_all = _spread(bins[answered], WIDTHS, 1.0)
+    of_all = _spread(bins[counted], WIDTHS, 1.0)
     for name in np.unique(label[answered]):
         members = np.flatnonzero(label == name)
-        of_class = _unknown(_spread(bins[members], of_all, PRIOR))
+        of_class = _unknown(_spread(bins[members[counted[members]]], of_all, PRIOR))
         unknown[members] = np.maximum(of_class, _unknown(of_all))[bins[members]]
         wrong[members] = 1 - (1 - of_class[bins[members]]) * probability[members]
         order = members[np.argsort(wrong[members], kind="stable")]

@@ -40,7 +40,9 @@ def write_report(
     points: Sequence[Mapping],
     reliability: Mapping[str, Sequence[Mapping]],
     settings: Mapping,
-    n_uncertain: int = 24,
+    groups: Mapping[str, int] | None = None,
+    to_label: Sequence[int] = (),
+    n_uncertain: int = 12,
 ) -> None:
     """Write the report.
 
@@ -55,6 +57,7 @@ def write_report(
     points : of `rejection.operating_points`
     reliability : of `evaluation.reliability`, by what they were measured on; nothing is drawn without any
     settings : shown as they are
+    groups : number of particles of each group of rejected ones; to_label : which to label next, as rows of particles
     n_uncertain : number of least probable particles that are shown
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -71,9 +74,10 @@ def write_report(
     how_many = f"{n_particles:,} particles"
     if len(particles) < n_particles:
         how_many = f"{len(particles):,} of {how_many}, drawn at random from those that can be read"
-    legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **styles}
+    on_map = {name: style for name, style in styles.items() if name not in (groups or {})}
+    legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **on_map}
     data = {
-        "map": _map(particles, embeddings, styles, legend["rejected"]),
+        "map": _map(particles, embeddings, on_map, legend["rejected"]),
         "averages": {
             name: _average(name, refined, average_voxel_nm, styles[name]["colour"])
             for name, refined in averages.items()
@@ -102,7 +106,9 @@ def write_report(
         legend=legend,
         how_many=how_many,
         data=data,
-        uncertain=_uncertain(particles, slices, n_uncertain),
+        uncertain=_tiles(particles, slices, _least_certain(particles)[:n_uncertain]),
+        groups=groups or {},
+        to_label=_tiles(particles, slices, to_label),
         settings=settings,
         plotly=Markup(get_plotlyjs()),
     )
@@ -136,7 +142,7 @@ def _style(i: int) -> dict[str, str]:
     from ..figures.style import OTHER_COLOURS as other
 
     # Grey means rejected here, and yellow is too light for dots.
-    colours = (m["ProtoNet3D"], m["ProtoNet-CE"], *other[:2], m["ProtoNet-CE (mix)"], m["ProtoNet3D (mix)"], "#000000")
+    colours = (m["ProtoNet3D"], m["ProtoNet-CE"], *other[:2], m["ProtoNet-CE (mix)"], m["ProtoNet3D (mix)"], "#8C564B")
     shape = i // len(colours) % len(SYMBOLS)
     return {"colour": colours[i % len(colours)], "symbol": SYMBOLS[shape], "glyph": GLYPHS[shape]}
 
@@ -235,11 +241,14 @@ def _particle_text(row: Mapping) -> str:
     return text.format(**row, state=state)
 
 
-def _uncertain(particles: pd.DataFrame, slices: np.ndarray, n: int) -> list[tuple[str, str]]:
-    """Text and picture of the least probable particles."""
-    order = np.argsort(particles["probability"].fillna(-1).to_numpy(float), kind="stable")[:n]
-    pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[order]]
-    return list(zip(map(_particle_text, particles.iloc[order].to_dict("records")), pictures, strict=True))
+def _least_certain(particles: pd.DataFrame) -> np.ndarray:
+    return np.argsort(particles["probability"].fillna(-1).to_numpy(float), kind="stable")
+
+
+def _tiles(particles: pd.DataFrame, slices: np.ndarray, rows: Sequence[int]) -> list[tuple[str, str]]:
+    """Text and picture of some particles."""
+    pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[list(rows)]]
+    return list(zip(map(_particle_text, particles.iloc[list(rows)].to_dict("records")), pictures, strict=True))
 
 
 def _number_text(value: object) -> str:

@@ -185,12 +185,29 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
     errors = rows.groupby(["transductive", "n_way"])["ece"].max()
     listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
     rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
+    beyond = rows["probability"] - rows["accuracy"]
     return (
         f"{spec.n_tasks} tasks per row. At a promised FPR of {spec.false_accept_rate:.0%}, the mean over rows with "
         f"{ways} classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. The largest calibration "
-        f"errors are {listed}. At a promised FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are "
+        f"errors are {listed}; mean probability less accuracy lies between {beyond.min():+.3f} and {beyond.max():+.3f} "
+        f"(below zero: right more often than said). {kept_text(asked, spec)} "
+        f"At a promised FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are "
         f"wrong. The bound on the number of wrong ones (90 % confidence) holds in {told['bound_held'].mean():.0%} of "
         f"the tasks, whichever of {len(LOOKED_AT)} thresholds is picked with the truth in sight."
+    )
+
+
+def kept_text(rows: pd.DataFrame, spec: CalibrationCheck, n_way: int = 5) -> str:
+    """How many right answers are kept, and what the oracle would keep."""
+    parts = []
+    for n_shot, part in rows[rows["n_way"] == n_way].groupby("n_shot"):
+        kept, could = (", ".join(f"{share:.0%}" for share in part[name]) for name in ("kept_right", "could_keep"))
+        parts.append(f"with {n_shot} label{'s' * (n_shot > 1)} {kept} (oracle {could})")
+    return (
+        f"Of the right answers among {n_way} classes at SNR {', '.join(f'{snr:g}' for snr in spec.snrs)} are kept: "
+        f"{'; '.join(parts)}. The oracle is the threshold that lets in exactly {spec.false_accept_rate:.0%} of these "
+        "unknown particles; nobody knows it beforehand. What it loses, no threshold can keep: such particles look no "
+        "more like their class than particles of unknown classes do."
     )
 
 

@@ -78,11 +78,11 @@ def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_
     fitted = classify(support, query, tmp_path / "a", encoder_path=encoder_path, settings=settings, say=lines.append)
     assert (fitted.table["class"] == truth).mean() > 0.95
     assert any("fitted" in line and "units of each tomogram" in line for line in lines)
-    assert len(fitted.background) == 4 and any("of 4 background boxes" in line for line in lines)
+    assert len(fitted.background) == 2 and any("2 others are decoys" in line for line in lines)
     lines.clear()
     own = Settings(n_averaged=0, n_background=0, adapt=False)
     plain = classify(support, query, tmp_path / "b", encoder_path=encoder_path, settings=own, say=lines.append)
-    assert plain.background is None and not any("fitted" in line or "background" in line for line in lines)
+    assert plain.background is None and not any("fitted" in line or "decoys" in line for line in lines)
     np.testing.assert_allclose(plain.table["score"], fitted.table["score"], atol=1e-4)
     assert (fitted.table["p_value"] > plain.table["p_value"] - 1e-4).all(), "background can only make it higher"
     as_high = [

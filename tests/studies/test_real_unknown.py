@@ -32,4 +32,6 @@ def test_decoys_keep_out_an_unknown_class_that_looks_like_them(calibration, part
     assert [row["background"] for row in (without, with_background)] == [False, True]
     assert with_background["false_accepts"] <= min(0.1, without["false_accepts"])
     assert with_background["kept"] > 0.9 and with_background["fdr"] <= 0.1 and with_background["unknown"] > 0.2
-    assert len(unknown_frame(entry)) == 2 and "promised (5%)" in unknown_text(entry)
+    assert len(unknown_frame(entry)) == 2 and "promises hold" in unknown_text(entry)
+    broken = {"spec": entry["spec"], "result": {"rows": [row | {"fdr": 0.3} for row in entry["result"]["rows"]]}}
+    assert "do not hold" in unknown_text(broken)

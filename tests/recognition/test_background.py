@@ -1,0 +1,26 @@
+"""Boxes of the background as a class and as decoys."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cryo_fewshot.recognition.background import BACKGROUND, against_background, background_text, with_background
+
+
+def test_half_of_the_readable_boxes_are_a_class_and_half_are_decoys():
+    boxes = torch.arange(14.0).reshape(7, 2)
+    boxes[3] = torch.nan
+    support, labels, decoys = with_background(torch.zeros(2, 2), ["a", "b"], boxes)
+    assert labels == ["a", "b", *[BACKGROUND] * 3]
+    np.testing.assert_array_equal(support[2:, 0], [0, 4, 10])
+    np.testing.assert_array_equal(decoys[:, 0], [2, 8, 12])
+
+
+def test_a_particle_whose_class_changes_beside_the_background_has_no_evidence():
+    table = pd.DataFrame({"class": ["a", "a", "b", ""], "score": [3.0, 3.0, 1.0, np.nan]})
+    table = table.assign(p_value=[0.01, 0.01, 0.02, np.nan], accepted=[True, True, True, False])
+    decoys = pd.DataFrame({"class": ["b", "a"], "score": [2.0, 1.0], "accepted": [True, False]})
+    p_value = against_background(table, np.array(["a", BACKGROUND, "b", ""]), decoys)
+    np.testing.assert_allclose(p_value, [0.01, 1, 0.5, np.nan])
+    said = background_text(table, p_value, p_value <= 0.05, decoys)
+    assert "2 particles are rejected for it (1 whose class changes, 1 that" in said and "If b is background" in said
