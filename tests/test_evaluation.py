@@ -15,8 +15,8 @@ from cryo_fewshot.evaluation import (
     confusion,
     correct_counts,
     expected_calibration_error,
-    mean_and_interval,
     mean_accuracy,
+    mean_and_interval,
     predict,
     reliability,
 )

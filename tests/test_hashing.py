@@ -1,6 +1,7 @@
 """Names made of content."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_settings_and_a_later_version_of_the_code_count():
     class Measured:
         size: int = 1
         version = 2
-        settings = {"steps": 3}
+        settings: ClassVar = {"steps": 3}
 
     assert spec_dict(Measured()) == {"type": "Measured", "size": 1, "settings": {"steps": 3}, "version": 2}
 

@@ -70,6 +70,22 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
 
 
+@pytest.mark.parametrize(("moved", "rows"), [(0.9, 0), (-1.1, 1)])
+def test_columns_that_say_another_place_are_named_where_it_is_more_than_a_voxel_away(
+    tomogram, tmp_path, array, files, moved, rows
+):
+    angstrom = (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1] * 10.0
+    places = files.CENTRES[:, ::-1] + np.array([[0, 0, 0], [0, moved, 0], [0, 0, 0]])
+    columns = [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"] + [f"rlnCoordinate{c}" for c in "XYZ"]
+    path = star(files, tmp_path / "a.star", columns, np.hstack([angstrom, places]))
+    particles = open_particles(path, tomogram=tomogram, box_nm=12)
+    files.assert_cut(particles, array)
+    said = [
+        note for note in particles.notes if "rlnCoordinateX of 1 rows gives another position and is ignored" in note
+    ]
+    assert len(said) == rows
+
+
 def test_words_of_a_table_stay_the_words_they_are_without_blanks_around_them(tomogram, tmp_path, files):
     path = files.csv_of(tmp_path / "a.csv", labels=["NA ", "007", ""])
     particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
@@ -255,6 +271,8 @@ def test_a_voxel_more_or_less_is_the_same_place_of_two_inputs(tmp_path, tomogram
     rows = files.CENTRES[[1, 0, 2], ::-1] + np.array([[0.7, 0, 0], [0, 3, 0], [0, 0, -0.7]])
     other = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "b.csv", rows=rows), box_nm=12)
     assert near(one, other, 1.0) == [(1, 0), (2, 2)]
+    lost = files.csv_of(tmp_path / "c.csv", rows=[["far", 20, 14], *rows], labels="aaab")
+    assert near(one, open_particles(tomogram, coordinates=lost, box_nm=12), 1.0) == [(1, 1), (2, 3)]
     elsewhere = files.write(tmp_path / "TS_2.mrc", array)
     assert not near(one, open_particles(elsewhere, coordinates=tmp_path / "a.csv", box_nm=12), 1.0)
 
