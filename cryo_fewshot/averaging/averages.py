@@ -224,16 +224,15 @@ def _start(volumes, particles, tilt_series, search, n_starts, rng) -> torch.Tens
         centred = align_particles(particles, blob, search, upright, local=False)
     coarse = replace(search, grid_degrees=max(20.0, search.grid_degrees))
     grid = rotation_grid(coarse.grid_degrees)
-    best, best_score = None, -math.inf
+    starts = []
     for i in rng.permutation(n)[:n_starts]:
         one = Poses(upright, centred.shifts_nm[i : i + 1])
         reference = average(volumes[i : i + 1], one, tilt_series).density
         for _ in range(2):
             poses = align_particles(particles, reference, coarse, grid, local=False)
             reference = average(volumes, poses, tilt_series).density
-        if poses.scores.mean() > best_score:
-            best, best_score = reference, poses.scores.mean()
-    return best
+        starts.append((poses.scores.mean(), reference))
+    return max(starts, key=lambda start: start[0])[1]
 
 
 def _compared(

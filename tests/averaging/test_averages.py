@@ -28,6 +28,8 @@ from cryo_fewshot.simulation.density import bead_spectra
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 
+RNG = np.random.default_rng(0)
+
 
 def test_particles_without_noise_average_to_the_density(ribosome, known):
     microscope = Microscope(dark_protein=False)
@@ -245,3 +247,42 @@ def test_all_curves_count_in_the_width_of_the_box(ribosome, known, monkeypatch):
     result = refine(volumes, TiltSeries(np.arange(-60, 61, 3.0), 33.0), seed=3, **quick)
     assert sizes == [1.65]
     np.testing.assert_allclose(result.frequencies_per_nm, np.arange(11) / 33)
+
+
+def test_the_best_of_three_starts_counts(known, monkeypatch):
+    """Starts are compared by their scores; by default there are three, and four rounds follow."""
+    noise = simulate([None] * 8, torch.arange(8), 0.1, known.BINNED)
+    scores = iter([0.1, 0.9, 0.5])
+    averaged, asked = [], []
+
+    def align_particles(particles, reference, search, grid, local=True):
+        n, asked_now = len(particles.spectra), len(grid) > 1
+        asked.append((len(grid), local))
+        score = next(scores) if asked_now and sum(k > 1 for k, _ in asked) % 2 == 0 else 0.0
+        return Poses(np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)), np.zeros((n, 3)), np.full(n, score))
+
+    def density(volumes, poses, tilt_series):
+        averaged.append(torch.full((20, 20, 20), float(len(averaged))))
+        return Average(averaged[-1], averaged[-1])
+
+    monkeypatch.setattr(averages, "align_particles", align_particles)
+    monkeypatch.setattr(averages, "average", density)
+    search = Search(grid_degrees=15.0)
+    start = averages._start(noise, averages.ParticleSpectra(noise, known.BINNED, search), known.BINNED, search, 3, RNG)
+    # Two averages to centre, then for each start that of one particle and of two rounds: the second start's last.
+    assert start[0, 0, 0] == 2 + 3 + 3 - 1
+    assert asked[:2] == [(1, False)] * 2 and set(asked[2:]) == {(len(averages.rotation_grid(20.0)), False)}
+    assert len(asked) == 2 + 3 * 2
+
+
+def test_how_often_is_tried_where_nothing_is_said(known, monkeypatch):
+    starts = []
+
+    def start(side, particles, tilt_series, search, n_starts, rng):
+        starts.append(n_starts)
+        return side.mean(0)
+
+    monkeypatch.setattr(averages, "_start", start)
+    noise = simulate([None] * 8, torch.arange(8), 0.1, known.BINNED)
+    result = refine(noise, known.BINNED, seed=0, search=Search(grid_degrees=90.0, finest_degrees=90.0))
+    assert starts == [3, 3] and len(result.history) == 4
