@@ -13,7 +13,7 @@ from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, ope
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.weights import load_encoder
 
-NM, CLASSES = 3.0, ("small", "large")  # nm; the classes of `tomogram`
+NM, CLASSES = 3.2, ("small", "large")  # nm, not the 3 nm of the encoder; the classes of `tomogram`
 
 
 @pytest.fixture(scope="module")
