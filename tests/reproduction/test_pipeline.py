@@ -94,38 +94,55 @@ def test_notebooks_run_side_by_side_and_the_first_failure_ends_the_rest(capsys):
     assert len(begun) < 500
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
-    def stored() -> list[Path]:
-        return sorted((tmp_path / "smoke").rglob("*.json"))
+def stored(folder: Path) -> list[Path]:
+    return sorted((folder / "smoke").rglob("*.json"))
 
-    for n_results in (1, 4, 12):
+
+@pytest.fixture
+def unfinished(uninterrupted, tmp_path) -> Path:
+    """The folder of a run that lacks its tables, and of Table 1 what it needs for one SNR and one shot."""
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "smoke" / "tables")
+    store = Store(tmp_path / "smoke")
+    for cell in table_1(profile_named("smoke"), snrs=[0.03], shots=[1]):
+        for spec in (cell.evaluation, cell.evaluation.encoder, cell.evaluation.adaptation):
+            if spec is not None:
+                for suffix in (".json", ".safetensors"):
+                    store.path(spec, suffix).unlink(missing_ok=True)
+    assert len(stored(tmp_path)) < len(stored(uninterrupted)) - 8
+    return tmp_path
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, unfinished):
+    before = len(stored(unfinished))
+    for n_results in (1, 2, 4):
         process = subprocess.Popen(
             [*COMMAND, "reproduce", "--profile", "smoke", "--no-book"],
-            env=environment(tmp_path),
+            env=environment(unfinished),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while len(stored()) < n_results and process.poll() is None:
+        while len(stored(unfinished)) < before + n_results and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run was killed before its end"
-    kept = {path: path.stat().st_mtime_ns for path in stored()}
-    damaged = stored()[0]
+    kept = {path: path.stat().st_mtime_ns for path in stored(unfinished)}
+    damaged = stored(unfinished)[0]
     damaged.write_bytes(damaged.read_bytes()[:50])
-    done = run("reproduce", "--profile", "smoke", "--no-book", folder=tmp_path)
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=unfinished)
     assert done.returncode == 0, done.stderr
-    assert tables(tmp_path) == tables(uninterrupted)
+    assert tables(unfinished) == tables(uninterrupted)
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path != damaged)
-    assert not list(tmp_path.rglob("*.checkpoint*"))
+    assert not list(unfinished.rglob("*.checkpoint*"))
 
 
-def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
+def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, unfinished):
     words = ("reproduce", "--profile", "smoke", "--no-book")
-    first = run(*words, "--minutes", "0", folder=tmp_path)
+    first = run(*words, "--minutes", "0", folder=unfinished)
     assert first.returncode == 0 and "run the same command to resume" in first.stdout
-    assert not tables(tmp_path) and list(tmp_path.rglob("*.checkpoint"))
-    assert run(*words, folder=tmp_path).returncode == 0
-    assert tables(tmp_path) == tables(uninterrupted)
+    assert not tables(unfinished) and list(unfinished.rglob("*.checkpoint"))
+    assert run(*words, folder=unfinished).returncode == 0
+    assert tables(unfinished) == tables(uninterrupted)
 
 
 def test_claims_follow_from_the_numbers(uninterrupted):
