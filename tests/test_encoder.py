@@ -111,7 +111,7 @@ def test_pooled_encoder_costs_what_the_papers_does():
 def test_pooled_encoder_refuses_other_boxes():
     with pytest.raises(UserError, match="boxes of 20"):
         PooledEncoder3D()(torch.zeros(1, 16, 16, 16))
-    with pytest.raises(UserError, match="too small"):
+    with pytest.raises(UserError, match="box=4 is too small for 3 halvings"):
         PooledEncoder3D(4, (4, 4, 4, 4))
     for widths in ((4,), (0, 4)):
         with pytest.raises(UserError, match="widths"):
