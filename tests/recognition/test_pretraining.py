@@ -251,3 +251,14 @@ def test_a_classifier_starts_from_the_means_of_its_classes(monkeypatch, tiny):
     found = pretraining._class_means(tiny(), torch.nn.Linear(1, 1), "cpu")
     torch.testing.assert_close(found, embeddings.view(4, 12, 3).mean(1))
     assert names == [name for name in tiny().classes for _ in range(12)]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_only_a_training_that_goes_on_starts_its_classifier_from_means(monkeypatch, tiny, goes_on):
+    first, seen = new_encoder(tiny()), []
+    monkeypatch.setattr(pretraining, "_class_means", lambda spec, *_: torch.full((len(spec.classes), 128), 7.0))
+    monkeypatch.setattr(pretraining, "_selection", lambda *_: (None, None))
+    monkeypatch.setattr(pretraining, "fit", lambda model, *_: seen.append(model["classifier"].directions.detach()))
+    spec = tiny(start=digest_of(*first.state_dict().values()) if goes_on else "")
+    train(spec, start=first, device=torch.device("cpu"))
+    assert bool((seen[0] == 7).all()) == goes_on
