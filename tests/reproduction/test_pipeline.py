@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cryo_fewshot import cli
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
 from cryo_fewshot.reproduction.pipeline import side_by_side
@@ -167,18 +168,27 @@ def test_a_table_that_was_run_in_part_shows_that_part(uninterrupted, tmp_path):
     assert stored_cells(Store(tmp_path / "empty"), cells) == ([], [])
 
 
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    done = run("reproduce", "--profile", "fast", folder=tmp_path)
+    assert done.returncode == 2
+    assert "profile 'fast' is unknown: use one of smoke, quick" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (["reproduce", "--profile", "fast"], "profile 'fast' is unknown: use one of smoke, quick"),
-        (["notebook", "table9"], "no notebook 'table9'"),
-        (["notebook", "table1", "snr=0.1"], "it knows: profile, snrs"),
-        (["notebook", "table1", "n_shot='"], "n_shot"),
+        (["table9"], "no notebook 'table9'"),
+        (["table1", "snr=0.1"], "it knows: profile, snrs"),
+        (["table1", "n_shot='"], "n_shot"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words, complaint, tmp_path):
-    done = run(*words, folder=tmp_path)
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+def test_a_notebook_that_cannot_run_is_one_line(words, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cryo-fewshot", "notebook", *words])
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2 and complaint in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
