@@ -257,6 +257,7 @@ def test_the_best_of_three_starts_counts(known, monkeypatch):
     def align_particles(particles, reference, search, grid, local=True):
         n, asked_now = len(particles.spectra), len(grid) > 1
         asked.append((len(grid), local))
+        assert len(grid) > 1 or grid.tolist() == [[0, 0, 0, 1]], "only the exhaustive search turns particles"
         score = next(scores) if asked_now and sum(k > 1 for k, _ in asked) % 2 == 0 else 0.0
         return Poses(np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)), np.zeros((n, 3)), np.full(n, score))
 
