@@ -23,7 +23,7 @@ from cryo_fewshot.averaging.averages import (
 )
 from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.fourier import slice_weights
+from cryo_fewshot.fourier import distances, slice_weights
 from cryo_fewshot.simulation.density import bead_spectra
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
@@ -101,6 +101,7 @@ def test_coverage_is_the_wedge_of_an_unrotated_particle(known):
     coverage = average(noise, Poses(known.UPRIGHT.quaternions, known.UPRIGHT.shifts_nm), known.BINNED).coverage
     assert coverage.shape == (20, 20, 20)
     assert coverage[16, 10, 10] == 0 and coverage[10, 10, 16] > 0.9  # along the beam, and across it
+    torch.testing.assert_close(coverage[1:, 1:, 1:], coverage[1:, 1:, 1:].flip(0, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,9 @@ def test_each_frequency_is_weighted_by_how_well_the_tilt_series_sampled_it():
     assert float(weight[inside].min()) < 0.5 < float(weight[inside].max())
     torch.testing.assert_close(ratio.real, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ratio.imag, torch.zeros_like(expected), rtol=0, atol=1e-3)
+    blob = torch.exp(-distances(12).square() / 4)
+    density = average(blob[None], pose, complete).density
+    assert float((density * blob).sum() / blob.square().sum()) == pytest.approx(1 / 1.1, rel=0.03)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

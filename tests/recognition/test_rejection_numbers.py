@@ -50,6 +50,14 @@ def test_errors_of_each_class_follow_their_equations():
     assert np.isnan([found.unknown[3], found.wrong[3], found.q_value[3]]).all()
 
 
+def test_a_p_value_at_a_rate_is_of_its_bin_but_for_rounding():
+    p_value = np.tile(RATES, 5)
+    probability, label = np.full(len(p_value), 0.9), np.zeros(len(p_value), int)
+    exact, rounded = (estimate_errors(p_value * factor, probability, label) for factor in (1, 1 + 1e-12))
+    np.testing.assert_array_equal(exact.wrong, rounded.wrong)
+    assert (estimate_errors(p_value * (1 + 1e-6), probability, label).wrong != exact.wrong).any()
+
+
 def test_most_wrong_ones_are_of_unknown_classes_and_confused_ones():
     unknown, wrong = np.array([0.5, 0.1, 0.9, 0.2]), np.array([0.6, 0.4, 0.9, 0.1])
     errors, promises = Errors(unknown, wrong, np.zeros(4)), SimpleNamespace(excess=2.0, doubt=1.5)
