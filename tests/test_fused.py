@@ -100,3 +100,12 @@ def test_pooling_in_training_keeps_bf16():
     encoder = Encoder3D(box=8, n_blocks=1, width=2).train()
     with autocast(torch.device("cpu"), "bf16"):
         assert encoder.blocks(torch.randn(2, 1, 8, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_gradients_of_gradients_are_refused_not_wrong(in_channels):
+    block, _ = block_and_layers(in_channels)
+    result = block.train()(torch.randn(2, in_channels, 8, 8, 8))
+    (gradient,) = torch.autograd.grad(result.square().sum(), block[0].weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
