@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
     content |= {part.name: _plain(getattr(value, part.name)) for part in fields(value) if _counts(part, value)}
     if settings := getattr(value, "settings", None):
         content["settings"] = settings
-    if (version := getattr(value, "version", 1)) > 1:
+    if (version := getattr(value, "version", 1)) != 1:
         content["version"] = version
     return content
 

@@ -129,3 +129,10 @@ def test_the_attention_starts_with_logits_of_order_one():
         assert float(layer.weight.std()) == pytest.approx(512**-0.5, rel=0.02)
     assert not model.output.bias.any()
     assert float(model.output.weight.std()) == pytest.approx(512**-0.5, rel=0.02)
+
+
+def test_the_attention_is_that_of_the_text_unless_told_otherwise():
+    plain, released = Adaptation(4), Adaptation(4, layer_norm=True, bias=True)
+    assert plain.variant == "inductive" and plain.norm is None and released.norm is not None
+    for name in ("to_query", "to_key", "to_value"):
+        assert getattr(plain, name).bias is None and getattr(released, name).bias is not None

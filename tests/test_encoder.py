@@ -22,6 +22,16 @@ def test_pooling_before_relu_changes_nothing():
     for convolution, norm, pool, relu in encoder.blocks:
         features = pool(relu(norm(convolution(features))))
     torch.testing.assert_close(encoder(volumes), features.flatten(1))
+    assert [norm.num_batches_tracked.item() for _, norm, _, _ in encoder.blocks] == [2, 2]
+
+
+def test_blocks_train_with_the_kernels_that_save_memory():
+    first, second = Encoder3D(box=8, n_blocks=2, width=2).train().blocks
+    features = first(torch.randn(2, 1, 8, 8, 8))
+    assert "ConvPoolReLU" in type(features.grad_fn).__name__
+    assert "NormPoolReLU" in type(second(features).grad_fn).__name__
+    assert "NormPoolReLU" in type(first(torch.randn(2, 1, 8, 8, 8, requires_grad=True)).grad_fn).__name__
+    assert "Relu" in type(second.eval()(features).grad_fn).__name__
 
 
 def test_the_folded_encoder_equals_the_encoder_in_evaluation():
@@ -47,8 +57,11 @@ def test_the_folded_encoder_equals_the_encoder_in_evaluation():
 def test_a_wrong_box_is_refused_with_both_sizes():
     with pytest.raises(UserError, match=r"\(28, 28, 28\).*40\^3"):
         Encoder3D()(torch.zeros(1, 28, 28, 28))
-    with pytest.raises(UserError, match="too small"):
-        Encoder3D(box=8, n_blocks=4)
+    for box, n_blocks in ((8, 4), (15, 4)):
+        with pytest.raises(UserError, match="too small"):
+            Encoder3D(box, n_blocks)
+    assert Encoder3D(box=16, n_blocks=4, width=2).embedding_dim == 2
+    assert Encoder3D(box=25, n_blocks=2, width=3).embedding_dim == 3 * 6**3
 
 
 def test_an_unknown_precision_is_refused():
@@ -98,7 +111,10 @@ def test_pooled_encoder_costs_what_the_papers_does():
 def test_pooled_encoder_refuses_other_boxes():
     with pytest.raises(UserError, match="boxes of 20"):
         PooledEncoder3D()(torch.zeros(1, 16, 16, 16))
-    with pytest.raises(UserError, match="too small"):
+    with pytest.raises(UserError, match="box=4 is too small for 3 halvings"):
         PooledEncoder3D(4, (4, 4, 4, 4))
-    with pytest.raises(UserError, match="widths"):
-        PooledEncoder3D(20, (4,))
+    for widths in ((4,), (0, 4)):
+        with pytest.raises(UserError, match="widths"):
+            PooledEncoder3D(20, widths)
+    assert PooledEncoder3D(4, (1, 1, 2)).embedding_dim == 2
+    assert PooledEncoder3D().widths == (32, 64, 128)

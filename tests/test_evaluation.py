@@ -15,8 +15,10 @@ from cryo_fewshot.evaluation import (
     confusion,
     correct_counts,
     expected_calibration_error,
+    mean_accuracy,
     mean_and_interval,
     predict,
+    reliability,
 )
 from cryo_fewshot.protonet import prototype_logits
 
@@ -100,6 +102,24 @@ def test_calibration_error_is_taken_in_bins_of_equal_width():
     assert expected_calibration_error(two_bins, right, n_bins=15) == pytest.approx(0.2)
     just_apart = np.array([1 / 15 - 1e-9, 1 / 15 + 1e-9])  # in neighbouring ones of the 15 bins
     assert expected_calibration_error(just_apart, [1, 0]) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_reliability_diagram_has_a_row_for_each_bin_with_answers():
+    probability = np.array([1.0, 0.95, 0.123456, 0.0999999])
+    rows = reliability(probability, np.array([1, 0, 1, 1]))
+    assert rows == [
+        {"probability": 0.1, "accuracy": 1.0, "n": 1},
+        {"probability": 0.1235, "accuracy": 1.0, "n": 1},
+        {"probability": 0.975, "accuracy": 0.5, "n": 2},
+    ]
+    assert reliability(np.full(3, 0.5), np.array([1, 0, 0]), n_bins=1)[0]["accuracy"] == 0.3333
+
+
+def test_accuracy_is_the_share_of_all_queries():
+    tasks = episodes(3)
+    noise = torch.randn(len(LABELS), 7, generator=torch.Generator().manual_seed(0))
+    right = correct_counts(predict(noise, tasks, prototype_logits)).sum()
+    assert mean_accuracy(noise, tasks, prototype_logits) == pytest.approx(right / tasks.query.size)
 
 
 def test_area_under_roc_counts_pairs():

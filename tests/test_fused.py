@@ -1,13 +1,15 @@
 """The kernels that train in little memory compute what the layers compute one by one."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from cryo_fewshot import fused
 from cryo_fewshot.device import autocast
 from cryo_fewshot.encoder import ConvBlock, Encoder3D
-from cryo_fewshot.fused import patch_moments
+from cryo_fewshot.fused import at_a_time, patch_moments
 
 
 def stepped(block, features, dtype=torch.float64, precision="fp32", device="cpu"):
@@ -44,7 +46,10 @@ def relative_error(found, expected):
 
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("edge", [8, 17])
-def test_the_memory_saving_block_equals_its_layers(in_channels, edge, device):
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_the_memory_saving_block_equals_its_layers(in_channels, edge, device, in_parts, monkeypatch):
+    if in_parts:  # of four volumes, as if these were large
+        monkeypatch.setattr(fused, "at_a_time", lambda volumes, few: few)
     features = torch.randn(9, in_channels, edge, edge, edge) + 0.3
     block, layers = block_and_layers(in_channels)
     saving, plain = stepped(block, features, device=device), stepped(layers, features)
@@ -71,6 +76,11 @@ def test_blocks_in_bf16_lose_no_more_than_their_layers_do():
         assert 0 < lost < 1.2 * lost_by_layers, name
 
 
+def test_volumes_are_taken_so_many_at_a_time_that_they_stay_in_cache():
+    assert [at_a_time(torch.zeros(1, box, box, box), 4) for box in (80, 40, 20)] == [4, 4, 32]
+    assert at_a_time(SimpleNamespace(is_cuda=True), 4) == 1024
+
+
 def test_patch_moments_are_those_of_all_patches():
     torch.manual_seed(0)
     volumes = torch.randn(70, 7, 6, 5) + 0.5  # more than one part
@@ -90,3 +100,12 @@ def test_pooling_in_training_keeps_bf16():
     encoder = Encoder3D(box=8, n_blocks=1, width=2).train()
     with autocast(torch.device("cpu"), "bf16"):
         assert encoder.blocks(torch.randn(2, 1, 8, 8, 8)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_gradients_of_gradients_are_refused_not_wrong(in_channels):
+    block, _ = block_and_layers(in_channels)
+    result = block.train()(torch.randn(2, in_channels, 8, 8, 8))
+    (gradient,) = torch.autograd.grad(result.square().sum(), block[0].weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()

@@ -1,6 +1,7 @@
 """Names made of content."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 import torch
@@ -35,6 +36,16 @@ def test_a_field_added_later_counts_where_it_is_set():
 
     assert spec_digest(Outer(Inner())) == spec_digest(Outer())
     assert spec_digest(Outer(Inner(neighbours=2))) != spec_digest(Outer())
+
+
+def test_settings_and_a_later_version_of_the_code_count():
+    @dataclass(frozen=True)
+    class Measured:
+        size: int = 1
+        version = 2
+        settings: ClassVar = {"steps": 3}
+
+    assert spec_dict(Measured()) == {"type": "Measured", "size": 1, "settings": {"steps": 3}, "version": 2}
 
 
 def test_equal_content_is_the_same_bytes():

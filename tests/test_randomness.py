@@ -1,5 +1,8 @@
 """Random numbers from a seed and a counter: the hash, the distributions, and their independence."""
 
+import cmath
+import math
+
 import pytest
 import torch
 
@@ -19,10 +22,13 @@ def mixed(word):
 def test_numbers_are_the_hash_of_seed_and_counter():
     seeds, counters = [0, 1, -5, 2**62], [-3, 0, 7, 2**40]
     found = uniforms(torch.tensor(seeds), torch.tensor(counters))
+    normal = complex_normals(torch.tensor(seeds), torch.tensor(counters))
     for i, seed in enumerate(seeds):
         for j, counter in enumerate(counters):
             word = mixed((mixed(seed * GOLDEN & WORD) + counter * GOLDEN) & WORD)
             assert found[i, j] == (word >> 32) / 2**32
+            radius, angle = (-math.log((found[i, j] + 2**-32).item())) ** 0.5, 2 * math.pi * (word & 0xFFFFFFFF) / 2**32
+            assert complex(normal[i, j]) == pytest.approx(cmath.rect(radius, angle), abs=1e-5)
 
 
 def test_splitmix64_gives_its_published_first_number():

@@ -12,9 +12,10 @@ class Killed(Exception):
 
 
 def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False):
-    """Fit a line; the loss of step s of epoch e depends on (e, s) alone."""
+    """Fit a line; the loss of step s of epoch e depends on (e, s) alone. Returns the layer, and the history."""
     torch.manual_seed(0)
-    model = torch.nn.Linear(3, 1)
+    layer = torch.nn.Linear(3, 1)
+    model = torch.nn.Sequential(layer)
 
     def losses(epoch):
         if epoch == stop_after:
@@ -24,10 +25,10 @@ def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False):
             yield (model(x) - x.sum(1, keepdim=True)).square().mean()
 
     def validate():
-        return 0.5 if flat else -float((model.weight.detach() - 1).square().sum())
+        return 0.5 if flat else -float((layer.weight.detach() - 1).square().sum())
 
     schedule = Schedule(n_epochs=n_epochs, steps_per_epoch=4, learning_rate=0.1, halve_every=2, patience=patience)
-    return model, fit(model, losses, validate, schedule, checkpoint)
+    return layer, fit(model, losses, validate, schedule, checkpoint)
 
 
 def test_a_resumed_training_has_the_same_bits_as_an_uninterrupted_one(tmp_path):
@@ -82,7 +83,8 @@ def test_the_rate_is_halved_every_so_many_epochs():
     weight, _, _ = scripted(rising, learning_rate=0.1, halve_every=2)
     assert weight == pytest.approx(-0.1 * (1 + 1 + 0.5 + 0.5 + 0.25), rel=1e-5)
     assert scripted(rising, learning_rate=0.1)[0] == pytest.approx(-0.5, rel=1e-5)
-    assert Schedule(n_epochs=1, steps_per_epoch=1).learning_rate == 1e-4
+    plain = Schedule(n_epochs=3, steps_per_epoch=4)
+    assert plain.n_steps == 12 and plain.learning_rate == 1e-4
 
 
 def test_the_model_ends_in_its_best_state_and_in_evaluation():

@@ -198,7 +198,7 @@ def _search_around(particles, template, candidates, shifts, angle, step_nm):
     found = []
     for spectrum, norm, quaternions, shift in zip(particles.spectra, particles.norms, candidates, shifts, strict=True):
         around = np.stack([(rotations * Rotation.from_quat(q)).as_quat() for q in quaternions])  # (c, 27, 4)
-        rotated = template.rotated(around.reshape(-1, 4), n).reshape(c, 27, -1)
+        rotated = template.rotated(around.reshape(c * 27, 4), n).reshape(c, 27, -1)
         moved = torch.view_as_real((spectrum * particles.phases(shift, n))[:, None] * offset_phases).flatten(2)
         scores, index = (rotated @ moved.mT / norm.clamp(min=1e-20)).flatten(1).max(1)
         scores, kept = scores.topk(max(1, c // 2))

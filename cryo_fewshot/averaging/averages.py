@@ -4,7 +4,6 @@ No pose and no template is given: `alignment` finds the poses, against reference
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,24 +76,22 @@ class Refined:
         return f"{nm:.1f} nm at FSC 0.143"
 
 
-def average(
-    volumes: torch.Tensor, poses: Poses, tilt_series: TiltSeries, mask_radius_nm: float | None = None
-) -> Average:
+def average(volumes: torch.Tensor, poses: Poses, tilt_series: TiltSeries) -> Average:
     """Mean of the particles, each moved back by its pose, at every frequency over those that sampled it.
 
     A(q) = sum_i w_i(q) P_i(q) / (sum_i w_i(q)^2 + 0.1), with P_i the transform of particle i moved back and w_i the
-    weight of its tilt series there: the least-squares density, its floor a tenth of one particle.
+    weight of its tilt series there: the least-squares density, its floor a tenth of one particle. A soft sphere of 0.4
+    of the box cuts out each particle.
 
     Parameters
     ----------
     volumes : `(n, b, b, b)` float32
     poses : of the n particles
     tilt_series : its angles and the width of the box of `volumes`
-    mask_radius_nm : of the soft sphere that cuts out each particle; None for 0.4 of the box
     """
     check_particles(volumes)
     box, width, device = volumes.shape[-1], tilt_series.width_nm, volumes.device
-    mask = soft_mask(volumes[0], width, mask_radius_nm)
+    mask = soft_mask(volumes[0], width, None)
     k = torch.cat([torch.zeros(1, 3), half_space(box // 2 - 1)]).to(device)
     all_k = torch.fft.fftfreq(box, 1 / box, device=device)
     full_k = torch.stack(torch.meshgrid(all_k, all_k, all_k[: box // 2 + 1], indexing="ij"), dim=-1)
@@ -125,7 +122,6 @@ def refine(
     search: Search | None = None,
     n_iterations: int = 4,
     n_starts: int = 3,
-    progress: Callable[[dict[str, float]], object] = lambda record: None,
     groups: np.ndarray | None = None,
 ) -> Refined:
     """Average one class from particles alone: no pose and no template is given.
@@ -139,7 +135,6 @@ def refine(
     volumes : `(n, b, b, b)` float32 particles of one class, n at least 8
     tilt_series : its angles and the width of the box of `volumes`
     seed : of the split into halves and of the particles to start from
-    progress : called after each iteration with its entry of the history
     groups : `(n,)` numbers, equal for particles that share voxels: they come into one half, which would agree with
         the other by their noise
 
@@ -170,7 +165,6 @@ def refine(
         fsc, pose = _compared(references, tilt_series, search)
         score = float(np.concatenate([p.scores for p in poses]).mean())
         history.append({"iteration": iteration + 1, "score": score, "resolution_nm": resolution(fsc[1], fsc[0])})
-        progress(history[-1])
     poses[1] = _composed(poses[1], pose)
     both = _merged(poses, halves)
     maps = tuple(average(volumes[members[side]], poses[side], tilt_series) for side in (0, 1))
@@ -224,16 +218,15 @@ def _start(volumes, particles, tilt_series, search, n_starts, rng) -> torch.Tens
         centred = align_particles(particles, blob, search, upright, local=False)
     coarse = replace(search, grid_degrees=max(20.0, search.grid_degrees))
     grid = rotation_grid(coarse.grid_degrees)
-    best, best_score = None, -math.inf
+    starts = []
     for i in rng.permutation(n)[:n_starts]:
         one = Poses(upright, centred.shifts_nm[i : i + 1])
         reference = average(volumes[i : i + 1], one, tilt_series).density
         for _ in range(2):
             poses = align_particles(particles, reference, coarse, grid, local=False)
             reference = average(volumes, poses, tilt_series).density
-        if poses.scores.mean() > best_score:
-            best, best_score = reference, poses.scores.mean()
-    return best
+        starts.append((poses.scores.mean(), reference))
+    return max(starts, key=lambda start: start[0])[1]
 
 
 def _compared(

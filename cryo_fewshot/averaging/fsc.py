@@ -87,7 +87,7 @@ def resolution(fsc: np.ndarray, frequencies_per_nm: np.ndarray, threshold: float
     0.143 is the criterion for half maps (Rosenthal and Henderson 2003).
     """
     below = np.flatnonzero(np.asarray(fsc)[1:] < threshold) + 1
-    if len(below) == 0:
+    if not len(below):
         return math.nan
     i = below[0]
     if i == 1:

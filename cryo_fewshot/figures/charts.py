@@ -30,7 +30,6 @@ def curves_figure(
     log_x: bool = False,
     joined: bool = True,
     bottom: float = 0.0,
-    top: float = 1.03,
 ) -> Figure:
     """Accuracy against a quantity, a line with intervals per `curve`, a panel per value of `panel`.
 
@@ -67,7 +66,7 @@ def curves_figure(
             ax.set_xscale("log")
             ax.set_xticks(sorted(frame[x].unique()), [f"{tick:g}" for tick in sorted(frame[x].unique())])
             ax.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        ax.set_ylim(bottom, top)
+        ax.set_ylim(bottom, 1.03)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
         ax.set_axisbelow(True)
         ax.set_xlabel(x_label)

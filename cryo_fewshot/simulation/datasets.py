@@ -1,6 +1,6 @@
 """Simulated sets of subtomograms: a recipe fixes every voxel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -73,12 +73,11 @@ def simulate_set(
     class_names: Sequence[str],
     device: torch.device | str = "cpu",
     chunk: int = 32,
-    progress: Callable[[int], object] = lambda n: None,
 ) -> SubtomogramSet:
     """Simulate the first `snr_counts[snr]` samples of each class at each SNR.
 
     Sample i of a class at an SNR is the same in every set made from one recipe, so subsets agree (Mix34 is a part of
-    Mix100). `progress` is called with the number of volumes of each finished chunk.
+    Mix100).
     """
     box = recipe.box
     n_total = sum(recipe.count_of(name, count) for name in class_names for count in snr_counts.values())
@@ -94,7 +93,6 @@ def simulate_set(
                     recipe.beads_of(name, part), part, snr, recipe.microscope, device
                 )
                 done += len(part)
-                progress(len(part))
             labels.append(np.full(len(seeds), label))
             snrs.append(np.full(len(seeds), snr))
     return SubtomogramSet(

@@ -23,10 +23,12 @@ from cryo_fewshot.averaging.averages import (
 )
 from cryo_fewshot.averaging.fsc import resolution, shell_correlation
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.fourier import slice_weights
+from cryo_fewshot.fourier import distances, slice_weights
 from cryo_fewshot.simulation.density import bead_spectra
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+
+RNG = np.random.default_rng(0)
 
 
 def test_particles_without_noise_average_to_the_density(ribosome, known):
@@ -40,9 +42,8 @@ def test_particles_without_noise_average_to_the_density(ribosome, known):
 
 
 def test_refinement_from_nothing_finds_poses_up_to_one_frame(ribosome, known):
-    records = []
     volumes, drawn = known.particles(ribosome, 24, 0.1)
-    result = refine(volumes, known.BINNED, seed=1, n_iterations=2, progress=records.append)
+    result = refine(volumes, known.BINNED, seed=1, n_iterations=2)
     true, found = Rotation.from_quat(drawn.quaternions), Rotation.from_quat(result.poses.quaternions)
     frame = (true.inv() * found).mean()
     assert np.median(np.degrees((true * frame * found.inv()).magnitude())) <= 6
@@ -58,8 +59,7 @@ def test_refinement_from_nothing_finds_poses_up_to_one_frame(ribosome, known):
     np.testing.assert_allclose(result.frequencies_per_nm, np.arange(11) / 40)
     fsc = shell_correlation(*(half.density for half in result.half_maps), 2.0)[1]
     np.testing.assert_array_equal(result.fsc, fsc)
-    assert [record["iteration"] for record in records] == [1, 2] and all(0.3 < r["score"] < 1 for r in records)
-    assert result.history == tuple(records)
+    assert [r["iteration"] for r in result.history] == [1, 2] and all(0.3 < r["score"] < 1 for r in result.history)
 
 
 def test_resolution_of_noisy_particles_lies_between_nyquist_and_the_box(ribosome, known):
@@ -73,10 +73,11 @@ def test_resolution_of_noisy_particles_lies_between_nyquist_and_the_box(ribosome
     assert 4 < result.history[-1]["resolution_nm"] < 20
 
 
-def test_the_same_seed_gives_the_same_bits(ribosome, known):
-    volumes, _ = known.particles(ribosome, 8, 0.1)
-    quick = {"search": Search(grid_degrees=40.0, finest_degrees=10.0), "n_iterations": 1, "n_starts": 1}
-    one, two, other = (refine(volumes, known.BINNED, seed=seed, **quick) for seed in (3, 3, 4))
+def test_the_same_seed_gives_the_same_bits():
+    volumes = torch.randn(8, 12, 12, 12, generator=torch.Generator().manual_seed(0))
+    quick = {"search": Search(grid_degrees=60.0, finest_degrees=20.0), "n_iterations": 1, "n_starts": 1}
+    series = TiltSeries(np.arange(-60.0, 61.0, 10.0), 24.0)
+    one, two, other = (refine(volumes, series, seed=seed, **quick) for seed in (3, 3, 4))
     assert torch.equal(one.average.density, two.average.density)
     assert np.array_equal(one.poses.quaternions, two.poses.quaternions)
     assert not np.array_equal(one.halves, other.halves)
@@ -100,6 +101,7 @@ def test_coverage_is_the_wedge_of_an_unrotated_particle(known):
     coverage = average(noise, Poses(known.UPRIGHT.quaternions, known.UPRIGHT.shifts_nm), known.BINNED).coverage
     assert coverage.shape == (20, 20, 20)
     assert coverage[16, 10, 10] == 0 and coverage[10, 10, 16] > 0.9  # along the beam, and across it
+    torch.testing.assert_close(coverage[1:, 1:, 1:], coverage[1:, 1:, 1:].flip(0, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,9 @@ def test_each_frequency_is_weighted_by_how_well_the_tilt_series_sampled_it():
     assert float(weight[inside].min()) < 0.5 < float(weight[inside].max())
     torch.testing.assert_close(ratio.real, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ratio.imag, torch.zeros_like(expected), rtol=0, atol=1e-3)
+    blob = torch.exp(-distances(12).square() / 4)
+    density = average(blob[None], pose, complete).density
+    assert float((density * blob).sum() / blob.square().sum()) == pytest.approx(1 / 1.1, rel=0.03)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -245,3 +250,43 @@ def test_all_curves_count_in_the_width_of_the_box(ribosome, known, monkeypatch):
     result = refine(volumes, TiltSeries(np.arange(-60, 61, 3.0), 33.0), seed=3, **quick)
     assert sizes == [1.65]
     np.testing.assert_allclose(result.frequencies_per_nm, np.arange(11) / 33)
+
+
+def test_the_best_of_three_starts_counts(known, monkeypatch):
+    """Starts are compared by their scores; by default there are three, and four rounds follow."""
+    noise = simulate([None] * 8, torch.arange(8), 0.1, known.BINNED)
+    scores = iter([0.1, 0.9, 0.5])
+    averaged, asked = [], []
+
+    def align_particles(particles, reference, search, grid, local=True):
+        n, asked_now = len(particles.spectra), len(grid) > 1
+        asked.append((len(grid), local))
+        assert len(grid) > 1 or grid.tolist() == [[0, 0, 0, 1]], "only the exhaustive search turns particles"
+        score = next(scores) if asked_now and sum(k > 1 for k, _ in asked) % 2 == 0 else 0.0
+        return Poses(np.tile([0.0, 0.0, 0.0, 1.0], (n, 1)), np.zeros((n, 3)), np.full(n, score))
+
+    def density(volumes, poses, tilt_series):
+        averaged.append(torch.full((20, 20, 20), float(len(averaged))))
+        return Average(averaged[-1], averaged[-1])
+
+    monkeypatch.setattr(averages, "align_particles", align_particles)
+    monkeypatch.setattr(averages, "average", density)
+    search = Search(grid_degrees=15.0)
+    start = averages._start(noise, averages.ParticleSpectra(noise, known.BINNED, search), known.BINNED, search, 3, RNG)
+    # Two averages to centre, then for each start that of one particle and of two rounds: the second start's last.
+    assert start[0, 0, 0] == 2 + 3 + 3 - 1
+    assert asked[:2] == [(1, False)] * 2 and set(asked[2:]) == {(len(averages.rotation_grid(20.0)), False)}
+    assert len(asked) == 2 + 3 * 2
+
+
+def test_how_often_is_tried_where_nothing_is_said(known, monkeypatch):
+    starts = []
+
+    def start(side, particles, tilt_series, search, n_starts, rng):
+        starts.append(n_starts)
+        return side.mean(0)
+
+    monkeypatch.setattr(averages, "_start", start)
+    noise = simulate([None] * 8, torch.arange(8), 0.1, known.BINNED)
+    result = refine(noise, known.BINNED, seed=0, search=Search(grid_degrees=90.0, finest_degrees=90.0))
+    assert starts == [3, 3] and len(result.history) == 4

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.averaging.fsc import corrected_correlation, resolution, shell_correlation, wiener_filtered
+from cryo_fewshot.averaging.fsc import (
+    _both_curves,
+    corrected_correlation,
+    phase_randomised,
+    resolution,
+    shell_correlation,
+    wiener_filtered,
+)
 from cryo_fewshot.fourier import distances
 
 
@@ -83,6 +90,36 @@ def test_what_the_mask_carries_to_finer_shells_is_taken_off():
     corrected = corrected_correlation(*halves, 1.0, lambda one, other: other, seed=0)
     assert 32 / 7.5 <= resolution(corrected, frequencies) <= 32 / 6
     np.testing.assert_allclose(corrected[:6], masked[:6])
+
+
+def test_of_what_remains_by_chance_a_share_is_taken_off():
+    """(f - n) / (1 - n), the better of with and without the mask, from the first shell that is not trusted on."""
+    one, other = halves_that_share(3, 0.05, box=16)
+    corrected = corrected_correlation(one, other, 2.0, lambda a, b: -0.5 * a + b, seed=4, n_draws=2)
+    curves, generator = _both_curves(one, other, 2.0), torch.Generator().manual_seed(4)
+    first = int(np.flatnonzero(curves[1, 1:] < 0.8)[0]) + 1
+    by_chance = []
+    for _ in range(2):
+        a, b = (phase_randomised(half, first, generator) for half in (one, other))
+        by_chance.append(_both_curves(a, -0.5 * a + b, 2.0))
+    n = np.mean(by_chance, axis=0)[:, first:-1]
+    assert first == 4 and np.abs(n).max() > 0.2
+    np.testing.assert_allclose(corrected[:first], curves[0, :first])
+    np.testing.assert_allclose(corrected[first:-1], ((curves[:, first:-1] - n) / (1 - n)).max(axis=0), atol=1e-6)
+    np.testing.assert_allclose(curves[0], shell_correlation(one, other, 2.0)[1])
+    np.testing.assert_allclose(curves[1], shell_correlation(one, other, 2.0, 1e6)[1])
+
+
+def test_random_phases_keep_amplitudes_and_what_lies_before_their_first_shell():
+    density = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = phase_randomised(density, 3, torch.Generator().manual_seed(1))
+    before, after = (torch.fft.fftn(part) for part in (density, changed))
+    k = torch.fft.fftfreq(8) * 8
+    shell = (k[:, None, None] ** 2 + k[:, None] ** 2 + k**2).sqrt().round()
+    torch.testing.assert_close(after[shell < 3], before[shell < 3], atol=1e-4, rtol=0)
+    inner = (shell >= 3) & (shell < 4)
+    torch.testing.assert_close(after.abs()[inner], before.abs()[inner], atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(after[inner], before[inner], atol=0.1)
 
 
 def test_halves_that_agree_to_the_end_are_finer_than_the_box_can_tell():

@@ -77,10 +77,32 @@ def assert_cut(particles, array):
     assert list(rejected) == [2] and "extends beyond the tomogram" in rejected[2] and "pad_edges" in rejected[2]
 
 
+def of_names(path, names, column="rlnTomoName"):
+    """A STAR file of rows at the middle of CENTRES, each of the tomogram of its name."""
+    x, y, z = CENTRES[1][::-1]
+    columns = [f"rlnCoordinate{c}" for c in "XYZ"]
+    return star_of(path, [column, *columns], [[name, x, y, z] for name in names])
+
+
+def tomograms_of(folder, *names):
+    """Files of noise, each of its own, and what the box of a row is in each."""
+    made = [np.random.default_rng(i + 1).normal(size=SHAPE).astype(np.float32) for i, _ in enumerate(names)]
+    for name, one in zip(names, made, strict=True):
+        write(folder / name, one)
+    return [standardised(one, CENTRES[1]) for one in made]
+
+
+def assert_boxes(particles, expected):
+    volumes, rejected = particles.read(range(len(expected)), 12, 1.0)
+    assert not rejected
+    torch.testing.assert_close(volumes, torch.stack(expected), atol=1e-4, rtol=0)
+
+
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
     functions = (noise, write, table, optics_table, star_of, csv_of, one_line, standardised, assert_cut)
+    functions += (of_names, tomograms_of, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from cryo_fewshot.particles.base import class_indices, copies, duplicates, share_files
+from cryo_fewshot.particles.base import (
+    _middle,
+    class_indices,
+    copies,
+    duplicates,
+    in_number_order,
+    known_labels,
+    share_files,
+)
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -111,3 +119,34 @@ def test_grey_values_are_those_of_the_box_and_its_middle_12_nm(tmp_path, files):
     np.testing.assert_allclose(grey[0], expected, rtol=1e-5)
     inverted = open_particles(tmp_path, dark_protein=False).read_with_grey([0], 12, 3.0)[1]
     np.testing.assert_allclose(inverted[0], [-expected[0], expected[1], -expected[2]], rtol=1e-5)
+
+
+def test_slices_of_each_class_are_those_of_its_first_particles_that_can_be_read(classes, tmp_path, files):
+    files.write(classes / "b ribosome" / "1.mrc", np.zeros((12, 12, 12)))
+    particles = open_particles(classes, dark_protein=True)
+    slices = particles.central_slices()
+    assert {name: part.shape for name, part in slices.items()} == {
+        "a protéasome": (2, 12, 12),
+        "b ribosome": (2, 12, 12),
+    }
+    whole, _ = particles.read([2, 4], 12, 1.0)
+    np.testing.assert_allclose(slices["b ribosome"], whole[:, 6], atol=1e-6)
+    assert [len(part) for part in particles.central_slices(n=1).values()] == [1, 1]
+    files.write(tmp_path / "large" / "0.mrc", box=40)
+    (only,) = open_particles(tmp_path / "large").central_slices().values()
+    assert only.shape == (1, 24, 24)
+    assert list(open_particles(tmp_path / "large").central_slices()) == [None]
+
+
+def test_labels_are_texts_and_numbers_of_libraries_whole():
+    given = ["a ", b"b", 1.0, "2.00", "01", "1.5", np.nan, "", "e\u0301"]
+    assert known_labels(given) == ["a", "b", "1", "2", "01", "1.5", None, None, "\u00e9"]
+    assert sorted(["10", "9", "x", "2"], key=in_number_order) == ["2", "9", "10", "x"]
+
+
+@pytest.mark.parametrize(("n", "nm", "edge"), [(12, 3.0, 4), (12, 20.0, 2), (4, 1.0, 4), (13, 2.0, 6)])
+def test_the_middle_of_a_box_is_a_cube_of_12_nm(n, nm, edge):
+    volume = np.arange(n**3).reshape((n,) * 3)
+    low = max(0, n // 2 - edge // 2)
+    np.testing.assert_array_equal(_middle(volume, nm), volume[(slice(low, n // 2 + edge // 2),) * 3])
+    assert len(_middle(volume, nm)) == edge

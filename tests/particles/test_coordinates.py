@@ -70,6 +70,22 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
 
 
+@pytest.mark.parametrize(("moved", "rows"), [(0.9, 0), (-1.1, 1)])
+def test_columns_that_say_another_place_are_named_where_it_is_more_than_a_voxel_away(
+    tomogram, tmp_path, array, files, moved, rows
+):
+    angstrom = (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1] * 10.0
+    places = files.CENTRES[:, ::-1] + np.array([[0, 0, 0], [0, moved, 0], [0, 0, 0]])
+    columns = [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"] + [f"rlnCoordinate{c}" for c in "XYZ"]
+    path = star(files, tmp_path / "a.star", columns, np.hstack([angstrom, places]))
+    particles = open_particles(path, tomogram=tomogram, box_nm=12)
+    files.assert_cut(particles, array)
+    said = [
+        note for note in particles.notes if "rlnCoordinateX of 1 rows gives another position and is ignored" in note
+    ]
+    assert len(said) == rows
+
+
 def test_words_of_a_table_stay_the_words_they_are_without_blanks_around_them(tomogram, tmp_path, files):
     path = files.csv_of(tmp_path / "a.csv", labels=["NA ", "007", ""])
     particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
@@ -112,106 +128,19 @@ def test_a_folder_of_tomograms(tomogram, tmp_path, array, files):
     files.one_line(lambda: open_particles(absent, tomogram=tmp_path), "no such tomogram as TS_2", "TS_2.mrc")
 
 
-def of_names(files, path, names, column="rlnTomoName"):
-    """A STAR file of rows at the middle of CENTRES, each of the tomogram of its name."""
-    x, y, z = files.CENTRES[1][::-1]
-    columns = [f"rlnCoordinate{c}" for c in "XYZ"]
-    return files.star_of(path, [column, *columns], [[name, x, y, z] for name in names])
-
-
-def tomograms_of(files, folder, *names):
-    """Files of noise, each of its own, and what the box of a row is in each."""
-    made = [np.random.default_rng(i + 1).normal(size=files.SHAPE).astype(np.float32) for i, _ in enumerate(names)]
-    for name, one in zip(names, made, strict=True):
-        files.write(folder / name, one)
-    return [files.standardised(one, files.CENTRES[1]) for one in made]
-
-
-def assert_boxes(particles, expected):
-    volumes, rejected = particles.read(range(len(expected)), 12, 1.0)
-    assert not rejected
-    torch.testing.assert_close(volumes, torch.stack(expected), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("short", "long"),
-    [
-        ("TS_1_10.00Apx.mrc", "TS_1_10_10.00Apx.mrc"),
-        ("TS_1.mrc", "TS_1_10.mrc"),
-        ("TS_1_rec.mrc", "TS_1_10.rec"),
-        ("TS_1_bin4_full_rec.mrc", "rec_TS_1_10.mrc"),
-    ],
-)
-def test_names_that_begin_alike_are_told_apart(tmp_path, files, short, long):
-    first, second = tomograms_of(files, tmp_path / "both", short, long)
-    (tmp_path / "both" / f"{short}.gz").write_bytes(b"a packed copy is not opened")
-    star_file = of_names(files, tmp_path / "a.star", ["TS_1.tomostar", "TS_1_10", "TS_1.tomostar"])
-    particles = open_particles(star_file, tomogram=tmp_path / "both", box_nm=12)
-    assert_boxes(particles, [first, second, first])
-    assert any(f"TS_1 is {short}, TS_1_10 is {long}" in note for note in particles.notes)
-    for there, absent in ((short, "TS_1_10"), (long, "TS_1")):
-        folder = tmp_path / f"no {absent}"
-        tomograms_of(files, folder, there, "TS_1_2.mrc", "TS_11.mrc", "ts_1.mrc", f"{absent}_half1.mrc")
-        lost = of_names(files, tmp_path / "b.star", [absent])
-        files.one_line(lambda f=folder, s=lost: open_particles(s, tomogram=f), f"no such tomogram as {absent}, which")
-
-
-def test_a_name_that_fits_several_files_or_a_file_two_names_is_refused(tmp_path, files):
-    tomograms_of(files, tmp_path / "t", "TS_1_rec.mrc", "TS_1_denoised.mrc")
-    star_file = of_names(files, tmp_path / "a.star", ["TS_1"])
-    files.one_line(lambda: open_particles(star_file, tomogram=tmp_path / "t"), "2 files for tomogram TS_1", "one file")
-    star_file = of_names(files, tmp_path / "b.star", ["a/TS_1_rec.mrc", "b/TS_1_rec.mrc"], "rlnMicrographName")
-    files.one_line(lambda: open_particles(star_file, tomogram=tmp_path / "t"), "both a/TS_1_rec.mrc and b/TS_1_rec.mrc")
-
-
-def test_tomograms_of_relion_5(tmp_path, files):
-    job = tmp_path / "Tomograms" / "job006"
-    names = ["rec_TS_1.mrc", "rec_TS_1_half1.mrc", "rec_TS_1_half2.mrc", "odd.mrc"]
-    first, _, _, second = tomograms_of(files, job / "tomograms", *names)
-    star_file = of_names(files, tmp_path / "a.star", ["TS_1"])
-    assert_boxes(open_particles(star_file, tomogram=job / "tomograms", box_nm=12), [first])
-    # tomograms.star knows better than a name, and is found beside the folder or in it, or given itself
-    rows = [
-        [name, f"Tomograms/job006/tomograms/{file}"] for name, file in {"TS_1": "odd.mrc", "TS_2": names[0]}.items()
-    ]
-    listed = job / "tomograms.star"
-    listed.write_text(files.table("global", ["rlnTomoName", "rlnTomoReconstructedTomogram"], rows))
-    star_file = of_names(files, tmp_path / "a.star", ["TS_1", "TS_2"])
-    for given in (job / "tomograms", job, listed):
-        assert_boxes(open_particles(star_file, tomogram=given, box_nm=12), [second, first])
-    lost = of_names(files, tmp_path / "lost.star", ["TS_3"])
-    files.one_line(lambda: open_particles(lost, tomogram=listed), "no such tomogram as TS_3", "that names it")
-    # but not for another folder than the one given
-    (other,) = tomograms_of(files, job / "denoised", "rec_TS_1.mrc")
-    star_file = of_names(files, tmp_path / "a.star", ["TS_1"])
-    assert_boxes(open_particles(star_file, tomogram=job / "denoised", box_nm=12), [other])
-    # a denoised one is named beside the plain one: the folder given says which is meant, else the plain one counts
-    both = ["TS_1", "Tomograms/job006/tomograms/odd.mrc", "Tomograms/job006/denoised/rec_TS_1.mrc"]
-    columns = ["rlnTomoName", "rlnTomoReconstructedTomogram", "rlnTomoReconstructedTomogramDenoised"]
-    listed.write_text(files.table("global", columns, [both]))
-    for given, expected in {job / "denoised": other, job / "tomograms": second, listed: second}.items():
-        assert_boxes(open_particles(star_file, tomogram=given, box_nm=12), [expected])
-    listed.write_text(files.table("global", columns[::2], [both[::2]]))
-    assert_boxes(open_particles(star_file, tomogram=listed, box_nm=12), [other])
-    listed.write_text(files.table("global", ["rlnTomoName"], [["TS_1"]]))
-    files.one_line(
-        lambda: open_particles(star_file, tomogram=listed), "no column rlnTomoReconstructedTomogram", "folder"
-    )
-
-
 @pytest.mark.parametrize("column", ["rlnTomoName", "rlnMicrographName"])
 def test_rows_of_several_tomograms_are_not_cut_from_one(tmp_path, files, column):
-    expected = tomograms_of(files, tmp_path / "t", "TS_01_10.00Apx.mrc", "TS_02_10.00Apx.mrc")
-    star_file = of_names(files, tmp_path / "a.star", ["TS_01.mrc", "TS_02.mrc", "TS_02.mrc"], column)
+    expected = files.tomograms_of(tmp_path / "t", "TS_01_10.00Apx.mrc", "TS_02_10.00Apx.mrc")
+    star_file = files.of_names(tmp_path / "a.star", ["TS_01.mrc", "TS_02.mrc", "TS_02.mrc"], column)
     one = tmp_path / "t" / "TS_01_10.00Apx.mrc"
     words = (f"2 tomograms in {column} (2 of TS_02, 1 of TS_01)", "TS_01_10.00Apx.mrc is one", "a folder")
     files.one_line(lambda: open_particles(star_file, tomogram=one), *words)
     particles = open_particles(star_file, tomogram=tmp_path / "t", box_nm=12)
-    assert_boxes(particles, [expected[0], expected[1], expected[1]])
+    files.assert_boxes(particles, [expected[0], expected[1], expected[1]])
     assert any(f"{column} names the tomograms" in note for note in particles.notes)
-    star_file = of_names(files, tmp_path / "a.star", ["TS_01.mrc", "TS_01"], column)
+    star_file = files.of_names(tmp_path / "a.star", ["TS_01.mrc", "TS_01"], column)
     particles = open_particles(star_file, tomogram=one, box_nm=12)
-    assert_boxes(particles, [expected[0]] * 2)
+    files.assert_boxes(particles, [expected[0]] * 2)
     assert any("every row is cut from TS_01_10.00Apx.mrc" in note for note in particles.notes)
 
 
@@ -255,6 +184,8 @@ def test_a_voxel_more_or_less_is_the_same_place_of_two_inputs(tmp_path, tomogram
     rows = files.CENTRES[[1, 0, 2], ::-1] + np.array([[0.7, 0, 0], [0, 3, 0], [0, 0, -0.7]])
     other = open_particles(tomogram, coordinates=files.csv_of(tmp_path / "b.csv", rows=rows), box_nm=12)
     assert near(one, other, 1.0) == [(1, 0), (2, 2)]
+    lost = files.csv_of(tmp_path / "c.csv", rows=[["far", 20, 14], *rows], labels="aaab")
+    assert near(one, open_particles(tomogram, coordinates=lost, box_nm=12), 1.0) == [(1, 1), (2, 3)]
     elsewhere = files.write(tmp_path / "TS_2.mrc", array)
     assert not near(one, open_particles(elsewhere, coordinates=tmp_path / "a.csv", box_nm=12), 1.0)
 

@@ -26,6 +26,7 @@ def star(files, path, factor, optics, columns=XYZ, name="TS_1"):
         (2, {MICROGRAPH: 5.0, TILT: 2.5}, "TS_1", f"pixels of 0.5 nm ({MICROGRAPH})"),
         (2, {TILT: 5.0, IMAGE: 10.0}, "TS_1", f"pixels of 0.5 nm ({TILT})"),  # RELION 4, unbinned
         (0.5, {TILT: 2.5, IMAGE: 20.0}, "TS_1.tomostar", "pixels of 2 nm (the particles' pixel size)"),  # WarpTools
+        (1, {MICROGRAPH: "nan"}, "TS_1", f"voxels of the tomogram, which are {MICROGRAPH}"),
         (1, {IMAGE: 10.0}, "TS_1", "voxels of the tomogram, which are the particles' pixel size"),
         (1, {}, "TS_1", "voxels of the tomogram, as nothing else is stated"),
     ],
@@ -99,7 +100,7 @@ def test_particles_that_overlap_are_one_group_however_they_are_listed(tmp_path, 
         assert first == second != third
         assert len(set(overlapping(particles, [0, 1, 2], 5.0))) == 3
         assert len(set(overlapping(particles, [2, 0], 6.0))) == 2
-    rows[1][0] = "TS_2"
+    rows[1][:2] = "TS_2", "far"
     apart = open_particles(files.star_of(tmp_path / "b.star", [*names, "rlnImageName"], rows))
     assert len(set(overlapping(apart, [0, 1, 2], 6.0))) == 3
     unplaced = open_particles(files.star_of(tmp_path / "c.star", ["rlnImageName"], [[row[-1]] for row in rows]))

@@ -11,7 +11,7 @@ from cryo_fewshot.particles.exchange import MOTIVE_LIST, write_dynamo, write_pee
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 
-dynamotable, emfile, imodmodel = map(pytest.importorskip, ("dynamotable", "emfile", "imodmodel"))
+dynamotable, imodmodel = map(pytest.importorskip, ("dynamotable", "imodmodel"))
 
 
 def dynamo(files, path, **columns):
@@ -72,21 +72,10 @@ def test_tables_of_dynamo_name_their_tomograms_and_their_voxels(tmp_path, tomogr
     files.assert_cut(open_particles(tmp_path / "c.tbl", tomogram=tomogram, box_nm=12), array)
 
 
-def test_volumes_of_em_files(tmp_path, files):
-    (tmp_path / "set").mkdir()
-    for i in range(3):
-        emfile.write(tmp_path / "set" / f"particle_{i}.em", files.noise(i))
-        files.write(tmp_path / "same" / f"particle_{i}.mrc", seed=i)
-    files.one_line(lambda: open_particles(tmp_path / "set"), "states no voxel size", "--voxel-size-nm")
-    found = open_particles(tmp_path / "set", file_voxel_size_nm=1.0).read(range(3), 12, 1.0)[0]
-    assert bool((found == open_particles(tmp_path / "same").read(range(3), 12, 1.0)[0]).all())
-
-
-@pytest.mark.parametrize("name", ["a.tbl", "a.mod", "a.em", "a.hdf", "a_info.json"])
+@pytest.mark.parametrize("name", ["a.tbl", "a.mod", "a_info.json"])
 def test_damaged_files_are_one_line(name, tmp_path, tomogram, files):
     (tmp_path / name).write_bytes(b"boxes_3d 1 2 3\n4 x")
-    given = {} if name in ("a.em", "a.hdf") else {"tomogram": tomogram}
-    files.one_line(lambda: open_particles(tmp_path / name, **given), name)
+    files.one_line(lambda: open_particles(tmp_path / name, tomogram=tomogram), name)
 
 
 def test_what_has_no_unit_or_no_coordinates_is_refused(tmp_path, tomogram, files):
@@ -98,31 +87,6 @@ def test_what_has_no_unit_or_no_coordinates_is_refused(tmp_path, tomogram, files
     (tmp_path / "motl.csv").write_text("CCC,reserved,reserved,pIndex\n1,0,0,1\n")
     files.one_line(lambda: open_particles(tomogram, coordinates=tmp_path / "motl.csv"), "PEET", ".mod")
     files.one_line(lambda: open_particles(dynamo(files, tmp_path / "a.tbl")), "--tomogram")
-
-
-def hdf(path, *volumes, size_a=10.0):
-    """As EMAN2 lays it out."""
-    with pytest.importorskip("h5py").File(path, "w") as file:
-        for i, volume in enumerate(volumes):
-            group = file.create_group(f"MDF/images/{i}")
-            group.create_dataset("image", data=volume, compression="gzip")
-            group.attrs["EMAN.apix_x"] = size_a
-    return path
-
-
-def test_volumes_of_hdf_files(tmp_path, tomogram, array, files):
-    stack = [files.noise(i) for i in range(11)]
-    particles = open_particles(hdf(tmp_path / "stack.hdf", *stack))
-    for i, volume in enumerate(stack):
-        files.write(tmp_path / "same" / f"{i:02d}.mrc", volume)
-    expected = open_particles(tmp_path / "same").read(range(11), 12, 1.0)[0]
-    assert particles.voxel_size_nm == 1.0 and bool((particles.read(range(11), 12, 1.0)[0] == expected).all())
-    single = open_particles(hdf(tmp_path / "one.hdf", stack[3]))
-    assert bool((single.read([0], 12, 1.0)[0] == expected[3]).all())
-    csv = files.csv_of(tmp_path / "a.csv")
-    files.assert_cut(open_particles(hdf(tmp_path / "TS_1.hdf", array), coordinates=csv, box_nm=12), array)
-    files.one_line(lambda: open_particles(hdf(tmp_path / "images.hdf", stack[0][0])), "images of {2} axes")
-    files.one_line(lambda: open_particles(hdf(tmp_path / "no.hdf", stack[0], size_a=0.0)), "states no voxel size")
 
 
 def test_motive_lists_of_peet_are_read_with_the_model_of_their_name_and_written(tmp_path, tomogram, array, files):

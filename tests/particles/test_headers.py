@@ -138,3 +138,105 @@ def test_axes_are_turned_to_zyx(order, turned, along):
     data, axis, said = headers.as_zyx(volume, dict(zip(("mapc", "mapr", "maps"), order, strict=True)))
     np.testing.assert_array_equal(data, volume.transpose(turned))
     assert axis == along and bool(said) == (turned != (0, 1, 2))
+
+
+@pytest.mark.parametrize("dims", [2, 4])
+def test_axes_of_a_section_and_of_a_stack(dims):
+    data = np.arange(120).reshape(2, 3, 4, 5)[(0,) * (4 - dims)]
+    turned, _, said = headers.as_zyx(data, {"mapc": 3, "mapr": 2, "maps": 1})
+    np.testing.assert_array_equal(turned, data if dims == 2 else data.transpose(0, 3, 2, 1))
+    assert said.startswith("axes turned to the order x, y, z from z, y, x")
+
+
+def header_of(stamp=0, flags=0, **fields):
+    header = np.zeros((), mrcfile.dtypes.HEADER_DTYPE).view(np.recarray)
+    given = {"map": b"MAP ", "machst": 0x44, "mode": 2, "nx": 2, "ny": 3, "nz": 36, "mz": 36, "ispg": 1} | fields
+    for name, value in given.items():
+        header[name] = value
+    header["extra2"] = bytes(40) + np.array([stamp, flags], np.int32).tobytes() + bytes(36)
+    return header
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mode": 4}, "complex numbers (mode 4)"),
+        ({"mode": 0, "flags": 16}, ""),
+        ({"mode": 0, "flags": 1, "stamp": headers.IMOD_STAMP}, ""),
+        ({"mode": 0, "flags": 17, "stamp": headers.IMOD_STAMP}, "two values of four bits"),
+        ({"mode": 2, "flags": 17, "stamp": headers.IMOD_STAMP}, ""),
+        ({"cellb": (0, 90.05, 89.95)}, ""),
+        ({"cellb": (90, 90, 90.11)}, "axes at 90, 90, 90.11 degrees"),
+        ({"cellb": (180, 90, 90)}, "axes at 180"),
+        ({"ispg": 401, "mz": 12}, ""),
+        ({"ispg": 401, "mz": 0}, "of 0 sections (mz)"),
+        ({"ispg": 630, "mz": 17}, "of 17 sections (mz), but 36 sections in all (nz)"),
+        ({"ispg": 400, "mz": 17}, ""),
+        ({"ispg": 631, "mz": 17}, ""),
+        ({"mapc": 1, "mapr": 1, "maps": 3}, "axes mapc, mapr, maps 1, 1, 3"),
+        ({"mapc": 2, "mapr": 3, "maps": 1}, ""),
+    ],
+)
+def test_headers_that_refuse_their_file(fields, said):
+    found = headers.refusal(header_of(**fields))
+    assert said in found and bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, ()),
+        ({"ispg": 0}, ()),
+        ({"ispg": 401}, ()),
+        ({"ispg": 2}, ("space group 2",)),
+        ({"ispg": 402}, ("space group 2",)),
+        ({"nxstart": 1, "origin": (np.nan, 5, 5)}, ("first voxel at 1, 0, 0",)),
+        ({"nzstart": -1, "origin": (-2, 0, 0)}, ("first voxel at 0, 0, -1", "origin -2, 0, 0 A")),
+        ({"map": b"MAX "}, ("no map ID",)),
+        ({"machst": 0}, ("no map ID",)),
+    ],
+)
+def test_headers_of_which_something_is_said(fields, said):
+    header = header_of(**fields)
+    found = headers.remarks(header, "remark") + headers.remarks(header, "of_place")
+    assert len(found) == len(said) and all(part in text for part, text in zip(said, found, strict=True))
+    assert headers.is_old(header) == ("no map ID" in said)
+
+
+@pytest.mark.parametrize(("mode", "size"), [(0, 1), (1, 2), (2, 4), (6, 2), (12, 2), (101, 0)])
+def test_voxels_take_so_many_bytes(mode, size):
+    assert headers.n_bytes(header_of(mode=mode)) == size * 2 * 3 * 36
+
+
+@pytest.mark.parametrize(
+    ("fields", "images"),
+    [({"ispg": 0, "mz": 1}, True), ({"ispg": 0, "mz": 1, "nz": 1}, False), ({"mz": 1}, False), ({"ispg": 0}, False)],
+)
+def test_sections_are_images_only_where_the_header_says_so_for_sure(fields, images):
+    assert headers.is_images(header_of(**fields)) is images
+
+
+@pytest.mark.parametrize(
+    ("statistics", "imod", "unsigned", "said"),
+    [
+        ((-5, 3, 0), None, False, ""),
+        ((-5, 3, 0), 0, False, ""),
+        ((0, 127, 50), None, False, ""),
+        ((0, 128, 50), None, True, "because of the maximum 128 and mean 50"),
+        ((0, 100, 128), None, True, "mean 128"),
+        ((-5, -5, 130), None, True, "mean 130"),
+        ((0, -1, -2), None, False, "the header does not say"),
+        ((0, 0, 0), None, False, "the header does not say"),
+        ((-5, -5, 0), None, False, "the header does not say"),
+        ((0, 200, 50), 1, False, ""),
+        ((0, 100, 50), 0, True, "as IMOD's header says"),
+    ],
+)
+def test_bytes_are_signed_where_the_header_means_it(statistics, imod, unsigned, said):
+    fields = dict(zip(("dmin", "dmax", "dmean"), statistics, strict=True))
+    header = header_of(mode=0, stamp=0 if imod is None else headers.IMOD_STAMP, flags=imod or 0, **fields)
+    data, remark = headers.bytes_by_header(np.array([-1, 5], np.int8), header)
+    assert data.tolist() == ([255, 5] if unsigned else [-1, 5])
+    assert said in remark and bool(remark) == bool(said)
+    words = np.array([-1, 5], np.int16)
+    assert headers.bytes_by_header(words, header)[0] is words

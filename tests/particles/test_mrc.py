@@ -1,9 +1,21 @@
 """One MRC file: every real mode, and one line for each bad file."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cryo_fewshot.particles.mrc import checked_volume, checked_voxel_size, open_mrc, write_mrc
+from cryo_fewshot.particles.mrc import (
+    checked_volume,
+    checked_voxel_size,
+    first_line,
+    is_mrc,
+    open_mrc,
+    overruled_remark,
+    remark_lines,
+    within_range,
+    write_mrc,
+)
 
 pytest.importorskip("mrcfile")
 
@@ -127,3 +139,62 @@ def test_a_true_angstrom_is_known_by_its_width(files):
     assert checked_voxel_size(0.1, 300, "x.mrc") == 0.1
     files.one_line(lambda: checked_voxel_size(0.1, 299, "x.mrc"), "x.mrc", "29.9 nm", "programs write")
     assert checked_voxel_size(0.1001, 40, "x.mrc") == 0.1001
+    assert checked_voxel_size(0.1 + 9e-6, 300, "x.mrc") == 0.1 + 9e-6
+    files.one_line(lambda: checked_voxel_size(0.1 + 9e-6, 299, "x.mrc"), "voxel size 1.000 A")
+    assert checked_voxel_size(0.1, 200, "x.mrc", 20.0) == 0.1
+    files.one_line(lambda: checked_voxel_size(0.0998, 400, "x.mrc"), "0.0998 nm (0.998 A), not between 0.1 and 10 nm")
+
+
+def test_a_voxel_size_lies_from_one_angstrom_to_below_10_nm():
+    nm = (0.0998, 0.09995, 0.1, 9.999, 10.0, float("nan"))
+    assert [within_range(size) for size in nm] == [False, True, True, True, False, False]
+
+
+def test_another_voxel_size_than_that_of_the_files_is_said():
+    for given, known in ((None, 1.0), (1.0, None), (1.009, 1.0), (0.991, 1.0)):
+        assert overruled_remark(given, known) == ()
+    assert overruled_remark(1.02, 1.0) == ("voxel size 1 nm, overridden by the 1.02 nm given",)
+    assert overruled_remark(0.5, 1.0) == ("voxel size 1 nm, overridden by the 0.5 nm given",)
+    default = "voxel size 1.000 A, a program's default, replaced by the 1.5 nm given"
+    assert overruled_remark(1.5, 0.1) == overruled_remark(1.5, 0.1 + 9e-6) == (default,)
+    assert overruled_remark(1.5, 0.1002) == ("voxel size 0.1002 nm, overridden by the 1.5 nm given",)
+
+
+def test_a_remark_is_said_once_with_its_first_file_and_how_many_share_it():
+    a, b, c = map(Path, "abc")
+    assert remark_lines({a: ("x",)}) == ("a: x",)
+    assert remark_lines({a: (), b: ("x", "y"), c: ("x",)}) == (
+        "b: x (2 of 3 files looked at)",
+        "b: y (1 of 3 files looked at)",
+    )
+    assert remark_lines({}) == ()
+
+
+def test_names_of_mrc_files():
+    names = {"a.mrc": True, "a.MRCS": True, "a.map.gz": True, "a.em": True, "a.st": False, "a.gz": False}
+    names |= {"._a.mrc": False, "mrc": False}
+    assert {name: is_mrc(Path("folder") / name) for name in names} == names
+
+
+def test_the_first_line_of_an_error_is_its_name_where_it_says_nothing():
+    assert first_line(ValueError("one\ntwo")) == "one" and first_line(KeyError()) == "KeyError"
+
+
+def test_a_single_section_and_an_empty_file_are_no_error_of_numpy(tmp_path, files):
+    path = files.write(tmp_path / "x.mrc")
+    path.write_bytes(path.read_bytes() + bytes(12 * 12 * 4 - 1))
+    assert not open_mrc(path).remarks  # less than a section
+    path.write_bytes(path.read_bytes() + b"x")
+    assert "1 more sections than its header counts (nz)" in open_mrc(path).remarks[0]
+
+
+def test_a_packed_file_is_read_like_a_plain_one(tmp_path, files):
+    import gzip
+
+    path = files.write(tmp_path / "x.mrc", voxel_size_nm=1.4)
+    (tmp_path / "x.mrc.gz").write_bytes(gzip.compress(path.read_bytes()))
+    packed = open_mrc(tmp_path / "x.mrc.gz")
+    assert np.array_equal(packed.data, files.noise()) and packed.voxel_size_nm == pytest.approx(1.4)
+    assert not packed.remarks
+    (tmp_path / "y.mrc.gz").write_bytes(gzip.compress(path.read_bytes()[:3000]))
+    files.one_line(lambda: open_mrc(tmp_path / "y.mrc.gz"), "y.mrc.gz: not a whole MRC file")

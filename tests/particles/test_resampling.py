@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from cryo_fewshot.fourier import slice_weights
+from cryo_fewshot.particles import resampling
 from cryo_fewshot.particles.resampling import (
     band_limited,
+    checked_sizes,
     looks_dark,
     one_sidedness,
     resample,
@@ -152,3 +155,44 @@ def test_a_peak_is_one_sided_and_a_dip_the_other_way():
     assert found[0] > 0.5 and found[1] == -found[0] and found[2] == 0
     noise = torch.randn(20, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     assert one_sidedness(noise).mean().abs() < 0.15 and 0.1 < one_sidedness(noise).std() < 0.3
+
+
+@pytest.mark.parametrize("box", [16, 21])
+def test_extremes_are_those_of_the_smoothed_middle(box):
+    """Smoothed by a Gaussian of 0.075 of the box, within a quarter of the box of its centre."""
+    volumes = torch.randn(3, box, box, box, generator=torch.Generator().manual_seed(0))
+    line = np.arange(box) - box // 2
+    near = np.sqrt(line[:, None, None] ** 2 + line[:, None] ** 2 + line**2) < 0.25 * box
+    smooth = [gaussian_filter(v.double().numpy(), 0.075 * box, mode="wrap", truncate=8)[near] for v in volumes]
+    high, low = resampling._extremes(volumes)
+    np.testing.assert_allclose(high, [values.max() for values in smooth], rtol=0.02)
+    np.testing.assert_allclose(low, [values.min() for values in smooth], rtol=0.02)
+    np.testing.assert_allclose(one_sidedness(volumes), (high + low) / (high - low), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "seen"), [(2.9, None), (3.1, False), (-3.1, True), (-2.9, None)])
+def test_contrast_is_seen_from_three_standard_errors_on(monkeypatch, mean, seen):
+    balance = torch.tensor([-1.0, 1.0, -1.0, 1.0])
+    error = float(balance.std()) / 2
+    monkeypatch.setattr(resampling, "_extremes", lambda volumes: (balance + mean * error + 1, -torch.ones(4)))
+    assert looks_dark(torch.zeros(4, 1, 1, 1)) is seen
+
+
+@pytest.mark.parametrize(
+    ("box", "sizes", "said"),
+    [
+        (4, {"box_nm": 1e-9, "file_voxel_size_nm": 0.1, "coordinate_voxel_size_nm": None}, ""),
+        (3, {}, "box=3: give at least 4 voxels"),
+        (4, {"box_nm": 0}, "box_nm=0: give a positive length in nm"),
+        (4, {"box_nm": float("inf")}, "box_nm=inf: give"),
+        (4, {"box_nm": float("nan")}, "box_nm=nan: give"),
+        (4, {"file_voxel_size_nm": -1.0}, "file_voxel_size_nm=-1.0 (--voxel-size-nm): give a positive"),
+        (4, {"file_voxel_size_nm": 12.0}, "not between 0.1 and 10 nm; did you mean nm or A? 12 A are 1.2 nm"),
+        (4, {"coordinate_voxel_size_nm": 12.0}, ""),
+    ],
+)
+def test_lengths_of_no_use_are_refused(box, sizes, said, files):
+    if said:
+        files.one_line(lambda: checked_sizes(box, **sizes), said)
+    else:
+        checked_sizes(box, **sizes)

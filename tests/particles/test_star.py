@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.particles.star import read_star_blocks, write_star
+from cryo_fewshot.particles.star import (
+    _optics,
+    check_optics_groups,
+    numbers,
+    read_star_blocks,
+    table_with,
+    texts,
+    write_star,
+)
 
 pytest.importorskip("mrcfile")
 starfile = pytest.importorskip("starfile")
@@ -134,3 +142,66 @@ def test_rows_that_other_programs_write(tmp_path, files):
 def test_what_would_lose_rows_is_refused(tmp_path, files, text, words):
     (tmp_path / "a.star").write_text(text)
     files.one_line(lambda: read_star_blocks(tmp_path / "a.star"), words, "not a STAR file", "export it again")
+
+
+GROUPS = {
+    "optics": pd.DataFrame({"rlnOpticsGroup": ["1.0", "2"], "rlnVoltage": ["300", "200"]}),
+    "particles": pd.DataFrame({"rlnOpticsGroup": ["2", "1", "2.0"], "own": ["x", "7", np.nan]}),
+}
+
+
+def test_a_column_is_the_tables_own_or_that_of_its_optics_groups():
+    assert texts(GROUPS, "particles", "own")[:2] == ["x", "7"]
+    assert texts(GROUPS, "particles", "rlnVoltage") == ["200", "300", "200"]
+    assert numbers(GROUPS, "particles", "rlnVoltage").tolist() == [200, 300, 200]
+    np.testing.assert_array_equal(numbers(GROUPS, "particles", "own"), [np.nan, 7, np.nan])
+    assert texts(GROUPS, "particles", "absent") is numbers(GROUPS, "particles", "absent") is None
+    assert texts({"particles": GROUPS["particles"]}, "particles", "rlnVoltage") is None
+    single = {"optics": {"rlnVoltage": "300"}, "particles": GROUPS["particles"]}
+    assert texts(single, "particles", "rlnVoltage") == ["300"] * 3
+    without = {**GROUPS, "particles": GROUPS["particles"][["own"]]}
+    assert texts(without, "particles", "rlnVoltage") is None, "two groups, and nothing says whose"
+
+
+@pytest.mark.parametrize(
+    ("optics", "table", "said"),
+    [
+        ({"rlnOpticsGroup": ["1", "2"]}, {"rlnOpticsGroup": ["1", "2"]}, ""),
+        ({"rlnOpticsGroup": ["1"]}, {"own": ["x"]}, ""),
+        ({"rlnVoltage": ["300", "200"]}, {"rlnOpticsGroup": ["1"]}, "2 optics groups, but nothing says which row"),
+        ({"rlnOpticsGroup": ["1", "1.0"]}, {"rlnOpticsGroup": ["1"]}, "optics group 1 appears twice"),
+        ({"rlnOpticsGroup": ["1"]}, {"rlnOpticsGroup": ["1", "3", "3"]}, "optics group 3, of 2 rows, is not in"),
+        ({"rlnOpticsGroup": ["1"], "a": ["10"]}, {"rlnOpticsGroup": ["1"] * 2, "a": ["10", "10.009"]}, ""),
+        (
+            {"rlnOpticsGroup": ["1"], "a": ["10"]},
+            {"rlnOpticsGroup": ["1"] * 3, "a": ["10", "9.98", "11"]},
+            "a of row 2 is 9.98, of its optics group 10 (2 rows)",
+        ),
+    ],
+)
+def test_both_tables_say_the_same_of_every_row(files, optics, table, said):
+    blocks = {"optics": pd.DataFrame(optics), "particles": pd.DataFrame(table)}
+    if said:
+        files.one_line(lambda: check_optics_groups(blocks, "particles", "p.star"), f"p.star: {said}")
+    else:
+        check_optics_groups(blocks, "particles", "p.star")
+
+
+def test_the_first_table_with_a_column_is_meant(files):
+    blocks = {"a": {"x": "1"}, "b": pd.DataFrame({"y": ["2"]}), "c": pd.DataFrame({"z": []})}
+    assert table_with(blocks, "p.star", ["y", "x"], "give one") == "a"
+    assert blocks["a"]["x"].tolist() == ["1"]
+    assert table_with(blocks, "p.star", ["y"], "give one") == "b"
+    files.one_line(lambda: table_with(blocks, "p.star", ["z"], "give one"), "p.star: lists no particles")
+    files.one_line(lambda: table_with(blocks, "p.star", ["v", "w"], "give one"), "no column v or w in it; give one")
+
+
+def test_particles_of_a_folder_get_an_optics_table_of_their_box_and_voxel():
+    optics = _optics(SimpleNamespace(box=12, voxel_size_nm=1.23456789))
+    assert optics.iloc[0].to_dict() == {
+        "rlnOpticsGroup": "1",
+        "rlnOpticsGroupName": "opticsGroup1",
+        "rlnImageDimensionality": "3",
+        "rlnImageSize": "12",
+        "rlnImagePixelSize": "12.345679",
+    }

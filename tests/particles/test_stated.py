@@ -1,10 +1,14 @@
 """Columns and header fields that change the physics: each is used, said or refused by its name."""
 
+import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import cryo_fewshot.particles.stated as stated
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 
 mrcfile = pytest.importorskip("mrcfile")
@@ -61,3 +65,82 @@ def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     assert any("rlnImageSize says 0, 32 voxels, the files have 12" in note for note in particles.notes)
     files.star_of(tmp_path / "p.star", ("rlnImageName", "rlnImageSize"), [("p.mrc", "12.0")])
     assert not any("rlnImageSize" in note for note in open_particles(tmp_path / "p.star").notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        ("NUMBER", (0, -5, 1e9), (np.nan, np.inf)),
+        ("LENGTH", (0, 5), (-0.1, np.nan)),
+        ("FLAG", (0, 1), (-1, 0.5, 2)),
+        ("SHARE", (0, 0.99), (-0.01, 1, np.nan)),
+        ("KILOVOLTS", (50, 300, 1500), (49.9, 1501, np.nan)),
+        ("MILLIMETRES", (0, 2.7, 20), (-0.1, 20.1)),
+    ],
+)
+def test_values_that_a_column_may_have(kind, right, wrong):
+    holds = getattr(stated, kind).holds
+    assert holds(np.array(right, float)).all() and not holds(np.array(wrong, float)).any()
+
+
+def test_defoci_that_are_all_below_100_are_micrometres():
+    holds = stated.ANGSTROM.holds
+    assert holds(np.array([0.0, 100.0, 3.0, -5e4])).all() and holds(np.zeros(2)).all()
+    assert holds(np.array([-100.0, 5.0])).all()
+    assert holds(np.array([0.0, 99.0])).tolist() == [True, False]
+    assert holds(np.array([np.nan, 2e4])).tolist() == [False, True]
+
+
+def blocks_of(**columns):
+    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("column", stated.STATED, ids=lambda column: column.name)
+def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, sign):
+    if sign < 0 and column.name in ("rlnIsFlip", "rlnCtfDataArePhaseFlipped"):
+        pytest.skip("a flag")
+    kind = "particles" if column.of == "both" else column.of
+
+    def said(*values):
+        return stated.column_notes(blocks_of(**{column.name: values}), "particles", "p.star", kind)
+
+    beyond = sign * (column.above + 1)
+    assert said(sign * column.above, 0) == ()
+    if column.refuses:
+        with pytest.raises(UserError, match=f"p.star: {column.name} of 2 rows says {re.escape(column.text)}"):
+            said(beyond, 0, beyond)
+    else:
+        assert said(beyond, 0, beyond) == (f"p.star: {column.name} of 2 rows: {column.text}",)
+
+
+def test_columns_of_one_kind_are_said_together():
+    notes = stated.column_notes(blocks_of(rlnOriginX=[3, 0], rlnOriginY=[5, 5]), "particles", "p.star", "particles")
+    assert notes == (
+        "p.star: rlnOriginX of 1 rows and rlnOriginY of 2 rows: a shift that is not applied; "
+        "extract them again, centred",
+    )
+
+
+def test_voxel_sizes_that_differ_by_more_than_rounding_are_said():
+    detector = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
+    tilts = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
+    assert stated.size_notes(blocks_of(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
+        "p: rlnDetectorPixelSize and rlnMagnification say 0.102 nm, rlnImagePixelSize 0.1009 nm, "
+        "and the latter is used (1 rows)",
+    )
+    assert stated.size_notes(blocks_of(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
+        "p: rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning say 0.8 nm, rlnPixelSize 1 nm, "
+        "and the latter is used (1 rows)",
+    )
+    assert stated.size_notes(blocks_of(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
+    assert stated.size_notes(blocks_of(rlnKind=["x"]), "particles", "p") == ()
+
+
+def test_boxes_that_no_file_has_are_said():
+    blocks = blocks_of(rlnImageSize=[12, 32, "nan", 12])
+    blocks["particles"].loc[2, "rlnImageSize"] = np.nan
+    said = "p: rlnImageSize says 32 voxels, the files have 12, 16"
+    assert stated.box_notes(blocks, "particles", "p", (12, None, 16, 12)) == (said,)
+    assert stated.box_notes(blocks, "particles", "p", (12, 32)) == ()
+    assert stated.box_notes(blocks_of(other=[1]), "particles", "p", (12,)) == ()

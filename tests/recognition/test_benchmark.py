@@ -13,7 +13,7 @@ from cryo_fewshot.recognition.benchmark import benchmark, labelled_tomogram, ope
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.weights import load_encoder
 
-NM, CLASSES = 3.0, ("small", "large")  # nm; the classes of `tomogram`
+NM, CLASSES = 3.2, ("small", "large")  # nm, not the 3 nm of the encoder; the classes of `tomogram`
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,8 @@ def data(tmp_path_factory, encoder_path, tomogram):
 def test_sizes_are_told_apart_and_shuffled_labels_are_not(data):
     labelled, calibration = data
     tasks = {"two": CLASSES}
+    assert labelled.edge == 12 and labelled.widths == (9, 3) and labelled.volumes.shape[1:] == (12, 12, 12)
+    assert labelled.features.shape == (len(labelled.labels), labelled.background.shape[1])
     found = benchmark(labelled, calibration, tasks, shots=(3,), halves=("all",), n_episodes=5)
     accuracy = found.set_index("method")["accuracy"]
     assert accuracy[room.TOOL] > 0.9 and accuracy["profile and power"] > 0.9

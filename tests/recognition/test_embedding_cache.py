@@ -1,5 +1,6 @@
 """Embeddings on disk: what is computed once, and what is computed again."""
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.resampling import band_limited, wedge_rotations
 from cryo_fewshot.recognition import embedding_cache
+from cryo_fewshot.recognition.descriptors import relative_grey
 from cryo_fewshot.recognition.embedding_cache import embed_particles, unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.weights import load_encoder
@@ -112,3 +114,34 @@ def test_rotations_are_averaged_and_the_mean_has_length_1(particles, encoder_pat
     np.testing.assert_allclose(both, torch.nn.functional.normalize(one + other, dim=1), atol=1e-5)
     with pytest.raises(UserError, match="rotations=3"):
         unit_embeddings(encoder, volumes, rotations=3)
+
+
+def test_shares_samples_and_units_of_grey_values_follow_the_chunks(particles, encoder_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding_cache, "CHUNK", 7)
+    encoder, card = load_encoder(encoder_path)
+    done = []
+    share = embed_particles(particles, encoder, card, tmp_path, shard=(2, 4), progress=done.append)
+    assert sorted(path.stem for path in share.folder.iterdir()) == ["000001", "000005"] and done == [7, 5]
+    embedded = embed_particles(particles, encoder, card, tmp_path)
+    whole = embedded.all()[0]
+    for count in (6, 40, 99):
+        chosen, columns = embedded.sample(count, seed=3)
+        assert len(set(chosen.tolist())) == min(count, 40) and torch.equal(columns, whole[torch.from_numpy(chosen)])
+    assert chosen.tolist() != embedded.sample(40, seed=4)[0].tolist()
+    grey = embedded.with_parts("grey").all()[0]
+    reference = torch.stack([torch.arange(40.0), torch.arange(40.0) + 1], dim=1)
+    related = embedded.with_parts("descriptors", "grey", grey_reference=reference).all()[0]
+    torch.testing.assert_close(related[:, -3:], relative_grey(grey, *reference.T))
+    assert torch.equal(related[:, :-3], embedded.with_parts("descriptors").all()[0])
+
+
+def test_a_file_that_was_written_again_is_embedded_again(particles, encoder_path, tmp_path):
+    encoder, card = load_encoder(encoder_path)
+    name = embedding_cache._digest(particles, encoder, card, 1)
+    assert name == embedding_cache._digest(particles, encoder, card, 1) and len(name) == 20
+    path = next(particles.source.identities([len(particles) - 1]))[1][0]
+    before = os.stat(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    changed = embedding_cache._digest(particles, encoder, card, 1)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changed != name == embedding_cache._digest(particles, encoder, card, 1)

@@ -1,6 +1,7 @@
 """Finetuning on a user's own set, on tiny boxes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,3 +85,47 @@ def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, m
     _, card = load_encoder(tmp_path / "mine.safetensors")
     assert (card["name"], card["own_classes"], card["own_particles"]) == ("mine", ["1OEL", "3KUY"], 12)
     assert Calibration.from_json(card["calibration"]).promises.limits["n_shot"] == (1, 2)
+
+
+@pytest.mark.parametrize(("n", "n_held_out"), [(4, 1), (5, 1), (7, 2), (8, 2), (11, 3)])
+def test_a_quarter_of_each_class_is_held_out(n, n_held_out):
+    labels = np.repeat([1, 0], [n, 12])
+    subtomograms = SimpleNamespace(labels=labels, class_names=("a", "b"))
+    trained, held_out = finetuning._split(subtomograms, 0)
+    assert sorted([*trained, *held_out]) == list(range(n + 12))
+    assert [(labels[held_out] == label).sum() for label in (0, 1)] == [3, n_held_out]
+    assert held_out.tolist() != finetuning._split(subtomograms, 1)[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_per_class", "n_epochs", "steps", "sizes", "halve_every"),
+    [(12, 20, 1, [27], 5), (12, 3, 1, [27], 1), (96, 9, 2, [100, 100], 2)],
+)
+def test_batches_of_a_hundred_fill_an_epoch_and_the_rate_is_halved_four_times(
+    monkeypatch, n_per_class, n_epochs, steps, sizes, halve_every
+):
+    volumes = torch.randn(3 * n_per_class, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    labels = np.repeat(np.arange(3), n_per_class)
+    seen = {}
+
+    def fit(model, losses, validate, schedule):
+        batches = []
+        monkeypatch.setattr(finetuning, "wedge_rotations", lambda part, which: batches.append((part, which)) or part)
+        list(losses(0))
+        seen.update(schedule=schedule, batches=batches)
+        return SimpleNamespace(accuracies=[0.0], best_epoch=1)
+
+    monkeypatch.setattr(finetuning, "fit", fit)
+    finetune(
+        SubtomogramSet(volumes, labels, tuple("abc"), np.zeros(len(labels)), 1.0),
+        PooledEncoder3D(8, (1, 2)),
+        n_epochs=n_epochs,
+    )
+    schedule = seen["schedule"]
+    assert (schedule.n_epochs, schedule.steps_per_epoch, schedule.halve_every) == (n_epochs, steps, halve_every)
+    assert schedule.learning_rate == 2e-4
+    assert [len(part) for part, _ in seen["batches"]] == sizes
+    rotations = torch.cat([which for _, which in seen["batches"]])
+    assert set(rotations.tolist()) == {0, 1} and len({float(v[0, 0, 0]) for p, _ in seen["batches"] for v in p}) == sum(
+        sizes
+    )

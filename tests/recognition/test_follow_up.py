@@ -33,3 +33,24 @@ def test_labels_are_asked_for_where_the_doubt_is_and_once_for_each_kind():
     chosen = next_to_label(x, wrong)
     assert labels[chosen[:3]].tolist() == [2, 3, 1]
     assert len(set(chosen)) == 10 and len(next_to_label(x[:4], wrong[:4])) == 4
+
+
+def test_each_label_covers_the_doubt_near_it():
+    x, wrong = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 2))).float(), np.linspace(0, 0.8, 9)
+    squared = ((x[:, None] - x) ** 2).sum(-1).double().numpy()
+    likeness, doubt, expected = np.exp(-squared / 4), wrong.copy(), []
+    for _ in range(4):
+        gains = likeness @ doubt
+        gains[expected] = -1
+        expected.append(int(gains.argmax()))
+        doubt = doubt * (1 - likeness[expected[-1]])
+    assert next_to_label(x, wrong, 4).tolist() == expected and len(next_to_label(x, wrong)) == 9
+
+
+def test_a_group_is_one_that_can_be_averaged():
+    x, labels = clusters((8, 8, 7))
+    groups = group_rejected(x, labels < 2)
+    assert [len(members) for members in groups.values()] == [8, 8]
+    assert group_rejected(x, (labels == 0) | (labels == 2)) == {}, "fewer than two of the smallest"
+    x, labels = clusters((300, 12, 300))
+    assert len(group_rejected(x, labels >= 0)) == 2, "none of less than a twentieth"

@@ -103,3 +103,42 @@ def test_background_boxes_share_no_voxel_with_picks_or_each_other(tmp_path, tomo
     apart = np.abs(places[:, None] - boxes.centres).max(-1)
     assert (apart + 99 * np.eye(len(places))[:, len(picks.centres) :]).min() >= 12
     assert all(boxes.opened()(i)[0].shape == (12, 12, 12) for i in range(10))
+
+
+class Files(list):
+    """So many particles of files."""
+
+    source, dark_protein = None, True
+
+    def __init__(self, n):
+        super().__init__(range(n))
+
+
+def grey_of(means, contrasts):
+    return torch.tensor([[m, c, 0.0] for m, c in zip(means, contrasts, strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("spread", "ratio", "said"),
+    [
+        (0.155, 1.0, "as the files have them"),
+        (0.145, 1.0, "support were normalised one by one"),
+        (0.155, 1.49, "as the files have them"),
+        (0.155, 1.51, "contrast of support and query differs (1.51 and 1)"),
+        (0.155, 1 / 1.51, "contrast of support and query differs (0.662 and 1)"),
+    ],
+)
+def test_scales_are_one_up_to_a_ratio_of_contrasts(spread, ratio, said):
+    """Box means in deviations within a box, of the given spread; a particle that cannot be used does not count."""
+    means = np.array([-1.0, 1.0, -1.0, 1.0]) * spread / np.std([-1, 1, -1, 1], ddof=1)
+    support = grey_of([*means * ratio, np.nan], [ratio] * 5)
+    query = grey_of(5 + means * 2, [1.0] * 4)
+    particles = [Files(len(grey)) for grey in (support, query)]
+    scale = common_grey_scale(*particles, support, query)
+    assert said in scale.words
+    if "files" in said:
+        assert torch.equal(scale.support, torch.tensor([[float(query[:, 0].median()), 1.0]]).expand(5, 2).float())
+        assert scale.query.shape == (4, 2)
+        assert torch.equal(scale.of_background(Files(3)), scale.query[:1].expand(3, 2))
+    else:
+        assert scale.support is scale.query is scale.of_background(Files(3)) is None

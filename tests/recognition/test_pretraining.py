@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.hashing import digest_of, spec_dict
+from cryo_fewshot.recognition import pretraining
 from cryo_fewshot.recognition.pretraining import (
     CALIBRATION_CLASSES,
     TEST_CLASSES,
@@ -179,3 +181,84 @@ def test_directions_of_the_cosine_classifier_start_near_unit_length():
 def test_a_step_learns_from_support_and_queries_of_each_class(tiny):
     spec = tiny()
     assert spec.volumes_per_step == spec.n_way * spec.n_shot + spec.n_way * spec.n_query
+
+
+def test_schedules_of_both_trainings():
+    alone = pretrained_spec()
+    assert alone.schedule == Schedule(n_epochs=40, steps_per_epoch=100, learning_rate=3e-3, halve_every=8)
+    assert pretrained_spec(3).schedule.halve_every == 1 and alone.cost == 4000 * alone.volumes_per_step
+    second = pretraining.trained_on(alone, "digest")
+    assert second.schedule == Schedule(n_epochs=8, steps_per_epoch=100, learning_rate=1e-3, halve_every=2)
+    assert (second.start, second.start_share) == ("digest", 0.3)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(-0.1, True), (0.0, False), (0.99, False), (1.0, True)])
+def test_a_share_of_the_start_is_below_one(tiny, share, refused):
+    if refused:
+        with pytest.raises(UserError, match="give a share below 1"):
+            tiny(start="digest", start_share=share)
+    else:
+        assert tiny(start="digest", start_share=share).start_share == share
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_classes", "n_query", "n_way"), [(6, 2, 3, 2), (18, 5, 15, 5), (60, 6, 15, 5), (17, 4, 14, 4)]
+)
+def test_models_are_selected_on_three_shot_tasks(monkeypatch, tiny, n_samples, n_classes, n_query, n_way):
+    monkeypatch.setattr(pretraining, "simulate_on_the_fly", lambda names, *_: names)
+    selection = tuple(f"c{i}" for i in range(n_classes))
+    spec = SimpleNamespace(**{**vars(tiny()), "selection": selection, "n_selection_samples": n_samples})
+    names, tasks = pretraining._selection(spec, "cpu")
+    assert names == [name for name in selection for _ in range(n_samples)]
+    assert tasks.support.shape == (spec.n_selection_episodes, n_way, 3)
+    assert tasks.query.shape == (spec.n_selection_episodes, n_way, n_query)
+
+
+def test_each_step_is_simulated_once_and_yielded_in_order(monkeypatch):
+    made = []
+    monkeypatch.setattr(pretraining, "simulated_batch", lambda spec, step, device: made.append(step) or step)
+    for steps in (range(6, 11), range(2), range(1)):
+        made.clear()
+        assert list(pretraining._batches(None, steps, "cpu")) == list(steps) and sorted(made) == list(steps)
+
+
+def test_epochs_go_on_where_the_last_one_ended(monkeypatch, tiny):
+    spec, seen = tiny(), []
+
+    def batches(spec, steps, device):
+        seen.append(list(steps))
+        yield from (simulated_batch(spec, step) for step in steps)
+
+    monkeypatch.setattr(pretraining, "_batches", batches)
+    train(spec)
+    assert seen == [[0, 1], [2, 3]]
+
+
+def test_the_loss_of_a_step_is_that_of_its_classes_by_their_own_labels(tiny):
+    spec = tiny(n_shot=2, n_query=3)
+    x = torch.randn(3 * 5, 4, generator=torch.Generator().manual_seed(0))
+    by_class = x.view(3, 5, 4)
+    distances = torch.cdist(by_class[:, 2:].reshape(9, 4), by_class[:, :2].mean(1)).square()
+    expected = torch.nn.functional.cross_entropy(-distances, torch.arange(3).repeat_interleave(3))
+    torch.testing.assert_close(pretraining._episode_loss(x, spec), expected)
+
+
+def test_a_classifier_starts_from_the_means_of_its_classes(monkeypatch, tiny):
+    names = []
+    monkeypatch.setattr(pretraining, "simulate_on_the_fly", lambda given, *_: names.extend(given) or torch.zeros(1))
+    embeddings = torch.randn(4 * 12, 3, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pretraining, "unit_embeddings", lambda encoder, volumes: embeddings)
+    found = pretraining._class_means(tiny(), torch.nn.Linear(1, 1), "cpu")
+    torch.testing.assert_close(found, embeddings.view(4, 12, 3).mean(1))
+    assert names == [name for name in tiny().classes for _ in range(12)]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_only_a_training_that_goes_on_starts_its_classifier_from_means(monkeypatch, tiny, goes_on):
+    first, seen = new_encoder(tiny()), []
+    monkeypatch.setattr(pretraining, "_class_means", lambda spec, *_: torch.full((len(spec.classes), 128), 7.0))
+    monkeypatch.setattr(pretraining, "_selection", lambda *_: (None, None))
+    monkeypatch.setattr(pretraining, "fit", lambda model, *_: seen.append(model["classifier"].directions.detach()))
+    spec = tiny(start=digest_of(*first.state_dict().values()) if goes_on else "")
+    train(spec, start=first, device=torch.device("cpu"))
+    assert bool((seen[0] == 7).all()) == goes_on

@@ -164,3 +164,27 @@ def test_unlabelled_particles_tell_how_noisy_the_particles_are(calibration, user
         np.testing.assert_array_equal(one, other)
     measured = calibration.promises.temperature_of(recogniser.conditions, adapted=True)
     assert adapted.temperature == pytest.approx(measured * recogniser.check.tempered)
+
+
+def test_every_number_follows_from_the_model_of_the_classes(calibration, user):
+    support, names, queries, _ = user(n_classes=4, n_shot=2, n=10, noise=2.0)
+    recogniser = build_recogniser(support, names, calibration, junk=["class 1"])
+    found, model = recogniser.recognise(queries), recogniser.model
+    x = recogniser.space.project(queries)
+    of_class = model.log_likelihoods(x)
+    p = torch.softmax(of_class / recogniser.temperature - np.log(4), dim=1)
+    order = p.argsort(dim=1, descending=True)
+    np.testing.assert_array_equal(found.label, order[:, 0])
+    np.testing.assert_array_equal(found.runner_up, order[:, 1])
+    np.testing.assert_allclose(found.probability, p.amax(1), rtol=1e-5)
+    away = ((x[:, None] - model.means).square().sum(-1) / (model.within * x.shape[1])).sqrt()
+    first, second = (away.gather(1, order[:, k : k + 1])[:, 0] for k in (0, 1))
+    np.testing.assert_allclose(found.distance, first, rtol=1e-4)
+    np.testing.assert_allclose(found.margin, second - first, atol=1e-4)
+    np.testing.assert_allclose(found.score, model.scores(x, of_class), rtol=1e-4, atol=1e-4)
+    high = found.score >= recogniser.threshold
+    np.testing.assert_array_equal(found.accepted, high & (found.label != 1))
+    assert (high & (found.label == 1)).any() and recogniser.junk.tolist() == [False, True, False, False]
+    frame = found.to_frame()
+    assert frame["class"].tolist() == [found.class_names[k] for k in found.label]
+    assert frame["runner_up"].tolist() == [found.class_names[k] for k in found.runner_up]

@@ -9,7 +9,7 @@ import torch
 from cryo_fewshot.recognition.calibration import ClassModel
 from cryo_fewshot.recognition.plda import class_posteriors, gaussian_log_likelihoods
 from cryo_fewshot.recognition.recogniser import build_recogniser
-from cryo_fewshot.recognition.support_check import _inseparable
+from cryo_fewshot.recognition.support_check import _inseparable, _tempered
 
 
 def test_leave_one_out_predicts_the_accuracy_of_queries(calibration, user):
@@ -137,3 +137,15 @@ def test_a_support_is_called_undefined_only_where_less_than_half_is_sure(calibra
     check = build_recogniser(support, names, calibration).check
     assert 0.5 < check.high < 0.75
     assert not any("does not define its classes" in warning for warning in check.warnings)
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_the_temperature_of_a_support_is_its_most_likely_one_with_a_prior_for_one(scale):
+    rng = np.random.default_rng(0)
+    logits, own = scale * rng.normal(size=(30, 3)), rng.integers(3, size=30)
+    factors = np.exp(np.linspace(-1.5, 1.5, 3001))
+    scaled = logits / factors[:, None, None]
+    likelihood = (np.log(np.exp(scaled).sum(-1)) - scaled[:, np.arange(30), own]).sum(1)
+    best = factors[np.argmin(likelihood + 0.5 * (np.log(factors) / 0.15) ** 2)]
+    assert _tempered(logits, own) == pytest.approx(best, rel=2e-3) and abs(np.log(best)) > 0.02
+    assert _tempered(logits[:0], own[:0]) == 1

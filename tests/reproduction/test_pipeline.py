@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cryo_fewshot import cli
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.cells import TABLE_1_METHODS, table_1
 from cryo_fewshot.reproduction.pipeline import side_by_side
@@ -94,38 +95,55 @@ def test_notebooks_run_side_by_side_and_the_first_failure_ends_the_rest(capsys):
     assert len(begun) < 500
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
-    def stored() -> list[Path]:
-        return sorted((tmp_path / "smoke").rglob("*.json"))
+def stored(folder: Path) -> list[Path]:
+    return sorted((folder / "smoke").rglob("*.json"))
 
-    for n_results in (1, 4, 12):
+
+@pytest.fixture
+def unfinished(uninterrupted, tmp_path) -> Path:
+    """The folder of a run that lacks its tables, and of Table 1 what it needs for one SNR and one shot."""
+    shutil.copytree(uninterrupted, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "smoke" / "tables")
+    store = Store(tmp_path / "smoke")
+    for cell in table_1(profile_named("smoke"), snrs=[0.03], shots=[1]):
+        for spec in (cell.evaluation, cell.evaluation.encoder, cell.evaluation.adaptation):
+            if spec is not None:
+                for suffix in (".json", ".safetensors"):
+                    store.path(spec, suffix).unlink(missing_ok=True)
+    assert len(stored(tmp_path)) < len(stored(uninterrupted)) - 8
+    return tmp_path
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(uninterrupted, unfinished):
+    before = len(stored(unfinished))
+    for n_results in (1, 2, 4):
         process = subprocess.Popen(
             [*COMMAND, "reproduce", "--profile", "smoke", "--no-book"],
-            env=environment(tmp_path),
+            env=environment(unfinished),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        while len(stored()) < n_results and process.poll() is None:
+        while len(stored(unfinished)) < before + n_results and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run was killed before its end"
-    kept = {path: path.stat().st_mtime_ns for path in stored()}
-    damaged = stored()[0]
+    kept = {path: path.stat().st_mtime_ns for path in stored(unfinished)}
+    damaged = stored(unfinished)[0]
     damaged.write_bytes(damaged.read_bytes()[:50])
-    done = run("reproduce", "--profile", "smoke", "--no-book", folder=tmp_path)
+    done = run("reproduce", "--profile", "smoke", "--no-book", folder=unfinished)
     assert done.returncode == 0, done.stderr
-    assert tables(tmp_path) == tables(uninterrupted)
+    assert tables(unfinished) == tables(uninterrupted)
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path != damaged)
-    assert not list(tmp_path.rglob("*.checkpoint*"))
+    assert not list(unfinished.rglob("*.checkpoint*"))
 
 
-def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, tmp_path):
+def test_a_run_in_pieces_stops_in_time_and_ends_with_the_same_numbers(uninterrupted, unfinished):
     words = ("reproduce", "--profile", "smoke", "--no-book")
-    first = run(*words, "--minutes", "0", folder=tmp_path)
+    first = run(*words, "--minutes", "0", folder=unfinished)
     assert first.returncode == 0 and "run the same command to resume" in first.stdout
-    assert not tables(tmp_path) and list(tmp_path.rglob("*.checkpoint"))
-    assert run(*words, folder=tmp_path).returncode == 0
-    assert tables(tmp_path) == tables(uninterrupted)
+    assert not tables(unfinished) and list(unfinished.rglob("*.checkpoint"))
+    assert run(*words, folder=unfinished).returncode == 0
+    assert tables(unfinished) == tables(uninterrupted)
 
 
 def test_claims_follow_from_the_numbers(uninterrupted):
@@ -150,18 +168,27 @@ def test_a_table_that_was_run_in_part_shows_that_part(uninterrupted, tmp_path):
     assert stored_cells(Store(tmp_path / "empty"), cells) == ([], [])
 
 
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    done = run("reproduce", "--profile", "fast", folder=tmp_path)
+    assert done.returncode == 2
+    assert "profile 'fast' is unknown: use one of smoke, quick" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "words, complaint",
     [
-        (["reproduce", "--profile", "fast"], "profile 'fast' is unknown: use one of smoke, quick"),
-        (["notebook", "table9"], "no notebook 'table9'"),
-        (["notebook", "table1", "snr=0.1"], "it knows: profile, snrs"),
-        (["notebook", "table1", "n_shot='"], "n_shot"),
+        (["table9"], "no notebook 'table9'"),
+        (["table1", "snr=0.1"], "it knows: profile, snrs"),
+        (["table1", "n_shot='"], "n_shot"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words, complaint, tmp_path):
-    done = run(*words, folder=tmp_path)
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+def test_a_notebook_that_cannot_run_is_one_line(words, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cryo-fewshot", "notebook", *words])
+    monkeypatch.setenv("CRYO_FEWSHOT_RESULTS", str(tmp_path))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2 and complaint in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

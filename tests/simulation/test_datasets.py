@@ -38,12 +38,6 @@ def test_another_seed_class_or_snr_is_another_sample():
     assert RECIPE.class_names[-1] == EMPTY and len(RECIPE.class_names) == 23
 
 
-def test_progress_counts_every_volume():
-    done = []
-    simulate_set(RECIPE, {0.1: 9}, ("1OEL",), chunk=4, progress=done.append)
-    assert sum(done) == 9
-
-
 @pytest.mark.parametrize(
     "make, words",
     [

@@ -1,5 +1,6 @@
 """The ablation from the paper's method to the pretrained encoder."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,17 +22,18 @@ from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.on_the_fly import homologous_family
+from cryo_fewshot.training import Schedule
 
 
-def tasks(profile="smoke", **choice):
-    cells = table_1(profile_named(profile), methods=["ProtoNet3D (mix)"], snrs=[0.1], **choice)
+def tasks(profile, **choice):
+    cells = table_1(profile, methods=["ProtoNet3D (mix)"], snrs=[0.1], **choice)
     return [cell.evaluation for cell in cells]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_classes(seed):
     profile = profile_named("extended")
-    (evaluation,) = tasks("extended", shots=[5], split_seed=seed)
+    (evaluation,) = tasks(profile, shots=[5], split_seed=seed)
     split = evaluation.encoder.split
     steps = ablation(profile, seed)
     assert set(steps[0].training.classes) <= set(split.base)
@@ -54,7 +56,8 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
 
 
 def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
-    profile = profile_named("smoke")
+    once = Schedule(n_epochs=1, steps_per_epoch=1, learning_rate=1e-3)
+    profile = replace(profile_named("smoke"), encoder_schedule=once, n_validation_episodes=2)
     runner = Runner(Store(tmp_path))
     frame = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
     assert list(frame["step"]) == [*PUBLISHED, FIVE_SHOT, *(step.name for step in ablation(profile))]
@@ -69,7 +72,7 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["global average pooling"])
 
     training = ablation(profile)[-1].training
-    heads = heads_frame(runner, training, tasks(shots=[1]), ["two covariances", "TIM"])
+    heads = heads_frame(runner, training, tasks(profile, shots=[1]), ["two covariances", "TIM"])
     rows = heads.set_index(["head", "balanced"])["accuracy"]
     assert set(rows.index) == {(h, True) for h in ("unit length", "PLDA", "TIM")} | {
         (h, False) for h in ("unit length", "TIM")
