@@ -12,6 +12,8 @@ VACUUM = (3.687, 2.411, 1.899, 0.74, 0.183, 0.045)
 ICE = (4.172, 1.658, 0.776, 0.605, 0.483, 0.387, 0.353, 0.308, 0.258)
 """The same of 14 boxes of ice between microtubules (cylindra's test data, BSD-3)."""
 CONTROL, SHIPPED, ALL = "control", "as shipped", "all of them"
+MIXED, STARTED = "as shipped, averaged 7 : 3", "before the training"
+"""No trainings of their own: the average with the weights that all started from, and these."""
 SCHEDULE = Schedule(n_epochs=4, steps_per_epoch=40, learning_rate=1e-3, halve_every=1)
 NEIGHBOURS, MEMBRANES = ({name: CELLS[name]} for name in ("neighbours", "membranes"))
 _SETTINGS = {
