@@ -63,7 +63,7 @@ class FactorEvaluation:
     part: str
     boxes: str = ""
     shots: tuple[int, ...] = (1, 5, 10)
-    n_tasks: int = 200
+    n_tasks: int = 100
     n_per_class: int = 60
     snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
 
@@ -215,3 +215,55 @@ def factor_frame(entries: list[dict], part: str) -> pd.DataFrame:
 def _mean(counts: np.ndarray) -> float:
     right, asked = counts.sum(2)
     return float((right / asked).mean())
+
+
+PANELS = {
+    (FOUR, TOOL): "real tomogram,\nclassify",
+    (FOUR, PROTOTYPE): "real tomogram,\nprototype",
+    (ALONE, PROTOTYPE): "simulated,\nalone",
+    ("among neighbours", PROTOTYPE): "simulated,\nneighbours",
+    ("beside a membrane", PROTOTYPE): "simulated,\nmembrane",
+}
+"""Columns of the figure and of the table, by task and method."""
+
+
+def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFrame:
+    """Rows of `factor_frame` as `charts.gains_figure` takes them."""
+    where = list(zip(frame["task"], frame["method"], strict=True))
+    frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"])
+    frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
+    frame = frame.assign(curve=[f"{n} label{'s' * (n > 1)}" for n in frame["n_shot"]])
+    return frame.sort_values("panel", key=lambda names: names.map(list(PANELS.values()).index), kind="stable")
+
+
+def factor_table(frame: pd.DataFrame, tasks: dict[str, str], method: str) -> pd.DataFrame:
+    """Accuracy and gain with its interval, a row per training, a column per task and number of labels.
+
+    tasks : of the frame, by what they are called here
+    """
+    part = frame[frame["task"].isin(tasks) & (frame["method"] == method)]
+    text = [
+        f"{row.accuracy:.3f}" + (f" ({row.gain:+.3f}: {row.low:+.3f}, {row.high:+.3f})" if row.gain == row.gain else "")
+        for row in part.itertuples()
+    ]
+    part = part.assign(text=text, task=part["task"].map(tasks), labels=part["n_shot"].map("{}-shot".format))
+    table = part.pivot_table(index="factor", columns=["task", "labels"], values="text", aggfunc="first", sort=False)
+    return table.rename_axis(None).rename_axis([None, None], axis=1)
+
+
+def gains_text(frame: pd.DataFrame, task: str, method: str, n_shot: int, what: str) -> str:
+    """What gains, what costs, and what cannot be told from the control, in words."""
+    part = frame[(frame["task"] == task) & (frame["method"] == method) & (frame["n_shot"] == n_shot)]
+    control = part.loc[part["factor"] == CONTROL, "accuracy"].item()
+    part = part[part["gain"].notna() & (part["factor"] != STARTED)].sort_values("gain", ascending=False)
+    groups = {
+        "gain": part[part["low"] > 0],
+        "cost": part[part["high"] < 0].iloc[::-1],
+        "not told from the control": part[(part["low"] <= 0) & (part["high"] >= 0)],
+    }
+    said = [
+        f"{name}: {', '.join(f'{row.factor} ({row.gain:+.3f})' for row in rows.itertuples())}"
+        for name, rows in groups.items()
+        if len(rows)
+    ]
+    return f"{what} (control {control:.3f}): {'; '.join(said)}."

@@ -14,7 +14,7 @@ ICE = (4.172, 1.658, 0.776, 0.605, 0.483, 0.387, 0.353, 0.308, 0.258)
 CONTROL, SHIPPED, ALL = "control", "as shipped", "all of them"
 MIXED, STARTED = "as shipped, averaged 7 : 3", "before the training"
 """No trainings of their own: the average with the weights that all started from, and these."""
-SCHEDULE = Schedule(n_epochs=4, steps_per_epoch=40, learning_rate=1e-3, halve_every=1)
+SCHEDULE = Schedule(n_epochs=2, steps_per_epoch=30, learning_rate=1e-3, halve_every=1)
 NEIGHBOURS, MEMBRANES = ({name: CELLS[name]} for name in ("neighbours", "membranes"))
 _SETTINGS = {
     "neighbours": NEIGHBOURS,
@@ -39,7 +39,7 @@ WITH_CLASSES = ("background classes", SHIPPED, ALL)
 
 def factor_spec(factor: str, seed: int = 0) -> Pretraining:
     """The training of a row: from the first encoder's weights, equal but for the factor."""
-    first = replace(pretrained_spec(), schedule=SCHEDULE, start=START, seed=seed)
+    first = replace(pretrained_spec(), schedule=SCHEDULE, start=START, seed=seed, n_selection_samples=20)
     spec = in_cells(first, **FACTORS[factor])
     if factor in WITH_CLASSES:
         return spec
