@@ -66,9 +66,9 @@ def decoy_draws(runner: Runner, encoder: AnyEncoder, card: dict, particles: Part
     return runner(DecoyDraws(encoder=digests[0], particles=digests[1], **settings), net, volumes)
 
 
-def draws_text(entry: dict, target: float = 0.95) -> str:
-    """The three intervals, and whether the last one holds the target."""
-    found = entry["result"]
+def draws_text(entry: dict, *more_labels: dict, target: float = 0.95) -> str:
+    """The mean with its three intervals, whether the last one holds the target, and the mean with more labels."""
+    found, n_labels = entry["result"], entry["spec"]["n_shot"]
 
     def interval(name: str) -> str:
         low, _, high = found[name]
@@ -76,12 +76,12 @@ def draws_text(entry: dict, target: float = 0.95) -> str:
 
     low, _, high = found["particles"]
     holds = "holds" if low <= target <= high else "does not hold"
-    worst = np.sort(found["by_particle"])[:3]
+    further = "".join(f", and {e['result']['right']:.1%} with {e['spec']['n_shot']}" for e in more_labels)
     return (
-        f"**{found['right']:.1%} are told from their decoys**, over {entry['spec']['n_phases']} sets of random "
-        f"phases and {entry['spec']['n_draws']} choices of the labelled ones each. One choice alone gives {interval('draws')}, "
-        f"one set of decoys {interval('decoys')} (95 % of them). Had other {len(found['by_particle'])} particles been "
-        f"recorded, the mean would lie within {interval('particles')} (particles drawn with replacement, 95 %): that "
-        f"interval {holds} the {target:.0%} that the project aims at. The three hardest particles are right in "
-        f"{', '.join(f'{value:.0%}' for value in worst)}."
+        f"**With {n_labels} labelled ones of each, {found['right']:.1%} are told from their decoys{further}**: means "
+        f"over {entry['spec']['n_phases']} sets of random phases and {entry['spec']['n_draws']} choices of the "
+        f"labelled ones each. One choice alone gives {interval('draws')}, one set of decoys {interval('decoys')} (95 % of "
+        f"them). With {len(found['by_particle'])} other particles the mean would lie within {interval('particles')} "
+        f"(particles drawn with replacement, 95 %): that interval {holds} the {target:.0%} aimed at. The three hardest "
+        f"particles are right in {', '.join(f'{value:.0%}' for value in sorted(found['by_particle'])[:3])}."
     )
