@@ -80,8 +80,8 @@ def draws_text(entry: dict, *more_labels: dict, target: float = 0.95) -> str:
     return (
         f"**With {n_labels} labelled ones of each, {found['right']:.1%} are told from their decoys{further}**: means "
         f"over {entry['spec']['n_phases']} sets of random phases and {entry['spec']['n_draws']} choices of the "
-        f"labelled ones each. One choice alone gives {interval('draws')}, one set of decoys {interval('decoys')} (95 % of "
-        f"them). With {len(found['by_particle'])} other particles the mean would lie within {interval('particles')} "
+        f"labelled ones each. One choice alone gives {interval('draws')}, one set of decoys {interval('decoys')} (95 % "
+        f"of them). With {len(found['by_particle'])} other particles the mean would lie within {interval('particles')} "
         f"(particles drawn with replacement, 95 %): that interval {holds} the {target:.0%} aimed at. The three hardest "
         f"particles are right in {', '.join(f'{value:.0%}' for value in sorted(found['by_particle'])[:3])}."
     )
