@@ -276,7 +276,7 @@ Markdown(
 #
 # Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
 # wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
-# does not match shells, not even where that helps, as for the ribosomes above.
+# does not match shells, not even where that helps, as for the ribosomes above, and has no option for it.
 
 # %% tags=["hide-input"]
 show(support_frame(sources), caption="Real boxes (odd half) with simulated support as in cells, 5 labels")

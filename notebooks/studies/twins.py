@@ -68,20 +68,26 @@ def decoy_draws(runner: Runner, encoder: AnyEncoder, card: dict, particles: Part
 
 def draws_text(entry: dict, *more_labels: dict, target: float = 0.95) -> str:
     """The mean with its three intervals, whether the last one holds the target, and the mean with more labels."""
-    found, n_labels = entry["result"], entry["spec"]["n_shot"]
+    spec, found = entry["spec"], entry["result"]
 
-    def interval(name: str) -> str:
-        low, _, high = found[name]
+    def interval(name: str, of: dict = entry) -> str:
+        low, _, high = of["result"][name]
         return f"{low:.1%} to {high:.1%}"
 
-    low, _, high = found["particles"]
-    holds = "holds" if low <= target <= high else "does not hold"
-    further = "".join(f", and {e['result']['right']:.1%} with {e['spec']['n_shot']}" for e in more_labels)
+    def verdict(of: dict) -> str:
+        low, _, high = of["result"]["particles"]
+        return "holds" if low <= target <= high else "does not hold"
+
+    further = "".join(
+        f" With {more['spec']['n_shot']} labelled ones it is {more['result']['right']:.1%} "
+        f"({interval('particles', more)}), which {verdict(more)} it."
+        for more in more_labels
+    )
     return (
-        f"**With {n_labels} labelled ones of each, {found['right']:.1%} are told from their decoys{further}**: means "
-        f"over {entry['spec']['n_phases']} sets of random phases and {entry['spec']['n_draws']} choices of the "
-        f"labelled ones each. One choice alone gives {interval('draws')}, one set of decoys {interval('decoys')} (95 % "
-        f"of them). With {len(found['by_particle'])} other particles the mean would lie within {interval('particles')} "
-        f"(particles drawn with replacement, 95 %): that interval {holds} the {target:.0%} aimed at. The three hardest "
+        f"**With {spec['n_shot']} labelled ones of each, {found['right']:.1%} are told from their decoys**, mean over "
+        f"{spec['n_phases']} sets of random phases and {spec['n_draws']} choices of the labelled ones each. One choice "
+        f"alone gives {interval('draws')}, one set of decoys {interval('decoys')} (95 % of them). With "
+        f"{len(found['by_particle'])} other particles the mean would lie within {interval('particles')} (particles "
+        f"drawn with replacement, 95 %), which {verdict(entry)} the {target:.0%} aimed at.{further} The three hardest "
         f"particles are right in {', '.join(f'{value:.0%}' for value in sorted(found['by_particle'])[:3])}."
     )

@@ -30,5 +30,5 @@ def test_hits_are_counted_by_particle_and_the_interval_over_particles_is_theirs(
     assert set(np.round(found["draws"], 3)) <= {0.917, 1.0}
     entry = {"spec": {"n_shot": 2, "n_phases": 3, "n_draws": 20}, "result": found}
     said = draws_text(entry, entry, target=0.9)
-    assert "holds the 90%" in said and "and " + f"{found['right']:.1%} with 2" in said and "right in 50%, 100%" in said
-    assert "does not hold the 50%" in draws_text(entry, target=0.5)
+    assert "holds the 90%" in said and f"With 2 labelled ones it is {found['right']:.1%}" in said
+    assert "right in 50%, 100%" in said and "does not hold the 50%" in draws_text(entry, target=0.5)
