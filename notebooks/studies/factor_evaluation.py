@@ -64,7 +64,7 @@ class FactorEvaluation:
     boxes: str = ""
     shots: tuple[int, ...] = (1, 5, 10)
     n_tasks: int = 100
-    n_per_class: int = 60
+    n_per_class: int = 30
     snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
 
     @property
@@ -128,7 +128,7 @@ def own_geometry(encoder: AnyEncoder, calibration: dict) -> Calibration:
 
     Answers rest on the geometry and the card's temperature; what is accepted is not asked here.
     """
-    counts = {"snrs": (0.1, 0.03), "n_microscopes": 1, "n_background": 4}
+    counts = {"snrs": (0.05,), "n_microscopes": 1, "n_per_class": 20, "n_background": 2}
     particles = held_out_particles(encoder, in_cells(pretrained_spec(), **CELLS), **counts)
     return replace(Calibration.from_json(calibration), **particles.geometry())
 
