@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class FactorEvaluation:
     part: str
     boxes: str = ""
     shots: tuple[int, ...] = (1, 5, 10)
-    n_tasks: int = 100
+    n_tasks: int = 50
     n_per_class: int = 30
     snrs: tuple[float, ...] = (0.1, 0.05, 0.03)
 
@@ -107,7 +108,7 @@ def real_rows(spec: FactorEvaluation, encoder: AnyEncoder, data: LabelledTomogra
     dim = data.features.shape[1] - sum(data.widths)
     features = torch.cat([unit_embeddings(encoder, data.volumes), data.features[:, dim:]], dim=1)
     data = replace(data, features=features, background=None)
-    methods = methods_of(data, own_geometry(encoder, calibration), {})
+    methods = methods_of(data, replace(Calibration.from_json(calibration), **_geometry(spec.encoder, encoder)), {})
     for task, names in YEAST_TASKS.items():
         pools = [np.flatnonzero(data.half(spec.part) & (data.labels == name)) for name in names]
         for n_shot in spec.shots:
@@ -123,14 +124,14 @@ def _row(task: str, method: str, n_shot: int, right: np.ndarray, asked: np.ndarr
     return {"task": task, "method": method, "n_shot": n_shot, **counts}
 
 
-def own_geometry(encoder: AnyEncoder, calibration: dict) -> Calibration:
-    """The calibration of a card with the geometry of another encoder, from fewer particles than a card's.
+@lru_cache(maxsize=2)
+def _geometry(digest: str, encoder: AnyEncoder) -> dict:
+    """Geometry of an encoder for `Calibration`, from fewer particles than a card's; digest : of its weights.
 
-    Answers rest on the geometry and the card's temperature; what is accepted is not asked here.
+    Answers rest on it and on the card's temperature; what is accepted is not asked here.
     """
     counts = {"snrs": (0.05,), "n_microscopes": 1, "n_per_class": 20, "n_background": 2}
-    particles = held_out_particles(encoder, in_cells(pretrained_spec(), **CELLS), **counts)
-    return replace(Calibration.from_json(calibration), **particles.geometry())
+    return held_out_particles(encoder, in_cells(pretrained_spec(), **CELLS), **counts).geometry()
 
 
 def factor_evaluation(
@@ -176,9 +177,9 @@ def evaluate_factors(runner: Runner, folder: Path, parts: tuple[str, ...] = (SIM
     data = tomogram_of(YEAST, shipped, card) if YEAST.is_dir() else None
     return [
         factor_evaluation(runner, factor, part, encoder, training, data, card["calibration"])
+        for factor, training, encoder in trained_encoders(folder)
         for part in parts
         if part == SIMULATED or data is not None
-        for factor, training, encoder in trained_encoders(folder)
     ]
 
 
