@@ -82,15 +82,16 @@ else:
     one_at_a_time = Store(REPOSITORY / "results" / store).entries("factorevaluation")
 simulated, even, odd = (factor_frame(one_at_a_time, part) for part in (SIMULATED, EVEN, ODD))
 Markdown("\n".join(f"* {text}" for text in (
-    gains_text(even, FOUR, PROTOTYPE, 5, "**Real tomogram**, nearest prototype, 5 labels"),
-    gains_text(even, FOUR, TOOL, 1, "**Real tomogram**, `classify`, 1 label"),
+    gains_text(even, FOUR, PROTOTYPE, 5, "**Real tomogram**, four classes, nearest prototype, 5 labels"),
+    gains_text(even, FOUR, TOOL, 5, "**Real tomogram**, four classes, `classify`, 5 labels"),
+    gains_text(even, FIVE, TOOL, 1, "**Real tomogram**, five classes, `classify`, 1 label"),
     gains_text(simulated, "among neighbours", PROTOTYPE, 5, "**Simulated among neighbours**, 5 labels"),
     gains_text(simulated, "alone in the box", PROTOTYPE, 5, "**Simulated alone**, 5 labels"),
 )))
 
 # %% tags=["hide-input"]
 both = pd.concat([even, simulated], ignore_index=True)
-gains_figure(gains_of(both), "Gain in accuracy over the control");
+gains_figure(gains_of(both), "gain over the control (percentage points)");
 
 # %% [markdown]
 # Each row is a short training from the weights of the first encoder, equal but for one setting; the control has empty

@@ -114,13 +114,13 @@ def gains_figure(frame: pd.DataFrame, x_label: str) -> Figure:
             place = [rows.index(name) + 0.26 * (number - (len(curves) - 1) / 2) for name in part["row"]]
             reach = [part["gain"] - part["low"], part["high"] - part["gain"]]
             ax.errorbar(part["gain"], place, xerr=np.abs(reach), fmt=_MARKERS[number], markersize=4, capsize=0,
-                        color=_COLOURS[1:][number], label=curve)  # fmt: skip
+                        color=_COLOURS[1:][2 * number], label=curve)  # fmt: skip
         ax.axvline(0, color="#777777", linewidth=1, zorder=0)
         ax.set_title(panel)
         ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3, integer=True))
     axes[0, 0].set_yticks(range(len(rows)), rows)
     axes[0, 0].invert_yaxis()
-    figure.supxlabel(x_label, fontsize="medium")
+    axes[0, len(panels) // 2].set_xlabel(x_label)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
     return figure

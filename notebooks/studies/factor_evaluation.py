@@ -219,11 +219,11 @@ def _mean(counts: np.ndarray) -> float:
 
 
 PANELS = {
-    (FOUR, TOOL): "real tomogram,\nclassify",
-    (FOUR, PROTOTYPE): "real tomogram,\nprototype",
-    (ALONE, PROTOTYPE): "simulated,\nalone",
-    ("among neighbours", PROTOTYPE): "simulated,\nneighbours",
-    ("beside a membrane", PROTOTYPE): "simulated,\nmembrane",
+    (FOUR, TOOL): "real:\nclassify",
+    (FOUR, PROTOTYPE): "real:\nprototype",
+    (ALONE, PROTOTYPE): "simulated:\nalone",
+    ("among neighbours", PROTOTYPE): "among\nneighbours",
+    ("beside a membrane", PROTOTYPE): "beside a\nmembrane",
 }
 """Columns of the figure and of the table, by task and method."""
 
@@ -234,7 +234,9 @@ def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFra
     frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"])
     frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
     frame = frame.assign(curve=[f"{n} label{'s' * (n > 1)}" for n in frame["n_shot"]])
-    return frame.sort_values("panel", key=lambda names: names.map(list(PANELS.values()).index), kind="stable")
+    frame[["gain", "low", "high"]] *= 100  # points
+    order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, *PANELS.values()])}
+    return frame.sort_values(["row", "panel"], key=lambda names: names.map(order), kind="stable")
 
 
 def factor_table(frame: pd.DataFrame, tasks: dict[str, str], method: str) -> pd.DataFrame:
@@ -256,7 +258,7 @@ def gains_text(frame: pd.DataFrame, task: str, method: str, n_shot: int, what: s
     """What gains, what costs, and what cannot be told from the control, in words."""
     part = frame[(frame["task"] == task) & (frame["method"] == method) & (frame["n_shot"] == n_shot)]
     control = part.loc[part["factor"] == CONTROL, "accuracy"].item()
-    part = part[part["gain"].notna() & (part["factor"] != STARTED)].sort_values("gain", ascending=False)
+    part = part[part["gain"].notna()].sort_values("gain", ascending=False)
     groups = {
         "gain": part[part["low"] > 0],
         "cost": part[part["high"] < 0].iloc[::-1],

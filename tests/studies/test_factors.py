@@ -66,7 +66,7 @@ def test_gains_are_paired_by_seed_and_block():
         .item()
         .startswith("0.700 (+0.200")
     )
-    assert room.gains_of(found)["panel"].unique().tolist() == ["real tomogram,\nprototype"]
+    assert room.gains_of(found)["panel"].unique().tolist() == ["real:\nprototype"]
 
 
 def test_simulated_rows_count_answers_task_by_task(monkeypatch):
