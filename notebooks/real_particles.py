@@ -20,6 +20,7 @@ from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes,
 from studies.real_particles import FILED, READ, digest_of, real_particles
 from studies.real_unknown import real_unknown, unknown_frame, unknown_text
 from studies.sources import simulated_support, source_transfer, sources_frame, support_frame
+from studies.twins import decoy_draws, draws_text
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
@@ -63,7 +64,9 @@ if picks:
 if particles:
     opened, runner = open_particles(particles), open_runner(store)
     study = real_particles(runner, encoder, card, opened, Microscope(binning=2))
+    decoys = [decoy_draws(runner, encoder, card, opened, n_shot=n) for n in (5, 10)]
 else:
+    decoys = sorted(stored_entries("decoydraws"), key=lambda entry: entry["spec"]["n_shot"])
     (study,) = stored_entries("realparticles")
 
 
@@ -274,7 +277,7 @@ Markdown(
 #
 # Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
 # wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
-# does not match shells, not even where that helps, as for the ribosomes above.
+# does not match shells, not even where that helps, as for the ribosomes above, and has no option for it.
 
 # %% tags=["hide-input"]
 show(support_frame(sources), caption="Real boxes (odd half) with simulated support as in cells, 5 labels")
@@ -303,6 +306,9 @@ plain_style(support).format(precision=2).hide(axis="index")
 # **Phase-randomised decoys** have the modulus of a real particle at every frequency but random phases: its spectrum and
 # noise, but no shape. With five labelled ones of each, `classify` tells most real particles from their decoys; chance
 # is 50 %. Noise alone it does not tell.
+
+# %% tags=["hide-input"]
+Markdown(draws_text(*decoys))
 
 # %% tags=["hide-input"]
 plain_style(figures.decoy_frame(study)).hide(axis="index")

@@ -187,14 +187,14 @@ def benchmark(
         raise UserError(
             f"benchmark: no box of class '{name}'; there are {', '.join(sorted(set(data.labels.tolist())))}"
         )
-    methods = methods or _methods(data, calibration, further or {})
+    methods = methods or methods_of(data, calibration, further or {})
     rows = []
     for half in halves:
         for task, names in tasks.items():
             pools = [np.flatnonzero(data.half(half) & (data.labels == name)) for name in names]
             for n_shot in shots:
                 rng = np.random.default_rng([seed, n_shot, len(names)])
-                episodes = list(_episodes(data, pools, n_shot, n_episodes, rng))
+                episodes = list(draw_episodes(data, pools, n_shot, n_episodes, rng))
                 progress(1)
                 if len(episodes) < n_episodes:
                     continue
@@ -220,7 +220,7 @@ def wide_table(found: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(index=None)
 
 
-def _episodes(data: LabelledTomogram, pools, n_shot: int, n_episodes: int, rng) -> Iterator[tuple]:
+def draw_episodes(data: LabelledTomogram, pools, n_shot: int, n_episodes: int, rng) -> Iterator[tuple]:
     """Support `(n_way, n_shot)` and the queries of each class, none of which overlaps a support box."""
     for _ in range(n_episodes):
         for _ in range(TRIES):
@@ -240,7 +240,8 @@ Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(support `(n_way, n_shot)`, queries `(m,)`, all boxes of the task) -> class of each query, `(m,)`."""
 
 
-def _methods(data: LabelledTomogram, calibration: Calibration, further: Mapping) -> dict[str, Predict]:
+def methods_of(data: LabelledTomogram, calibration: Calibration, further: Mapping) -> dict[str, Predict]:
+    """The tool and the features it is compared with, by the name of their row."""
     dim = data.features.shape[1] - sum(data.widths)
     embeddings, profile, grey = data.features.split([dim, *data.widths], dim=1)
     profile, grey = (_standardised(part) / part.shape[1] ** 0.5 for part in (profile, grey))
@@ -305,24 +306,34 @@ def _standardised(values: torch.Tensor) -> torch.Tensor:
     return (values - values.mean(0)) / values.std(0).clamp(min=1e-9)
 
 
-def _accuracy(data: LabelledTomogram, pools, episodes, predict: Predict, n_resamples: int = 1000) -> dict:
-    """Mean over classes of the share that is right, and its interval over blocks."""
+def block_counts(data: LabelledTomogram, pools, episodes, predict: Predict) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers and questions by class and block, `(n_way, n_blocks)` each."""
     n_way, blocks = len(pools), data.blocks()
-    right, asked = (np.zeros((n_way, blocks.max() + 1)) for _ in range(2))
+    right, asked = (np.zeros((n_way, blocks.max() + 1), dtype=int) for _ in range(2))
     for support, queries in episodes:
         together = np.concatenate(queries)
         truth = np.repeat(np.arange(n_way), list(map(len, queries)))
         predicted = predict(support, together, np.concatenate(pools))
         np.add.at(right, (truth, blocks[together]), predicted == truth)
         np.add.at(asked, (truth, blocks[together]), 1)
+    return right, asked
+
+
+def resampled(right: np.ndarray, asked: np.ndarray, n_resamples: int = 1000) -> np.ndarray:
+    """Mean accuracy over classes with columns (blocks) drawn with replacement; equal for all that share columns."""
     used = np.flatnonzero(asked.sum(0))
     drawn = np.random.default_rng(0).choice(used, (n_resamples, len(used)))
     with np.errstate(invalid="ignore"):  # a resample without any box of a class
-        resampled = np.nanmean(right[:, drawn].sum(-1) / asked[:, drawn].sum(-1), axis=0)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+        return np.nanmean(right[:, drawn].sum(-1) / asked[:, drawn].sum(-1), axis=0)
+
+
+def _accuracy(data: LabelledTomogram, pools, episodes, predict: Predict) -> dict:
+    """Mean over classes of the share that is right, and its interval over blocks."""
+    right, asked = block_counts(data, pools, episodes, predict)
+    low, high = np.nanpercentile(resampled(right, asked), [2.5, 97.5])
     numbers = {"accuracy": (right.sum(1) / asked.sum(1)).mean(), "low": low, "high": high}
     return {
         **{name: round(float(value), 4) for name, value in numbers.items()},
         "n_episodes": len(episodes),
-        "n_blocks": len(used),
+        "n_blocks": int((asked.sum(0) > 0).sum()),
     }

@@ -173,8 +173,11 @@ def spec_of(card: dict[str, Any]) -> Pretraining:
 
 def _fields(content: dict[str, Any]) -> dict[str, Any]:
     """Fields of a dataclass from `spec_dict`, lists as the tuples that they were."""
-    values = {name: value for name, value in content.items() if name != "type"}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: _tuples(value) for name, value in content.items() if name != "type"}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 # ---------------------------------------------------------------- samples

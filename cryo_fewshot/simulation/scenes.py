@@ -10,11 +10,19 @@ from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
 from .density import fine_box, grid_spectra
-from .imaging import finished_volumes, frequencies_per_nm, imaged, signal_power, standardised, with_noise
+from .imaging import (
+    finished_volumes,
+    frequencies_per_nm,
+    imaged,
+    noise_powers,
+    signal_power,
+    standardised,
+    with_noise,
+)
 from .membranes import Sheets
 from .microscope import Acquisition, Microscope, draw_acquisition
 from .structures import load_complex
-from .surroundings import BACKGROUND, Surroundings, radial_gain, widened
+from .surroundings import BACKGROUND, Surroundings, radial_gain, texture_gain, widened
 
 GOLD = "gold"
 _GOLD_RADIUS_NM, _GOLD_KDA_PER_NM3 = 5.0, 8.0  # a 10 nm bead, ten times as dense as protein for electrons
@@ -41,8 +49,15 @@ def simulate_surrounded(
     scene = _Scene(class_names, draw_acquisition(seeds, microscope), wide, surroundings, rng)
     signal = scene.signal(device)
     local_snr = snr * (microscope.box / wide.box) ** 3
-    spectrum = with_noise(signal, seeds, local_snr, scene.acquisition, wide)
-    gain = radial_gain(frequencies_per_nm(wide, device), wide.final_voxel_size_nm, surroundings, rng)
+    spectrum, frequencies = (
+        with_noise(signal, seeds, local_snr, scene.acquisition, wide),
+        frequencies_per_nm(wide, device),
+    )
+    if surroundings.textures and (drawn := rng.integers(len(surroundings.textures) + 1)):
+        noise = with_noise(torch.zeros_like(signal), seeds, local_snr, scene.acquisition, wide)
+        powers = noise_powers(scene.acquisition, wide, device)
+        spectrum += noise * (texture_gain(powers, frequencies, surroundings.textures[drawn - 1]) - 1)
+    gain = radial_gain(frequencies, wide.final_voxel_size_nm, surroundings, rng)
     volumes = finished_volumes(spectrum * gain, wide)
     cut = (wide.final_box - microscope.final_box) // 2
     volumes = volumes[:, cut:-cut, cut:-cut, cut:-cut] if cut else volumes

@@ -5,12 +5,13 @@ is simulated wider than it is returned: what reaches in from outside is cut, as 
 `scenes` makes the volumes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from ..hashing import ADDED_LATER
 from .datasets import EMPTY
 from .microscope import Microscope
 
@@ -32,6 +33,8 @@ class Surroundings:
     gold : share of samples with a gold bead; edges : share that reach over the edge of the tomogram, filled with its
     mean
     source_voxel_nm : edge of the tomogram's voxels, the end of its frequencies; one for each group of samples
+    textures : power of measured noise in shells of `TEXTURE_NM`, from the first on, for each texture; every group of
+    samples has the noise as simulated or, with equal chance, one of these, with as much power in the lowest four shells
     response : standard deviation of the logarithm of a random smooth radial gain, one for each group
     loudest : surroundings with more than so many times the power of the complex are dimmed to that
     margin : voxels that are simulated around the box and cut
@@ -54,6 +57,7 @@ class Surroundings:
     response: float = 0.0
     loudest: float = 4.0
     margin: int = 4
+    textures: tuple[tuple[float, ...], ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self):
         for name in ("neighbours", "membranes", "paired", "decorated", "off_centre", "gold", "edges"):
@@ -61,6 +65,15 @@ class Surroundings:
                 raise UserError(f"{name}={getattr(self, name)}: give a share between 0 and 1")
         if (self.neighbours or self.membranes * self.decorated) and not self.complexes:
             raise UserError("neighbours and membrane proteins are drawn from `complexes`: name some")
+        if any(not texture or min(texture) <= 0 for texture in self.textures):
+            raise UserError(f"textures={self.textures}: give the power in each shell, above 0")
+
+
+TEXTURE_NM, LOWEST = 40.0, 4
+"""Shell s of a texture holds frequencies around s / 40 per nm; noise keeps its power in the lowest ones.
+
+Measured noise is red. At the same total power it would bury the long waves that tell complexes apart.
+"""
 
 
 def widened(microscope: Microscope, surroundings: Surroundings) -> Microscope:
@@ -77,3 +90,18 @@ def radial_gain(
     log_gain = sum(waves[j] * torch.cos(np.pi * (j + 1) * relative + phases[j]) for j in range(3))
     source = float(np.exp(rng.uniform(*np.log(surroundings.source_voxel_nm))))
     return torch.exp(surroundings.response * (2 / 3) ** 0.5 * log_gain) * (frequencies * 2 * source < 1)
+
+
+def texture_gain(powers: torch.Tensor, frequencies: torch.Tensor, texture: tuple[float, ...]) -> torch.Tensor:
+    """Factors `(n_final,)` that give simulated noise the power per shell of a texture.
+
+    powers `(n, n_final)` : variances of the simulated noise, from `imaging.noise_powers`; frequencies `(n_final,)` per
+    nm. Past the last shell its power holds. What the missing wedge takes stays taken.
+    """
+    shells = (TEXTURE_NM * frequencies).round().long().clamp(1, len(texture)) - 1
+    simulated, counts = torch.zeros(2, len(texture), device=powers.device)
+    simulated.index_add_(0, shells, powers.mean(0))
+    counts.index_add_(0, shells, torch.ones_like(frequencies))
+    wanted = torch.tensor(texture, device=powers.device)
+    scale = simulated[:LOWEST].sum() / (wanted * counts)[:LOWEST].sum()
+    return (scale * wanted * counts / simulated.clamp(min=1e-30))[shells].sqrt()

@@ -98,3 +98,29 @@ def size_figure(frame: pd.DataFrame, n_named: int = 5) -> Figure:
         ax.set_axisbelow(True)
     axes[0, 0].set_ylabel("Accuracy")
     return figure
+
+
+def gains_figure(frame: pd.DataFrame, x_label: str) -> Figure:
+    """What each row gains over a common control, with its interval; a panel per value of `panel`, a colour per `curve`.
+
+    frame : columns row, panel, curve, gain, low, high; rows from top to bottom in their order
+    """
+    rows, panels, curves = (list(frame[name].unique()) for name in ("row", "panel", "curve"))
+    height = 1.4 + 0.36 * len(rows)
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, height), sharey=True, squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for number, curve in enumerate(curves):
+            part = frame[(frame["panel"] == panel) & (frame["curve"] == curve)]
+            place = [rows.index(name) + 0.26 * (number - (len(curves) - 1) / 2) for name in part["row"]]
+            reach = [part["gain"] - part["low"], part["high"] - part["gain"]]
+            ax.errorbar(part["gain"], place, xerr=np.abs(reach), fmt=_MARKERS[number], markersize=4, capsize=0,
+                        color=_COLOURS[1:][2 * number], label=curve)  # fmt: skip
+        ax.axvline(0, color="#777777", linewidth=1, zorder=0)
+        ax.set_title(panel)
+        ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3, integer=True))
+    axes[0, 0].set_yticks(range(len(rows)), rows)
+    axes[0, 0].invert_yaxis()
+    axes[0, len(panels) // 2].set_xlabel(x_label)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
+    return figure

@@ -94,7 +94,7 @@ class RealParticles:
         control; `support`, real particles as support; `twins`, real and simulated particles told from phase-randomised
         decoys; `power`, by kind per Fourier shell; `pictures`, middle slices; `average`, where the file has angles.
         """
-        net = _Net(encoder.to(default_device()), Calibration.from_json(card["calibration"]))
+        net = Net(encoder.to(default_device()), Calibration.from_json(card["calibration"]))
         per_class = 4 * self.n_shot
         recipe = SimulatedData(n_per_class=per_class, microscope=self.microscope, seed=31)
         simulated = simulate_set(recipe, {self.snr: per_class}, self.classes).volumes
@@ -155,7 +155,7 @@ def volumes_of(particles: Particles, card: dict) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Net:
+class Net:
     """What `classify` makes of particles without grey values that can be compared."""
 
     encoder: AnyEncoder
@@ -179,7 +179,7 @@ class _Net:
 # ---------------------------------------------------------------- recognition
 
 
-def _corrections(spec: RealParticles, net: _Net, filed, volumes, simulated, training) -> tuple[dict, dict]:
+def _corrections(spec: RealParticles, net: Net, filed, volumes, simulated, training) -> tuple[dict, dict]:
     """Where the family ranks with simulated support, by correction; and how real support does."""
     shells, ranked = spectra.radii(volumes.shape[-1]), partial(_ranked, spec, net)
     signals = spectra.noise_free(spec.classes, 4 * spec.n_shot, spec.measured, seed=32)
@@ -213,7 +213,7 @@ def _corrections(spec: RealParticles, net: _Net, filed, volumes, simulated, trai
     return found, real_support
 
 
-def _ranked(spec: RealParticles, net: _Net, known: torch.Tensor, queries: torch.Tensor) -> dict:
+def _ranked(spec: RealParticles, net: Net, known: torch.Tensor, queries: torch.Tensor) -> dict:
     """Rank of the family's best class among all others, over draws of the labelled particles.
 
     Result: `median_rank`; `first`, share of particles and draws where a class of the family is the likeliest;
@@ -239,7 +239,7 @@ def _ranked(spec: RealParticles, net: _Net, known: torch.Tensor, queries: torch.
     }
 
 
-def _real_support(spec: RealParticles, net: _Net, known: torch.Tensor, real: torch.Tensor) -> dict:
+def _real_support(spec: RealParticles, net: Net, known: torch.Tensor, real: torch.Tensor) -> dict:
     """Shares of real and of simulated particles that get their class, mean over draws."""
     rng = np.random.default_rng(spec.seed)
     others = known[torch.from_numpy(~spec.is_family)]
@@ -255,7 +255,7 @@ def _real_support(spec: RealParticles, net: _Net, known: torch.Tensor, real: tor
     return {"real_right": real_right, "simulated_right": simulated_right, "n_classes": len(others) + 1}
 
 
-def _decoys(spec: RealParticles, net: _Net, filed: torch.Tensor, volumes: torch.Tensor) -> dict:
+def _decoys(spec: RealParticles, net: Net, filed: torch.Tensor, volumes: torch.Tensor) -> dict:
     """Shares of particles and phase-randomised decoys told apart: mean, and 5 to 95 % of the draws."""
     groups = {READ: volumes, FILED: filed}
     for snr in spec.snrs:
@@ -276,7 +276,7 @@ def _decoys(spec: RealParticles, net: _Net, filed: torch.Tensor, volumes: torch.
     return found
 
 
-def _control(spec: RealParticles, net: _Net, classes: Sequence[str], training: torch.Tensor) -> dict:
+def _control(spec: RealParticles, net: Net, classes: Sequence[str], training: torch.Tensor) -> dict:
     """Accuracy on simulated classes that the encoder was not trained on, by correction and SNR, with its interval."""
     n, n_way, n_query, found = spec.n_per_class, min(5, len(classes)), 15, {}
     clean = spectra.noise_free(classes, n, spec.microscope, seed=33)

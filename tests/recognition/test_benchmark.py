@@ -59,7 +59,7 @@ def test_queries_share_no_voxel_with_the_support_and_the_halves_none_with_each_o
     labelled, _ = data
     crowded = replace(labelled, centres=labelled.centres * 0.5)
     pools = [np.flatnonzero(labelled.labels == name) for name in CLASSES]
-    for support, queries in room._episodes(crowded, pools, 2, 5, np.random.default_rng(0)):
+    for support, queries in room.draw_episodes(crowded, pools, 2, 5, np.random.default_rng(0)):
         apart = np.abs(crowded.centres[support.ravel(), None] - crowded.centres[np.concatenate(queries)]).max(-1)
         assert apart.min() >= crowded.edge
     even, odd = (np.flatnonzero(crowded.half(name)) for name in ("even", "odd"))

@@ -19,6 +19,7 @@ from cryo_fewshot.simulation.surroundings import (
     MEMBRANE,
     Surroundings,
     radial_gain,
+    texture_gain,
     widened,
 )
 
@@ -144,3 +145,27 @@ def test_samples_follow_from_the_generator_and_older_specs_keep_their_names():
     assert "surroundings" not in spec_dict(Acquisitions()) and "surroundings" in spec_dict(scene)
     assert widened(SCOPE, scene.surroundings).final_box == 24
     assert draw_acquisition(SEEDS, SCOPE).quaternions.shape == (6, 4)
+
+
+def test_a_texture_gives_the_noise_its_power_per_shell_and_leaves_that_of_the_lowest():
+    texture = (8.0, 4.0, 2.0, 2.0, 1.0)  # the last holds for all further shells
+    frequencies, powers = torch.linspace(0.01, 0.24, 500), torch.rand(3, 500) + 0.1
+    found = powers.mean(0) * texture_gain(powers, frequencies, texture).square()
+    shells = (40 * frequencies).round().clamp(1, 5)
+    assert float(found[shells < 5].sum()) == pytest.approx(float(powers.mean(0)[shells < 5].sum()), rel=1e-4)
+    of_shells = torch.stack([found[shells == s].mean() for s in (1, 2, 3, 4, 5)])
+    torch.testing.assert_close(of_shells / of_shells[-1], torch.tensor(texture))
+    with pytest.raises(UserError, match="above 0"):
+        Surroundings(textures=((1.0, 0.0),))
+
+
+def test_about_half_of_the_groups_get_the_one_texture_and_their_complex_stays():
+    red = (4.0, 2.0, 1.0, 0.5, 0.01)
+    seen = [boxes(["1OEL"] * 6, seed, snr=0.05, textures=(red,)) for seed in range(12)]
+    plain = boxes(["1OEL"] * 6, snr=0.05)
+    power = torch.fft.rfftn(torch.stack([plain, *seen]), dim=(2, 3, 4)).abs().square().mean(1)
+    low = power[:, 0:3, 0:3, 0:3].sum((1, 2, 3)) / power.sum((1, 2, 3))
+    textured = low[1:] > 2 * low[0]
+    assert 2 < int(textured.sum()) < 11
+    quiet = boxes(["1OEL"] * 6, int(textured.nonzero()[0]), textures=(red,))
+    assert correlations(quiet, boxes(["1OEL"] * 6)).min() > 0.99
