@@ -91,3 +91,13 @@ def test_order_and_missing_answers_change_nothing():
     assert np.allclose(estimate_errors(p_value[order], probability[order], label[order]).q_value, whole[order])
     with_nan = estimate_errors(np.r_[p_value, np.nan], np.r_[probability, np.nan], np.r_[label, -1]).q_value
     assert np.array_equal(with_nan[:-1], whole) and np.isnan(with_nan[-1])
+
+
+def test_particles_that_do_not_count_say_nothing_of_the_others():
+    """Labelled ones are known for certain: counted, they would make the unknown look few."""
+    p_value, probability, label, _ = mixture(200, 400)
+    more = np.r_[p_value, np.full(400, 0.005)], np.r_[probability, np.ones(400)], np.r_[label, np.arange(400) % 3]
+    alone, together = estimate_errors(p_value, probability, label), estimate_errors(*more)
+    apart = estimate_errors(*more, np.arange(1000) < 600)
+    np.testing.assert_allclose(apart.unknown[:600], alone.unknown)
+    assert together.unknown[:600].mean() < alone.unknown.mean()
