@@ -9,7 +9,7 @@ import torch
 from cryo_fewshot.recognition import model_card
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.surroundings import BACKGROUND
-from cryo_fewshot.training import History
+from cryo_fewshot.training import DeadlineReached, History
 
 
 @pytest.mark.parametrize("surroundings", [None, "cells"])
@@ -78,3 +78,22 @@ def test_expected_accuracy_is_that_of_its_episodes(monkeypatch):
     interval = 1.96 * np.std([4 / 6, 1], ddof=1) / 2**0.5
     row = {"snr": 0.1, "n_way": 2, "n_shot": 1, "n_episodes": 2, "accuracy": 0.8333, "ci95": round(interval, 4)}
     assert rows == [row]
+
+
+def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch, tmp_path, tiny):
+    clock, written = [100.0], []
+
+    def trained(spec, checkpoint, progress, after_epoch, start):
+        clock[0] += 120
+        after_epoch()
+        return "encoder", History([0.5], [1.0])
+
+    monkeypatch.setattr(model_card.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(model_card, "train", trained)
+    monkeypatch.setattr(model_card, "measured", lambda *_: {})
+    monkeypatch.setattr(model_card, "save_encoder", lambda path, *_: written.append(path))
+    for minutes in (None, 2.0, 3.0):
+        model_card.pretrain(tiny(), tmp_path / "encoder", minutes, show_progress=False)
+    with pytest.raises(DeadlineReached):
+        model_card.pretrain(tiny(), tmp_path / "encoder", 1.9, show_progress=False)
+    assert written == [tmp_path / "encoder"] * 3
