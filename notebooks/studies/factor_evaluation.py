@@ -270,3 +270,11 @@ def gains_text(frame: pd.DataFrame, task: str, method: str, n_shot: int, what: s
         if len(rows)
     ]
     return f"{what} (control {control:.3f}): {'; '.join(said)}."
+
+
+def seeds_text(frame: pd.DataFrame, what: str) -> str:
+    """Which rows have two seeds, and how far these lie apart."""
+    twice = frame[frame["n_seeds"] == 2]
+    apart = twice["seeds"].map(np.ptp)
+    names = ", ".join(twice["factor"].unique())
+    return f"{what}: two seeds for {names}, {apart.median():.3f} apart (median; at most {apart.max():.3f})."
