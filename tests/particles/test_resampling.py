@@ -196,3 +196,9 @@ def test_lengths_of_no_use_are_refused(box, sizes, said, files):
         files.one_line(lambda: checked_sizes(box, **sizes), said)
     else:
         checked_sizes(box, **sizes)
+
+
+@pytest.mark.parametrize("n", [7, 8])
+def test_finer_voxels_pass_through_the_old_ones(n):
+    matrix = resampling_matrix(n, 1.0, 2 * n, 0.5)
+    np.testing.assert_allclose(matrix[[n + 2 * (i - n // 2) for i in range(n)]], np.eye(n), atol=1e-12)
