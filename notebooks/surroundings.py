@@ -9,7 +9,7 @@
 
 # %% tags=["parameters"]
 encoders = ""  # folder of NAME.safetensors from scripts/train_encoders.py; empty to show the stored run
-factors = ""  # the same of `--specs studies.factors:trainings`, for the table of one thing at a time
+factors = ""  # the same of `--specs studies.factors:trainings --start results/encoders/first.safetensors`
 store = "extended"  # folder of results
 
 # %% tags=["hide-input"]
@@ -120,9 +120,9 @@ Markdown(
     f"{schedule:,} volumes each, a thirteenth of the pretrained encoder's second training: what a longer one would "
     f"bring is not seen here. The tomogram's even columns were used to choose by; there the second membrane has too "
     f"few boxes for 5 labels, hence four classes. The odd columns were looked at once, when the table was finished. "
-    f"{seeds_text(even, 'Even columns')} {seeds_text(simulated, 'Simulated')} One seed for the other rows and the odd "
-    f"columns. "
-    f"`classify` fits how classes scatter to the tomogram and has its grey values, so it needs the training less."
+    f"{seeds_text(even, 'Even columns')} {seeds_text(simulated, 'Simulated')} One seed on the odd columns. Differences "
+    "no larger than between seeds mean nothing. `classify` fits how classes scatter to the tomogram and has its grey "
+    "values, so it needs the training less."
 )
 
 # %% tags=["hide-input", "fold"]

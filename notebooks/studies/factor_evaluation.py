@@ -273,8 +273,7 @@ def gains_text(frame: pd.DataFrame, task: str, method: str, n_shot: int, what: s
 
 
 def seeds_text(frame: pd.DataFrame, what: str) -> str:
-    """Which rows have two seeds, and how far these lie apart."""
+    """How many rows have two seeds, and how far these lie apart."""
     twice = frame[frame["n_seeds"] == 2]
-    apart = twice["seeds"].map(np.ptp)
-    names = ", ".join(twice["factor"].unique())
-    return f"{what}: two seeds for {names}, {apart.median():.3f} apart (median; at most {apart.max():.3f})."
+    apart, n, n_all = twice["seeds"].map(np.ptp), twice["factor"].nunique(), frame["factor"].nunique()
+    return f"{what}: two seeds for {n} of {n_all} rows, {apart.median():.3f} apart (median; at most {apart.max():.3f})."

@@ -66,7 +66,7 @@ def test_gains_are_paired_by_seed_and_block():
         .item()
         .startswith("0.700 (+0.200")
     )
-    assert room.seeds_text(found, "Boxes") == "Boxes: two seeds for control, 0.100 apart (median; at most 0.100)."
+    assert room.seeds_text(found, "Boxes") == "Boxes: two seeds for 1 of 3 rows, 0.100 apart (median; at most 0.100)."
     assert room.gains_of(found)["panel"].unique().tolist() == ["real:\nprototype"]
 
 
