@@ -51,9 +51,9 @@ plain_style(steps_table(frame, "accuracy")).format(precision=3)
 plain_style(steps_table(frame, "gain"))
 
 # %% [markdown]
-# *Trained on 5-shot tasks* changes 1-shot tests alone, and much: at this length of training, tasks of one label teach an
-# encoder less than tasks of five do, even for tests with one label. *Simulated on the fly* and *more base classes* cost
-# accuracy at this length; the second pays in the longest training, below.
+# *Trained on 5-shot tasks* changes 1-shot tests alone, and much: at this length of training, tasks of one label teach
+# an encoder less than tasks of five do, even for tests with one label. *Simulated on the fly* and *more base classes*
+# cost accuracy at this length; the second pays in the longest training, below.
 #
 # PLDA costs next to nothing compared with an embedding; four rotations cost four embeddings. What the steps change:
 
