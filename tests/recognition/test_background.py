@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from cryo_fewshot.recognition.background import BACKGROUND, against_background, background_text, with_background
@@ -24,3 +25,13 @@ def test_a_particle_whose_class_changes_beside_the_background_has_no_evidence():
     np.testing.assert_allclose(p_value, [0.01, 1, 0.5, np.nan])
     said = background_text(table, p_value, p_value <= 0.05, decoys)
     assert "2 particles are rejected for it (1 whose class changes, 1 that" in said and "If b is background" in said
+
+
+@pytest.mark.parametrize(("n_of_a", "advised"), [(0, False), (1, False), (2, True)])
+def test_a_class_that_takes_a_tenth_of_the_decoys_may_be_background(n_of_a, advised):
+    decoys = pd.DataFrame({"class": "a", "accepted": np.arange(20) < n_of_a})
+    table = pd.DataFrame({"accepted": [True, False, True]})
+    said = background_text(table, np.array([0.01, 1, 0.2]), np.array([True, False, False]), decoys)
+    assert "1 particles are rejected for it (0 whose class changes, 1 that decoys equal)" in said
+    assert f"Without it {n_of_a} of the decoys would be accepted" in said
+    assert ("If a is background, name it with --junk" in said) == advised

@@ -57,15 +57,15 @@ def test_accuracy_is_the_mean_over_classes_and_its_interval_over_blocks():
 def test_episodes_keep_queries_clear_of_the_support_and_end_where_there_are_too_few():
     centres = [(0, 0, 20 * i) for i in range(8)] + [(0, 40, 20 * i) for i in range(14)]
     data, pools = boxes(centres), [np.arange(8), np.arange(8, 22)]
-    drawn = list(room._episodes(data, pools, 3, 5, np.random.default_rng(0)))
+    drawn = list(room.draw_episodes(data, pools, 3, 5, np.random.default_rng(0)))
     assert len(drawn) == 5
     for support, queries in drawn:
         assert support.shape == (2, 3) and (support[0] < 8).all() and (support[1] >= 8).all()
         assert [len(of_class) for of_class in queries] == [5, 10]
         assert not set(support.ravel()) & set(np.concatenate(queries))
-    assert len(list(room._episodes(data, pools, 5, 2, np.random.default_rng(0)))) == 2  # three are left of one
+    assert len(list(room.draw_episodes(data, pools, 5, 2, np.random.default_rng(0)))) == 2  # three are left of one
     for n_shot in (6, 8, 9):
-        assert not list(room._episodes(data, pools, n_shot, 2, np.random.default_rng(0)))
+        assert not list(room.draw_episodes(data, pools, n_shot, 2, np.random.default_rng(0)))
 
 
 def test_the_features_are_scaled_so_that_each_kind_counts_alike(monkeypatch):
@@ -75,7 +75,7 @@ def test_the_features_are_scaled_so_that_each_kind_counts_alike(monkeypatch):
     features = torch.randn(7, 6, generator=generator) * torch.arange(1, 7) + 2
     features[:, 4] = 3  # tells nothing
     data = boxes([(0, 0, i) for i in range(7)], features=features)
-    found = room._methods(data, None, {"other": features[:, :1]})
+    found = room.methods_of(data, None, {"other": features[:, :1]})
     embedding = features[:, :3]
     centred = embedding - embedding.mean(0)
     profile = (features[:, 3:5] - features[:, 3:5].mean(0)) / features[:, 3:5].std(0).clamp(min=1e-9) / 2**0.5
@@ -145,7 +145,7 @@ def test_every_method_meets_the_same_episodes_and_a_row_says_which():
     assert (found["accuracy"] == 0.5).all() and (found["n_episodes"] == 3).all() and sum(done) == 3
     assert all(np.array_equal(*pair) for pair in zip(*seen.values(), strict=True)) and len(seen["one"]) == 6
     pools = [np.flatnonzero(data.labels == name) for name in "ab"]
-    again = room._episodes(data, pools, 1, 3, np.random.default_rng([0, 1, 2]))
+    again = room.draw_episodes(data, pools, 1, 3, np.random.default_rng([0, 1, 2]))
     assert all(np.array_equal(*pair) for pair in zip(seen["one"], (support for support, _ in again), strict=False))
 
 

@@ -53,41 +53,21 @@ def test_acceptance_by_error_rate_leaves_junk_out_and_changes_nothing_where_none
     errors = Errors(np.zeros(4), np.zeros(4), np.array([0.05, 0.06, 0.01, 0.02]))
     seen = {}
 
-    def estimated(p_value, probability, label):
-        seen.update(label=label.tolist())
+    def estimated(p_value, probability, label, counted):
+        seen.update(label=label.tolist(), counted=counted.tolist())
         return errors
 
     monkeypatch.setattr(room, "estimate_errors", estimated)
     recogniser = SimpleNamespace(class_names=("a", "b"))
     table = table_of()
     room._judge_errors(table, recogniser, Settings())
-    assert seen["label"] == [0, 0, 1, 1] and table["q_value"].tolist() == errors.q_value.tolist()
+    assert seen == {"label": [0, 0, 1, 1], "counted": (~table["labelled"]).tolist()}
+    assert table["q_value"].tolist() == errors.q_value.tolist()
     assert table["accepted"].tolist() == [True, True, True, False]
     room._judge_errors(table, recogniser, Settings(fdr=0.05))
     assert table["accepted"].tolist() == [True, False, True, True]
     room._judge_errors(table, recogniser, Settings(fdr=0.05, junk=("b",)))
     assert table["accepted"].tolist() == [True, False, False, False]
-
-
-def test_background_takes_acceptance_away_and_never_gives_it(monkeypatch):
-    lines, background = [], table_of(accepted=[True, False, False, False], reason=["", "", "", "damaged"])
-    monkeypatch.setattr(room, "with_decoys", lambda table, decoys: np.array([0.01, 0.2, 0.05, 0.04]))
-    settings = Settings(false_accept_rate=0.05)
-    corrected = room._corrected(table_of(), background, settings, lines.append)
-    assert corrected["accepted"].tolist() == [True, False, True, False]
-    assert corrected["p_value"].tolist() == [0.01, 0.2, 0.05, 0.04]
-    assert lines == [
-        "of 3 background boxes 1 would pass for particles (1 as a); rejected because they stand out too little from "
-        "these: 1. If a is background, name it with --junk"
-    ]
-
-
-@pytest.mark.parametrize(("n_of_a", "said"), [(1, ""), (2, "If a is background"), (0, "")])
-def test_a_class_that_takes_a_tenth_of_the_background_may_be_background(n_of_a, said):
-    background = pd.DataFrame({"class": "a", "accepted": np.arange(20) < n_of_a, "reason": ""})
-    text = room._background_text(background, 0)
-    assert said in text and ("--junk" in text) == bool(said)
-    assert f"of 20 background boxes {n_of_a} would pass" in text
 
 
 def test_what_is_followed_up_can_be_used_and_has_no_label_yet(monkeypatch):

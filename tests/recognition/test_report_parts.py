@@ -130,7 +130,7 @@ def test_the_least_probable_are_shown_with_those_that_cannot_be_read_first():
         }
     )
     slices = np.random.default_rng(0).normal(size=(4, 70, 70))
-    found = room._uncertain(particles, slices, 3)
+    found = room._tiles(particles, slices, room._least_certain(particles)[:3])
     assert [text[3:4] for text, _ in found] == ["b", "c", "d"]
     assert found[1][0] == "<b>c</b> 0.20<br>then d<br><small>y</small>"
     assert found[2][0] == "<b>d</b> 0.50, <em>rejected</em><br>then a<br><small>z</small>"
