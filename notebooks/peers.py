@@ -153,10 +153,10 @@ peers_tables.conditions_figure(conditions);
 # ## A real tomogram
 #
 # The tomogram of {doc}`real_particles`, its odd half, the same episodes: accuracy with the 95 % interval over blocks of
-# the tomogram. Settings are those chosen on simulated classes, but for templates, whose poses were not refined here. No
-# structure is known beforehand of ER or cytosol, so templates are labelled particles; these answered 20 episodes, all
-# others 100. Ribosomes are the only complex, and membranes have no pose. `classify` and the rows with grey values see
-# those of the tomogram; *normalised one by one* sees as little as the peers do.
+# the tomogram. Settings are those chosen on simulated classes. No structure is known beforehand of ER or cytosol, so
+# templates are labelled particles; these answered 20 episodes, all others 100. Ribosomes are the only complex, and
+# membranes have no pose. `classify` and the rows with grey values see those of the tomogram; *normalised one by one*
+# sees as little as the peers do.
 
 # %% tags=["hide-input"]
 plain_style(peers_tables.real_table(real))
