@@ -75,6 +75,11 @@ Markdown("\n".join(f"* {finding(entries, *pair)}" for pair in compared))
 
 # %% [markdown]
 # ## One thing at a time
+#
+# A random radial response costs most on real boxes and next to nothing in simulation: it takes away how the spectra of
+# real classes differ. Neighbours bring most in simulated boxes, membranes about half of that; for `classify` with one
+# label, membranes bring what the whole recipe does. Measured noise helps in crowded simulated boxes, but nearest
+# prototypes of real ones lose with it, so the pretrained encoder is not trained with it.
 
 # %% tags=["hide-input"]
 if factors:
@@ -82,24 +87,10 @@ if factors:
 else:
     one_at_a_time = Store(REPOSITORY / "results" / store).entries("factorevaluation")
 simulated, even, odd = (factor_frame(one_at_a_time, part) for part in (SIMULATED, EVEN, ODD))
-Markdown("\n".join(f"* {text}" for text in (
-    gains_text(even, FOUR, PROTOTYPE, 5, "**Real tomogram**, even columns, four classes, nearest prototype, 5 labels"),
-    gains_text(odd, FIVE, PROTOTYPE, 5, "**Real tomogram**, odd columns, five classes, nearest prototype, 5 labels"),
-    gains_text(odd, FIVE, TOOL, 1, "**Real tomogram**, odd columns, five classes, `classify`, 1 label"),
-    gains_text(simulated, "among neighbours", PROTOTYPE, 5, "**Simulated among neighbours**, 5 labels"),
-    gains_text(simulated, "alone in the box", PROTOTYPE, 5, "**Simulated alone**, 5 labels"),
-)))
-
-# %% tags=["hide-input"]
 both = pd.concat([even, simulated], ignore_index=True)
 gains_figure(gains_of(both), "gain over the control (percentage points)");
 
 # %% [markdown]
-# A random radial response costs most on real boxes and next to nothing in simulation: it takes away how the spectra of
-# real classes differ. Neighbours bring most in simulated boxes, membranes about half of that; for `classify` with one
-# label, membranes bring what the whole recipe does. Measured noise helps in crowded simulated boxes, but nearest
-# prototypes of real ones lose with it, so the pretrained encoder is not trained with it.
-#
 # Each row is a short training from the weights of the first encoder, equal but for one setting; the control has empty
 # boxes. A dot is its accuracy minus the control's, on the same tasks. Bars are 95 % intervals: blocks of the tomogram,
 # or simulated tasks, drawn with replacement. How far two trainings of one setting lie apart comes on top, see below.
@@ -113,6 +104,15 @@ gains_figure(gains_of(both), "gain over the control (percentage points)");
 #   without a particle: vacuum of the even columns of the same tomogram, or ice between microtubules.
 # - **as shipped**: neighbours, membranes and background classes, the pretrained encoder's recipe; **averaged**: with
 #   0.3 of the first encoder's weights. **All of them**: every setting above.
+
+# %% tags=["hide-input"]
+Markdown("\n".join(f"* {text}" for text in (
+    gains_text(even, FOUR, PROTOTYPE, 5, "**Real tomogram**, even columns, four classes, nearest prototype, 5 labels"),
+    gains_text(odd, FIVE, PROTOTYPE, 5, "**Real tomogram**, odd columns, five classes, nearest prototype, 5 labels"),
+    gains_text(odd, FIVE, TOOL, 1, "**Real tomogram**, odd columns, five classes, `classify`, 1 label"),
+    gains_text(simulated, "among neighbours", PROTOTYPE, 5, "**Simulated among neighbours**, 5 labels"),
+    gains_text(simulated, "alone in the box", PROTOTYPE, 5, "**Simulated alone**, 5 labels"),
+)))
 
 # %% tags=["hide-input"]
 schedule = factor_spec("control").cost
