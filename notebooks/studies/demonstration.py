@@ -77,7 +77,7 @@ class Demonstration:
     n_labelled, n_particles : of each class; n_averaged : particles per class average
     """
 
-    version = 4  # how many are unknown is told by the p-values alone
+    version = 5  # what the run prints and its report
 
     encoder: str
     classes: tuple[str, ...] = ("3KUY", "1OEL", "3M6A", "1QVR", "3UWX")
