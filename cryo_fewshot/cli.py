@@ -232,7 +232,7 @@ def classify(
                 n_averaged=averages,
                 tilt_min=tilt_min,
                 tilt_max=tilt_max,
-                **({"n_background": 0} if background == "0" else {}),
+                n_background=0 if background == "0" else Settings.n_background,
             ),
             background=boxes,
             cache=cache_path,

@@ -42,7 +42,7 @@ def soft_sphere(box: int, radius: float) -> torch.Tensor:
     return 0.5 * (1 + torch.cos(math.pi * ((distances(box) - radius) / edge).clamp(0, 1)))
 
 
-def soft_mask(like: torch.Tensor, width_nm: float, radius_nm: float | None) -> torch.Tensor:
+def soft_mask(like: torch.Tensor, width_nm: float, radius_nm: float | None = None) -> torch.Tensor:
     """Soft sphere in the box of `like`, of a radius in nm; None for 0.4 of the box."""
     box = like.shape[-1]
     return soft_sphere(box, (radius_nm or MASK_SHARE * width_nm) * box / width_nm).to(like.device)

@@ -91,7 +91,7 @@ def average(volumes: torch.Tensor, poses: Poses, tilt_series: TiltSeries) -> Ave
     """
     check_particles(volumes)
     box, width, device = volumes.shape[-1], tilt_series.width_nm, volumes.device
-    mask = soft_mask(volumes[0], width, None)
+    mask = soft_mask(volumes[0], width)
     k = torch.cat([torch.zeros(1, 3), half_space(box // 2 - 1)]).to(device)
     all_k = torch.fft.fftfreq(box, 1 / box, device=device)
     full_k = torch.stack(torch.meshgrid(all_k, all_k, all_k[: box // 2 + 1], indexing="ij"), dim=-1)

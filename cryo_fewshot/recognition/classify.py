@@ -299,8 +299,8 @@ def _also_in_support(support: Particles, query: Particles, usable: set[int], say
 def _judge_errors(table: pd.DataFrame, recogniser: Recogniser, settings: Settings) -> Errors:
     """What may be wrong; the table gains q-values, and is accepted by them where an FDR was asked for."""
     label = pd.Index(recogniser.class_names).get_indexer(table["class"])
-    judged = (table[name].to_numpy() for name in ("p_value", "probability"))
-    errors = estimate_errors(*judged, label, ~table["labelled"].to_numpy())
+    counted = ~table["labelled"].to_numpy()
+    errors = estimate_errors(table["p_value"].to_numpy(), table["probability"].to_numpy(), label, counted)
     table["q_value"] = errors.q_value
     if settings.fdr is not None:
         wanted = ~np.isin(table["class"], settings.junk)

@@ -49,10 +49,8 @@ def simulate_surrounded(
     scene = _Scene(class_names, draw_acquisition(seeds, microscope), wide, surroundings, rng)
     signal = scene.signal(device)
     local_snr = snr * (microscope.box / wide.box) ** 3
-    spectrum, frequencies = (
-        with_noise(signal, seeds, local_snr, scene.acquisition, wide),
-        frequencies_per_nm(wide, device),
-    )
+    spectrum = with_noise(signal, seeds, local_snr, scene.acquisition, wide)
+    frequencies = frequencies_per_nm(wide, device)
     if surroundings.textures and (drawn := rng.integers(len(surroundings.textures) + 1)):
         noise = with_noise(torch.zeros_like(signal), seeds, local_snr, scene.acquisition, wide)
         powers = noise_powers(scene.acquisition, wide, device)

@@ -9,6 +9,8 @@ from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of, differences_frame, stored_or_run, tidy_frame
 
+from .charts import labels_text
+
 METHODS = ("baseline", "ProtoNet3D", "ProtoNet-CE")
 
 
@@ -88,6 +90,6 @@ def fits_text(frame: pd.DataFrame) -> str:
         best, worst = of_shot.idxmax(), of_shot.idxmin()
         spans.append(
             f"from {of_shot.min():.3f} ({worst[0]} steps at {worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at "
-            f"{best[1]:g}) with {n_shot} label{'s' if n_shot > 1 else ''} per class"
+            f"{best[1]:g}) with {labels_text(n_shot)} per class"
         )
     return f"Over these choices the baseline's accuracy ranges {' and '.join(spans)}."

@@ -28,7 +28,7 @@ from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
 from .cell_evaluation import surrounded
-from .charts import reliability_figure
+from .charts import labels_text, reliability_figure
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""
@@ -202,7 +202,7 @@ def kept_text(rows: pd.DataFrame, spec: CalibrationCheck, n_way: int = 5) -> str
     parts = []
     for n_shot, part in rows[rows["n_way"] == n_way].groupby("n_shot"):
         kept, could = (", ".join(f"{share:.0%}" for share in part[name]) for name in ("kept_right", "could_keep"))
-        parts.append(f"with {n_shot} label{'s' * (n_shot > 1)} {kept} (oracle {could})")
+        parts.append(f"with {labels_text(n_shot)} {kept} (oracle {could})")
     return (
         f"Of the right answers among {n_way} classes at SNR {', '.join(f'{snr:g}' for snr in spec.snrs)} are kept: "
         f"{'; '.join(parts)}. The oracle is the threshold that lets in exactly {spec.false_accept_rate:.0%} of these "
@@ -227,6 +227,6 @@ def card_reliability_figure(rows: Sequence[dict], shots: Sequence[int] = (1, 5, 
     """`reliability_figure` of the rows of a card: alone and as in cells, a curve per number of labels."""
     frame = pd.DataFrame(rows)
     frame = frame[frame["n_shot"].isin(shots)].sort_values(["crowded", "n_shot"])
-    curve = [f"{n_shot} label{'s' * (n_shot > 1)} per class" for n_shot in frame["n_shot"]]
+    curve = [f"{labels_text(n_shot)} per class" for n_shot in frame["n_shot"]]
     panel = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
     return reliability_figure(frame.assign(curve=curve, panel=panel, ci95=np.nan))

@@ -15,6 +15,11 @@ _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
 _MARKERS = "osD^vPX*"
 
 
+def labels_text(n: int) -> str:
+    """A number of labels in words: '1 label', '5 labels'."""
+    return f"{n} label{'s' * (n != 1)}"
+
+
 def reliability_figure(frame: pd.DataFrame) -> Figure:
     """How often an answer is right against the probability it was given.
 

@@ -40,6 +40,7 @@ from cryo_fewshot.weights import AnyEncoder, load_encoder
 
 from .cell_evaluation import ALONE, AROUND, held_out
 from .cell_trainings import FIRST
+from .charts import labels_text
 from .factors import CONTROL, FACTORS, MIXED, SHIPPED, STARTED, factor_spec
 from .real_benchmark import MEMBRANE, TASKS, YEAST, tomogram_of
 
@@ -120,8 +121,7 @@ def real_rows(spec: FactorEvaluation, encoder: AnyEncoder, data: LabelledTomogra
 
 
 def _row(task: str, method: str, n_shot: int, right: np.ndarray, asked: np.ndarray) -> dict:
-    counts = {"right": right.astype(int).tolist(), "asked": asked.astype(int).tolist()}
-    return {"task": task, "method": method, "n_shot": n_shot, **counts}
+    return {"task": task, "method": method, "n_shot": n_shot, "right": right.tolist(), "asked": asked.tolist()}
 
 
 @lru_cache(maxsize=2)
@@ -233,7 +233,7 @@ def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFra
     where = list(zip(frame["task"], frame["method"], strict=True))
     frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"])
     frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
-    frame = frame.assign(curve=[f"{n} label{'s' * (n > 1)}" for n in frame["n_shot"]])
+    frame = frame.assign(curve=[labels_text(n) for n in frame["n_shot"]])
     frame[["gain", "low", "high"]] *= 100  # points
     order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, *PANELS.values()])}
     return frame.sort_values(["row", "panel"], key=lambda names: names.map(order), kind="stable")

@@ -16,6 +16,7 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 
 from . import peers
+from .charts import labels_text
 from .open_world import Pretrained
 from .peers import CLASSIFY, CONDITIONS, LABELLED, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
 from .peers_real import SHOTS, SHOWN_TASKS
@@ -108,7 +109,7 @@ def simulated_table(frame: pd.DataFrame) -> pd.DataFrame:
             right = f"{row.accuracy * row.n:.0f} of {row.n}"
         gain = f"{row.gain:+.3f}" + ("" if few else f" ±\u00a0{row.gain_ci95:.3f}")
         text.append(right + ("" if pd.isna(row.gain) else f"<br><small>{gain}</small>"))
-    columns = [f"{row.n_shot} label{'s' * (row.n_shot > 1)}, SNR {row.snr:g}" for row in frame.itertuples()]
+    columns = [f"{labels_text(row.n_shot)}, SNR {row.snr:g}" for row in frame.itertuples()]
     shown = table(frame, columns, text, METHODS)
     shown.insert(0, "needs", [METHODS[name].known if name in METHODS else "labels, an encoder" for name in shown.index])
     return shown
@@ -147,7 +148,7 @@ def real_frame(store: Store, pretrained: Pretrained) -> pd.DataFrame:
 def real_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`real_frame` for reading."""
     text = [f"{row.accuracy:.2f}<br><small>{row.low:.2f} to {row.high:.2f}</small>" for row in frame.itertuples()]
-    columns = [f"{row.task}: {row.n_shot} label{'s' * (row.n_shot > 1)}" for row in frame.itertuples()]
+    columns = [f"{row.task}: {labels_text(row.n_shot)}" for row in frame.itertuples()]
     return table(frame, columns, text, ON_TOMOGRAM)
 
 
@@ -188,7 +189,7 @@ def accuracy_figure(frame: pd.DataFrame) -> Figure:
                         markersize=4, elinewidth=1, label=f"SNR {snr:g}")  # fmt: skip
         ax.axvline(0.2, color="#777777", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set(xlabel="Accuracy", xlim=(0.15, 1.02), title=f"{n_shot} label{'s' * (n_shot > 1)} per class")
+        ax.set(xlabel="Accuracy", xlim=(0.15, 1.02), title=f"{labels_text(n_shot)} per class")
     axes[0].set_yticks(range(len(order)), order)
     for label in axes[0].get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in (CLASSIFY, PROTOTYPE) else "normal")

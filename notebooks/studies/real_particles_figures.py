@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 from cryo_fewshot.recognition.benchmark import FILES, TOOL, UNFITTED
 
-from .charts import curves_figure
+from .charts import curves_figure, labels_text
 from .real_particles import FILED, READ
 
 LEFT_OUT = ("embeddings centred", "by tilt", "per class", "CTF left in; shells matched")
@@ -71,7 +71,7 @@ def benchmark_frame(entries: list[dict], half: str, first_task: str = YEAST) -> 
         index=["task", "method"], columns="n_shot", values="text", aggfunc="first", sort=False
     ).fillna("–")
     half_name = {"odd": "odd half", "all": "all boxes"}[half]
-    table.columns = [f"{n} label{'s' * (n > 1)}" for n in table.columns]
+    table.columns = [labels_text(n) for n in table.columns]
     if first_task == PICKS:
         areas = rows.astype({"background_auroc": float}).groupby(["task", "method"])["background_auroc"].mean()
         table["AUROC, background"] = areas.map("{:.3f}".format).replace("nan", "–")
@@ -143,7 +143,7 @@ def benchmark_text(entries: list[dict]) -> str:
     others = odd.drop(columns=[TOOL, FILES])
     behind = odd.index[others.max(axis=1) > odd[TOOL]]
     where = "; ".join(
-        f"{task}, {n} label{'s' * (n > 1)}: {others.loc[(task, n)].idxmax()}, by "
+        f"{task}, {labels_text(n)}: {others.loc[(task, n)].idxmax()}, by "
         f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
         for task, n in behind
     )

@@ -58,10 +58,8 @@ class _Answers:
         self, support, labels, query, known=None, asked=None
     ) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
         """Volumes of support and query; known, asked : their features, where computed already."""
-        known, asked = (
-            features_of(self.encoder, support) if known is None else known,
-            features_of(self.encoder, query) if asked is None else asked,
-        )
+        known = features_of(self.encoder, support) if known is None else known
+        asked = features_of(self.encoder, query) if asked is None else asked
         bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
         matched = features_of(self.encoder, spectra.matched(query, support, bins))
         for method, found, adapt, one_source in (

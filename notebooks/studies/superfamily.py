@@ -10,6 +10,7 @@ from cryo_fewshot.recognition.pretraining import TEST_CLASSES, Pretraining, pret
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
 
+from .charts import labels_text
 from .open_world import ShippedEvaluation
 
 TRAINED_ON = ("3CF3", "FTSH", "RUVAB")
@@ -57,7 +58,6 @@ def superfamily_text(frame: pd.DataFrame) -> str:
     for n in sorted(frame["n_shot"].unique(), reverse=True):
         rings, others = (f"{mean[n, of, WITHOUT]:.1%} instead of {mean[n, of, WITH]:.1%}" for of in ("rings", "others"))
         costs.append(
-            f"with {n} label{'s' if n > 1 else ''} per class ClpB and Lon are found in {rings}, the other six classes "
-            f"in {others}"
+            f"with {labels_text(n)} per class ClpB and Lon are found in {rings}, the other six classes in {others}"
         )
     return f"Trained again without p97, FtsH and RuvB, a tenth as long, once each (SNR 0.1): {'; '.join(costs)}."
