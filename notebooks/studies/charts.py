@@ -17,7 +17,7 @@ _MARKERS = "osD^vPX*"
 
 def labels_text(n: int) -> str:
     """A number of labels in words: '1 label', '5 labels'."""
-    return f"{n} label{'s' * (n != 1)}"
+    return f"{n} label{'' if n == 1 else 's'}"
 
 
 def reliability_figure(frame: pd.DataFrame) -> Figure:
