@@ -18,7 +18,7 @@ def write_crate(results: Path) -> Path:
     Listed are the files that are published: parquet, what `make bench` measured, trained encoders.
     """
     results = Path(results)
-    patterns = ("README.md", "*/*.parquet", "bench/**/*.json", "encoders/*.safetensors", "paper/*/*.safetensors")
+    patterns = ("README.md", "*/*.parquet", "bench/**/*.json", "encoders/*.safetensors", "paper/*.safetensors")
     files = sorted(file for pattern in patterns for file in results.glob(pattern))
     parts = [_entity(file, results) for file in files]
     dates = [str(date)[:10] for part in parts for date in part.pop("_dates", [])]

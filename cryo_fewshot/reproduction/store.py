@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from ..device import machine
@@ -76,7 +77,7 @@ class Store:
         try:
             entry = _verified(path.read_bytes()) if path.exists() else self._published(spec)
             if with_tensors:
-                content = self.path(spec, ".safetensors").read_bytes()
+                content = self._weights(spec)
                 if hashlib.sha256(content).hexdigest() != entry["tensors_sha256"]:
                     raise ValueError("the checksum of its weights does not match")
                 entry["tensors"] = load(content)
@@ -84,7 +85,7 @@ class Store:
             return entry
         except FileNotFoundError:
             return None  # never run, or its weights were not kept
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s is damaged (%s); it will be computed again", path, error)
             return None
 
@@ -120,10 +121,13 @@ class Store:
         """Write one parquet file per kind, from what is published and what the cache holds; returns those that changed.
 
         Columns: name; type and fields of the spec; plain numbers of the result; provenance; and `entry`, the whole as
-        JSON with its checksum. Each file is replaced at once: a reader meets the old one or the new one.
+        JSON with its checksum. Each file is replaced at once: a reader meets the old one or the new one. Where
+        `publish_weights` has gathered weights of a kind, new ones are added.
         """
         changed = []
         for kind in self.kinds():
+            if self._gathered(kind).exists():
+                self.publish_weights(kind)
             path, texts = self.root / f"{kind}.parquet", self._texts(kind)
             if _published_texts(path) == texts:
                 continue
@@ -137,6 +141,31 @@ class Store:
         if (name := spec_name(spec)) not in texts:
             raise FileNotFoundError(name)
         return _verified(texts[name].encode())
+
+    def _weights(self, spec: Any) -> bytes:
+        """The weights of a training as the bytes of their own file, from the cache or from what is published."""
+        path, gathered = self.path(spec, ".safetensors"), self._gathered(kind_of(spec))
+        if path.exists() or not gathered.exists():
+            return path.read_bytes()
+        name = f"{spec_name(spec)}/"
+        with safe_open(gathered, framework="pt") as file:
+            tensors = {key.removeprefix(name): file.get_tensor(key) for key in file.keys() if key.startswith(name)}
+        if not tensors:
+            raise FileNotFoundError(path)
+        return save(tensors)
+
+    def publish_weights(self, kind: str) -> Path:
+        """Gather the cached weights of a kind in `<kind>.safetensors`, each tensor as `<name>/<tensor>`."""
+        path, tensors = self._gathered(kind), {}
+        for file in [path, *sorted((self.root / kind).glob("*.safetensors"))]:
+            prefix = "" if file == path else f"{file.stem}/"
+            if file.exists():
+                tensors |= {f"{prefix}{name}": tensor for name, tensor in load(file.read_bytes()).items()}
+        write_atomically(path, save(tensors))
+        return path
+
+    def _gathered(self, kind: str) -> Path:
+        return self.root / f"{kind}.safetensors"
 
     def _texts(self, kind: str) -> dict[str, str]:
         """Sealed entries by name; those of the cache in the place of published ones, damaged ones left out."""

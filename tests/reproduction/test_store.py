@@ -125,6 +125,19 @@ def test_publishing_adds_to_what_is_published_and_leaves_equal_files_alone(fille
     assert {entry["spec"]["size"] for entry in Store(tmp_path).entries("spec")} == {3, 4}
 
 
+def test_published_weights_serve_a_store_without_a_cache(filled, tmp_path):
+    Runner(filled)(Spec(4), [])
+    filled.publish()
+    for path in (filled.publish_weights("spec"), filled.publish_weights("spec")):  # the second adds nothing
+        assert path.stat().st_size < 1000
+    shutil.rmtree(tmp_path / "spec")
+    for spec in (Spec(), Spec(4)):
+        assert torch.equal(filled.get(spec, with_tensors=True)["tensors"]["weight"], torch.arange(4.0))
+    assert filled.get(Spec(5), with_tensors=True) is None
+    (tmp_path / "spec.safetensors").write_bytes(b"damaged")
+    assert filled.get(Spec(), with_tensors=True) is None
+
+
 def test_a_damaged_result_is_not_published(filled, tmp_path):
     filled.path(Spec()).write_bytes(b"{")
     assert filled.publish() == [] and not list(tmp_path.glob("*.parquet"))
