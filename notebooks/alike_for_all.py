@@ -15,7 +15,15 @@ train = False  # train what is missing; else show what was run
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.alike import against_first, fits_frame, fits_table, fits_text, lengths_frame, methods_table
+from studies.alike import (
+    against_first,
+    attention_text,
+    fits_frame,
+    fits_table,
+    fits_text,
+    lengths_frame,
+    methods_table,
+)
 from studies.charts import curves_figure
 
 from cryo_fewshot.reproduction.cells import classifier_heads, linear_fits, second_stages
@@ -62,13 +70,16 @@ curves_figure(
 # version in its inductive form. The control has no attention at all: ProtoNet3D, trained further for as long as the
 # released code's second stage.
 #
-# Below each accuracy stands its paired difference from ProtoNet3D on the same tasks. What attention brings is the
-# difference between a form and the control that had the same training.
+# Means over the splits; beside each accuracy its paired difference from ProtoNet3D on the same tasks, with the 95 %
+# interval over the splits.
 
 # %% tags=["hide-input", "nbval-check-output"]
 second = against_first(stages, stage_entries)
 keep_table(second, "second_stages")
 plain_style(methods_table(second))
+
+# %% tags=["hide-input"]
+Markdown(attention_text(second))
 
 # %% [markdown]
 # ## The baseline, tuned
@@ -76,7 +87,7 @@ plain_style(methods_table(second))
 # The baseline's encoder learns to tell the base classes apart. On the labelled particles of a task, the paper fits a
 # linear layer with Adam, without giving the number of steps or the rate. Here both are chosen on the validation
 # classes. Beside it stands what the few-shot literature knows as a strong simple baseline: the nearest prototype,
-# nothing fitted.
+# nothing fitted. Differences are from the layer as published.
 
 # %% tags=["hide-input", "nbval-check-output"]
 heads, head_entries = over_splits(classifier_heads)
@@ -86,7 +97,7 @@ plain_style(methods_table(fair))
 
 # %% [markdown]
 # The paper leaves the number of steps and the rate open, and much hangs on them. Test accuracy of the linear layer for
-# each choice, on the same tasks; the best of each column group in bold:
+# each choice, on the same tasks, mean over the splits; the best of each column group in bold:
 
 # %% tags=["hide-input", "nbval-check-output"]
 fit_cells, fit_entries = over_splits(linear_fits)

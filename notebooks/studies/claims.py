@@ -6,16 +6,34 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from cryo_fewshot.reproduction.cells import SURROGATES, surrogate, table_1, table_3, table_4
+from cryo_fewshot.reproduction.cells import SURROGATES, repeated_table_1, surrogate, table_1, table_3, table_4
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
 from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import STILL_IMPROVING, claims_frame, paper_text, stored_cells, verdict
+from cryo_fewshot.reproduction.tables import (
+    STILL_IMPROVING,
+    claim_values,
+    claims_frame,
+    paper_text,
+    stored_cells,
+    verdict,
+)
 from cryo_fewshot.simulation.structures import class_keys, registry
 
 FEWEST_SPLITS = 3
 """With two, Student's interval is wider than accuracy itself."""
 TOO_FEW = "too few splits"
+
+
+def over_splits(by_split: pd.Series) -> tuple[float, float]:
+    """Mean of a number of each class split, and the half-width of its 95 % interval by Student's t over the splits.
+
+    Of fewer than `FEWEST_SPLITS`, the half-width is NaN.
+    """
+    n = len(by_split)
+    if n < FEWEST_SPLITS:
+        return by_split.mean(), np.nan
+    return by_split.mean(), student.ppf(0.975, n - 1) * by_split.std(ddof=1) / n**0.5
 
 
 def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
@@ -28,10 +46,7 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     rows = []
     for number, part in values.groupby("number"):
         claim, by_split = claims[number], part.groupby("split_seed")["value"].mean()
-        n_splits, mean = len(by_split), by_split.mean()
-        reach = student.ppf(0.975, n_splits - 1) * by_split.std(ddof=1) / n_splits**0.5
-        if n_splits < FEWEST_SPLITS:
-            reach = np.nan
+        n_splits, (mean, reach) = len(by_split), over_splits(by_split)
         if part["improving"].any():
             found = STILL_IMPROVING
         else:
@@ -91,7 +106,7 @@ def quotes_table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame({"the paper's sentence": [f"“{quote}”" for quote in found], "claims read out of it": told})
 
 
-# ---------------------------------------------------------------- the paper's own size
+# ---------------------------------------------------------------- what can be concluded
 
 
 def at_papers_size(claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
@@ -100,11 +115,18 @@ def at_papers_size(claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     return claims_frame(*stored_cells(store, table_1(profile_named("paper"))), store, claims)
 
 
+def at_reduced_size(claims: Sequence[Claim] = CLAIMS, n_splits: int = 5) -> pd.DataFrame:
+    """`judged` of the finished trainings at 20^3 that were run."""
+    store = Store(results_folder("finished"))
+    every = repeated_table_1(profile_named("finished"), splits=range(n_splits), seeds=[0])
+    return judged(claim_values(*stored_cells(store, every), store, claims), claims)
+
+
 def conclusions():
-    """What can be concluded about the paper, in Markdown; every number is read off the runs of its own size."""
+    """What can be concluded about the paper, in Markdown; every number is read off the stored runs."""
     from IPython.display import Markdown
 
-    return Markdown(_conclusions(at_papers_size(), *_networks()))
+    return Markdown(_conclusions(at_papers_size(), at_reduced_size(), *_networks()))
 
 
 def _networks() -> tuple[int, int]:
@@ -117,40 +139,58 @@ def _networks() -> tuple[int, int]:
     return len(needed), sum(store.get(encoder) is not None for encoder in needed)
 
 
-def _conclusions(found: pd.DataFrame, n_needed: int, n_trained: int) -> str:
+_PAIRS = {
+    "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
+    "ProtoNet3D against the finetuned baseline": "ProtoNet3D minus baseline",
+    "ProtoNet-CE against ProtoNet3D": "ProtoNet-CE minus ProtoNet3D",
+}
+
+
+def _conclusions(full: pd.DataFrame, reduced: pd.DataFrame, n_needed: int, n_trained: int) -> str:
     keys = class_keys("paper22")
     n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
+    trained = f"All {n_needed}" if n_trained == n_needed else f"{n_trained} of the {n_needed}"
+    full, reduced = full.rename(columns={"this_work": "gain"}), reduced.rename(columns={"mean": "gain"})
     sentences = [
-        f"{n_trained} of the {n_needed} networks behind its tables are trained at its own size (40³, 100 subtomograms "
-        "of each class and SNR), on one split of the classes. On that split:\n"
+        f"{trained} networks behind its tables are trained at its own size (40³, 100 subtomograms of each class and "
+        f"SNR), on one split of the classes. At 20³ they are trained until they stop improving, on "
+        f"{reduced['n_splits'].max()} splits. In accuracy:\n"
     ]
-    pairs = {
-        "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
-        "ProtoNet3D against the finetuned baseline": "ProtoNet3D minus baseline",
-        "ProtoNet-CE against ProtoNet3D": "ProtoNet-CE minus ProtoNet3D",
-    }
-    for words, start in pairs.items():
-        part = found[found["claim"].str.startswith(start)]
-        if len(part):
-            n = part["verdict"].value_counts()
-            others = n.drop("holds", errors="ignore")
-            others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others.items())
+    for words, start in _PAIRS.items():
+        at_full, at_reduced = (frame[frame["claim"].str.startswith(start)] for frame in (full, reduced))
+        if len(paper := [*at_full["paper"], *at_reduced["paper"]]):
             sentences.append(
-                f"- **{words}**: from {_signed(part['this_work'].min())} to {_signed(part['this_work'].max())} in "
-                f"accuracy; the claim ({part['paper'].iloc[0]}) holds in {n.get('holds', 0)} of {len(part)} "
-                f"columns{_after(others)}."
+                f"- **{words}** (the paper: {paper[0]}). At its own size {_found(at_full)}. "
+                f"At 20³ {_found(at_reduced)}."
             )
-    best = found[found["claim"].str.startswith("best method")]
-    levels = [f"{row.this_work:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
-    if levels:
-        sentences.append(f"- **Best accuracy at SNR 0.1**: {' and '.join(levels)}.")
+    best = [f"{size} {_levels(frame)}" for size, frame in {"at its own size": full, "at 20³": reduced}.items()]
+    sentences.append(f"- **Best accuracy at SNR 0.1**: {'; '.join(best)}.")
     sentences.append(
         f"\nLevels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does "
-        "not say which classes it tested on, and SNR has several meanings. Differences between methods can, on this "
-        "split. To conclude more takes further splits at this size, and the authors' subtomograms, which were not "
+        "not say which classes it tested on, and SNR has several meanings. Differences between methods can. To "
+        "conclude more takes further splits at the paper's size, and the authors' subtomograms, which were not "
         "released."
     )
     return "\n".join(sentences)
+
+
+def _found(part: pd.DataFrame) -> str:
+    """Range of a claim's gains over the columns of Table 1, and in how many it holds."""
+    if not len(part):
+        return "not run"
+    n = part["verdict"].value_counts()
+    others = n.drop("holds", errors="ignore").items()
+    others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others)
+    return (
+        f"from {_signed(part['gain'].min())} to {_signed(part['gain'].max())}; the claim holds in {n.get('holds', 0)} "
+        f"of {len(part)} columns{others and f' ({others})'}"
+    )
+
+
+def _levels(found: pd.DataFrame) -> str:
+    best = found[found["claim"].str.startswith("best method")]
+    levels = [f"{row.gain:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
+    return " and ".join(levels) or "not run"
 
 
 _SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
@@ -158,7 +198,3 @@ _SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a trainin
 
 def _signed(gain: float) -> str:
     return f"{round(gain, 3) + 0.0:+.3f}"  # no minus before a zero
-
-
-def _after(others: str) -> str:
-    return f" ({others})" if others else ""

@@ -1,7 +1,9 @@
 """Methods side by side, on entries whose numbers are known."""
 
+import numpy as np
 import pytest
-from studies.alike import against_first, fits_frame, fits_table, fits_text, lengths_frame, methods_table
+from scipy.stats import t as student
+from studies.alike import against_first, attention_text, fits_frame, fits_table, fits_text, lengths_frame, methods_table
 
 from cryo_fewshot.reproduction.cells import at_lengths, linear_fits, second_stages
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -12,18 +14,30 @@ SMOKE = profile_named("smoke")
 
 
 def test_each_method_is_compared_with_the_first_of_its_split_on_the_same_tasks():
-    cells = second_stages(SMOKE, snr=0.1, shots=[5], split_seed=0) + second_stages(
-        SMOKE, snr=0.1, shots=[5], split_seed=1
-    )
-    counts = [[6, 8], [7, 9], [6, 8], [6, 8], [9, 5], [4, 4], [5, 5], [4, 4], [4, 4], [4, 4]]
-    entries = [{"result": {"n_correct": found, "n_queries": 10, "episodes": "same"}} for found in counts]
+    cells = [cell for split in range(3) for cell in second_stages(SMOKE, snr=0.1, shots=[5], split_seed=split)]
+    counts = {
+        0: [[6, 8], [7, 9], [6, 8], [6, 8], [9, 5]],
+        1: [[4, 4], [5, 5], [4, 4], [4, 4], [4, 4]],
+        2: [[2, 2], [3, 3], [2, 4], [2, 2], [4, 4]],
+    }
+    entries = [
+        {"result": {"n_correct": found, "n_queries": 10, "episodes": "same"}}
+        for split in counts.values()
+        for found in split
+    ]
     frame = against_first(cells, entries)
     gains = frame.pivot(index="method", columns="split_seed", values="difference")
-    assert gains.loc["ProtoNet3D, trained longer"].tolist() == pytest.approx([0.1, 0.1])
+    assert gains.loc["ProtoNet3D, trained longer"].tolist() == pytest.approx([0.1, 0.1, 0.1])
     assert gains.loc["ProtoNet3D"].isna().all()
     shown = methods_table(frame)
-    assert list(shown.columns) == [("5-shot", "split 0"), ("5-shot", "split 1")]
-    assert shown.loc["ProtoNet3D"].tolist() == ["0.700", "0.400"]
+    assert list(shown.columns) == [("5-shot", "accuracy"), ("5-shot", "difference")]
+    assert shown.loc["ProtoNet3D"].tolist() == ["0.433", "–"]
+    reach = student.ppf(0.975, 2) * np.std([0, 0, 0.1], ddof=1) / 3**0.5
+    assert shown.loc["ProtoNet-CE, inductive"].tolist() == ["0.467", f"+0.033 ±\u00a0{reach:.3f}"]
+    two = methods_table(frame[frame["split_seed"] < 2])
+    assert two.loc["ProtoNet-CE, inductive"].tolist() == ["0.550", "+0.000"]  # too few for an interval
+    text = attention_text(frame)
+    assert "training alone brings +0.100 ±\u00a00.000 with 5 labels" in text and "from that by -0.033 ±" in text
 
 
 def test_the_released_codes_form_and_its_control_have_the_same_training_but_for_attention():

@@ -111,10 +111,14 @@ def test_the_summary_counts_claims_by_kind_and_size():
 
 def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
     words = [f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr}" for snr in (0.1, 0.05)] + ["best method at SNR 0.1"]
-    found = pd.DataFrame(
-        {"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"], "this_work": [0.02, 0.3, 0.79]}
-    )
-    text = _conclusions(found.assign(verdict=["holds", "still improving", "below"]), 19, 10)
-    assert "10 of the 19 networks" in text and "from +0.020 to +0.300" in text
-    assert "holds in 1 of 2 columns (no verdict, as a training was still improving, in 1)" in text
-    assert "0.790 in 5-shot (paper ≥ 0.86)" in text and "12 of the 22 structures are substitutes" in text
+    found = pd.DataFrame({"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"]})
+    full = found.assign(this_work=[0.02, 0.3, 0.79], verdict=["holds", "still improving", "below"])
+    reduced = found.assign(mean=[0.03, -0.0001, 0.87], n_splits=[5, 4, 5], verdict=["holds", "holds", "agrees"])
+    text = _conclusions(full, reduced, 19, 10)
+    assert "10 of the 19 networks" in text and "on 5 splits" in text
+    assert "All 19 networks" in _conclusions(full, reduced, 19, 19)
+    assert "own size from +0.020 to +0.300; the claim holds in 1 of 2 columns (no verdict, as a training was" in text
+    assert "At 20³ from +0.000 to +0.030; the claim holds in 2 of 2 columns." in text
+    assert "at its own size 0.790 in 5-shot (paper ≥ 0.86); at 20³ 0.870 in 5-shot" in text
+    assert "own size not run. At 20³ from" in _conclusions(full[2:], reduced, 19, 10)
+    assert "12 of the 22 structures are substitutes" in text
