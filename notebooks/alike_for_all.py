@@ -17,7 +17,7 @@ train = False  # train what is missing; else show what was run
 from IPython.display import Markdown
 from studies.alike import (
     against_first,
-    attention_text,
+    alike_text,
     fits_frame,
     fits_table,
     fits_text,
@@ -41,6 +41,11 @@ def over_splits(cells_of):
 
 
 stages, stage_entries = over_splits(second_stages)
+heads, head_entries = over_splits(classifier_heads)
+second, fair = against_first(stages, stage_entries), against_first(heads, head_entries)
+Markdown(alike_text(second, fair))
+
+# %% tags=["hide-input"]
 page.protocol(stages, before="Splits that were run, as in:")
 
 # %% [markdown]
@@ -74,12 +79,8 @@ curves_figure(
 # interval over the splits.
 
 # %% tags=["hide-input", "nbval-check-output"]
-second = against_first(stages, stage_entries)
 keep_table(second, "second_stages")
 plain_style(methods_table(second))
-
-# %% tags=["hide-input"]
-Markdown(attention_text(second))
 
 # %% [markdown]
 # ## The baseline, tuned
@@ -90,8 +91,6 @@ Markdown(attention_text(second))
 # nothing fitted. Differences are from the layer as published.
 
 # %% tags=["hide-input", "nbval-check-output"]
-heads, head_entries = over_splits(classifier_heads)
-fair = against_first(heads, head_entries)
 keep_table(fair, "classifier_heads")
 plain_style(methods_table(fair))
 

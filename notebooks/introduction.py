@@ -11,6 +11,7 @@ profile = "quick"  # smoke, quick, cpu or paper
 
 # %% tags=["hide-input"]
 from IPython.display import HTML
+from studies.alike import treated_alike
 from studies.claims import conclusions
 from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure
@@ -76,6 +77,9 @@ HTML(three_numbers(table, card["expected_accuracy"], run))
 
 # %% tags=["hide-input"]
 conclusions()
+
+# %% tags=["hide-input"]
+treated_alike()
 
 # %% [markdown]
 # ## The paper's main experiment

@@ -17,6 +17,9 @@ n_shot = "5,1"  # labelled subtomograms per class
 split_seed = 0  # which classes are for training
 train_seed = 0  # initial weights and training episodes
 
+# %% [markdown]
+# ## The surrogates at the paper's own size
+
 # %% tags=["hide-input"]
 from dataclasses import replace
 
@@ -30,6 +33,19 @@ from cryo_fewshot.reproduction.profiles import numbers, profile_named
 from cryo_fewshot.reproduction.quoted import quoted_real
 from cryo_fewshot.reproduction.tables import tidy_frame
 
+full_size = profile_named("paper")
+papers_size(
+    [
+        replace(cell, method=f"{name} surrogate, {cell.method}")
+        for name in ("noble", "guo")
+        for cell in table_4(full_size, surrogate(name, full_size))
+    ]
+)
+
+# %% [markdown]
+# ## At a reduced size, or on your folder
+
+# %% tags=["hide-input"]
 page = Page(profile)
 settings = page.settings
 paths = {"noble": noble_path, "guo": guo_path}
@@ -68,18 +84,6 @@ show_real_data(table)
 # In the set of Noble et al. every class has its own grid, session and pixel size. A network can tell such classes apart
 # by their noise alone, without looking at a molecule, and the paper's 100 % may be no more than that. In the surrogate
 # all classes share one microscope, so the noise gives nothing away.
-#
-# ## The surrogates at the paper's own size
-
-# %% tags=["hide-input"]
-full_size = profile_named("paper")
-papers_size(
-    [
-        replace(cell, method=f"{name} surrogate, {cell.method}")
-        for name in paths
-        for cell in table_4(full_size, surrogate(name, full_size))
-    ]
-)
 
 # %% [markdown]
 # ## Which structure stands for which class

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cryo_fewshot.reproduction.cells import Cell, at_lengths, table_1
-from cryo_fewshot.reproduction.profiles import Profile
+from cryo_fewshot.reproduction.cells import Cell, at_lengths, classifier_heads, second_stages, table_1
+from cryo_fewshot.reproduction.profiles import Profile, profile_named
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracy_of, differences_frame, stored_or_run, tidy_frame
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import accuracy_of, differences_frame, stored_cells, stored_or_run, tidy_frame
 
 from .charts import labels_text
 from .claims import over_splits
@@ -57,20 +58,40 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table).loc[frame["method"].unique()]
 
 
-def attention_text(frame: pd.DataFrame) -> str:
-    """What further training brings, and what the released code's attention adds to it, means over splits."""
-    by_split = frame.pivot(index=["n_shot", "split_seed"], columns="method", values="accuracy").dropna()
-    control = by_split["ProtoNet3D, trained longer"]
-    further, attention = control - by_split["ProtoNet3D"], by_split["ProtoNet-CE, released code"] - control
-    shots = sorted(by_split.index.unique("n_shot"), reverse=True)
+def alike_text(stages: pd.DataFrame, heads: pd.DataFrame) -> str:
+    """What is left of the methods' differences, means over splits, of `against_first` of both tables of the page."""
+    shots = sorted(stages["n_shot"].unique(), reverse=True)
+    means = pd.concat([stages, heads]).groupby(["method", "n_shot"])["accuracy"].mean()
+    by_split = stages.pivot(index=["n_shot", "split_seed"], columns="method", values="accuracy").dropna()
+    attention = by_split["ProtoNet-CE, released code"] - by_split["ProtoNet3D, trained longer"]
 
-    def over(gain: pd.Series) -> str:
-        return " and ".join(f"{_with_interval(gain[n])} with {labels_text(n)} per class" for n in shots)
+    def accuracy(method: str) -> str:
+        return " and ".join(f"{means[method, n_shot]:.3f}" for n_shot in shots)
 
+    labels = " and ".join(labels_text(n_shot) for n_shot in shots)
+    gains = " and ".join(_with_interval(attention[n_shot]) for n_shot in shots)
     return (
-        f"Further training alone brings {over(further)}. The released code's second stage, with attention and as long, "
-        f"differs from that by {over(attention)}."
+        f"With {labels} per class, means over {by_split.index.unique('split_seed').size} splits: ProtoNet3D "
+        f"{accuracy('ProtoNet3D')}; trained further, from the first rate again, "
+        f"{accuracy('ProtoNet3D, trained longer')}; the encoder of the plain classifier "
+        f"with the nearest prototype by cosine, nothing fitted, {accuracy('nearest prototype by cosine')}, "
+        f"with the linear layer as published {accuracy('linear layer, 100 steps at 1e-2')}. Attention in the released "
+        f"code's form adds {gains} to ProtoNet3D trained as long."
     )
+
+
+def treated_alike(snr: float = 0.1, n_splits: int = 5):
+    """`alike_text` of the stored finished trainings, in Markdown."""
+    from IPython.display import Markdown
+
+    profile, store = profile_named("finished"), Store(results_folder("finished"))
+    frames = [
+        against_first(
+            *stored_cells(store, [c for seed in range(n_splits) for c in cells_of(profile, snr=snr, split_seed=seed)])
+        )
+        for cells_of in (second_stages, classifier_heads)
+    ]
+    return Markdown(f"**Treated alike** (20³, SNR {snr:g}, {{doc}}`alike_for_all`). {alike_text(*frames)}")
 
 
 def _with_interval(by_split: pd.Series) -> str:

@@ -1,9 +1,10 @@
 """Methods side by side, on entries whose numbers are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.alike import against_first, attention_text, fits_frame, fits_table, fits_text, lengths_frame, methods_table
+from studies.alike import against_first, alike_text, fits_frame, fits_table, fits_text, lengths_frame, methods_table
 
 from cryo_fewshot.reproduction.cells import at_lengths, linear_fits, second_stages
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -36,8 +37,11 @@ def test_each_method_is_compared_with_the_first_of_its_split_on_the_same_tasks()
     assert shown.loc["ProtoNet-CE, inductive"].tolist() == ["0.467", f"+0.033 ±\u00a0{reach:.3f}"]
     two = methods_table(frame[frame["split_seed"] < 2])
     assert two.loc["ProtoNet-CE, inductive"].tolist() == ["0.550", "+0.000"]  # too few for an interval
-    text = attention_text(frame)
-    assert "training alone brings +0.100 ±\u00a00.000 with 5 labels" in text and "from that by -0.033 ±" in text
+    heads = ["nearest prototype by cosine", "linear layer, 100 steps at 1e-2"]
+    text = alike_text(frame, pd.DataFrame({"method": heads, "n_shot": 5, "accuracy": [0.9, 0.8]}))
+    assert "With 5 labels per class, means over 3 splits: ProtoNet3D 0.433; trained further, from the" in text
+    assert "rate again, 0.533" in text
+    assert "nothing fitted, 0.900, with the linear layer as published 0.800" in text and "adds -0.033 ±" in text
 
 
 def test_the_released_codes_form_and_its_control_have_the_same_training_but_for_attention():
