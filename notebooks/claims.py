@@ -11,8 +11,8 @@ train = False  # train what is missing; else show what was run
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.charts import claims_figure
-from studies.claims import at_papers_size, judged, quotes_table, summary_frame, summary_text
+from studies.charts import claims_figure, curves_figure
+from studies.claims import at_papers_size, judged, quotes_table, summary_frame, summary_text, validation_frame
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.display import Page, plain_style, show_claims, show_judged
@@ -47,6 +47,17 @@ plain_style(summary).format(na_rep="–")
 
 # %% tags=["hide-input", "fold"]
 show_claims(at_full_size).set_caption("Claims at the paper's own size")
+
+# %% [markdown]
+# Accuracy on the validation classes. With 5 labels, training on one SNR stops paying after 300 to 1,100 episodes, and
+# ends 500 later. With one label, with all SNRs, and for the baseline, it pays for 1,500 episodes and more, up to the end
+# of the schedule.
+
+# %% tags=["hide-input"]
+curves_figure(
+    validation_frame(), x="episodes", curve="trained_on", panel="network", x_label="training episodes", chance=0.2,
+    bottom=0.15,
+);  # fmt: skip
 
 # %% [markdown]
 # ## Over several splits of the classes

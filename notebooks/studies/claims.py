@@ -115,6 +115,24 @@ def at_papers_size(claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
     return claims_frame(*stored_cells(store, table_1(profile_named("paper"))), store, claims)
 
 
+def validation_frame(every: int = 5) -> pd.DataFrame:
+    """Accuracy on the validation classes while the networks of Table 1 were trained at the paper's size.
+
+    Columns network, trained_on, episodes, accuracy, ci95 (unknown), a row for each `every` epochs and for the last.
+    """
+    store, rows = Store(results_folder("paper")), []
+    for run in dict.fromkeys(cell.evaluation.encoder for cell in table_1(profile_named("paper"))):
+        if (entry := store.get(run)) is None:
+            continue
+        found = entry["result"]["validation_accuracy"]
+        network = "baseline" if run.objective == "classes" else f"ProtoNet3D, {run.n_shot}-shot"
+        trained_on = "all SNRs" if len(run.snr_counts) > 1 else f"SNR {run.snr_counts[0][0]:g}"
+        epochs = sorted({*range(every, len(found) + 1, every), 1, len(found)})
+        rows += [(network, trained_on, n * run.schedule.steps_per_epoch, found[n - 1]) for n in epochs]
+    frame = pd.DataFrame(rows, columns=["network", "trained_on", "episodes", "accuracy"])
+    return frame.sort_values("network", key=lambda name: name != "baseline", kind="stable").assign(ci95=np.nan)
+
+
 def at_reduced_size(claims: Sequence[Claim] = CLAIMS, n_splits: int = 5) -> pd.DataFrame:
     """`judged` of the finished trainings at 20^3 that were run."""
     store = Store(results_folder("finished"))

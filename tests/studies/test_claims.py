@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import _conclusions, judged, quotes_table, summary_frame, summary_text
+from studies.claims import _conclusions, judged, quotes_table, summary_frame, summary_text, validation_frame
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
+from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import claim_values, verdict
 
 GAIN = Claim("mix minus single", 5, 0.01, ("ProtoNet3D (mix)", 0.1), ("ProtoNet3D", 0.1), True)
@@ -122,3 +123,13 @@ def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
     assert "at its own size 0.790 in 5-shot (paper ≥ 0.86); at 20³ 0.870 in 5-shot" in text
     assert "own size not run. At 20³ from" in _conclusions(full[2:], reduced, 19, 10)
     assert "12 of the 22 structures are substitutes" in text
+
+
+def test_the_validation_curves_are_those_of_the_stored_trainings():
+    frame = validation_frame(every=50)
+    entries = Store(results_folder("paper")).entries("encoderrun")
+    (entry,) = [e for e in entries if e["spec"]["objective"] == "classes" and e["spec"]["snr_counts"] == [[0.1, 100]]]
+    found = frame[(frame["network"] == "baseline") & (frame["trained_on"] == "SNR 0.1")]
+    assert found["episodes"].tolist() == [25, 1250, 2500]
+    assert found["accuracy"].tolist() == [entry["result"]["validation_accuracy"][n] for n in (0, 49, 99)]
+    assert set(frame["trained_on"]) == {"SNR 0.1", "SNR 0.05", "SNR 0.03", "all SNRs"}
