@@ -50,8 +50,8 @@ show_claims(at_full_size).set_caption("Claims at the paper's own size")
 
 # %% [markdown]
 # Accuracy on the validation classes. With 5 labels, training on one SNR stops paying after 300 to 1,100 episodes, and
-# ends 500 later. With one label, with all SNRs, and for the baseline, it pays for 1,500 episodes and more, up to the end
-# of the schedule.
+# ends 500 later. With one label, with all SNRs, and for the baseline, it pays for 1,500 episodes and more, up to the
+# end of the schedule.
 
 # %% tags=["hide-input"]
 curves_figure(
