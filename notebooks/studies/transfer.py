@@ -149,10 +149,18 @@ def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -
 
 
 def study_protocol(page: Page, variations: Sequence[Variation]):
-    """The protocol of a study: that of its first run, and how often it is repeated."""
-    n_seeds = len({variation.evaluation.encoder.seed for variation in variations})
+    """The protocol of a study: that of its first run, the number of repetitions, and of trainings that were unfinished."""
+    runs = dict.fromkeys(variation.evaluation.encoder for variation in variations)
     cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
-    return page.protocol(cells, before=f"{n_seeds} training seeds, each as in:")
+    entries = [entry["result"] for run in runs if (entry := page.runner.store.get(run)) is not None]
+    n_improving = sum(result["best_epoch"] == len(result["loss"]) - 1 for result in entries)
+    unfinished = (
+        f"**{n_improving} of {len(entries)} trainings were best in their last epoch**, so they were still improving: "
+        "what differs here may change with longer ones."
+    )
+    n_seeds = len({run.seed for run in runs})
+    before = f"{n_seeds} training seeds, each as in:"
+    return page.protocol(cells, before=before, after=unfinished if n_improving else "")
 
 
 def transfer_table(frame: pd.DataFrame) -> Styler:
