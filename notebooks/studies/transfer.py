@@ -149,7 +149,7 @@ def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -
 
 
 def study_protocol(page: Page, variations: Sequence[Variation]):
-    """The protocol of a study: that of its first run, the number of repetitions, and of trainings that were unfinished."""
+    """The protocol of a study: that of its first run, the number of repetitions, and of unfinished trainings."""
     runs = dict.fromkeys(variation.evaluation.encoder for variation in variations)
     cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
     entries = [entry["result"] for run in runs if (entry := page.runner.store.get(run)) is not None]
