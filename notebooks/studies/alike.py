@@ -66,17 +66,18 @@ def alike_text(stages: pd.DataFrame, heads: pd.DataFrame) -> str:
     attention = by_split["ProtoNet-CE, released code"] - by_split["ProtoNet3D, trained longer"]
 
     def accuracy(method: str) -> str:
-        return " and ".join(f"{means[method, n_shot]:.3f}" for n_shot in shots)
+        return " / ".join(f"{means[method, n_shot]:.3f}" for n_shot in shots)
 
-    labels = " and ".join(labels_text(n_shot) for n_shot in shots)
-    gains = " and ".join(_with_interval(attention[n_shot]) for n_shot in shots)
+    labels = " / ".join(labels_text(n_shot) for n_shot in shots)
+    gains = " / ".join(_with_interval(attention[n_shot]) for n_shot in shots)
     return (
-        f"With {labels} per class, means over {by_split.index.unique('split_seed').size} splits: ProtoNet3D "
-        f"{accuracy('ProtoNet3D')}; trained further, from the first rate again, "
-        f"{accuracy('ProtoNet3D, trained longer')}; the encoder of the plain classifier "
-        f"with the nearest prototype by cosine, nothing fitted, {accuracy('nearest prototype by cosine')}, "
-        f"with the linear layer as published {accuracy('linear layer, 100 steps at 1e-2')}. Attention in the released "
-        f"code's form adds {gains} to ProtoNet3D trained as long."
+        f"Mean accuracy over {by_split.index.unique('split_seed').size} splits, with {labels} per class:\n\n"
+        f"- **ProtoNet3D**: {accuracy('ProtoNet3D')}; trained further, from the first rate again: "
+        f"{accuracy('ProtoNet3D, trained longer')}.\n"
+        f"- **The plain classifier's encoder**: nearest prototype by cosine, nothing fitted: "
+        f"{accuracy('nearest prototype by cosine')}; linear layer as published: "
+        f"{accuracy('linear layer, 100 steps at 1e-2')}.\n"
+        f"- **Attention**, in the released code's form, against ProtoNet3D trained as long: {gains}."
     )
 
 
@@ -84,14 +85,11 @@ def treated_alike(snr: float = 0.1, n_splits: int = 5):
     """`alike_text` of the stored finished trainings, in Markdown."""
     from IPython.display import Markdown
 
-    profile, store = profile_named("finished"), Store(results_folder("finished"))
-    frames = [
-        against_first(
-            *stored_cells(store, [c for seed in range(n_splits) for c in cells_of(profile, snr=snr, split_seed=seed)])
-        )
-        for cells_of in (second_stages, classifier_heads)
-    ]
-    return Markdown(f"**Treated alike** (20³, SNR {snr:g}, {{doc}}`alike_for_all`). {alike_text(*frames)}")
+    profile, store, frames = profile_named("finished"), Store(results_folder("finished")), []
+    for cells_of in (second_stages, classifier_heads):
+        cells = [cell for seed in range(n_splits) for cell in cells_of(profile, snr=snr, split_seed=seed)]
+        frames.append(against_first(*stored_cells(store, cells)))
+    return Markdown(alike_text(*frames))
 
 
 def _with_interval(by_split: pd.Series) -> str:

@@ -39,9 +39,10 @@ def test_each_method_is_compared_with_the_first_of_its_split_on_the_same_tasks()
     assert two.loc["ProtoNet-CE, inductive"].tolist() == ["0.550", "+0.000"]  # too few for an interval
     heads = ["nearest prototype by cosine", "linear layer, 100 steps at 1e-2"]
     text = alike_text(frame, pd.DataFrame({"method": heads, "n_shot": 5, "accuracy": [0.9, 0.8]}))
-    assert "With 5 labels per class, means over 3 splits: ProtoNet3D 0.433; trained further, from the" in text
-    assert "rate again, 0.533" in text
-    assert "nothing fitted, 0.900, with the linear layer as published 0.800" in text and "adds -0.033 ±" in text
+    assert "over 3 splits, with 5 labels per class" in text
+    assert "ProtoNet3D**: 0.433; trained further, from the first rate again: 0.533." in text
+    assert "nothing fitted: 0.900; linear layer as published: 0.800." in text
+    assert "trained as long: -0.033 ±" in text
 
 
 def test_the_released_codes_form_and_its_control_have_the_same_training_but_for_attention():
