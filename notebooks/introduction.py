@@ -79,8 +79,8 @@ HTML(three_numbers(table, card["expected_accuracy"], run))
 conclusions()
 
 # %% [markdown]
-# Most of these differences come from length of training and choice of rates. With the same care for every method, at 20³
-# and SNR 0.1 ({doc}`alike_for_all`):
+# Most of these differences come from length of training and choice of rates. With the same care for every method, at
+# 20³ and SNR 0.1 ({doc}`alike_for_all`):
 
 # %% tags=["hide-input"]
 treated_alike()
