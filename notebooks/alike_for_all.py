@@ -63,7 +63,7 @@ keep_table(lengths, "training_length")
 lengths["shots"] = lengths["n_shot"].map("{}-shot".format)
 curves_figure(
     lengths, x="episodes", curve="method", panel="shots", x_label="training episodes", panel_label="{}", chance=0.2,
-    bottom=0.15,
+    bottom=0.1,
 );  # fmt: skip
 
 # %% [markdown]

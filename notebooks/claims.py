@@ -56,7 +56,7 @@ show_claims(at_full_size).set_caption("Claims at the paper's own size")
 # %% tags=["hide-input"]
 curves_figure(
     validation_frame(), x="episodes", curve="trained_on", panel="network", x_label="training episodes", chance=0.2,
-    bottom=0.15,
+    bottom=0.1,
 );  # fmt: skip
 
 # %% [markdown]
