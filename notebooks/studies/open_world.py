@@ -4,18 +4,15 @@ Its tasks are those of the paper's methods, episode by episode, so that differen
 probabilities are those that `cryo-fewshot classify` writes.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 
 from cryo_fewshot.episodes import Episodes
 from cryo_fewshot.evaluation import area_under_roc, confusion, correct_counts, expected_calibration_error, predict
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
@@ -30,8 +27,8 @@ from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
-from cryo_fewshot.weights import AnyEncoder
 
+from .pretrained import Pretrained
 from .transfer import OwnClasses
 
 HEADS = ("prototype", "two-covariance")
@@ -39,26 +36,6 @@ N_BINS = 15
 PROMISED_RATE = 0.05
 """False-positive rate on unknown classes that the tool promises not to exceed, by default."""
 _MADE_OF = {SINGLE_CAPPED: "4CR2", DOUBLE_CAPPED: "4CR2"}
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained:
-    """The pretrained encoder and its card, of `weights.load_encoder`; asked for results by their digests."""
-
-    encoder: AnyEncoder
-    card: dict
-
-    @cached_property
-    def calibration(self) -> Calibration:
-        """The calibration of the card."""
-        return Calibration.from_json(self.card["calibration"])
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """What names the weights and the calibration in a spec."""
-        text = json.dumps(self.card["calibration"], sort_keys=True)
-        calibration = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return {"encoder": digest_of(*self.encoder.state_dict().values()), "calibration": calibration}
 
 
 # ---------------------------------------------------------------- what is run

@@ -68,8 +68,7 @@ class RealBenchmark:
 
     def run(self, runner: Runner, encoder: AnyEncoder, card: dict, data, tasks: dict[str, Sequence[str]]) -> dict:
         """Result: `rows`, a column each of `benchmark`'s table; `boxes`, how many of each class in each half."""
-        names = [card["training_classes"][i % len(card["training_classes"])] for i in range(self.n_training)]
-        training = simulate_on_the_fly(names, spec_of(card).acquisitions, np.random.default_rng(5))
+        training = spectra.training_like(card, self.n_training)
         matched = unit_embeddings(encoder, spectra.matched(data.volumes, training, spectra.radii(card["box"])))
         centred = torch.nn.functional.normalize(matched - matched.mean(0), dim=1)
         found = benchmark(
