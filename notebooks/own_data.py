@@ -33,7 +33,7 @@ import pandas as pd
 from IPython.display import Markdown
 from studies.averages import unpacked
 from studies.demonstration import Demonstration
-from studies.real_particles import digest_of
+from studies.pretrained import Pretrained
 
 from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
@@ -41,9 +41,9 @@ from cryo_fewshot.simulation.density import protein_level
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-page, (encoder, _) = Page(store), load_encoder()
+page = Page(store)
 spec = Demonstration(
-    encoder=digest_of(*encoder.state_dict().values()),
+    encoder=Pretrained(*load_encoder()).digest,
     classes=tuple(classes.split(",")),
     outsiders=tuple(unknown_classes.split(",")),
     snr=snr,
@@ -128,8 +128,7 @@ if of_classes:
 # for laying one half onto the other. Particles that share voxels go into the same half, and copies count once, so that
 # neither can make the halves agree.
 #
-# All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
-# not a measure of accuracy.
+# All of the above is simulated. {doc}`real_particles` measures the command on a real tomogram.
 #
 # ## Before a run
 #

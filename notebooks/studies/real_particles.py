@@ -155,7 +155,9 @@ class RealParticles:
             support = torch.cat([real[drawn[: self.n_shot]][None], others[:, order[: self.n_shot]]])
             queries = others[:, order[self.n_shot : 2 * self.n_shot]].flatten(0, 1)
             found = net.logits(support, torch.cat([real[drawn[self.n_shot :]], queries])).argmax(1)
-            right.append([float((found == truth)[part].float().mean()) for part in (slice(n_real), slice(n_real, None))])
+            right.append(
+                [float((found == truth)[part].float().mean()) for part in (slice(n_real), slice(n_real, None))]
+            )
         real_right, simulated_right = np.mean(right, axis=0).round(4).tolist()
         return {"real_right": real_right, "simulated_right": simulated_right}
 
@@ -183,6 +185,7 @@ def ranks_frame(entry: dict) -> pd.DataFrame:
     """How the family fared with simulated support, a row per correction, for reading."""
     frame = pd.DataFrame(entry["result"]["tried"]).T.rename_axis("Real particles").reset_index()
     frame["first"] = frame["first"].map("{:.0%}".format)
+    frame[["median_rank", "rank_together"]] = frame[["median_rank", "rank_together"]].map("{:g}".format)
     names = {"median_rank": "Median rank", "first": "Likeliest", "rank_together": "Rank of all together"}
     return frame[["Real particles", *names]].rename(columns=names)
 
@@ -248,8 +251,8 @@ def draws_text(entries: list[dict], target: float = 0.95) -> str:
         low, _, high = result["particles"]
         holds = "holds" if low <= target <= high else "does not hold"
         said.append(
-            f"with {spec['n_shot']} labelled ones of each {result['right']:.1%} (95 % interval over particles "
-            f"{low:.1%} to {high:.1%}, which {holds} the {target:.0%} aimed at; one choice of labels and decoys alone "
-            f"gives {result['draws'][0]:.1%} to {result['draws'][2]:.1%})"
+            f"With {spec['n_shot']} labelled ones of each, {result['right']:.1%} are told from their decoys (95 % "
+            f"interval over particles {low:.1%} to {high:.1%}, which {holds} the {target:.0%} aimed at; one choice of "
+            f"labels and decoys alone gives {result['draws'][0]:.1%} to {result['draws'][2]:.1%})."
         )
-    return f"Told from their decoys are, {'; '.join(said)}."
+    return " ".join(said)
