@@ -27,8 +27,8 @@ from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
-from .cell_evaluation import surrounded
 from .charts import labels_text, reliability_figure
+from .held_out import surrounded
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""

@@ -38,10 +38,10 @@ from cryo_fewshot.recognition.pretraining import (
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
-from .cell_evaluation import ALONE, AROUND, held_out
+from .held_out import ALONE, AROUND, held_out
 from .cell_trainings import FIRST
 from .charts import labels_text
-from .factors import CONTROL, FACTORS, MIXED, SHIPPED, STARTED, factor_spec
+from .factors import CONTROL, FACTORS, MIXED, PRETRAINED, SHIPPED, STARTED, factor_spec
 from .real_benchmark import MEMBRANE, TASKS, YEAST, tomogram_of
 
 PROTOTYPE = "nearest prototype"
@@ -158,9 +158,11 @@ def factor_evaluation(
 
 
 def trained_encoders(folder: Path) -> Iterator[tuple[str, Pretraining, AnyEncoder]]:
-    """Row, spec and encoder of each training that is finished in a folder, and of the two rows without one."""
+    """Row, spec and encoder of each training that is finished in a folder, and of the rows without one."""
     start, card = load_encoder(FIRST)
     yield STARTED, spec_of(card), start
+    pretrained, card = load_encoder()
+    yield PRETRAINED, spec_of(card), pretrained
     for path in sorted(folder.glob("*-[0-9].safetensors")):
         encoder, card = load_encoder(path)
         spec = spec_of(card)
@@ -198,7 +200,7 @@ def factor_frame(entries: list[dict], part: str) -> pd.DataFrame:
         for row in entry["result"]["rows"]:
             key = spec["factor"], row["task"], row["method"], row["n_shot"]
             counts.setdefault(key, {})[spec["training"]["seed"]] = np.array([row["right"], row["asked"]])
-    order = [STARTED, *FACTORS, MIXED]
+    order = [STARTED, *FACTORS, MIXED, PRETRAINED]
     rows = []
     for (factor, *what), seeds in sorted(counts.items(), key=lambda item: order.index(item[0][0])):
         control = counts.get((CONTROL, *what), {})
@@ -235,7 +237,7 @@ def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFra
     frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
     frame = frame.assign(curve=[labels_text(n) for n in frame["n_shot"]])
     frame[["gain", "low", "high"]] *= 100  # points
-    order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, *PANELS.values()])}
+    order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, PRETRAINED, *PANELS.values()])}
     return frame.sort_values(["row", "panel"], key=lambda names: names.map(order), kind="stable")
 
 
