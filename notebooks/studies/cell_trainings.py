@@ -1,4 +1,4 @@
-"""The trainings behind the pretrained encoder: the encoder that it started from, and those that its promises rest on."""
+"""Trainings behind the pretrained encoder: the one that it started from, and those that its promises rest on."""
 
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.recognition.cross_fitting import cross_fit_specs
