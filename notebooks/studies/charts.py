@@ -82,29 +82,6 @@ def ablation_figure(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def size_figure(frame: pd.DataFrame, n_named: int = 5) -> Figure:
-    """Accuracy of each class against its diameter, a panel per shots; the worst are named.
-
-    frame : of `encoder_limits.classes_frame`
-    """
-    shots = list(frame["n_shot"].unique())
-    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
-    for ax, n_shot in zip(axes[0], shots, strict=True):
-        part = frame[frame["n_shot"] == n_shot]
-        ax.plot(part["max_diameter_nm"], part["accuracy"], "o", color=_COLOURS[1], markersize=5)
-        worst = part.nsmallest(n_named, "accuracy").set_index("class")[["max_diameter_nm", "accuracy"]]
-        for number, (name, place) in enumerate(worst.iterrows()):
-            side, offset = (("left", 6), ("right", -6))[number % 2]  # neighbours are often next in order
-            ax.annotate(name, place, xytext=(offset, -4), textcoords="offset points", ha=side, color="#333333")
-        ax.margins(x=0.14)
-        ax.set_xlabel("largest diameter (nm)")
-        ax.set_title(f"{n_shot}-shot")
-        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set_axisbelow(True)
-    axes[0, 0].set_ylabel("Accuracy")
-    return figure
-
-
 def gains_figure(frame: pd.DataFrame, x_label: str) -> Figure:
     """What each row gains over a common control, with its interval; a panel per value of `panel`, a colour per `curve`.
 
