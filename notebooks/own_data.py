@@ -35,10 +35,8 @@ from studies.averages import unpacked
 from studies.demonstration import Demonstration
 from studies.pretrained import Pretrained
 
-from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
+from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
-from cryo_fewshot.simulation.density import protein_level
-from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
 page = Page(store)
@@ -106,27 +104,19 @@ Markdown(
 # ## The averages
 
 # %% tags=["hide-input"]
-averages = result["averages"]
-volumes = {name: unpacked(average["density"]) for name, average in averages.items()}
-nm = spec.microscope.final_voxel_size_nm
-if averages:
-    titles = [f"{name}\n{average['n_particles']} particles" for name, average in averages.items()]
-    slices_figure(list(volumes.values()), titles, nm)
-
-# %% tags=["hide-input"]
-# The mass of rejected particles is not known, nor the level that encloses it.
-of_classes = {name: volume for name, volume in volumes.items() if name in spec.classes}
-if of_classes:
-    levels = [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in of_classes.items()]
-    finest = {name: averages[name]["resolution_nm"] for name in of_classes}
-    titles = [f"{name}, " + (f"{length:.1f} nm" if length else "no resolution") for name, length in finest.items()]
-    gallery_figure(list(of_classes.values()), levels, titles, nm)
+if averages := result["averages"]:
+    volumes = [unpacked(average["density"]) for average in averages.values()]
+    lengths = [average["resolution_nm"] for average in averages.values()]
+    titles = [
+        f"{name}\n{average['n_particles']} particles\n" + (f"{length:.1f} nm" if length else "no resolution")
+        for (name, average), length in zip(averages.items(), lengths, strict=True)
+    ]
+    slices_figure(volumes, titles, spec.microscope.final_voxel_size_nm)
 
 # %% [markdown]
-# Slices of the averages of accepted particles and of groups of rejected ones, and surfaces of the accepted ones. Poses
-# are unknown. The resolution is that to which the two halves agree (0.143), corrected by random phases for the mask and
-# for laying one half onto the other. Particles that share voxels go into the same half, and copies count once, so that
-# neither can make the halves agree.
+# Slices of the averages of accepted particles and of groups of rejected ones. Poses are unknown. The resolution is that
+# to which the two halves agree (0.143), corrected by random phases for the mask and for laying one half onto the other.
+# Particles that share voxels go into the same half, and copies count once, so that neither can make the halves agree.
 #
 # All of the above is simulated. {doc}`real_particles` measures the command on a real tomogram.
 #

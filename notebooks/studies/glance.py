@@ -11,13 +11,12 @@ from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope
-from cryo_fewshot.weights import AnyEncoder
 
 from .averages import unpacked
+from .pretrained import Pretrained
 
 _COLOURS = (METHOD_COLOURS["ProtoNet3D"], METHOD_COLOURS["ProtoNet-CE"], OTHER_COLOURS[0])
 _TOMOGRAM = Microscope(box=128, binning=1)
@@ -40,7 +39,7 @@ class Glance:
     n_across: int = 5
     seed: int = 3
 
-    def run(self, runner, encoder: AnyEncoder, space: PLDA) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `slab`, the mean of eleven slices of a small tomogram; `centres` in it, nm from the middle (y, x);
         `kinds`, their classes; `labelled`, middle slices by class; `places`, 2D by class, labelled particles first.
         """
@@ -60,7 +59,7 @@ class Glance:
         tomogram = simulate(beads, seeds, self.snr, _TOMOGRAM, acquisition=still)[0]
         slab = tomogram[_TOMOGRAM.box // 2 - 5 : _TOMOGRAM.box // 2 + 6].mean(0)
         volumes = self.data.subtomograms({self.snr: self.n_particles}, self.classes, "cpu").volumes
-        projected = space.project(unit_embeddings(encoder, volumes)).double()
+        projected = pretrained.calibration.space.project(unit_embeddings(pretrained.encoder, volumes)).double()
         centred = projected - projected.mean(0)
         places = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T
         by_class = volumes.view(len(self.classes), self.n_particles, *volumes.shape[1:])
