@@ -6,8 +6,8 @@
 # pretrained encoder ({doc}`encoder_card`).
 #
 # Unless stated otherwise, the tasks are those of {doc}`table1` among its eight test classes. These are held out from
-# training and calibration, though the recipe was chosen by looking at them. Methods are compared on the same tasks, and
-# differences are taken task by task. Two classifiers use the embeddings of the pretrained encoder:
+# training and calibration, though the recipe was chosen by looking at them. Methods are compared on the same tasks. Two
+# classifiers use the embeddings of the pretrained encoder:
 #
 # - **Nearest prototype**: the class whose labelled examples have the nearest mean.
 # - **PLDA**, which `cryo-fewshot classify` builds on. It models the scatter within and between classes, estimated on
@@ -28,6 +28,7 @@ n_per_class = 25  # subtomograms of each class that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from studies import open_world_tables as tables
+from studies.bounds import bounds_frame
 from studies.charts import curves_figure
 from studies.label_order import LabelOrder
 from studies.open_world import paper_like
@@ -54,7 +55,7 @@ page.protocol(
 # test classes that the task leaves out, or boxes without a macromolecule. The table has the area under the ROC curve:
 # how often a particle of a known class scores above one of an unknown class, 0.5 for guessing. *Distance* is that to
 # the nearest prototype. *Likelihood ratio* is the tool's score: how much likelier a particle is under the labelled
-# classes than under an unknown one. *Gain* is the tool's score minus another one, task by task.
+# classes than under an unknown one.
 
 # %% tags=["hide-input", "nbval-check-output"]
 rejection = tables.rejection_frame(*asked, **chosen)
@@ -78,7 +79,8 @@ tables.show_by_task(rejection, "strangers", "auroc")
 # falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
 
 # %% tags=["hide-input", "nbval-check-output"]
-ways = tables.ways_frame(*asked, **chosen)
+groups = tables.class_groups(pretrained, page.settings)
+ways = tables.tasks_frame(*asked, groups, **chosen)
 keep_table(ways, "more_ways")
 tables.show_by_task(ways, "tasks", "accuracy")
 
@@ -89,14 +91,17 @@ tables.show_by_task(ways, "tasks", "accuracy")
 # 500 samples of the very test classes, though for 150 steps only. The dashed lines do not depend on the labels.
 
 # %% tags=["hide-input"]
-shots = tables.shots_frame(
-    *asked, snrs=chosen["snrs"], shots=numbers("many_shots", many_shots, int),
+five_way, many = dict(list(groups.items())[:1]), numbers("many_shots", many_shots, int)
+shots = tables.tasks_frame(*asked, five_way, snrs=chosen["snrs"], shots=many)
+bounds = bounds_frame(
+    page.runner, page.settings, snrs=chosen["snrs"], oracle_snrs=chosen["snrs"],
     samples=numbers("samples", samples, int), n_per_class=n_per_class,
 )  # fmt: skip
-bounds = [name for name in shots["method"].unique() if name.startswith(("supervised", "oracle"))]
+bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
+shots = pd.concat([shots, bounds.merge(pd.DataFrame({"n_shot": many}), how="cross")], ignore_index=True)
 curves_figure(
     shots.replace(tables.SHOWN), x="n_shot", curve="method", panel="snr", x_label="labels per class",
-    panel_label="SNR {:g}", chance=1 / 5, dashed=bounds, log_x=True, bottom=0.4,
+    panel_label="SNR {:g}", chance=1 / 5, dashed=list(bounds["method"].unique()), log_x=True, bottom=0.4,
 );  # fmt: skip
 
 # %% [markdown]

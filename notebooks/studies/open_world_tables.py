@@ -17,7 +17,7 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds, paired_difference
 from cryo_fewshot.simulation.datasets import EMPTY
 
-from .bounds import Oracle, bounds_frame, oracle_accuracy
+from .bounds import Oracle, oracle_accuracy
 from .open_world import HEADS, Pretrained, Rejection, evaluated, paper_like, same_tasks
 from .transfer import Variation, variations_frame
 
@@ -65,62 +65,41 @@ def rejection_frame(
     return pd.DataFrame(rows)
 
 
-def ways_frame(
-    runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
-) -> pd.DataFrame:
-    """Tasks of more and more classes: tasks, n_way, n_shot, snr, method, accuracy, ci95, difference, difference_ci95.
-
-    difference : of the tool's classifier minus this method, task by task
-    """
-    novel = paper_like(profile, snrs[0], shots[0]).novel_classes
+def class_groups(pretrained: Pretrained, profile: Profile) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Ways of a task and the classes that it is drawn from, few to many, by what they are called."""
+    novel = paper_like(profile, 0.1, 5).novel_classes
     selection, trained = pretrained.card["held_out_classes"]["selection"], pretrained.card["training_classes"]
     everything = tuple(name for name in profile.data.class_names if name != EMPTY)
     n_trained, n_selection = (len(set(everything) & set(names)) for names in (trained, selection))
-    groups = [
-        (f"5 of the {len(novel)} test classes", 5, novel),
-        (f"all {len(novel)} test classes", len(novel), novel),
-        (f"test and {len(selection)} calibration classes", len(novel) + len(selection), (*novel, *selection)),
-        (
-            f"the paper's {len(everything)}: {n_trained} trained on, {n_selection} calibrated on",
-            len(everything),
-            everything,
-        ),
-    ]
-    rows = []
-    for (tasks, n_way, classes), n_shot, snr in product(groups, shots, snrs):
-        evaluation = paper_like(profile, snr, n_shot, min(n_way, len(novel)))
-        settings = {**same_tasks(evaluation), "n_way": n_way, "classes": classes}
-        found = {PAPER_LIKE: runner(evaluation)} if classes == novel else {}
-        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
-        rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
-    return pd.DataFrame(rows)
+    named = {
+        f"all {len(novel)} test classes": novel,
+        f"test and {len(selection)} calibration classes": (*novel, *selection),
+        f"the paper's {len(everything)}: {n_trained} trained on, {n_selection} calibrated on": everything,
+    }
+    return {f"5 of the {len(novel)} test classes": (5, novel)} | {name: (len(of), of) for name, of in named.items()}
 
 
-def shots_frame(
+def tasks_frame(
     runner: Runner,
     pretrained: Pretrained,
     profile: Profile,
+    groups: dict[str, tuple[int, tuple[str, ...]]],
     *,
     snrs: Sequence[float],
     shots: Sequence[int],
-    samples: Sequence[int],
-    n_per_class: int,
 ) -> pd.DataFrame:
-    """5-way accuracy against labels per class, with bounds: n_shot, snr, method, accuracy, ci95, and the differences.
+    """Tasks among `class_groups`: tasks, n_way, n_shot, snr, method, accuracy, ci95, difference, difference_ci95.
 
-    samples, n_per_class : of `bounds.bounds_frame`; the bounds do not depend on n_shot and have a row for each
+    difference : of the tool's classifier minus this method, task by task
     """
     rows = []
-    for n_shot, snr in product(shots, snrs):
-        evaluation = paper_like(profile, snr, n_shot)
-        found = {PAPER_LIKE: runner(evaluation)}
-        tasks = same_tasks(evaluation)
-        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **tasks) for head in HEADS}
-        rows += _accuracy_rows(found, n_shot=n_shot, snr=snr)
-    bounds = bounds_frame(runner, profile, snrs=snrs, oracle_snrs=snrs, samples=samples, n_per_class=n_per_class)
-    bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
-    bounds = bounds.merge(pd.DataFrame({"n_shot": list(shots)}), how="cross")
-    return pd.concat([pd.DataFrame(rows), bounds], ignore_index=True)
+    for (tasks, (n_way, classes)), n_shot, snr in product(groups.items(), shots, snrs):
+        evaluation = paper_like(profile, snr, n_shot, n_way)
+        found = {PAPER_LIKE: runner(evaluation)} if classes == evaluation.novel_classes else {}
+        settings = {**same_tasks(evaluation), "classes": classes}
+        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
+        rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
+    return pd.DataFrame(rows)
 
 
 def surrogates_frame(runner: Runner, pretrained: Pretrained, profile: Profile, *, shots: Sequence[int]) -> pd.DataFrame:
@@ -183,17 +162,11 @@ def _accuracy_rows(found: dict[str, dict], **labels) -> list[dict]:
 
 
 def show_by_task(frame: pd.DataFrame, group: str, value: str) -> Styler:
-    """Methods under each value of the column `group`, by shots and SNR; then the last method's gain over the others."""
-    frame, parts = frame.replace(SHOWN), []
-    for name, part in frame.groupby(group, sort=False):
-        numbers = part.assign(number=part[value].map("{:.3f}".format), interval=part["ci95"])
-        others = part[part["method"] != part["method"].iloc[-1]]
-        gains = others.assign(number=others["difference"].map("{:+.3f}".format), interval=others["difference_ci95"])
-        gains["method"] = "gain over " + gains["method"]
-        parts.append(pd.concat([numbers, gains]).assign(row=lambda rows, name=name: name + "\t" + rows["method"]))
-    rows = pd.concat(parts)
-    rows["shown"] = rows["number"] + "<br><small>±\u00a0" + rows["interval"].map("{:.3f}".format) + "</small>"
-    table = by_task(rows, "row", "shown")
+    """Methods under each value of the column `group`, by shots and SNR."""
+    frame = frame.replace(SHOWN)
+    interval = "<br><small>±\u00a0" + frame["ci95"].map("{:.3f}".format) + "</small>"
+    shown = frame[value].map("{:.3f}".format) + interval
+    table = by_task(frame.assign(row=frame[group] + "\t" + frame["method"], shown=shown), "row", "shown")
     table.index = pd.MultiIndex.from_tuples([tuple(row.split("\t")) for row in table.index])
     return plain_style(table)
 
