@@ -20,7 +20,7 @@ from IPython.display import Markdown
 from studies.calibration_check import CalibrationCheck, card_reliability_figure, check_text, promises_figure
 from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text, trainings_text
 from studies.pretrained import Pretrained
-from studies.superfamily import superfamily_frame, superfamily_tasks, superfamily_text
+from studies.superfamily import superfamily_tasks, superfamily_text
 
 from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.recognition.calibration import PROMISED
@@ -64,7 +64,7 @@ table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
 plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 
 # %% tags=["hide-input"]
-Markdown(superfamily_text(superfamily_frame([runner(task, None) for task in superfamily_tasks().values()])))
+Markdown(superfamily_text([runner(task, None) for task in superfamily_tasks().values()]))
 
 # %% [markdown]
 # Nearest prototypes of unit embeddings, ± the 95 % half-width over tasks. The recipe was chosen by looking at these

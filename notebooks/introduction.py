@@ -13,9 +13,8 @@ profile = "quick"  # smoke, quick, cpu or paper
 from IPython.display import HTML
 from studies.claims import conclusions
 from studies.demonstration import Demonstration
-from studies.glance import Glance, glance_figure
+from studies.glance import Glance, glance_figure, three_numbers
 from studies.pretrained import Pretrained
-from studies.three_numbers import three_numbers
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1

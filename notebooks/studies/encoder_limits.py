@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from cryo_fewshot.episodes import Episodes, sample_episodes
+from cryo_fewshot.episodes import Episodes
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
@@ -20,6 +20,7 @@ from cryo_fewshot.simulation.structures import registry
 from cryo_fewshot.weights import load_encoder
 
 from .cell_trainings import FIRST
+from .held_out import tasks_among
 from .open_world import fitted
 from .pretrained import Pretrained
 
@@ -126,16 +127,8 @@ def noise_density(microscope: Microscope, band_per_nm: float) -> float:
 
 
 def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episodes:
-    return sample_episodes(
-        np.repeat(np.arange(len(names)), spec.n_per_class),
-        range(len(names)),
-        n_way=spec.n_way,
-        n_shot=n_shot,
-        n_query=spec.n_query,
-        n_episodes=spec.n_episodes,
-        seed=seed_from("novel", 0),
-        class_names=names,
-    )
+    size = {"n_way": spec.n_way, "n_shot": n_shot, "n_query": spec.n_query, "n_episodes": spec.n_episodes}
+    return tasks_among(names, spec.n_per_class, seed=seed_from("novel", 0), **size)
 
 
 # ---------------------------------------------------------------- for reading
@@ -179,11 +172,9 @@ def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
 
 def trainings_text(card: dict) -> str:
     """How many volumes an encoder learnt from, and in how many trainings; the first one's card lies in results/."""
-    spec, cards = card["spec"], [card]
-    if spec.get("start") and FIRST.exists():
-        start, before = load_encoder(FIRST)
-        if Pretrained(start, before).digest == spec["start"]:
-            cards = [before, card]
+    spec, cards, first = card["spec"], [card], Pretrained(*load_encoder(FIRST))
+    if spec.get("start") == first.digest:
+        cards.insert(0, first.card)
     said = ", then ".join(
         f"{made['volumes']:,} simulated volumes in {made['seconds'] / 60:.0f} minutes" for made in cards
     )

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cryo_fewshot.episodes import sample_episodes
 from cryo_fewshot.evaluation import correct_counts, predict
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.protonet import prototype_logits
@@ -42,7 +41,7 @@ from cryo_fewshot.weights import AnyEncoder, load_encoder
 from .cell_trainings import FIRST
 from .charts import labels_text
 from .factors import CONTROL, FACTORS, MIXED, PRETRAINED, SHIPPED, STARTED, factor_spec
-from .held_out import ALONE, AROUND, held_out
+from .held_out import ALONE, AROUND, held_out, tasks_among
 from .real_benchmark import MEMBRANE, TASKS, YEAST, tomogram_of
 
 PROTOTYPE = "nearest prototype"
@@ -90,16 +89,8 @@ def simulated_rows(spec: FactorEvaluation, encoder: AnyEncoder) -> Iterator[dict
     for task, (around, classes) in kinds.items():
         embedded = [unit_embeddings(encoder, held_out(around, snr, classes, spec.n_per_class)) for snr in spec.snrs]
         for n_shot in spec.shots:
-            episodes = sample_episodes(
-                np.repeat(np.arange(len(classes)), spec.n_per_class),
-                range(len(classes)),
-                n_way=5,
-                n_shot=n_shot,
-                n_query=15,
-                n_episodes=spec.n_tasks,
-                seed=seed_from("factors"),
-                class_names=classes,
-            )
+            size = {"n_way": 5, "n_shot": n_shot, "n_query": 15, "n_episodes": spec.n_tasks}
+            episodes = tasks_among(classes, spec.n_per_class, seed=seed_from("factors"), **size)
             right = sum(correct_counts(predict(part, episodes, prototype_logits)) for part in embedded)
             asked = np.full_like(right, 5 * 15 * len(embedded))
             yield _row(task, PROTOTYPE, n_shot, right[None], asked[None])

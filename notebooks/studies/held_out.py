@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from cryo_fewshot.episodes import Episodes, sample_episodes
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.pretraining import pretrained_spec
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
@@ -37,3 +38,9 @@ def surrounded(
     acquisitions = Acquisitions(microscope=microscope, snrs=(snr,), surroundings=surroundings)
     names = [name for name in classes for _ in range(n_per_class)]
     return simulate_on_the_fly(names, acquisitions, np.random.default_rng(seed))
+
+
+def tasks_among(classes: Sequence[str], n_per_class: int, **settings: int) -> Episodes:
+    """Tasks among samples that lie class by class; settings : of `sample_episodes`."""
+    labels = np.repeat(np.arange(len(classes)), n_per_class)
+    return sample_episodes(labels, range(len(classes)), class_names=classes, **settings)
