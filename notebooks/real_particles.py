@@ -15,10 +15,10 @@ store = "extended"  # folder of results
 from IPython.display import Markdown
 from studies import real_particles_figures as figures
 from studies.pretrained import Pretrained
-from studies.real_benchmark import REAL, SMALL_SETS, RealSlices, real_benchmark, real_boxes, tomogram_of
+from studies.real_benchmark import REAL, SMALL_SETS, RealBenchmark, RealSlices, real_boxes, tomogram_of
 from studies.real_particles import decoy_draws, draws_text, ranks_frame, real_particles
-from studies.real_unknown import real_unknown, unknown_frame, unknown_text
-from studies.sources import simulated_support, source_transfer, sources_frame, support_frame
+from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
+from studies.sources import SimulatedSupport, SourceTransfer, sources_frame, support_frame
 
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
@@ -27,23 +27,23 @@ from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder
 
 page, pretrained = Page(store), Pretrained(*load_encoder())
-asked = page.runner, pretrained
 if tomogram:
     data = tomogram_of(tomogram, *load_encoder())
-    page.runner(RealSlices(boxes=digest_of(data.volumes)), data.volumes, data.labels)
-    for study in (real_benchmark, real_unknown, simulated_support):
-        study(*asked, data)
-    source_transfer(*asked)
-    if REAL.is_dir():
-        for kinds in SMALL_SETS:
-            real_boxes(*asked, kinds)
+    boxes = digest_of(data.volumes)
+    page.runner(RealSlices(boxes=boxes), data.volumes, data.labels)
+    for study in (RealBenchmark, RealUnknown, SimulatedSupport):
+        page.runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
+    page.runner(SourceTransfer(encoder=pretrained.digest), pretrained)
+    for kinds in SMALL_SETS if REAL.is_dir() else ():
+        real_boxes(page.runner, pretrained, kinds)
 if picks:
-    real_benchmark(*asked, tomogram_of(picks, *load_encoder()))
+    data = tomogram_of(picks, *load_encoder())
+    page.runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
 if particles:
     opened = open_particles(particles)
-    real_particles(*asked, opened, Microscope(binning=2))
+    real_particles(page.runner, pretrained, opened, Microscope(binning=2))
     for n_shot in (5, 10):
-        decoy_draws(*asked, opened, n_shot)
+        decoy_draws(page.runner, pretrained, opened, n_shot)
 
 
 def stored(kind):

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from studies import factor_evaluation as study
-from studies.charts import gains_figure
+from studies.charts import rows_figure
 from studies.factors import CONTROL, factor_spec
 
 from cryo_fewshot.figures.volumes import slices_figure
@@ -42,7 +42,7 @@ Markdown(study.change_text(simulated, odd))
 
 # %% tags=["hide-input"]
 both = pd.concat([even, simulated], ignore_index=True)
-gains_figure(study.gains_of(both), "gain over the control (percentage points)");
+rows_figure(study.gains_of(both), "gain over the control (percentage points)");
 
 # %% [markdown]
 # Each row is a short training from the weights of the first encoder, equal but for one setting; the control has empty

@@ -160,6 +160,13 @@ def ablation_frame(
     return pd.DataFrame(rows, columns=columns)
 
 
+def steps_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies of `ablation_frame`, mean and range over the splits, as `charts.rows_figure` takes them."""
+    groups = frame.groupby(["step", "n_shot", "snr"], sort=False)["accuracy"]
+    found = groups.agg(value="mean", low="min", high="max").reset_index().rename(columns={"step": "row"})
+    return found.assign(panel=found["n_shot"].map("{}-shot".format), curve=found["snr"].map("SNR {:g}".format))
+
+
 def leave_one_out_frame(
     runner: Runner, profile: Profile, *, splits: Sequence[int], snrs: Sequence[float], shots: Sequence[int]
 ) -> pd.DataFrame:

@@ -208,14 +208,14 @@ PANELS = {
 
 
 def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFrame:
-    """Rows of `factor_frame` as `charts.gains_figure` takes them."""
+    """Gains of `factor_frame` in percentage points, as `charts.rows_figure` takes them."""
     where = list(zip(frame["task"], frame["method"], strict=True))
-    frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"])
+    frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"], value=frame["gain"])
     frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
-    frame = frame.assign(curve=[labels_text(n) for n in frame["n_shot"]])
-    frame[["gain", "low", "high"]] *= 100  # points
-    order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, PRETRAINED, *PANELS.values()])}
-    return frame.sort_values(["row", "panel"], key=lambda names: names.map(order), kind="stable")
+    frame = frame.assign(curve=frame["n_shot"].map(labels_text))
+    frame[["value", "low", "high"]] *= 100
+    order = [STARTED, *FACTORS, MIXED, PRETRAINED, *PANELS.values()]
+    return frame.sort_values(["row", "panel"], key=lambda names: names.map(order.index), kind="stable")
 
 
 def factor_table(frame: pd.DataFrame, tasks: dict[str, str], method: str) -> pd.DataFrame:

@@ -25,14 +25,11 @@ from cryo_fewshot.reproduction.profiles import Profile, mix_100
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.on_the_fly import homologous_family
-from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
 
 from .pretrained import Pretrained
 from .transfer import OwnClasses
 
 HEADS = ("prototype", "two-covariance")
-_MADE_OF = {SINGLE_CAPPED: "4CR2", DOUBLE_CAPPED: "4CR2"}
 
 
 # ---------------------------------------------------------------- what is run
@@ -208,13 +205,6 @@ def _areas(known: torch.Tensor, unknown: torch.Tensor) -> list[float]:
 
 
 def role(name: str, card: dict) -> str:
-    """How a class, or another of its homologous family, took part in the making of an encoder."""
+    """How a class took part in the making of an encoder."""
     roles = {"trained on": card["training_classes"], "calibrated on": card["held_out_classes"]["selection"]}
-    origin = _MADE_OF.get(name, name)
-    for found, names in roles.items():
-        if origin in names:
-            return found
-    for found, names in roles.items():
-        if homologous_family(origin) in map(homologous_family, names):
-            return f"homologue {found}"
-    return "held out"
+    return next((role for role, names in roles.items() if name in names), "held out")

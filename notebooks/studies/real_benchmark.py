@@ -4,7 +4,6 @@ The files are no part of the project. Their stored result is shown where they ar
 """
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +63,10 @@ class RealBenchmark:
 
     version = 2  # the calibration's geometry has other axes
 
-    def run(self, runner: Runner, pretrained: Pretrained, data, tasks: dict[str, Sequence[str]]) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
         """Result: `rows`, a column each of `benchmark`'s table; `boxes`, how many of each class in each half."""
+        tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
+        tasks = tasks or {"all classes": tuple(np.unique(data.labels))}
         training = spectra.training_like(pretrained.card, self.n_training)
         alike = spectra.matched(data.volumes, training, spectra.radii(data.volumes.shape[-1]))
         matched = unit_embeddings(pretrained.encoder, alike)
@@ -90,14 +91,6 @@ def tomogram_of(folder: str | Path, encoder: AnyEncoder, card: dict) -> Labelled
     """Labelled tomograms of a folder, as `open_labelled` takes it, with the embeddings of their boxes."""
     with tempfile.TemporaryDirectory() as temporary:
         return labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
-
-
-def real_benchmark(runner: Runner, pretrained: Pretrained, data: LabelledTomogram, **settings) -> dict:
-    """The stored entry about labelled tomograms; settings : of `RealBenchmark`."""
-    tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
-    tasks = tasks or {"all classes": tuple(np.unique(data.labels))}
-    spec = RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes), **settings)
-    return runner(spec, pretrained, data, tasks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.background import against_background, with_background
 from cryo_fewshot.recognition.benchmark import LabelledTomogram
-from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.recognition.settings import Settings
@@ -57,14 +55,14 @@ class RealUnknown:
 
     version = 2  # background is a class as well
 
-    def run(self, runner: Runner, calibration: Calibration, data: LabelledTomogram) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
         """Result: `rows`, means over draws, by labelled classes, n_shot, and whether background was used."""
         found = []
         for labelled, names in LABELLED.items():
             for n_shot in self.shots:
                 rng = np.random.default_rng([self.seed, n_shot])
                 for _ in range(self.n_draws):
-                    for row in self._asked(data, calibration, names, n_shot, rng):
+                    for row in self._asked(data, pretrained.calibration, names, n_shot, rng):
                         found.append({"labelled": labelled, "n_shot": n_shot, **row})
         means = pd.DataFrame(found).groupby(["labelled", "n_shot", "background"], sort=False).mean().round(4)
         means = means.astype(object).where(means.notna(), None)  # NaN is no JSON
@@ -108,12 +106,6 @@ class RealUnknown:
 
 def _share(of: np.ndarray, among: np.ndarray) -> float:
     return float(of[among].mean()) if among.any() else np.nan
-
-
-def real_unknown(runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
-    """The stored entry about labelled tomograms."""
-    spec = RealUnknown(encoder=pretrained.digest, boxes=digest_of(data.volumes))
-    return runner(spec, pretrained.calibration, data)
 
 
 def unknown_frame(entry: dict) -> pd.DataFrame:

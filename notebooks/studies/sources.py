@@ -1,17 +1,16 @@
 """Support of another source than the query: what it costs, with and without the fit, and with matched shells."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.benchmark import LabelledTomogram
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.embedding_cache import features_of
-from cryo_fewshot.recognition.pretraining import spec_of
+from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES, spec_of
 from cryo_fewshot.recognition.recogniser import Recogniser
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
@@ -73,14 +72,14 @@ class SourceTransfer:
     """
 
     encoder: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = CALIBRATION_CLASSES
     sources: tuple[str, ...] = tuple(SOURCES)
     shots: tuple[int, ...] = (5, 1)
     n_way: int = 5
     n_query: int = 12
     n_tasks: int = 5
     n_per_class: int = 40
-    microscope: Microscope
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     seed: int = 0
 
     def run(self, runner: Runner, pretrained: Pretrained) -> dict:
@@ -137,12 +136,6 @@ class SourceTransfer:
         return rows
 
 
-def source_transfer(runner: Runner, pretrained: Pretrained, **settings) -> dict:
-    """The stored entry about the classes that chose the encoder."""
-    chosen = {"classes": tuple(pretrained.card["held_out_classes"]["selection"]), "microscope": Microscope(binning=2)}
-    return runner(SourceTransfer(encoder=pretrained.digest, **chosen | settings), pretrained)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SimulatedSupport:
     """Boxes of a labelled tomogram, recognised by simulated support as in cells, of each of some sets of classes.
@@ -157,7 +150,7 @@ class SimulatedSupport:
     n_shot: int = 5
     n_draws: int = 10
     snr: float = 0.1
-    microscope: Microscope
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     seed: int = 0
 
     def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
@@ -180,13 +173,6 @@ class SimulatedSupport:
                     rows.append({"task": ", ".join(names), "method": method, "accuracy": accuracy})
         means = pd.DataFrame(rows).groupby(["task", "method"], sort=False).mean().round(4).reset_index()
         return {"rows": means.to_dict("list")}
-
-
-def simulated_support(runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
-    """The stored entry about a labelled tomogram."""
-    boxes, microscope = digest_of(data.volumes), Microscope(binning=2)
-    spec = SimulatedSupport(encoder=pretrained.digest, boxes=boxes, microscope=microscope)
-    return runner(spec, pretrained, data)
 
 
 def sources_frame(entry: dict) -> pd.DataFrame:

@@ -30,7 +30,6 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, MEMBRANE, SINGLE_CAPPED
 from cryo_fewshot.weights import load_encoder
 
 SMOKE = profile_named("smoke")
@@ -134,11 +133,9 @@ def test_volumes_are_brought_to_the_encoder_as_binning_would():
     torch.testing.assert_close(found, binned.volumes, rtol=0, atol=0.02)
 
 
-def test_a_class_has_the_role_that_the_card_gives_it_or_its_homologue():
+def test_a_class_has_the_role_that_the_card_gives_it():
     card = {"training_classes": ["6QZP", EMPTY], "held_out_classes": {"selection": ["1PMA"], "test": ["1OEL"]}}
-    roles = {"6QZP": "trained on", EMPTY: "trained on", "1PMA": "calibrated on", "4V7R": "homologue trained on"}
-    roles |= dict.fromkeys([SINGLE_CAPPED, DOUBLE_CAPPED], "homologue calibrated on")
-    roles |= dict.fromkeys([MEMBRANE, "4V94", "1OEL"], "held out")
+    roles = {"6QZP": "trained on", "1PMA": "calibrated on", "1OEL": "held out"}
     assert {name: role(name, card) for name in roles} == roles
 
 

@@ -10,9 +10,9 @@ from studies.pretrained import Pretrained
 from studies.real_benchmark import (
     SMALL_SETS,
     YEAST,
+    RealBenchmark,
     RealSlices,
     boxes_of,
-    real_benchmark,
     real_boxes,
     rotated,
     tomogram_of,
@@ -30,7 +30,8 @@ needs_real = pytest.mark.skipif(not YEAST.is_dir(), reason="the real boxes (../s
 def test_a_real_tomogram_is_told_apart_from_five_labels(tmp_path):
     runner = Runner(Store(tmp_path), show_progress=False)
     settings = {"shots": (5,), "halves": ("odd",), "n_episodes": 3, "n_training": 50}
-    entry = real_benchmark(runner, Pretrained(*load_encoder()), tomogram_of(YEAST, *load_encoder()), **settings)
+    data, pretrained = tomogram_of(YEAST, *load_encoder()), Pretrained(*load_encoder())
+    entry = runner(RealBenchmark(encoder=pretrained.digest, boxes="", **settings), pretrained, data)
     assert entry["result"]["boxes"]["all"]["ribosome80S"] == 268
     rows = figures.benchmark_rows([entry])
     table = figures.benchmark_frame(rows, "odd").set_index(["Task, odd half", "Method"])["5 labels"]

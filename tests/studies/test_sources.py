@@ -2,7 +2,7 @@
 
 import pytest
 from studies.pretrained import Pretrained
-from studies.sources import COMMAND, FITTED, MATCHED, OWN, SAME, source_transfer, sources_frame
+from studies.sources import COMMAND, FITTED, MATCHED, OWN, SAME, SourceTransfer, sources_frame
 
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
@@ -16,7 +16,7 @@ def entry(tmp_path_factory):
     few = {"classes": ("6QZP", "1OEL", "1S3X", "1F4A"), "n_way": 2, "n_query": 15, "n_tasks": 2, "n_per_class": 22}
     sources = (SAME, COARSE)
     runner = Runner(Store(tmp_path_factory.mktemp("results")))
-    return source_transfer(runner, Pretrained(*load_encoder()), sources=sources, shots=(5,), **few)
+    return runner(SourceTransfer(encoder="", sources=sources, shots=(5,), **few), Pretrained(*load_encoder()))
 
 
 def test_the_command_fits_within_one_source_alone(entry):
