@@ -9,11 +9,10 @@
 # ```
 #
 # **Support** is what you have labelled: a STAR file with a class column (`--label-column`), a folder with one folder of
-# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything that is to be classified: STAR
-# files of RELION 3, 4 and 5 with 3D subtomograms, 2D tilt stacks of RELION 5 or WarpTools (back-projected on reading),
-# folders, npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read,
-# checked and printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained one
-# ({doc}`encoder_card`); its weights are not trained on your particles.
+# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything that is to be classified: particle
+# files, or a tomogram with `--query-coordinates`; all kinds of files are listed below. Voxel size, box and contrast are
+# read, checked and printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained
+# one ({doc}`encoder_card`); its weights are not trained on your particles.
 #
 # Below, the command runs on simulated particles in the files of a RELION project, so the right answer is known. The
 # encoder was trained on none of these classes.
@@ -131,12 +130,13 @@ if averages := result["averages"]:
 # at the head of every run, in `run.json` and in the report. Whatever a file states that changes the physics is used,
 # reported, or refused by name; a refused run leaves nothing behind.
 #
-# Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC, EM or HDF, npz,
-# copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
-# tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of
-# the same name beside) or EMAN2's `_info.json`. What a run writes is an input again. Coordinates get the columns of
-# RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl`
-# as well, those of a `.mod` a model and a motive list, and picks of copick an overlay in `OUT/copick`.
+# Inputs are STAR files (RELION 3 to 5) and optimisation sets of RELION and WarpTools, 2D tilt stacks too, which are
+# back-projected on reading; folders and stacks of MRC, EM or HDF, npz, copick projects (`--tomogram wbp@10.0 --picks
+# user/session`), and tomograms (MRC, OME-Zarr, a folder of them, tomograms.star) with coordinates as STAR, csv,
+# Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of the same name beside) or EMAN2's `_info.json`.
+# What a run writes is an input again. Coordinates get the columns of RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels
+# of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl` as well, those of a `.mod` a model and a motive
+# list, and picks of copick an overlay in `OUT/copick`.
 #
 # Options of reading (`--voxel-size-nm`, `--contrast`, `--mirror`, `--root`, `--box-nm`, `--pad-edges`,
 # `--coordinate-voxel-size-nm`, `--tomogram`, `--tomograms-star`, `--picks`) are for both inputs, with `--support-` or
@@ -144,20 +144,20 @@ if averages := result["averages"]:
 #
 # ## Scale, and options
 #
-# - Embeddings are computed once, 1,024 particles per file, and kept in `OUT/embeddings` (or `--cache`). A run that was
-#   killed resumes there, and another support or another false-accept rate costs seconds.
+# - Embeddings are computed once and kept in `OUT/embeddings` (or `--cache`): a run that was killed resumes there, and
+#   another support or another false-accept rate costs seconds.
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
 #   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
 #   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
-#   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
-#   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
+#   [Snakemake](https://snakemake.github.io) does all of it, GPUs in turn: `snakemake -s workflow/Snakefile --cores 8
+#   --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - How classes scatter is fitted to your particles, and the radial profile, the power per Fourier shell and, where they
 #   can be compared, grey values are used beside the embedding ({doc}`real_particles`); `--no-adapt` keeps the scatter
-#   of the encoder's card. Nothing is fitted where the query is of another source than the support, which is told from
-#   the power per Fourier shell and said; labels from the query's own tomograms are then worth most. Give tomograms with
-#   coordinates where you can: boxes normalised one by one have lost their grey values.
-# - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class. It
+#   of the encoder's card. Where the query is of another source than the support nothing is fitted, and the run says so;
+#   labels from the query's own tomograms are then worth most. Boxes normalised one by one have lost their grey values:
+#   give tomograms with coordinates where you can.
+# - `--transductive` lets the unlabelled particles take part, which helps most with one labelled particle per class. It
 #   changes classes and probabilities, not which particles are accepted. `--rotations 2`, or 4 where the tilt range is
 #   symmetric, is test-time augmentation: the mean embedding over rotations that keep the missing wedge; probabilities
 #   were calibrated without it.
@@ -167,11 +167,10 @@ if averages := result["averages"]:
 # - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
 #   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
 # - `--junk carbon,ice` names classes of the support that nobody wants. Labelled junk is the best way to reject junk.
-# - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none).
-#   Half of them are one more class: a particle whose class changes by that is rejected. The other half are decoys, from
-#   which a particle must stand out. On the yeast cell of {doc}`real_particles` most unknown particles got in without
-#   this. A labelled class that is itself background, such as cytosol, cannot stand out: the run says so, and such a
-#   class belongs into `--junk`.
+# - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none):
+#   half as one more class, half as decoys from which a particle must stand out. On the yeast cell of
+#   {doc}`real_particles` most unknown particles got in without this. A labelled class that is itself background, such
+#   as cytosol, cannot stand out: the run says so, and such a class belongs into `--junk`.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than some hundreds this does not help; the result is kept only if it is better on held-out particles.
 #
