@@ -76,11 +76,10 @@ def rows_figure(frame: pd.DataFrame, x_label: str) -> Figure:
                         color=_COLOURS[1:][2 * number % 7], label=curve)  # fmt: skip
         if frame["low"].min() < 0:
             ax.axvline(0, color="#777777", linewidth=1, zorder=0)
-        ax.set_title(panel)
+        ax.set(title=panel, xlabel=x_label if len(panels) < 4 or panel == panels[len(panels) // 2] else "")
         ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-        ax.xaxis.set_major_locator(plt.MaxNLocator(3, steps=[1, 2, 4, 5, 10]))
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3 if len(panels) > 3 else 5, steps=[1, 2, 4, 5, 10]))
     axes[0, 0].set_yticks(range(len(rows)), rows)
     axes[0, 0].invert_yaxis()
-    axes[0, len(panels) // 2].set_xlabel(x_label)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
     return figure
