@@ -40,19 +40,19 @@ n_shot = 5  # labelled subtomograms per class
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.data_intervals import QueryCounts, intervals_frame
-from studies.pretrained import Pretrained
+from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.tables import accuracy_of
 from cryo_fewshot.weights import load_encoder
 
-page, pretrained = Page(store), Pretrained(*load_encoder())
+page, runner, pretrained = Page(store), published_runner(store), Pretrained(*load_encoder())
 cells = table_1(page.settings, shots=[n_shot], methods=["ProtoNet3D (mix)"])
-entries = {(cell.method, cell.evaluation.snr): page.runner(QueryCounts(evaluation=cell.evaluation)) for cell in cells}
+entries = {(cell.method, cell.evaluation.snr): runner(QueryCounts(evaluation=cell.evaluation)) for cell in cells}
 for cell in cells:
     spec = QueryCounts(evaluation=cell.evaluation, encoder=pretrained.digest)
-    entries["pretrained encoder", cell.evaluation.snr] = page.runner(spec, pretrained.encoder)
+    entries["pretrained encoder", cell.evaluation.snr] = runner(spec, pretrained.encoder)
 page.protocol(cells)
 
 # %% tags=["hide-input"]
@@ -62,7 +62,7 @@ shown.columns = ["Method", "SNR", "Accuracy", "± over tasks", "± over particle
 plain_style(shown).format(precision=3).format("{:g}", subset=["SNR"]).hide(axis="index")
 
 # %% tags=["hide-input"]
-first, _ = accuracy_of(page.runner(cells[0].evaluation))
+first, _ = accuracy_of(runner(cells[0].evaluation))
 wider = (frame["over_classes_and_particles"] / frame["over_tasks"]).round(1)
 particles = (frame["over_particles"] / frame["over_tasks"]).round(1)
 Markdown(

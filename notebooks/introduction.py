@@ -14,19 +14,18 @@ from IPython.display import HTML
 from studies.claims import conclusions
 from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure, three_numbers
-from studies.pretrained import Pretrained
+from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import open_runner
 from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import stored_cells, tidy_frame
 from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
-pretrained, runner = Pretrained(*load_encoder()), open_runner("extended")
+pretrained, runner = Pretrained(*load_encoder()), published_runner("extended")
 seen = runner(Glance(encoder=pretrained.digest), pretrained)
 run = runner(Demonstration(encoder=pretrained.digest))  # as in own_data
 names = {key: complex_name(key) for key in seen["spec"]["classes"]}

@@ -13,19 +13,20 @@ import json
 
 from IPython.display import HTML, Markdown
 from studies.label_five import LabelFive, PlayedParticles, PlayedProtoNet
-from studies.pretrained import Pretrained
+from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.hashing import spec_digest
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, complex_name
+from cryo_fewshot.reproduction.display import complex_name
+from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.weights import load_encoder
 
-page, pretrained = Page(store), Pretrained(*load_encoder())
-protonet = table_1(page.settings, snrs=[0.1], shots=[5], methods=["ProtoNet3D (mix)"])[0].evaluation.encoder
+pretrained = Pretrained(*load_encoder())
+protonet = table_1(profile_named(store), snrs=[0.1], shots=[5], methods=["ProtoNet3D (mix)"])[0].evaluation.encoder
 played = PlayedProtoNet(particles=PlayedParticles(data=protonet.data), protonet=protonet)
 calibration = spec_digest(pretrained.card["calibration"])
 spec = LabelFive(encoder=pretrained.digest, protonet=played, calibration=calibration)
-result = page.runner(spec, pretrained)["result"]
+result = published_runner(store)(spec, pretrained)["result"]
 by_snr = {snr: result["snrs"][snr] for snr in sorted(result["snrs"], key=float, reverse=True)}
 result |= {"snrs": by_snr, "names": [complex_name(key) for key in result["classes"]]}
 data = json.dumps(dict(sorted(result.items())))

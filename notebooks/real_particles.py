@@ -14,41 +14,43 @@ store = "extended"  # folder of results
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies import real_particles_figures as figures
-from studies.pretrained import Pretrained
+from studies.pretrained import Pretrained, published_runner
 from studies.real_benchmark import REAL, SMALL_SETS, RealBenchmark, RealSlices, real_boxes, tomogram_of
 from studies.real_particles import decoy_draws, draws_text, ranks_frame, real_particles
 from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
 from studies.sources import SimulatedSupport, SourceTransfer, sources_frame, support_frame
 
+from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.reproduction.display import Page, plain_style
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder
 
-page, pretrained = Page(store), Pretrained(*load_encoder())
+use_style()
+runner, pretrained = published_runner(store), Pretrained(*load_encoder())
 if tomogram:
     data = tomogram_of(tomogram, *load_encoder())
     boxes = digest_of(data.volumes)
-    page.runner(RealSlices(boxes=boxes), data.volumes, data.labels)
+    runner(RealSlices(boxes=boxes), data.volumes, data.labels)
     for study in (RealBenchmark, RealUnknown, SimulatedSupport):
-        page.runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
-    page.runner(SourceTransfer(encoder=pretrained.digest), pretrained)
+        runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
+    runner(SourceTransfer(encoder=pretrained.digest), pretrained)
     for kinds in SMALL_SETS if REAL.is_dir() else ():
-        real_boxes(page.runner, pretrained, kinds)
+        real_boxes(runner, pretrained, kinds)
 if picks:
     data = tomogram_of(picks, *load_encoder())
-    page.runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
+    runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
 if particles:
     opened = open_particles(particles)
-    real_particles(page.runner, pretrained, opened, Microscope(binning=2))
+    real_particles(runner, pretrained, opened, Microscope(binning=2))
     for n_shot in (5, 10):
-        decoy_draws(page.runner, pretrained, opened, n_shot)
+        decoy_draws(runner, pretrained, opened, n_shot)
 
 
 def stored(kind):
     """Entries of the encoder that was measured last, the newest first; its data are not bundled."""
-    found = sorted(page.runner.store.entries(kind), key=lambda entry: entry["provenance"]["date"], reverse=True)
+    found = sorted(runner.store.entries(kind), key=lambda entry: entry["provenance"]["date"], reverse=True)
     return [entry for entry in found if entry["spec"].get("encoder") == found[0]["spec"].get("encoder")]
 
 

@@ -20,14 +20,17 @@ from IPython.display import Markdown, display
 from studies import factor_evaluation as study
 from studies.charts import rows_figure
 from studies.factors import CONTROL, factor_spec
+from studies.pretrained import published_runner
 
+from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
-from cryo_fewshot.reproduction.display import Page, plain_style
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, simulate_on_the_fly
 from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE, Surroundings
 
-runner = Page(store).runner
+use_style()
+runner = published_runner(store)
 entries = study.evaluate_factors(runner, Path(factors)) if factors else runner.store.entries("factorevaluation")
 simulated, even, odd = (study.factor_frame(entries, part) for part in (study.SIMULATED, study.EVEN, study.ODD))
 Markdown(study.change_text(simulated, odd))

@@ -1,12 +1,15 @@
-"""The pretrained encoder as the studies ask for it."""
+"""The pretrained encoder as the studies ask for it, and the results that the checkout holds."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.weights import AnyEncoder
 
 
@@ -44,3 +47,8 @@ class Pretrained:
 
 def _sixteen(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def published_runner(folder: str) -> Runner:
+    """Asks a folder of results of the checkout, wherever a run keeps its own."""
+    return Runner(Store(REPOSITORY / "results" / folder))
