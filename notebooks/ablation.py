@@ -13,8 +13,8 @@ snrs = "0.1,0.05,0.03"  # ratios of variances, signal to noise
 n_shot = "5,1"  # labelled subtomograms per class
 
 # %% tags=["hide-input"]
-from studies.ablation import ablation, ablation_frame, leave_one_out_frame, steps_table
-from studies.charts import ablation_figure
+from studies.ablation import ablation_frame, leave_one_out_frame, steps_of, steps_table, trainings
+from studies.charts import rows_figure
 from studies.head_comparison import LOGITS, heads_frame
 
 from cryo_fewshot.recognition.pretraining import pretrained_spec
@@ -36,10 +36,10 @@ page.protocol(
 # %% tags=["hide-input"]
 frame = ablation_frame(page.runner, page.settings, splits=split_seeds, **chosen)
 keep_table(frame, "ablation")
-ablation_figure(frame);
+rows_figure(steps_of(frame), "accuracy");
 
 # %% [markdown]
-# Small dots are class splits. The same as a table, mean accuracy over the splits:
+# Mean over the class splits; bars reach from the worst split to the best. The same as a table:
 
 # %% tags=["hide-input", "nbval-check-output"]
 plain_style(steps_table(frame, "accuracy")).format(precision=3)
@@ -81,7 +81,7 @@ plain_style(steps_table(left_out, "gain"))
 # out from it.
 
 # %% tags=["hide-input", "nbval-check-output"]
-training = pretrained_spec() if profile != "smoke" else ablation(page.settings)[-1].training
+training = pretrained_spec() if profile != "smoke" else list(trainings(page.settings).values())[-1]
 tasks = [cell.evaluation for cell in cells]
 heads = heads_frame(page.runner, training, tasks, list(LOGITS))
 keep_table(heads, "heads")

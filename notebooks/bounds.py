@@ -34,7 +34,7 @@ cells = table_1(page.settings, snrs=numbers("snrs", snrs, float), methods=["base
 page.protocol(cells)
 
 # %% tags=["hide-input", "nbval-check-output"]
-bounds, _ = bounds_frame(
+bounds = bounds_frame(
     page.runner,
     page.settings,
     snrs=numbers("snrs", snrs, float),

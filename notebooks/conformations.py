@@ -17,9 +17,10 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.charts import curves_figure
-from studies.open_world import Pretrained, role
+from studies.open_world import role
 from studies.open_world_tables import conformations_frame
-from studies.transfer import conformations, study_protocol, variations_frame
+from studies.pretrained import Pretrained
+from studies.transfer import conformations, study_protocol
 
 from cryo_fewshot.figures.volumes import gallery_figure
 from cryo_fewshot.reproduction.display import Page, complex_label
@@ -58,8 +59,8 @@ gallery_figure(
 # other complexes.
 
 # %% tags=["hide-input"]
-frame, entries = conformations_frame(page.runner, pretrained, variations, n_per_class)
-keep_table(variations_frame(variations, entries[: len(variations)]), "conformations")
+frame = conformations_frame(page.runner, pretrained, variations, n_per_class)
+keep_table(frame, "conformations")
 frame["curve"] = [f"{row.method}, SNR {row.snr:g}" for row in frame.itertuples()]
 frame["panel"] = [f"{load_complex(key).name}\n{role(key, pretrained.card)}" for key in frame["complex"]]
 lowest = frame["snr"].min()

@@ -17,27 +17,21 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
-from studies.calibration_check import (
-    CalibrationCheck,
-    card_digest,
-    card_reliability_figure,
-    check_text,
-    promises_figure,
-)
-from studies.charts import size_figure
+from studies.calibration_check import CalibrationCheck, card_reliability_figure, check_text, promises_figure
 from studies.encoder_limits import EncoderLimits, classes_frame, classes_text, conditions_text, trainings_text
-from studies.superfamily import superfamily_frame, superfamily_tasks, superfamily_text
+from studies.pretrained import Pretrained
+from studies.superfamily import superfamily_tasks, superfamily_text
 
 from cryo_fewshot.figures.charts import training_figure
-from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.calibration import PROMISED, Calibration
+from cryo_fewshot.recognition.calibration import PROMISED
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
 runner = Page(store).runner
-encoder, card = load_encoder(path or None)
+pretrained = Pretrained(*load_encoder(path or None))
+encoder, card, calibration = pretrained.encoder, pretrained.card, pretrained.calibration
 spec, machine = card["spec"], card["machine"]
 n_weights = sum(parameter.numel() for parameter in encoder.parameters())
 acquisitions = spec["acquisitions"]
@@ -70,7 +64,7 @@ table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
 plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
 
 # %% tags=["hide-input"]
-Markdown(superfamily_text(superfamily_frame([runner(task, None) for task in superfamily_tasks().values()])))
+Markdown(superfamily_text([runner(task, None) for task in superfamily_tasks().values()]))
 
 # %% [markdown]
 # Nearest prototypes of unit embeddings, ± the 95 % half-width over tasks. The recipe was chosen by looking at these
@@ -83,7 +77,6 @@ Markdown(superfamily_text(superfamily_frame([runner(task, None) for task in supe
 # simulated particles that look equally noisy, and how crowded their boxes look. *Adapted* is with `--transductive`.
 
 # %% tags=["hide-input", "fold", "nbval-check-output"]
-calibration = Calibration.from_json(card["calibration"])
 promises = calibration.promises
 columns = {"crowded": "Boxes", "snr": "SNR", "n_shot": "Shots", "accuracy": "Accuracy", "ece": "Calibration error",
            "adapted_accuracy": "Accuracy, adapted", "adapted_ece": "Calibration error, adapted",
@@ -143,9 +136,9 @@ card_reliability_figure(card["reliability"]);
 # unknown count there too, so the FDR stays below what is promised, and fewer are kept than could be.
 
 # %% tags=["hide-input", "nbval-check-output"]
-check = CalibrationCheck(encoder=card_digest(encoder, card), n_tasks=n_tasks)
+check = CalibrationCheck(encoder=pretrained.card_digest, n_tasks=n_tasks)
 in_cells = replace(check, crowded=True)
-rows, crowded_rows = (pd.DataFrame(runner(spec, encoder, card)["result"]["rows"]) for spec in (check, in_cells))
+rows, crowded_rows = (pd.DataFrame(runner(spec, pretrained)["result"]["rows"]) for spec in (check, in_cells))
 columns = {"crowded": "Boxes", "snr": "SNR", "n_way": "Ways", "n_shot": "Shots", "accuracy": "Accuracy",
            "ece": "Calibration error", "false_accepts": "FPR", "worst": "FPR, worst class",
            "kept_right": "Right ones kept", "could_keep": "Could be kept", "accepted_accuracy": "Accuracy of accepted",
@@ -195,8 +188,7 @@ training_figure({"pretrained encoder": {"loss": card["loss"], "validation_accura
 # all rows.
 
 # %% tags=["hide-input"]
-limits = EncoderLimits(encoder=digest_of(*encoder.state_dict().values()))
-found = runner(limits, encoder, card)["result"]
+found = runner(EncoderLimits(encoder=pretrained.digest), pretrained)["result"]
 plain_style(by_task(pd.DataFrame(found["conditions"]), "condition", "accuracy")).format(precision=3)
 
 # %% tags=["hide-input"]
@@ -207,9 +199,6 @@ Markdown(conditions_text(found))
 #
 # Five-way tasks at SNR 0.1 among all complexes that the encoder was not trained on: the test classes, and those used
 # for its selection and calibration.
-
-# %% tags=["hide-input"]
-size_figure(classes_frame(found));
 
 # %% tags=["hide-input"]
 Markdown(classes_text(classes_frame(found)))

@@ -62,13 +62,11 @@ Markdown(
 # ## What the averages show
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Middle slices of one particle, the averages, and the true density"}}
-truths, masses, voxels = {}, {}, {}
+sets, voxels = {}, {}
 for name, (spec, *_) in plans.items():
-    data = spec.evaluation.novel_data
-    truths[name] = true_density(data, spec.target)[0].numpy()
-    masses[name] = float(data.beads_of(spec.target, data.sample_seeds(spec.target, 1.0, count=1))[0][1].sum())
-    voxels[name] = data.microscope.voxel_size_nm
-sets = {name: figure4.densities(entries[name], truths[name]) for name in plans}
+    truth = true_density(spec.evaluation.novel_data, spec.target)[0].numpy()
+    sets[name] = figure4.densities(entries[name], truth)
+    voxels[name] = spec.evaluation.novel_data.microscope.voxel_size_nm
 figure4.slices_by_set(sets, voxels);
 
 # %% [markdown]
@@ -78,19 +76,16 @@ figure4.slices_by_set(sets, voxels);
 # **Simulated**: the true density. The averages were made without knowledge of the true poses and density, and were only
 # aligned to that density at the end. A sphere with a radius of 0.4 of the box masks them, so the tips of the 26S
 # proteasome fade. Each picture has its own grey scale.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Isosurfaces of the averages and of the simulated density"}}
-weighted = {name: figure4.densities(entries[name], truths[name], weighted=True) for name in plans}
-figure4.surfaces_by_set(weighted, voxels, masses);
-
-# %% [markdown]
-# The same as surfaces that enclose the volume of the complex's mass; colour is the distance from the centre. Detail in
-# which the two halves of an average disagree is weighted down. The complex after classification can be turned with
-# mouse or finger (in the book; it needs JavaScript):
+#
+# The average after classification as a surface that encloses the volume of the complex's mass, to be turned with mouse
+# or finger (in the book; it needs JavaScript); colour is the distance from the centre:
 
 # %% tags=["hide-input"]
-volume = -weighted[turnable].get("assigned", truths[turnable])  # protein is dark
-level = protein_level(volume, masses[turnable], voxels[turnable])
+spec = plans[turnable][0]
+data = spec.evaluation.novel_data
+mass_kda = data.beads_of(spec.target, data.sample_seeds(spec.target, 1.0, count=1))[0][1].sum()
+volume = -sets[turnable].get("assigned", sets[turnable]["truth"])  # protein is dark
+level = protein_level(volume, float(mass_kda), voxels[turnable])
 HTML(turnable_html(isosurface(volume, level, voxels[turnable]), "figure4-after"))
 
 # %% [markdown]

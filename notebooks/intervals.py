@@ -40,28 +40,20 @@ n_shot = 5  # labelled subtomograms per class
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.data_intervals import QueryCounts, intervals_frame
+from studies.pretrained import Pretrained, published_runner
 
-from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import plain_style, protocol_line
-from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.tables import accuracy_of
 from cryo_fewshot.weights import load_encoder
 
-pretrained, _ = load_encoder()
-digest = digest_of(*pretrained.state_dict().values())
-settings, runner = profile_named(store), Runner(Store(REPOSITORY / "results" / store))
-cells = table_1(settings, shots=[n_shot], methods=["ProtoNet3D (mix)"])
-entries = {}
+page, runner, pretrained = Page(store), published_runner(store), Pretrained(*load_encoder())
+cells = table_1(page.settings, shots=[n_shot], methods=["ProtoNet3D (mix)"])
+entries = {(cell.method, cell.evaluation.snr): runner(QueryCounts(evaluation=cell.evaluation)) for cell in cells}
 for cell in cells:
-    entries[cell.method, cell.evaluation.snr] = runner(QueryCounts(evaluation=cell.evaluation))
-for cell in cells:
-    spec = QueryCounts(evaluation=cell.evaluation, encoder=digest)
-    entries["pretrained encoder", cell.evaluation.snr] = runner(spec, pretrained)
-Markdown(f"**Protocol.** {protocol_line(cells, settings)}")
+    spec = QueryCounts(evaluation=cell.evaluation, encoder=pretrained.digest)
+    entries["pretrained encoder", cell.evaluation.snr] = runner(spec, pretrained.encoder)
+page.protocol(cells)
 
 # %% tags=["hide-input"]
 frame = intervals_frame({key: entry["result"] for key, entry in entries.items()})

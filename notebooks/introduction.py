@@ -14,27 +14,21 @@ from IPython.display import HTML
 from studies.alike import treated_alike
 from studies.claims import conclusions
 from studies.demonstration import Demonstration
-from studies.glance import Glance, glance_figure
-from studies.three_numbers import three_numbers
+from studies.glance import Glance, glance_figure, three_numbers
+from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
-from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, results_folder
 from cryo_fewshot.reproduction.tables import stored_cells, tidy_frame
 from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
-encoder, card = load_encoder()
-runner = Runner(Store(REPOSITORY / "results" / "extended"))
-digest = digest_of(*encoder.state_dict().values())
-seen = runner(Glance(encoder=digest), encoder, Calibration.from_json(card["calibration"]).space)
-run = runner(Demonstration(encoder=digest))  # as in own_data
+pretrained, runner = Pretrained(*load_encoder()), published_runner("extended")
+seen = runner(Glance(encoder=pretrained.digest), pretrained)
+run = runner(Demonstration(encoder=pretrained.digest))  # as in own_data
 names = {key: complex_name(key) for key in seen["spec"]["classes"]}
 glance_figure(seen["spec"], seen["result"], run["result"]["averages"], names);
 
@@ -47,7 +41,7 @@ glance_figure(seen["spec"], seen["result"], run["result"]["averages"], names);
 cells = table_1(page.settings)
 entries = page.runner.run_cells(cells)
 table = tidy_frame(cells, entries)
-HTML(three_numbers(table, card["expected_accuracy"], run))
+HTML(three_numbers(table, pretrained.card["expected_accuracy"], run))
 
 # %% [markdown]
 # ::::{grid} 1 3 3 3

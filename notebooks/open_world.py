@@ -2,12 +2,12 @@
 # # Open world
 #
 # The paper's tables ask one question: which of five classes is it? Real work asks more. Is it any of them? What if
-# there are twenty? How much do more labels help? Can the probability be trusted? This page puts these questions to the
+# there are twenty? How much do more labels help? This page puts these questions to the
 # pretrained encoder ({doc}`encoder_card`).
 #
 # Unless stated otherwise, the tasks are those of {doc}`table1` among its eight test classes. These are held out from
-# training and calibration, though the recipe was chosen by looking at them. Methods are compared on the same tasks, and
-# differences are taken task by task. Two classifiers use the embeddings of the pretrained encoder:
+# training and calibration, though the recipe was chosen by looking at them. Methods are compared on the same tasks. Two
+# classifiers use the embeddings of the pretrained encoder:
 #
 # - **Nearest prototype**: the class whose labelled examples have the nearest mean.
 # - **PLDA**, which `cryo-fewshot classify` builds on. It models the scatter within and between classes, estimated on
@@ -28,12 +28,12 @@ n_per_class = 25  # subtomograms of each class that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from studies import open_world_tables as tables
-from studies.calibration_check import card_digest
-from studies.charts import curves_figure, reliability_figure
+from studies.bounds import bounds_frame
+from studies.charts import curves_figure
 from studies.label_order import LabelOrder
-from studies.open_world import Pretrained, paper_like
+from studies.open_world import paper_like
+from studies.pretrained import Pretrained
 
-from cryo_fewshot.figures.charts import accuracy_by_class
 from cryo_fewshot.reproduction.cells import Cell
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers
@@ -55,10 +55,10 @@ page.protocol(
 # test classes that the task leaves out, or boxes without a macromolecule. The table has the area under the ROC curve:
 # how often a particle of a known class scores above one of an unknown class, 0.5 for guessing. *Distance* is that to
 # the nearest prototype. *Likelihood ratio* is the tool's score: how much likelier a particle is under the labelled
-# classes than under an unknown one. *Gain* is the tool's score minus another one, task by task.
+# classes than under an unknown one.
 
 # %% tags=["hide-input", "nbval-check-output"]
-rejection, _ = tables.rejection_frame(*asked, **chosen)
+rejection = tables.rejection_frame(*asked, **chosen)
 keep_table(rejection, "unknown_classes")
 tables.show_by_task(rejection, "strangers", "auroc")
 
@@ -67,12 +67,8 @@ tables.show_by_task(rejection, "strangers", "auroc")
 # classes would do. Boxes without a macromolecule are not new to either network: the pretrained encoder was trained on
 # them, and the epoch of ProtoNet3D (mix) was selected with them.
 #
-# The tool's default threshold promises to accept at most 5 % of the particles of unknown classes, on average over
-# classes like those that it was measured on. The last column is the oracle: a threshold set on these very classes for
-# an FPR of just 5 %. A particle that is not accepted still gets its class and probability.
-
-# %% tags=["hide-input", "nbval-check-output"]
-tables.rates_table(rejection)
+# {doc}`encoder_card` says how many the tool's default threshold accepts of either, and whether the probability can be
+# trusted.
 
 # %% [markdown]
 # ## More classes
@@ -83,7 +79,8 @@ tables.rates_table(rejection)
 # falls as a task grows. ProtoNet3D (mix) is left out where its own training classes take part.
 
 # %% tags=["hide-input", "nbval-check-output"]
-ways, _ = tables.ways_frame(*asked, **chosen)
+groups = tables.class_groups(pretrained, page.settings)
+ways = tables.tasks_frame(*asked, groups, **chosen)
 keep_table(ways, "more_ways")
 tables.show_by_task(ways, "tasks", "accuracy")
 
@@ -94,30 +91,20 @@ tables.show_by_task(ways, "tasks", "accuracy")
 # 500 samples of the very test classes, though for 150 steps only. The dashed lines do not depend on the labels.
 
 # %% tags=["hide-input"]
-shots, _ = tables.shots_frame(
-    *asked, snrs=chosen["snrs"], shots=numbers("many_shots", many_shots, int),
+five_way, many = dict(list(groups.items())[:1]), numbers("many_shots", many_shots, int)
+shots = tables.tasks_frame(*asked, five_way, snrs=chosen["snrs"], shots=many)
+bounds = bounds_frame(
+    page.runner, page.settings, snrs=chosen["snrs"], oracle_snrs=chosen["snrs"],
     samples=numbers("samples", samples, int), n_per_class=n_per_class,
 )  # fmt: skip
-bounds = [name for name in shots["method"].unique() if name.startswith(("supervised", "oracle"))]
+bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
+shots = pd.concat([shots, bounds.merge(pd.DataFrame({"n_shot": many}), how="cross")], ignore_index=True)
 curves_figure(
     shots.replace(tables.SHOWN), x="n_shot", curve="method", panel="snr", x_label="labels per class",
-    panel_label="SNR {:g}", chance=1 / 5, dashed=bounds, log_x=True, bottom=0.4,
+    panel_label="SNR {:g}", chance=1 / 5, dashed=list(bounds["method"].unique()), log_x=True, bottom=0.4,
 );  # fmt: skip
 
 # %% [markdown]
-# ## Can the probability be trusted?
-#
-# Of the answers with a probability of 80 %, four in five should be right: such points lie on the dotted line. Above the
-# line the tool is right more often than it says. *Error* is the expected calibration error, in the order of the legend.
-
-# %% tags=["hide-input"]
-reliability, _ = tables.reliability_frame(*asked, **chosen)
-reliability_figure(reliability);
-
-# %% [markdown]
-# The calibration was fitted on other classes ({doc}`encoder_card`). Where those are harder to tell apart than the
-# classes at hand, the stated probabilities are too low. Bars are 95 % intervals over tasks.
-#
 # ## Surrogates of the real data sets, all classes at once
 #
 # These are the simulated surrogates of {doc}`table4`, resampled to the encoder's box and voxel size as the tool does
@@ -126,25 +113,14 @@ reliability_figure(reliability);
 # two columns cannot be compared.
 
 # %% tags=["hide-input", "nbval-check-output"]
-surrogates, (classes, _) = tables.surrogate_frames(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
+surrogates = tables.surrogates_frame(*asked, shots=numbers("surrogate_shots", surrogate_shots, int))
 keep_table(surrogates, "surrogates")
 tables.show_surrogates_at_once(surrogates)
 
 # %% [markdown]
-# The encoder was trained on some of these structures. *Homologue*: it was trained on a class of the same family.
-# *Calibrated on*: the class served to select the epoch and to fit PLDA. Accuracy of each class by PLDA, first for the
-# set of Noble et al., then for that of Guo et al.:
-
-# %% tags=["hide-input"]
-shown = classes[classes["method"] == tables.PRETRAINED["two-covariance"]].copy()
-shown["class"] = [f"{row.what}\n({row.role})" for row in shown.itertuples()]
-for name in ("noble", "guo"):
-    accuracy_by_class(shown[shown["set"] == name]);
-
-# %% [markdown]
-# The set of Guo et al. is noisy (SNR 0.01; {doc}`encoder_card` has the range of the training). A 26S proteasome with
-# two caps is longer than the encoder's box of 40 nm: its ends are cut off, and with them part of what tells one cap
-# from two.
+# The encoder was trained on some of these structures or on homologues of them. The set of Guo et al. is noisy (SNR
+# 0.01; {doc}`encoder_card` has the range of the training), and a 26S proteasome with two caps is longer than the
+# encoder's box of 40 nm: its ends are cut off, and with them part of what tells one cap from two.
 #
 # ## What to label next
 #
@@ -153,7 +129,6 @@ for name in ("noble", "guo"):
 # round adds ten labels, in the proposed or in random order; the first label of a class adds the class.
 
 # %% tags=["hide-input"]
-digest = card_digest(pretrained.encoder, pretrained.card)
-order = page.runner(LabelOrder(encoder=digest), pretrained.encoder, pretrained.card)
+order = page.runner(LabelOrder(encoder=pretrained.card_digest), pretrained)
 shown = pd.DataFrame(order["result"]["rows"])
 plain_style(shown.pivot(index="n_labels", columns="order", values="accuracy")).format(precision=3)

@@ -9,11 +9,10 @@
 # ```
 #
 # **Support** is what you have labelled: a STAR file with a class column (`--label-column`), a folder with one folder of
-# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything that is to be classified: STAR
-# files of RELION 3, 4 and 5 with 3D subtomograms, 2D tilt stacks of RELION 5 or WarpTools (back-projected on reading),
-# folders, npz, or a tomogram (MRC or OME-Zarr) with `--query-coordinates`. Voxel size, box and contrast are read,
-# checked and printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained one
-# ({doc}`encoder_card`); its weights are not trained on your particles.
+# MRC files per class, or an npz with `volumes` and `labels`. **Query** is everything that is to be classified: particle
+# files, or a tomogram with `--query-coordinates`; all kinds of files are listed below. Voxel size, box and contrast are
+# read, checked and printed; `--voxel-size-nm`, `--contrast` and `--mirror` overrule them. The network is the pretrained
+# one ({doc}`encoder_card`); its weights are not trained on your particles.
 #
 # Below, the command runs on simulated particles in the files of a RELION project, so the right answer is known. The
 # encoder was trained on none of these classes.
@@ -33,17 +32,15 @@ import pandas as pd
 from IPython.display import Markdown
 from studies.averages import unpacked
 from studies.demonstration import Demonstration
-from studies.real_particles import digest_of
+from studies.pretrained import Pretrained
 
-from cryo_fewshot.figures.volumes import gallery_figure, slices_figure
+from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
-from cryo_fewshot.simulation.density import protein_level
-from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder
 
-page, (encoder, _) = Page(store), load_encoder()
+page = Page(store)
 spec = Demonstration(
-    encoder=digest_of(*encoder.state_dict().values()),
+    encoder=Pretrained(*load_encoder()).digest,
     classes=tuple(classes.split(",")),
     outsiders=tuple(unknown_classes.split(",")),
     snr=snr,
@@ -106,30 +103,21 @@ Markdown(
 # ## The averages
 
 # %% tags=["hide-input"]
-averages = result["averages"]
-volumes = {name: unpacked(average["density"]) for name, average in averages.items()}
-nm = spec.microscope.final_voxel_size_nm
-if averages:
-    titles = [f"{name}\n{average['n_particles']} particles" for name, average in averages.items()]
-    slices_figure(list(volumes.values()), titles, nm)
-
-# %% tags=["hide-input"]
-# The mass of rejected particles is not known, nor the level that encloses it.
-of_classes = {name: volume for name, volume in volumes.items() if name in spec.classes}
-if of_classes:
-    levels = [protein_level(volume, load_complex(name).mass_kda, nm) for name, volume in of_classes.items()]
-    finest = {name: averages[name]["resolution_nm"] for name in of_classes}
-    titles = [f"{name}, " + (f"{length:.1f} nm" if length else "no resolution") for name, length in finest.items()]
-    gallery_figure(list(of_classes.values()), levels, titles, nm)
+if averages := result["averages"]:
+    volumes = [unpacked(average["density"]) for average in averages.values()]
+    lengths = [average["resolution_nm"] for average in averages.values()]
+    titles = [
+        f"{name}\n{average['n_particles']} particles\n" + (f"{length:.1f} nm" if length else "no resolution")
+        for (name, average), length in zip(averages.items(), lengths, strict=True)
+    ]
+    slices_figure(volumes, titles, spec.microscope.final_voxel_size_nm)
 
 # %% [markdown]
-# Slices of the averages of accepted particles and of groups of rejected ones, and surfaces of the accepted ones. Poses
-# are unknown. The resolution is that to which the two halves agree (0.143), corrected by random phases for the mask and
-# for laying one half onto the other. Particles that share voxels go into the same half, and copies count once, so that
-# neither can make the halves agree.
+# Slices of the averages of accepted particles and of groups of rejected ones. Poses are unknown. The resolution is that
+# to which the two halves agree (0.143), corrected by random phases for the mask and for laying one half onto the other.
+# Particles that share voxels go into the same half, and copies count once, so that neither can make the halves agree.
 #
-# All of the above is simulated. {doc}`real_particles` has a run of this command on 20 real ribosomes: one class, and
-# not a measure of accuracy.
+# All of the above is simulated. {doc}`real_particles` measures the command on a real tomogram.
 #
 # ## Before a run
 #
@@ -142,12 +130,13 @@ if of_classes:
 # at the head of every run, in `run.json` and in the report. Whatever a file states that changes the physics is used,
 # reported, or refused by name; a refused run leaves nothing behind.
 #
-# Inputs are STAR files and optimisation sets of RELION and WarpTools, folders and stacks of MRC, EM or HDF, npz,
-# copick projects (`--tomogram wbp@10.0 --picks user/session`), and tomograms (MRC, OME-Zarr, a folder of them,
-# tomograms.star) with coordinates as STAR, csv, Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of
-# the same name beside) or EMAN2's `_info.json`. What a run writes is an input again. Coordinates get the columns of
-# RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl`
-# as well, those of a `.mod` a model and a motive list, and picks of copick an overlay in `OUT/copick`.
+# Inputs are STAR files (RELION 3 to 5) and optimisation sets of RELION and WarpTools, 2D tilt stacks too, which are
+# back-projected on reading; folders and stacks of MRC, EM or HDF, npz, copick projects (`--tomogram wbp@10.0 --picks
+# user/session`), and tomograms (MRC, OME-Zarr, a folder of them, tomograms.star) with coordinates as STAR, csv,
+# Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of the same name beside) or EMAN2's `_info.json`.
+# What a run writes is an input again. Coordinates get the columns of RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels
+# of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl` as well, those of a `.mod` a model and a motive
+# list, and picks of copick an overlay in `OUT/copick`.
 #
 # Options of reading (`--voxel-size-nm`, `--contrast`, `--mirror`, `--root`, `--box-nm`, `--pad-edges`,
 # `--coordinate-voxel-size-nm`, `--tomogram`, `--tomograms-star`, `--picks`) are for both inputs, with `--support-` or
@@ -155,20 +144,20 @@ if of_classes:
 #
 # ## Scale, and options
 #
-# - Embeddings are computed once, 1,024 particles per file, and kept in `OUT/embeddings` (or `--cache`). A run that was
-#   killed resumes there, and another support or another false-accept rate costs seconds.
+# - Embeddings are computed once and kept in `OUT/embeddings` (or `--cache`): a run that was killed resumes there, and
+#   another support or another false-accept rate costs seconds.
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
 #   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
 #   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
-#   [Snakemake](https://snakemake.github.io) does all of it, on one machine or a cluster, GPUs in turn: `snakemake
-#   -s workflow/Snakefile --cores 8 --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
+#   [Snakemake](https://snakemake.github.io) does all of it, GPUs in turn: `snakemake -s workflow/Snakefile --cores 8
+#   --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
 # - How classes scatter is fitted to your particles, and the radial profile, the power per Fourier shell and, where they
 #   can be compared, grey values are used beside the embedding ({doc}`real_particles`); `--no-adapt` keeps the scatter
-#   of the encoder's card. Nothing is fitted where the query is of another source than the support, which is told from
-#   the power per Fourier shell and said; labels from the query's own tomograms are then worth most. Give tomograms with
-#   coordinates where you can: boxes normalised one by one have lost their grey values.
-# - `--transductive` lets the unlabelled particles take part. It helps most with one labelled particle per class. It
+#   of the encoder's card. Where the query is of another source than the support nothing is fitted, and the run says so;
+#   labels from the query's own tomograms are then worth most. Boxes normalised one by one have lost their grey values:
+#   give tomograms with coordinates where you can.
+# - `--transductive` lets the unlabelled particles take part, which helps most with one labelled particle per class. It
 #   changes classes and probabilities, not which particles are accepted. `--rotations 2`, or 4 where the tilt range is
 #   symmetric, is test-time augmentation: the mean embedding over rotations that keep the missing wedge; probabilities
 #   were calibrated without it.
@@ -178,11 +167,10 @@ if of_classes:
 # - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
 #   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
 # - `--junk carbon,ice` names classes of the support that nobody wants. Labelled junk is the best way to reject junk.
-# - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none).
-#   Half of them are one more class: a particle whose class changes by that is rejected. The other half are decoys, from
-#   which a particle must stand out. On the yeast cell of {doc}`real_particles` most unknown particles got in without
-#   this. A labelled class that is itself background, such as cytosol, cannot stand out: the run says so, and such a
-#   class belongs into `--junk`.
+# - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none):
+#   half as one more class, half as decoys from which a particle must stand out. On the yeast cell of
+#   {doc}`real_particles` most unknown particles got in without this. A labelled class that is itself background, such
+#   as cytosol, cannot stand out: the run says so, and such a class belongs into `--junk`.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than some hundreds this does not help; the result is kept only if it is better on held-out particles.
 #

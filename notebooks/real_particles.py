@@ -12,70 +12,61 @@ particles = ""  # STAR file of real particles; empty to show the stored run
 store = "extended"  # folder of results
 
 # %% tags=["hide-input"]
-import pandas as pd
 from IPython.display import Markdown
 from studies import real_particles_figures as figures
-from studies.averages import unpacked
-from studies.real_benchmark import REAL, SMALL_SETS, real_benchmark, real_boxes, real_slices
-from studies.real_particles import FILED, READ, digest_of, real_particles
-from studies.real_unknown import real_unknown, unknown_frame, unknown_text
-from studies.sources import simulated_support, source_transfer, sources_frame, support_frame
-from studies.twins import decoy_draws, draws_text
+from studies.pretrained import Pretrained, published_runner
+from studies.real_benchmark import REAL, SMALL_SETS, RealBenchmark, RealSlices, real_boxes, tomogram_of
+from studies.real_particles import decoy_draws, draws_text, ranks_frame, real_particles
+from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
+from studies.sources import SimulatedSupport, SourceTransfer, sources_frame, support_frame
 
 from cryo_fewshot.figures.style import use_style
-from cryo_fewshot.figures.volumes import slices_figure
-from cryo_fewshot.files import REPOSITORY
+from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.reproduction.display import complex_name, plain_style
-from cryo_fewshot.reproduction.runner import open_runner
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.weights import load_encoder
 
 use_style()
-encoder, card = load_encoder()
-stored, digest = Store(REPOSITORY / "results" / store), digest_of(*encoder.state_dict().values())
-
-
-def stored_entries(*kinds):
-    """The newest version of each study, of this encoder or else of the one measured last; its data are not bundled."""
-    found = [entry for kind in kinds for entry in stored.entries(kind)]
-    last = max(found, key=lambda entry: entry["provenance"]["date"])["spec"]["encoder"]
-    chosen = digest if any(entry["spec"]["encoder"] == digest for entry in found) else last
-    found = [entry for entry in found if entry["spec"]["encoder"] == chosen]
-    versions = [(entry["spec"]["type"], entry["spec"].get("version", 1)) for entry in found]
-    return [entry for entry, version in zip(found, versions, strict=True) if version >= max(
-        other for other in versions if other[0] == version[0]
-    )]
-
-
+runner, pretrained = published_runner(store), Pretrained(*load_encoder())
 if tomogram:
-    runner = open_runner(store)
-    benchmarks, pictures = [real_benchmark(runner, encoder, card, tomogram)], [real_slices(runner, card, tomogram)]
-    benchmarks += [real_boxes(runner, encoder, card, kinds) for kinds in SMALL_SETS if REAL.is_dir()]
-    unknown = real_unknown(runner, encoder, card, tomogram)
-    sources = [source_transfer(runner, encoder, card), simulated_support(runner, encoder, card, tomogram)]
-else:
-    (unknown,) = stored_entries("realunknown")
-    benchmarks, pictures = stored_entries("realbenchmark", "realboxes"), stored.entries("realslices")
-    sources = stored_entries("sourcetransfer", "simulatedsupport")
+    data = tomogram_of(tomogram, *load_encoder())
+    boxes = digest_of(data.volumes)
+    runner(RealSlices(boxes=boxes), data.volumes, data.labels)
+    for study in (RealBenchmark, RealUnknown, SimulatedSupport):
+        runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
+    runner(SourceTransfer(encoder=pretrained.digest), pretrained)
+    for kinds in SMALL_SETS if REAL.is_dir() else ():
+        real_boxes(runner, pretrained, kinds)
 if picks:
-    benchmarks.append(real_benchmark(open_runner(store), encoder, card, picks, shots=(1, 5, 20)))
+    data = tomogram_of(picks, *load_encoder())
+    runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
 if particles:
-    opened, runner = open_particles(particles), open_runner(store)
-    study = real_particles(runner, encoder, card, opened, Microscope(binning=2))
-    decoys = [decoy_draws(runner, encoder, card, opened, n_shot=n) for n in (5, 10)]
-else:
-    decoys = sorted(stored_entries("decoydraws"), key=lambda entry: entry["spec"]["n_shot"])
-    (study,) = stored_entries("realparticles")
+    opened = open_particles(particles)
+    real_particles(runner, pretrained, opened, Microscope(binning=2))
+    for n_shot in (5, 10):
+        decoy_draws(runner, pretrained, opened, n_shot)
 
 
-def show(table, why="Not run with this encoder.", caption=""):
-    """A table, or a sentence where its study was not run."""
-    return plain_style(table).hide(axis="index").set_caption(caption) if len(table) else Markdown(why)
+def stored(kind):
+    """Entries of the encoder that was measured last, the newest first; its data are not bundled."""
+    found = sorted(runner.store.entries(kind), key=lambda entry: entry["provenance"]["date"], reverse=True)
+    return [entry for entry in found if entry["spec"].get("encoder") == found[0]["spec"].get("encoder")]
 
 
-earlier = {entry["spec"]["encoder"] for entry in [study, *benchmarks, *sources]} - {digest}
+benchmarks, small_sets, decoys = (stored(kind) for kind in ("realbenchmark", "realboxes", "decoydraws"))
+(study, *_), (unknown, *_), (sources, *_), (support, *_) = (
+    stored(kind) for kind in ("realparticles", "realunknown", "sourcetransfer", "simulatedsupport")
+)
+rows = figures.benchmark_rows(benchmarks)
+
+
+def show(table, caption=""):
+    """A table without its index."""
+    return plain_style(table).hide(axis="index").set_caption(caption)
+
+
+earlier = {entry["spec"]["encoder"] for entry in [study, sources, *benchmarks]} - {pretrained.digest}
 Markdown("**Measured with an earlier encoder**, not the package's current one.") if earlier else None
 
 # %% [markdown]
@@ -85,18 +76,17 @@ Markdown("**Measured with an earlier encoder**, not the package's current one.")
 # endoplasmic reticulum (ER), a second double membrane, cytosol, and the vacuum outside the lamella.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Middle slices of boxes of a real tomogram, a row per class"}}
-if pictures:
-    figures.yeast_slices_figure(pictures[-1])
+figures.yeast_slices_figure(stored("realslices")[0]);
 
 # %% [markdown]
 # Boxes of each class, drawn at random, as the encoder gets them: 40 nm wide, the mean of the three middle slices of
 # 2 nm.
 
 # %% tags=["hide-input"]
-Markdown(figures.benchmark_finding(benchmarks))
+Markdown(figures.benchmark_finding(rows))
 
 # %% tags=["hide-input"]
-figures.benchmark_figure(benchmarks);
+figures.benchmark_figure(rows);
 
 # %% [markdown]
 # *classify*: the command with its defaults. *Embedding alone*: the nearest prototype of the encoder's embeddings.
@@ -111,7 +101,7 @@ figures.benchmark_figure(benchmarks);
 # replacement.
 
 # %% tags=["hide-input"]
-Markdown(figures.benchmark_text(benchmarks))
+Markdown(figures.benchmark_text(rows))
 
 # %% [markdown]
 # Every method, task and number of labels, on the odd half and on all boxes. Rows that the figure does not have:
@@ -123,10 +113,10 @@ Markdown(figures.benchmark_text(benchmarks))
 #   box itself.
 
 # %% tags=["hide-input", "fold"]
-show(figures.benchmark_frame(benchmarks, "odd"), caption="Accuracy on the odd half")
+show(figures.benchmark_frame(rows, "odd"), "Accuracy on the odd half")
 
 # %% tags=["hide-input", "fold"]
-show(figures.benchmark_frame(benchmarks, "all"), caption="Accuracy on all boxes")
+show(figures.benchmark_frame(rows, "all"), "Accuracy on all boxes")
 
 # %% [markdown]
 # **Limits.** Only the ribosomes were labelled by people, and their list is a cleaned one: not every ribosome is on it.
@@ -143,7 +133,7 @@ show(figures.benchmark_frame(benchmarks, "all"), caption="Accuracy on all boxes"
 Markdown(unknown_text(unknown))
 
 # %% tags=["hide-input", "fold"]
-show(unknown_frame(unknown), caption="Odd half, some classes without labels")
+show(unknown_frame(unknown), "Odd half, some classes without labels").format(precision=3, na_rep="–")
 
 # %% [markdown]
 # Means over draws of the labelled boxes; a class that has fewer boxes gives all but three as labels. *Right ones kept*
@@ -161,7 +151,9 @@ show(unknown_frame(unknown), caption="Odd half, some classes without labels")
 # from all picks, which stand for an unknown class.
 
 # %% tags=["hide-input"]
-show(figures.benchmark_frame(benchmarks, "all", figures.PICKS), "Not run here: the data could not be fetched.")
+picked = figures.benchmark_rows(benchmarks, figures.PICKS)
+not_run = Markdown("Not run here: the data could not be fetched.")
+show(figures.benchmark_frame(picked, "all", background=True)) if len(picked) else not_run
 
 # %% [markdown]
 # ## Two small sets
@@ -172,146 +164,67 @@ show(figures.benchmark_frame(benchmarks, "all", figures.PICKS), "Not run here: t
 # nothing.
 
 # %% tags=["hide-input"]
-show(figures.small_sets_frame(benchmarks))
+show(figures.small_sets_frame(small_sets))
 
 # %% [markdown]
 # ## Simulated support
 #
-# Can simulated particles stand for real ones as support? The rest of this page finds that they seldom can. The test is
-# small: 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0), as tilt stacks at 1.2 nm that
-# WarpTools exported, with the angles and the defocus of every image. **One class and 20 particles** can show a fault
-# and whether it is mended. They cannot say how accurate anything is on real data.
-#
-# The library's own ribosomes are eukaryotic, mitochondrial, or a single subunit, so even the right answer is only a
-# homologue. No correction uses a label.
+# Can simulated particles stand for real ones as support? They seldom can. Boxes of the tomogram above, with simulated
+# particles of a ribosome, a membrane, a crowd and vacuum as the labelled ones, five each:
 
 # %% tags=["hide-input"]
-spec, result = study["spec"], study["result"]
-Markdown(
-    f"**Protocol.** {result['n_particles']} real particles; {len(result['classes'])} simulated classes, "
-    f"{len(result['family'])} of them of the family ({', '.join(map(complex_name, result['family']))}), SNR "
-    f"{spec['snr']:g}; {spec['n_shot']} labelled particles per class, drawn {spec['n_draws']} times; pretrained "
-    "encoder, fitted as `classify` fits, 20³ voxels of 2 nm."
-)
+plain_style(support_frame(support)).format(precision=3)
 
 # %% [markdown]
-# ## The fault: the CTF was applied twice
-#
-# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it. For averaging
-# that is right, because a Wiener filter divides by its square in the end. But a particle read from such a file has been
-# through the CTF twice. As the CTF is nearly zero at low frequencies, the long waves that tell a large complex from a
-# small one are lost. The reader of tilt stacks therefore divides by the CTF that the STAR file describes.
-
-# %% tags=["hide-input"]
-figures.spectra_figure(study)
-power = {kind: result["power"][kind][0] for kind in (FILED, READ, "simulated")}
-Markdown(
-    f"Power per frequency in each Fourier shell, relative to its mean. In the longest waves that fit the box "
-    f"({result['width_nm']:.0f} nm) the files hold {power[FILED]:.2f} of the mean power, simulated particles "
-    f"{power['simulated']:.1f}; with the CTF undone the real ones hold {power[READ]:.1f}."
-)
-
-# %% tags=["hide-input"]
-figures.particles_figure(study);
-
-# %% [markdown]
-# Five particles of each kind, the mean of the three middle slices, protein dark; each picture is one box wide. The
-# simulated ones are ribosomes at the SNR of the protocol.
-#
-# ## Are these ribosomes?
-#
-# Yes. The file has refined angles, and the average at these angles resembles a ribosome more than it resembles anything
-# that single particles are mistaken for. Scores are those of the best pose of each complex, as it is and mirrored.
-# Where the mirror image fits better, the hand of the tomograms is in doubt; the table of corrections has a row for
-# that.
-
-# %% tags=["hide-input"]
-average = result["average"] or {"likeness": {}}  # a file without angles has none
-if average["likeness"]:
-    slices_figure([unpacked(average["density"])], [f"average,\n{average['resolution_nm']} nm"], voxel_size_nm=2.0)
-
-# %% tags=["hide-input"]
-scores = pd.DataFrame(average["likeness"], index=["Score", "Score, mirrored"]).T.rename_axis("Complex").reset_index()
-scores.insert(1, "Family", scores["Complex"].isin(result["family"]).map({True: spec["family"], False: "other"}))
-plain_style(scores.assign(Complex=scores["Complex"].map(complex_name))).format(precision=2).hide(axis="index")
-
-# %% [markdown]
-# ## Simulated support does not stand for real particles
-#
-# Five simulated particles of every complex are the support, the real ribosomes are the query. The rank is that of the
-# best class of the family among it and all other classes. *Likeliest*: share of the particles whose likeliest class is
-# of the family. *All together*: log-likelihoods added up, for a folder that is known to hold one kind. The corrections:
-#
-# - **Shells matched**: each Fourier shell is scaled to the mean power that it has in the training. **Masked**: inside a
-#   soft sphere, support too. **Mirrored**: of the other hand.
-# - **Support in the real noise**: the support has the tilt series and defocus of the file, and noise with the spectrum
-#   of the real particles. *Likewise*: with the CTF twice, as the files have it.
-#
-# **Control**: what a correction does where all is simulated, as accuracy on the classes of {doc}`table1`, 5-way,
-# 5-shot, nearest prototype. A dash: does not apply.
-
-# %% tags=["hide-input", "nbval-check-output"]
-plain_style(figures.correction_frame(study)).hide(axis="index")
-
-# %% tags=["hide-input"]
-found = figures.corrections_of(study)
-best = max(found, key=lambda name: found[name]["first"])
-chosen = {name: share for name, share in found["CTF undone"]["chosen"].items() if name not in result["family"]}
-mistaken = max(chosen, key=chosen.get)
-Markdown(
-    f"With the CTF undone, {chosen[mistaken]:.0%} of the ribosomes are mistaken for {complex_name(mistaken)}. A class "
-    f"of the family is the likeliest for at most {found[best]['first']:.0%} ({best}); chance is "
-    f"{len(result['family']) / len(result['classes']):.0%}. That is the best of {len(result['tried'])} corrections "
-    f"that were run, {len(found)} of them shown, on one class and few particles: expect less on others."
-)
-
-# %% [markdown]
-# ## Support of another source
-#
-# Particles of one microscope, support of another, or simulated: how the two differ would be taken for scatter within
-# classes. So `classify` compares the power per Fourier shell of the query with that of the labelled classes, and with
-# fewer than three labels a class the noise too. Where the query lies beyond all classes, farther than 99 of 100 choices
-# of classes and labels of one source do, the scatter is not fitted, and the command says so. Where both come from a
-# file, such as one tomogram, they count as one source. The rule was chosen on the simulated classes below, on the even
-# half of the tomogram and on every second of the real ribosomes.
+# `classify` compares the power per Fourier shell of the query with that of the labelled classes, and with fewer than
+# three labels a class the noise too. Where the query lies beyond all classes, farther than 99 of 100 choices of classes
+# and labels of one source do, the scatter is not fitted, and the command says so: how the sources differ would be taken
+# for scatter within classes. Where both come from a file, such as one tomogram, they count as one source. The rule was
+# chosen on simulated classes, on the even half of the tomogram and on every second of the real ribosomes below.
 #
 # Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
 # wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
-# does not match shells, not even where that helps, as for the ribosomes above, and has no option for it.
-
-# %% tags=["hide-input"]
-show(support_frame(sources), caption="Real boxes (odd half) with simulated support as in cells, 5 labels")
+# does not match shells.
 
 # %% tags=["hide-input", "fold"]
-show(sources_frame(sources), caption="Simulated classes of no training, 5 labels; the support is of one source")
-
-# %% tags=["hide-input", "fold"]
-show(sources_frame(sources, n_shot=1), caption="The same with 1 label")
+table = plain_style(sources_frame(sources)).format(precision=3)
+table.set_caption("Simulated classes of no training, query and support of different sources")
 
 # %% [markdown]
+# **Ribosomes of another microscope.** 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0),
+# as tilt stacks at 1.2 nm that WarpTools exported. The support is five simulated particles of every complex of the
+# library, whose ribosomes are eukaryotic, mitochondrial, or a single subunit: even the right answer is a homologue. The
+# rank is that of the best ribosome among it and all other classes. *Likeliest*: share of the particles whose likeliest
+# class is a ribosome. *All together*: log-likelihoods added up, for a folder that is known to hold one kind.
+
+# %% tags=["hide-input", "nbval-check-output"]
+show(ranks_frame(study))
+
+# %% [markdown]
+# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it, and the
+# microscope had applied it already. The reader of tilt stacks divides by the CTF that the STAR file describes; left in,
+# it costs everything. *Shells matched*: each Fourier shell is scaled to the mean power that it has in the training.
+# *Support in the real noise*: it has the tilt series and defocus of the file, SNR 0.03, and noise with the spectrum of
+# the real particles. No correction uses a label. **One class and 20 particles** can show a fault and whether it is
+# mended; they cannot say how accurate anything is on real data.
+#
 # ## Real support does better
-#
-# Here five real particles are the support of their class, among simulated particles of the others. Real particles might
-# be recognised by their noise alone, so in the second row the simulated ones have the noise of the real ones.
 
 # %% tags=["hide-input"]
-support = pd.DataFrame(result["support"]).T.loc[["in their own noise", "in the real noise"]]
-support = support[["real_right", "simulated_right"]].rename_axis("Simulated particles").reset_index()
-support.columns = ["Simulated particles", "Real ones recognised", "Simulated ones recognised"]
-plain_style(support).format(precision=2).hide(axis="index")
+own, in_noise = (study["result"]["support"][name] for name in ("in their own noise", "in the real noise"))
+Markdown(
+    f"With five of the real ribosomes as the support of their class, among simulated particles of all others, "
+    f"{own['real_right']:.0%} of the real ones are recognised. They might be by their noise alone: where the simulated "
+    f"ones have the noise of the real ones it is {in_noise['real_right']:.0%} (of the simulated ones "
+    f"{in_noise['simulated_right']:.0%})."
+)
 
 # %% [markdown]
-# ## It is not the noise alone
-#
-# **Phase-randomised decoys** have the modulus of a real particle at every frequency but random phases: its spectrum and
-# noise, but no shape. With five labelled ones of each, `classify` tells most real particles from their decoys; chance
-# is 50 %. Noise alone it does not tell.
+# **It is not the noise alone.** Phase-randomised decoys have the modulus of a real particle at every frequency but
+# random phases: its spectrum and noise, but no shape. Chance is 50 %.
 
 # %% tags=["hide-input"]
-Markdown(draws_text(*decoys))
-
-# %% tags=["hide-input"]
-plain_style(figures.decoy_frame(study)).hide(axis="index")
+Markdown(draws_text(sorted(decoys, key=lambda entry: entry["spec"]["n_shot"])))
 
 # %% [markdown]
 # **To conclude.** Label a few real particles of each kind, all from the same tomograms, and give the tomogram with

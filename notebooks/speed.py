@@ -37,26 +37,19 @@ if found:
 # What makes the difference on a CPU, the largest gain first:
 #
 # - **Memory that is kept.** The C library returns large buffers to the system and requests them again at every layer.
-#   If they are kept, training takes two thirds of the time, or half where batch normalisation holds whole volumes.
-# - **The first block without its volumes.** The output of the first convolution for a hundred volumes of 40³ is 1.6 GB,
-#   and batch normalisation passes over it many times. But its mean and variance follow from the covariance of the
-#   patches of 27 voxels that the convolution sees. So the normalisation is folded into the weights even in training,
-#   and volumes are convolved and pooled a few at a time: the same numbers up to rounding, in a quarter of the memory in
-#   fp32.
-# - **Channels last.** Convolutions read the channels of a voxel side by side.
-# - **bfloat16** where the processor multiplies it natively; weights and optimiser stay in fp32 while training. Pooling
-#   stays in bfloat16 too, where PyTorch on a CPU would go back to fp32: the same bits in less time and memory.
+# - **The first block without its volumes.** The mean and variance of its output, 1.6 GB for a hundred volumes of 40³,
+#   follow from the covariance of the patches of 27 voxels that the convolution sees. So batch normalisation is folded
+#   into the weights even in training, and volumes are convolved and pooled a few at a time: the same numbers up to
+#   rounding.
+# - **Channels last**, and **bfloat16** where the processor multiplies it natively; weights and optimiser stay in fp32
+#   while training.
 # - **Folding.** For inference, batch normalisation goes into the convolution's weights, and bias and ReLU come after
 #   the pooling, which changes nothing and touches an eighth of the voxels.
-# - **Small chunks**, so that activations of a few volumes stay in the processor's cache.
-# - **Embedding once.** Episodes are drawn from stored embeddings, and the attention's distances come from scalar
-#   products that are computed for all queries together.
+# - **Small chunks** that stay in the processor's cache, and **embedding once**: episodes are drawn from stored
+#   embeddings, and the attention's distances are computed for all queries together.
 #
 # OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `benchmarks/engines.py`), is faster on
-# batches and slower on single volumes. On batches it saves about an eighth in bfloat16 and rounds less. It is fastest
-# when the second block, which holds most of the arithmetic, multiplies integers of eight bits (`EightBitEncoder`). One
-# volume at a time takes 8.2 ms against 5.2 ms of PyTorch on the machine of the published table. Stored results are
-# always those of PyTorch.
+# batches and slower on single volumes. Stored results are always those of PyTorch.
 #
 # ## What rounding changes
 

@@ -1,7 +1,7 @@
 """Train encoders by a list of specs: each ends as a file of weights with its card, ready for `classify --encoder`.
 
     python scripts/train_encoders.py --list
-    python scripts/train_encoders.py --only cells picks --device cuda --seconds 120 --out encoders
+    python scripts/train_encoders.py --only neighbours-0 membranes-0 --device cuda --seconds 120 --out encoders
 
 Needs torch, numpy, scipy, pandas, safetensors, tqdm and torch-ctf alone. The same command goes on where it was stopped.
 Several processes can share a GPU and a folder, each with specs of its own. The card holds spec, history and machine;
@@ -31,7 +31,7 @@ from cryo_fewshot.weights import load_encoder, save_encoder  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--specs", default="studies.cell_trainings:trainings", help="module:function of a dict of Pretraining by name"
+        "--specs", default="studies.factors:trainings", help="module:function of a dict of Pretraining by name"
     )
     parser.add_argument("--list", action="store_true", help="names, volumes and classes of the specs; trains nothing")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="specs to train, default all")

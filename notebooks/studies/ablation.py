@@ -4,7 +4,8 @@ Every step is tested on the subtomograms and episodes of Table 1, so that its ga
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.reproduction.cells import table_1
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracies, by_task
@@ -21,25 +23,26 @@ from cryo_fewshot.training import Schedule
 
 from .head_comparison import HeadEvaluation
 
-PUBLISHED = {
+PUBLISHED = ("ProtoNet-CE", "ProtoNet-CE (mix)", "ProtoNet3D (mix)")
+"""The first steps: methods of Table 1."""
+FIVE_SHOT = "trained on 5-shot tasks"
+"""The next step, whose encoder serves every number of labels, as all encoders after it do."""
+STEPS = {
     "ProtoNet-CE": "as published, one network per SNR",
     "ProtoNet-CE (mix)": "one network for all SNRs",
     "ProtoNet3D (mix)": "the same without attention",
+    FIVE_SHOT: "one network for every number of labels",
+    "simulated on the fly": "every sample is simulated anew",
+    "more base classes": "the whole library without homologues of held-out classes",
+    "20 classes per task": "training tasks of 20 classes, one labelled sample each",
+    "cosine classifier": "all training classes told apart by the embedding's direction",
+    "global average pooling": "an encoder of about the same cost, pooled over the grid",
+    "8 times as long": "eight times as many volumes, a higher rate that is halved more often",
+    "PLDA": "a head that knows the scatter between and within classes",
+    "4 rotations": "test-time augmentation: the mean over rotations that keep the missing wedge",
+    "transductive": "the queries of a task help each other",
 }
-"""Steps that are methods of Table 1."""
-FIVE_SHOT = "trained on 5-shot tasks"
-"""The next step, whose encoder serves every number of labels, as all encoders after it do."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step changes, in words, and the training, head and rotations that it leads to."""
-
-    name: str
-    words: str
-    training: Pretraining
-    head: str
-    n_turns: int = 1
+"""What each step changes."""
 
 
 # ---------------------------------------------------------------- the steps
@@ -116,30 +119,18 @@ def _longer(profile: Profile) -> Schedule:
     )
 
 
-_WORDS = {
-    "simulated on the fly": "every sample is simulated anew",
-    "more base classes": "the whole library without homologues of held-out classes",
-    "20 classes per task": "training tasks of 20 classes, one labelled sample each",
-    "cosine classifier": "all training classes told apart by the embedding's direction",
-    "global average pooling": "an encoder of about the same cost, pooled over the grid",
-    "8 times as long": "eight times as many volumes, a higher rate that is halved more often",
-}
-
-
-def ablation(profile: Profile, split_seed: int = 0) -> list[Step]:
-    """The steps beyond the published ones, in order; each keeps the changes of those before it."""
-    steps = [
-        Step(name, _WORDS[name], training, _plain_head(training))
-        for name, training in trainings(profile, split_seed).items()
-    ]
-    last = steps[-1].training
-    rotations = "test-time augmentation: the mean over rotations that keep the missing wedge"
-    return [
-        *steps,
-        Step("PLDA", "a head that knows the scatter between and within classes", last, "two covariances"),
-        Step("4 rotations", rotations, last, "two covariances", 4),
-        Step("transductive", "the queries of a task help each other", last, "two covariances, EM", 4),
-    ]
+def step_specs(profile: Profile, split_seed: int, snr: float, n_shot: int) -> dict[str, Evaluation | HeadEvaluation]:
+    """What is evaluated at each of `STEPS`, on the same tasks; each keeps the changes of those before it."""
+    cells = table_1(profile, methods=list(PUBLISHED), snrs=[snr], shots=[n_shot], split_seed=split_seed)
+    specs = {cell.method: cell.evaluation for cell in cells}
+    tasks = specs["ProtoNet3D (mix)"]
+    specs[FIVE_SHOT] = replace(tasks, encoder=five_shot_encoder(profile, split_seed))
+    for name, training in trainings(profile, split_seed).items():
+        specs[name] = HeadEvaluation(training=training, tasks=tasks, head=_plain_head(training))
+    specs["PLDA"] = HeadEvaluation(training=training, tasks=tasks, head="two covariances")
+    specs["4 rotations"] = replace(specs["PLDA"], n_turns=4)
+    specs["transductive"] = replace(specs["4 rotations"], head="two covariances, EM")
+    return specs
 
 
 def _plain_head(training: Pretraining) -> str:
@@ -158,28 +149,22 @@ def ablation_frame(
     its gain_ci95.
     """
     rows = []
-    for split_seed in splits:
-        cells = table_1(profile, methods=list(PUBLISHED), snrs=snrs, shots=shots, split_seed=split_seed)
-        published = list(zip(cells, runner.run_cells(cells), strict=True))
-        found = {method: [entry for cell, entry in published if cell.method == method] for method in PUBLISHED}
-        tasks = [cell.evaluation for cell in cells if cell.method == "ProtoNet3D (mix)"]
-        five_shot = five_shot_encoder(profile, split_seed)
-        found[FIVE_SHOT] = [runner(replace(evaluation, encoder=five_shot)) for evaluation in tasks]
-        words = {**PUBLISHED, FIVE_SHOT: "one network for every number of labels"}
-        for step in ablation(profile, split_seed):
-            settings = {"training": step.training, "head": step.head, "n_turns": step.n_turns}
-            found[step.name] = [runner(HeadEvaluation(tasks=evaluation, **settings)) for evaluation in tasks]
-            words[step.name] = step.words
-        for number, evaluation in enumerate(tasks):
-            before = None
-            for name, what in words.items():
-                now = accuracies(found[name][number])
-                gain = (np.nan, np.nan) if before is None else mean_and_interval(now - before)
-                task = split_seed, evaluation.snr, evaluation.n_shot
-                rows.append((name, what, *task, *mean_and_interval(now), *gain))
-                before = now
+    for split_seed, n_shot, snr in product(splits, shots, snrs):
+        before = None
+        for name, spec in step_specs(profile, split_seed, snr, n_shot).items():
+            now = accuracies(runner(spec))
+            gain = (np.nan, np.nan) if before is None else mean_and_interval(now - before)
+            rows.append((name, STEPS[name], split_seed, snr, n_shot, *mean_and_interval(now), *gain))
+            before = now
     columns = ["step", "words", "split_seed", "snr", "n_shot", "accuracy", "ci95", "gain", "gain_ci95"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def steps_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies of `ablation_frame`, mean and range over the splits, as `charts.rows_figure` takes them."""
+    groups = frame.groupby(["step", "n_shot", "snr"], sort=False)["accuracy"]
+    found = groups.agg(value="mean", low="min", high="max").reset_index().rename(columns={"step": "row"})
+    return found.assign(panel=found["n_shot"].map("{}-shot".format), curve=found["snr"].map("SNR {:g}".format))
 
 
 def leave_one_out_frame(
@@ -187,16 +172,14 @@ def leave_one_out_frame(
 ) -> pd.DataFrame:
     """What accuracy loses without one change: step, split_seed, snr, n_shot, gain; a negative gain is a loss."""
     rows = []
-    for split_seed in splits:
-        cells = table_1(profile, methods=["ProtoNet3D (mix)"], snrs=snrs, shots=shots, split_seed=split_seed)
+    for split_seed, n_shot, snr in product(splits, shots, snrs):
+        tasks = step_specs(profile, split_seed, snr, n_shot)["ProtoNet3D (mix)"]
         for name, pair in leave_one_out(profile, split_seed).items():
-            for evaluation in (cell.evaluation for cell in cells):
-                without, whole = (
-                    runner(HeadEvaluation(training=training, tasks=evaluation, head=_plain_head(training)))
-                    for training in pair
-                )
-                gain = (accuracies(without) - accuracies(whole)).mean()
-                rows.append((name, split_seed, evaluation.snr, evaluation.n_shot, gain))
+            without, whole = (
+                accuracies(runner(HeadEvaluation(training=training, tasks=tasks, head=_plain_head(training))))
+                for training in pair
+            )
+            rows.append((name, split_seed, snr, n_shot, (without - whole).mean()))
     return pd.DataFrame(rows, columns=["step", "split_seed", "snr", "n_shot", "gain"])
 
 

@@ -8,10 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
-from cryo_fewshot.figures.volumes import draw_scale_bar, extent_nm, isosurface_picture
-from cryo_fewshot.fourier import distances
+from cryo_fewshot.figures.volumes import draw_scale_bar, extent_nm
 from cryo_fewshot.reproduction.display import plain_style
-from cryo_fewshot.simulation.density import protein_level
 
 from .averages import unpacked
 
@@ -33,74 +31,35 @@ _TICKS_NM = (20, 10, 7, 5, 4, 3)
 _SHOWN = 0.9  # of the box, along each edge
 
 
-def densities(entries: Sequence[dict], truth: np.ndarray, weighted: bool = False) -> dict[str, np.ndarray]:
-    """Stored densities of one data set by selection, then the simulated one as 'truth'; without an average none.
-
-    weighted : each average shell by shell with what its half maps support, for surfaces. The weight is
-    sqrt(2 F / (1 + F)), the correlation of the whole average with the signal that its halves' FSC, F, lets one expect
-    (Rosenthal and Henderson 2003).
-    """
-    volumes = {}
-    for entry in entries:
-        result = entry["result"]
-        if result["density"] is None:
-            continue
-        volume = unpacked(result["density"])
-        if weighted and result["fsc_halves"] is not None:
-            fsc = np.array(result["fsc_halves"]).clip(0, 1)
-            shell = np.fft.ifftshift(distances(len(volume)).round().numpy().astype(int)).clip(max=len(fsc) - 1)
-            spectrum = np.fft.fftn(volume) * np.sqrt(2 * fsc / (1 + fsc))[shell]
-            volume = np.fft.ifftn(spectrum).real.astype(np.float32)
-        volumes[entry["spec"]["selection"]] = volume
-    return volumes | {"truth": truth}
+def densities(entries: Sequence[dict], truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Stored densities of one data set by selection, then the simulated one as 'truth'; without an average none."""
+    found = {entry["spec"]["selection"]: entry["result"]["density"] for entry in entries}
+    return {name: unpacked(density) for name, density in found.items() if density is not None} | {"truth": truth}
 
 
 def slices_by_set(sets: Mapping[str, Mapping[str, np.ndarray]], voxel_sizes_nm: Mapping[str, float]) -> Figure:
     """The middle xy slice of each density: a row per data set, a column per selection, each on its own grey scale."""
-
-    def draw(ax, name, selection):
-        volume, voxel = _trimmed(sets[name][selection]), voxel_sizes_nm[name]
-        middle = volume[len(volume) // 2]
-        low, high = np.percentile(middle, [0.5, 99.5])
-        ax.imshow(middle, "gray", vmin=low, vmax=high, origin="lower", extent=extent_nm(*middle.shape, voxel))
-        if selection == "truth":
-            draw_scale_bar(ax, *middle.shape, voxel)
-
-    return _grid(sets, list(NAMES), draw)
-
-
-def surfaces_by_set(
-    sets: Mapping[str, Mapping[str, np.ndarray]],
-    voxel_sizes_nm: Mapping[str, float],
-    masses_kda: Mapping[str, float],
-) -> Figure:
-    """Isosurfaces of the averages at the volume of the complex: a row per data set, a column per selection."""
-
-    def draw(ax, name, selection):
-        volume, voxel = -_trimmed(sets[name][selection]), voxel_sizes_nm[name]  # protein is dark
-        level = protein_level(volume, masses_kda[name], voxel)
-        isosurface_picture(volume, level, voxel, ax=ax, scale_bar=selection == "truth")
-
-    return _grid(sets, list(NAMES)[1:], draw)
-
-
-def _grid(sets: Mapping[str, Mapping[str, np.ndarray]], selections: Sequence[str], draw) -> Figure:
-    edge = (WIDTH - 0.35) / len(selections)
+    edge = (WIDTH - 0.35) / len(NAMES)
     figure, axes = plt.subplots(
-        len(sets), len(selections), figsize=(WIDTH, len(sets) * edge + 0.3), squeeze=False, layout="constrained"
+        len(sets), len(NAMES), figsize=(WIDTH, len(sets) * edge + 0.3), squeeze=False, layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     for row, (name, of_set) in zip(axes, sets.items(), strict=True):
-        for ax, selection in zip(row, selections, strict=True):
+        for ax, selection in zip(row, NAMES, strict=True):
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
-            if selection in of_set:
-                draw(ax, name, selection)
-            else:
+            if selection not in of_set:
                 ax.text(0.5, 0.5, "too few\nparticles", ha="center", va="center", transform=ax.transAxes)
+                continue
+            volume, voxel = _trimmed(of_set[selection]), voxel_sizes_nm[name]
+            middle = volume[len(volume) // 2]
+            low, high = np.percentile(middle, [0.5, 99.5])
+            ax.imshow(middle, "gray", vmin=low, vmax=high, origin="lower", extent=extent_nm(*middle.shape, voxel))
+            if selection == "truth":
+                draw_scale_bar(ax, *middle.shape, voxel)
         row[0].set_ylabel(name.replace(" surrogate", "\nsurrogate"))
-    for ax, selection in zip(axes[0], selections, strict=True):
-        ax.set_title(NAMES[selection])
+    for ax, shown in zip(axes[0], NAMES.values(), strict=True):
+        ax.set_title(shown)
     return figure
 
 

@@ -187,8 +187,8 @@ def bounds_frame(
     oracle_snrs: Sequence[float],
     samples: Sequence[int],
     n_per_class: int,
-) -> tuple[pd.DataFrame, list[dict]]:
-    """Few-shot methods between their bounds, a row per method and SNR: method, snr, accuracy, ci95; and the entries.
+) -> pd.DataFrame:
+    """Few-shot methods between their bounds, a row per method and SNR: method, snr, accuracy, ci95.
 
     Parameters
     ----------
@@ -197,19 +197,18 @@ def bounds_frame(
     n_per_class : subtomograms of each test class that the oracle looks at
     """
     cells = table_1(profile, snrs=snrs, methods=["ProtoNet3D (mix)", "baseline"])
-    entries = runner.run_cells(cells)
     rows = [
         (f"{cell.method}, {cell.evaluation.n_shot}-shot", cell.evaluation.snr, *accuracy_of(entry))
-        for cell, entry in zip(cells, entries, strict=True)
+        for cell, entry in zip(cells, runner.run_cells(cells), strict=True)
     ]
     for cell in cells:
         if (cell.method, cell.evaluation.n_shot) == ("baseline", 5):
             for count in samples:
                 run = supervised_run(cell.evaluation, count, cell.evaluation.encoder)
-                entries.append(runner(SupervisedEvaluation(encoder=run, evaluation=cell.evaluation)))
-                rows.append((f"supervised, {count} samples", cell.evaluation.snr, *accuracy_of(entries[-1])))
+                entry = runner(SupervisedEvaluation(encoder=run, evaluation=cell.evaluation))
+                rows.append((f"supervised, {count} samples", cell.evaluation.snr, *accuracy_of(entry)))
     for snr in oracle_snrs:
         evaluation = table_1(profile, snrs=[snr], shots=[5], methods=["ProtoNet3D"])[0].evaluation
-        entries.append(runner(Oracle(evaluation=evaluation, n_per_class=n_per_class)))
-        rows.append(("oracle", snr, *oracle_accuracy(entries[-1]["result"]["scores"], evaluation.n_way)))
-    return pd.DataFrame(rows, columns=["method", "snr", "accuracy", "ci95"]), entries
+        scores = runner(Oracle(evaluation=evaluation, n_per_class=n_per_class))["result"]["scores"]
+        rows.append(("oracle", snr, *oracle_accuracy(scores, evaluation.n_way)))
+    return pd.DataFrame(rows, columns=["method", "snr", "accuracy", "ci95"])

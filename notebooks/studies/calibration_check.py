@@ -1,7 +1,5 @@
 """Whether what an encoder promises holds on classes that neither training, selection nor calibration met."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -15,7 +13,7 @@ from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
 from cryo_fewshot.figures.style import OTHER_COLOURS
-from cryo_fewshot.hashing import ADDED_LATER, digest_of
+from cryo_fewshot.hashing import ADDED_LATER
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.calibration import Calibration, Promises
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
@@ -27,8 +25,9 @@ from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
-from .cell_evaluation import surrounded
 from .charts import labels_text, reliability_figure
+from .held_out import surrounded
+from .pretrained import Pretrained
 
 LOOKED_AT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """False-discovery rates that somebody tries before choosing one; the bound must hold at all of them."""
@@ -59,14 +58,13 @@ class CalibrationCheck:
     crowded: bool = field(default=False, metadata=ADDED_LATER)
 
     @torch.no_grad()
-    def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `rows`, see `checked_tasks`."""
-        calibration = Calibration.from_json(card["calibration"])
         rows = []
         for snr in self.snrs:
             embed = crowded_classes if self.crowded else embedded_classes
-            embeddings, names = embed(self, encoder, snr)
-            rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, calibration, self)]
+            embeddings, names = embed(self, pretrained.encoder, snr)
+            rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, pretrained.calibration, self)]
         return {"rows": rows}
 
 
@@ -82,12 +80,6 @@ def crowded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor
     seed = seed_from("crowded check", spec.seed, snr)
     volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
     return unit_embeddings(encoder, volumes), np.repeat(spec.classes, spec.n_per_class)
-
-
-def card_digest(encoder: AnyEncoder, card: dict[str, Any]) -> str:
-    """Digest of what the promises rest on."""
-    weights = digest_of(*encoder.state_dict().values())
-    return hashlib.sha256((weights + json.dumps(card["calibration"], sort_keys=True)).encode()).hexdigest()[:16]
 
 
 def checked_tasks(
@@ -187,27 +179,12 @@ def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
     rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
     beyond = rows["probability"] - rows["accuracy"]
     return (
-        f"{spec.n_tasks} tasks per row. At a promised FPR of {spec.false_accept_rate:.0%}, the mean over rows with "
-        f"{ways} classes is {rates.mean():.1%}, from {rates.min():.1%} to {rates.max():.1%}. The largest calibration "
-        f"errors are {listed}; mean probability less accuracy lies between {beyond.min():+.3f} and {beyond.max():+.3f} "
-        f"(below zero: right more often than said). {kept_text(asked, spec)} "
-        f"At a promised FDR of {spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are "
-        f"wrong. The bound on the number of wrong ones (90 % confidence) holds in {told['bound_held'].mean():.0%} of "
-        f"the tasks, whichever of {len(LOOKED_AT)} thresholds is picked with the truth in sight."
-    )
-
-
-def kept_text(rows: pd.DataFrame, spec: CalibrationCheck, n_way: int = 5) -> str:
-    """How many right answers are kept, and what the oracle would keep."""
-    parts = []
-    for n_shot, part in rows[rows["n_way"] == n_way].groupby("n_shot"):
-        kept, could = (", ".join(f"{share:.0%}" for share in part[name]) for name in ("kept_right", "could_keep"))
-        parts.append(f"with {labels_text(n_shot)} {kept} (oracle {could})")
-    return (
-        f"Of the right answers among {n_way} classes at SNR {', '.join(f'{snr:g}' for snr in spec.snrs)} are kept: "
-        f"{'; '.join(parts)}. The oracle is the threshold that lets in exactly {spec.false_accept_rate:.0%} of these "
-        "unknown particles; nobody knows it beforehand. What it loses, no threshold can keep: such particles look no "
-        "more like their class than particles of unknown classes do."
+        f"{spec.n_tasks} tasks per row. FPR over rows with {ways} classes: {rates.mean():.1%} on average, "
+        f"{rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: {listed}; mean probability less accuracy "
+        f"{beyond.min():+.3f} to {beyond.max():+.3f} (below zero: right more often than said). At a promised FDR of "
+        f"{spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong; the bound on their number (90 % "
+        f"confidence) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of {len(LOOKED_AT)} thresholds "
+        "is picked with the truth in sight."
     )
 
 

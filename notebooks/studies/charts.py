@@ -59,56 +59,10 @@ def claims_figure(values: pd.DataFrame, claims: pd.DataFrame, quoted: Sequence[f
     return figure
 
 
-def ablation_figure(frame: pd.DataFrame) -> Figure:
-    """Accuracy of each step from top to bottom, a colour per SNR, a panel per shots; a dot per class split.
+def rows_figure(frame: pd.DataFrame, x_label: str) -> Figure:
+    """A value and its interval in each row, a panel per value of `panel`, a colour per `curve`.
 
-    frame : of `ablation.ablation_frame`
-    """
-    frame, shots = frame.assign(SNR=frame["snr"].map("SNR {:g}".format)), frame["n_shot"].unique()
-    hues = list(frame["SNR"].unique())
-    colours = [_COLOURS[1:][2 * number % 7] for number in range(len(hues))]  # every other one: the nearest are alike
-    look = {"x": "accuracy", "y": "step", "hue": "SNR", "palette": colours}
-    height = 1.3 + 0.34 * frame["step"].nunique()
-    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, height), sharey=True, squeeze=False)
-    for ax, n_shot in zip(axes[0], shots, strict=True):
-        part = frame[frame["n_shot"] == n_shot]
-        seaborn.pointplot(part, **look, errorbar=None, markers=list(_MARKERS[: len(hues)]), linewidth=1.5, ax=ax)
-        handles = ax.get_legend_handles_labels()
-        seaborn.stripplot(part, **look, jitter=False, size=3, alpha=0.6, legend=False, ax=ax)
-        ax.get_legend().remove()
-        ax.set(xlabel="Accuracy", ylabel="", title=f"{n_shot}-shot")
-        ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    figure.legend(*handles, loc="outside lower center", ncols=len(hues))
-    return figure
-
-
-def size_figure(frame: pd.DataFrame, n_named: int = 5) -> Figure:
-    """Accuracy of each class against its diameter, a panel per shots; the worst are named.
-
-    frame : of `encoder_limits.classes_frame`
-    """
-    shots = list(frame["n_shot"].unique())
-    figure, axes = plt.subplots(1, len(shots), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
-    for ax, n_shot in zip(axes[0], shots, strict=True):
-        part = frame[frame["n_shot"] == n_shot]
-        ax.plot(part["max_diameter_nm"], part["accuracy"], "o", color=_COLOURS[1], markersize=5)
-        worst = part.nsmallest(n_named, "accuracy").set_index("class")[["max_diameter_nm", "accuracy"]]
-        for number, (name, place) in enumerate(worst.iterrows()):
-            side, offset = (("left", 6), ("right", -6))[number % 2]  # neighbours are often next in order
-            ax.annotate(name, place, xytext=(offset, -4), textcoords="offset points", ha=side, color="#333333")
-        ax.margins(x=0.14)
-        ax.set_xlabel("largest diameter (nm)")
-        ax.set_title(f"{n_shot}-shot")
-        ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        ax.set_axisbelow(True)
-    axes[0, 0].set_ylabel("Accuracy")
-    return figure
-
-
-def gains_figure(frame: pd.DataFrame, x_label: str) -> Figure:
-    """What each row gains over a common control, with its interval; a panel per value of `panel`, a colour per `curve`.
-
-    frame : columns row, panel, curve, gain, low, high; rows from top to bottom in their order
+    frame : columns row, panel, curve, value, low, high; rows from top to bottom in their order
     """
     rows, panels, curves = (list(frame[name].unique()) for name in ("row", "panel", "curve"))
     height = 1.4 + 0.36 * len(rows)
@@ -117,15 +71,15 @@ def gains_figure(frame: pd.DataFrame, x_label: str) -> Figure:
         for number, curve in enumerate(curves):
             part = frame[(frame["panel"] == panel) & (frame["curve"] == curve)]
             place = [rows.index(name) + 0.26 * (number - (len(curves) - 1) / 2) for name in part["row"]]
-            reach = [part["gain"] - part["low"], part["high"] - part["gain"]]
-            ax.errorbar(part["gain"], place, xerr=np.abs(reach), fmt=_MARKERS[number], markersize=4, capsize=0,
-                        color=_COLOURS[1:][2 * number], label=curve)  # fmt: skip
-        ax.axvline(0, color="#777777", linewidth=1, zorder=0)
-        ax.set_title(panel)
+            reach = [part["value"] - part["low"], part["high"] - part["value"]]
+            ax.errorbar(part["value"], place, xerr=np.abs(reach), fmt=_MARKERS[number], markersize=4, capsize=0,
+                        color=_COLOURS[1:][2 * number % 7], label=curve)  # fmt: skip
+        if frame["low"].min() < 0:
+            ax.axvline(0, color="#777777", linewidth=1, zorder=0)
+        ax.set(title=panel, xlabel=x_label if len(panels) < 4 or panel == panels[len(panels) // 2] else "")
         ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-        ax.xaxis.set_major_locator(plt.MaxNLocator(3, integer=True))
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3 if len(panels) > 3 else 5, steps=[1, 2, 4, 5, 10]))
     axes[0, 0].set_yticks(range(len(rows)), rows)
     axes[0, 0].invert_yaxis()
-    axes[0, len(panels) // 2].set_xlabel(x_label)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(curves))
     return figure

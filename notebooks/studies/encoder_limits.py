@@ -7,9 +7,8 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from cryo_fewshot.episodes import Episodes, sample_episodes
+from cryo_fewshot.episodes import Episodes
 from cryo_fewshot.evaluation import confusion, correct_counts, mean_and_interval, predict
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
@@ -18,10 +17,12 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
-from cryo_fewshot.weights import AnyEncoder, load_encoder
+from cryo_fewshot.weights import load_encoder
 
 from .cell_trainings import FIRST
+from .held_out import tasks_among
 from .open_world import fitted
+from .pretrained import Pretrained
 
 CONDITIONS = {
     "as in Table 1": {},
@@ -64,17 +65,16 @@ class EncoderLimits:
         """What the conditions stand for."""
         return {name: CONDITIONS[name] for name in self.conditions}
 
-    def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `conditions`, rows of condition, snr, n_shot, accuracy, ci95 on the same tasks; `classes`, rows of
         class, n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that
         are, in tasks that hold both).
         """
-        encoder = encoder.to(runner.device)
         conditions = []
         for name in self.conditions:
             for snr in self.snrs:
                 microscope = replace(self.microscope, **CONDITIONS[name])
-                embeddings = _embedded(encoder, card, self, microscope, self.classes, snr)
+                embeddings = _embedded(pretrained, self, microscope, self.classes, snr)
                 for n_shot in self.shots:
                     episodes = _episodes(self, self.classes, n_shot)
                     right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (
@@ -84,7 +84,7 @@ class EncoderLimits:
                     row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
                     conditions.append(row)
         names, classes = (*self.classes, *self.further), []
-        embeddings = _embedded(encoder, card, self, self.microscope, names, self.class_snr)
+        embeddings = _embedded(pretrained, self, self.microscope, names, self.class_snr)
         for n_shot in self.shots:
             episodes = _episodes(self, names, n_shot)
             counts = confusion(predict(embeddings, episodes, prototype_logits), episodes, len(names))
@@ -97,19 +97,19 @@ class EncoderLimits:
         return {"conditions": conditions, "classes": classes}
 
 
-def _embedded(encoder, card, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:
+def _embedded(pretrained: Pretrained, spec: EncoderLimits, microscope: Microscope, names, snr: float) -> torch.Tensor:
     recipe = SimulatedData(microscope=microscope, n_per_class=spec.n_per_class)
-    device, ratio = next(encoder.parameters()).device, snr
+    ratio, card = snr, pretrained.card
     if (microscope.box, microscope.voxel_size_nm) != (spec.microscope.box, spec.microscope.voxel_size_nm):
         # A ratio of variances is of a whole box, up to its own highest frequency.
         ratio *= noise_density(microscope, spec.band_per_nm) / noise_density(spec.microscope, spec.band_per_nm)
     seeds = {name: recipe.sample_seeds(name, snr) for name in names}
     volumes = torch.cat(
-        [simulate(recipe.beads_of(name, seeds[name]), seeds[name], ratio, microscope, device) for name in names]
+        [simulate(recipe.beads_of(name, seeds[name]), seeds[name], ratio, microscope) for name in names]
     )
     # In a box of its own size the encoder takes a file's voxel size on trust.
     stated_nm = card["voxel_size_nm"] if microscope.final_box == card["box"] else microscope.final_voxel_size_nm
-    return unit_embeddings(encoder, fitted(volumes, stated_nm, card).to(device)).cpu()
+    return unit_embeddings(pretrained.encoder, fitted(volumes, stated_nm, card))
 
 
 def noise_density(microscope: Microscope, band_per_nm: float) -> float:
@@ -127,16 +127,8 @@ def noise_density(microscope: Microscope, band_per_nm: float) -> float:
 
 
 def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episodes:
-    return sample_episodes(
-        np.repeat(np.arange(len(names)), spec.n_per_class),
-        range(len(names)),
-        n_way=spec.n_way,
-        n_shot=n_shot,
-        n_query=spec.n_query,
-        n_episodes=spec.n_episodes,
-        seed=seed_from("novel", 0),
-        class_names=names,
-    )
+    size = {"n_way": spec.n_way, "n_shot": n_shot, "n_query": spec.n_query, "n_episodes": spec.n_episodes}
+    return tasks_among(names, spec.n_per_class, seed=seed_from("novel", 0), **size)
 
 
 # ---------------------------------------------------------------- for reading
@@ -180,11 +172,9 @@ def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
 
 def trainings_text(card: dict) -> str:
     """How many volumes an encoder learnt from, and in how many trainings; the first one's card lies in results/."""
-    spec, cards = card["spec"], [card]
-    if spec.get("start") and FIRST.exists():
-        start, before = load_encoder(FIRST)
-        if digest_of(*start.state_dict().values()) == spec["start"]:
-            cards = [before, card]
+    spec, cards, first = card["spec"], [card], Pretrained(*load_encoder(FIRST))
+    if spec.get("start") == first.digest:
+        cards.insert(0, first.card)
     said = ", then ".join(
         f"{made['volumes']:,} simulated volumes in {made['seconds'] / 60:.0f} minutes" for made in cards
     )

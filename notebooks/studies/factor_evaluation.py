@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cryo_fewshot.episodes import sample_episodes
 from cryo_fewshot.evaluation import correct_counts, predict
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.protonet import prototype_logits
@@ -38,10 +38,10 @@ from cryo_fewshot.recognition.pretraining import (
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.weights import AnyEncoder, load_encoder
 
-from .cell_evaluation import ALONE, AROUND, held_out
 from .cell_trainings import FIRST
 from .charts import labels_text
-from .factors import CONTROL, FACTORS, MIXED, SHIPPED, STARTED, factor_spec
+from .factors import CONTROL, FACTORS, MIXED, PRETRAINED, SHIPPED, STARTED, factor_spec
+from .held_out import ALONE, AROUND, held_out, tasks_among
 from .real_benchmark import MEMBRANE, TASKS, YEAST, tomogram_of
 
 PROTOTYPE = "nearest prototype"
@@ -89,16 +89,8 @@ def simulated_rows(spec: FactorEvaluation, encoder: AnyEncoder) -> Iterator[dict
     for task, (around, classes) in kinds.items():
         embedded = [unit_embeddings(encoder, held_out(around, snr, classes, spec.n_per_class)) for snr in spec.snrs]
         for n_shot in spec.shots:
-            episodes = sample_episodes(
-                np.repeat(np.arange(len(classes)), spec.n_per_class),
-                range(len(classes)),
-                n_way=5,
-                n_shot=n_shot,
-                n_query=15,
-                n_episodes=spec.n_tasks,
-                seed=seed_from("factors"),
-                class_names=classes,
-            )
+            size = {"n_way": 5, "n_shot": n_shot, "n_query": 15, "n_episodes": spec.n_tasks}
+            episodes = tasks_among(classes, spec.n_per_class, seed=seed_from("factors"), **size)
             right = sum(correct_counts(predict(part, episodes, prototype_logits)) for part in embedded)
             asked = np.full_like(right, 5 * 15 * len(embedded))
             yield _row(task, PROTOTYPE, n_shot, right[None], asked[None])
@@ -134,33 +126,12 @@ def _geometry(digest: str, encoder: AnyEncoder) -> dict:
     return held_out_particles(encoder, in_cells(pretrained_spec(), **CELLS), **counts).geometry()
 
 
-def factor_evaluation(
-    runner: Runner,
-    factor: str,
-    part: str,
-    encoder: AnyEncoder,
-    training: Pretraining,
-    data,
-    calibration: dict,
-    **counts,
-) -> dict:
-    """The stored entry of an encoder on one part; data : the tomogram, of `real_benchmark.tomogram_of`."""
-    boxes = "" if part == SIMULATED else digest_of(data.volumes)
-    spec = FactorEvaluation(
-        factor=factor,
-        training=training,
-        encoder=digest_of(*encoder.state_dict().values()),
-        part=part,
-        boxes=boxes,
-        **counts,
-    )
-    return runner(spec, encoder, data, calibration)
-
-
 def trained_encoders(folder: Path) -> Iterator[tuple[str, Pretraining, AnyEncoder]]:
-    """Row, spec and encoder of each training that is finished in a folder, and of the two rows without one."""
+    """Row, spec and encoder of each training that is finished in a folder, and of the rows without one."""
     start, card = load_encoder(FIRST)
     yield STARTED, spec_of(card), start
+    pretrained, card = load_encoder()
+    yield PRETRAINED, spec_of(card), pretrained
     for path in sorted(folder.glob("*-[0-9].safetensors")):
         encoder, card = load_encoder(path)
         spec = spec_of(card)
@@ -171,16 +142,24 @@ def trained_encoders(folder: Path) -> Iterator[tuple[str, Pretraining, AnyEncode
             yield MIXED, replace(spec, start_share=0.3), encoder
 
 
-def evaluate_factors(runner: Runner, folder: Path, parts: tuple[str, ...] = (SIMULATED, EVEN)) -> list[dict]:
+def evaluate_factors(runner: Runner, folder: Path, parts: tuple[str, ...] = (SIMULATED, EVEN, ODD)) -> list[dict]:
     """Entries of all trained encoders of a folder; the tomogram's are left out where it is absent."""
     shipped, card = load_encoder()
     data = tomogram_of(YEAST, shipped, card) if YEAST.is_dir() else None
-    return [
-        factor_evaluation(runner, factor, part, encoder, training, data, card["calibration"])
-        for factor, training, encoder in trained_encoders(folder)
-        for part in parts
-        if part == SIMULATED or data is not None
-    ]
+    entries = []
+    for (factor, training, encoder), part in product(trained_encoders(folder), parts):
+        if part != SIMULATED and data is None:
+            continue
+        spec = FactorEvaluation(
+            factor=factor,
+            training=training,
+            encoder=digest_of(*encoder.state_dict().values()),
+            part=part,
+            boxes="" if part == SIMULATED else digest_of(data.volumes),
+            shots=(1, 5) if part == ODD else (1, 5, 10),
+        )
+        entries.append(runner(spec, encoder, data, card["calibration"]))
+    return entries
 
 
 # ---------------------------------------------------------------- for reading
@@ -198,7 +177,7 @@ def factor_frame(entries: list[dict], part: str) -> pd.DataFrame:
         for row in entry["result"]["rows"]:
             key = spec["factor"], row["task"], row["method"], row["n_shot"]
             counts.setdefault(key, {})[spec["training"]["seed"]] = np.array([row["right"], row["asked"]])
-    order = [STARTED, *FACTORS, MIXED]
+    order = [STARTED, *FACTORS, MIXED, PRETRAINED]
     rows = []
     for (factor, *what), seeds in sorted(counts.items(), key=lambda item: order.index(item[0][0])):
         control = counts.get((CONTROL, *what), {})
@@ -229,14 +208,14 @@ PANELS = {
 
 
 def gains_of(frame: pd.DataFrame, shots: tuple[int, ...] = (1, 5)) -> pd.DataFrame:
-    """Rows of `factor_frame` as `charts.gains_figure` takes them."""
+    """Gains of `factor_frame` in percentage points, as `charts.rows_figure` takes them."""
     where = list(zip(frame["task"], frame["method"], strict=True))
-    frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"])
+    frame = frame.assign(panel=[PANELS.get(pair) for pair in where], row=frame["factor"], value=frame["gain"])
     frame = frame[frame["panel"].notna() & frame["gain"].notna() & frame["n_shot"].isin(shots)]
-    frame = frame.assign(curve=[labels_text(n) for n in frame["n_shot"]])
-    frame[["gain", "low", "high"]] *= 100  # points
-    order = {name: number for number, name in enumerate([STARTED, *FACTORS, MIXED, *PANELS.values()])}
-    return frame.sort_values(["row", "panel"], key=lambda names: names.map(order), kind="stable")
+    frame = frame.assign(curve=frame["n_shot"].map(labels_text))
+    frame[["value", "low", "high"]] *= 100
+    order = [STARTED, *FACTORS, MIXED, PRETRAINED, *PANELS.values()]
+    return frame.sort_values(["row", "panel"], key=lambda names: names.map(order.index), kind="stable")
 
 
 def factor_table(frame: pd.DataFrame, tasks: dict[str, str], method: str) -> pd.DataFrame:
@@ -254,22 +233,14 @@ def factor_table(frame: pd.DataFrame, tasks: dict[str, str], method: str) -> pd.
     return table.rename_axis(None).rename_axis([None, None], axis=1)
 
 
-def gains_text(frame: pd.DataFrame, task: str, method: str, n_shot: int, what: str) -> str:
-    """What gains, what costs, and what cannot be told from the control, in words."""
-    part = frame[(frame["task"] == task) & (frame["method"] == method) & (frame["n_shot"] == n_shot)]
-    control = part.loc[part["factor"] == CONTROL, "accuracy"].item()
-    part = part[part["gain"].notna()].sort_values("gain", ascending=False)
-    groups = {
-        "gain": part[part["low"] > 0],
-        "cost": part[part["high"] < 0].iloc[::-1],
-        "not told from the control": part[(part["low"] <= 0) & (part["high"] >= 0)],
-    }
-    said = [
-        f"{name}: {', '.join(f'{row.factor} ({row.gain:+.3f})' for row in rows.itertuples())}"
-        for name, rows in groups.items()
-        if len(rows)
-    ]
-    return f"{what} (control {control:.3f}): {'; '.join(said)}."
+def change_text(simulated: pd.DataFrame, real: pd.DataFrame, n_shot: int = 5) -> str:
+    """Accuracy of the first encoder and of the pretrained one by the nearest prototype, task by task."""
+    real = real.assign(task="boxes of a real tomogram, " + real["task"])
+    both = pd.concat([simulated[simulated["task"] != SELECTION], real])
+    both = both[(both["method"] == PROTOTYPE) & (both["n_shot"] == n_shot)]
+    table = both.pivot_table("accuracy", "task", "factor", sort=False)
+    said = "; ".join(f"{task} {row[STARTED]:.3f} to {row[PRETRAINED]:.3f}" for task, row in table.iterrows())
+    return f"**From the first encoder to the pretrained one** (nearest prototype, {labels_text(n_shot)}): {said}."
 
 
 def seeds_text(frame: pd.DataFrame, what: str) -> str:

@@ -14,6 +14,8 @@ ICE = (4.172, 1.658, 0.776, 0.605, 0.483, 0.387, 0.353, 0.308, 0.258)
 CONTROL, SHIPPED, ALL = "control", "as shipped", "all of them"
 MIXED, STARTED = "as shipped, averaged 7 : 3", "before the training"
 """No trainings of their own: the average with the weights that all started from, and these."""
+PRETRAINED = "the pretrained encoder"
+"""The encoder that comes with the package: the recipe of `MIXED`, trained for longer."""
 SCHEDULE = Schedule(n_epochs=2, steps_per_epoch=30, learning_rate=1e-3, halve_every=1)
 NEIGHBOURS, MEMBRANES = ({name: CELLS[name]} for name in ("neighbours", "membranes"))
 _SETTINGS = {

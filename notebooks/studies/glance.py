@@ -1,9 +1,11 @@
-"""The method at a glance: tomogram, five labelled of each, network, sorted, averaged; all from the project's data."""
+"""The first page: the method at a glance, all from the project's data, and three numbers with their meaning."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
@@ -11,13 +13,12 @@ from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope
-from cryo_fewshot.weights import AnyEncoder
 
 from .averages import unpacked
+from .pretrained import Pretrained
 
 _COLOURS = (METHOD_COLOURS["ProtoNet3D"], METHOD_COLOURS["ProtoNet-CE"], OTHER_COLOURS[0])
 _TOMOGRAM = Microscope(box=128, binning=1)
@@ -40,7 +41,7 @@ class Glance:
     n_across: int = 5
     seed: int = 3
 
-    def run(self, runner, encoder: AnyEncoder, space: PLDA) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `slab`, the mean of eleven slices of a small tomogram; `centres` in it, nm from the middle (y, x);
         `kinds`, their classes; `labelled`, middle slices by class; `places`, 2D by class, labelled particles first.
         """
@@ -60,7 +61,7 @@ class Glance:
         tomogram = simulate(beads, seeds, self.snr, _TOMOGRAM, acquisition=still)[0]
         slab = tomogram[_TOMOGRAM.box // 2 - 5 : _TOMOGRAM.box // 2 + 6].mean(0)
         volumes = self.data.subtomograms({self.snr: self.n_particles}, self.classes, "cpu").volumes
-        projected = space.project(unit_embeddings(encoder, volumes)).double()
+        projected = pretrained.calibration.space.project(unit_embeddings(pretrained.encoder, volumes)).double()
         centred = projected - projected.mean(0)
         places = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T
         by_class = volumes.view(len(self.classes), self.n_particles, *volumes.shape[1:])
@@ -136,3 +137,27 @@ def _average(ax, volume: np.ndarray, row: int, n_particles: int) -> None:
     ax.set_anchor("W")
     ax.spines[:].set_visible(False)
     ax.text(1.06, 0.5, f"mean of\n{n_particles}", color=_COLOURS[row], transform=ax.transAxes, va="center")
+
+
+def three_numbers(table: pd.DataFrame, expected: Sequence[dict], demonstration: dict) -> str:
+    """HTML: the paper's methods, the pretrained encoder, and what it rejects.
+
+    table : tidy Table 1; expected : `expected_accuracy` of the encoder's card; demonstration : a stored entry
+    """
+    part = table[(table["n_episodes"] == table["n_episodes"].max()) & (table["n_shot"] == table["n_shot"].max())]
+    part = part[part["snr"] == part["snr"].max()]
+    best = part.loc[part["accuracy"].idxmax()]
+    same = next(row for row in expected if (row["snr"], row["n_shot"]) == (best["snr"], best["n_shot"]))
+    spec, result = demonstration["spec"], demonstration["result"]
+    numbers = {
+        f"of particles are assigned to the right one of {best['n_way']} classes by the best of the paper's methods "
+        f"({best['method']}), run again at 20³: {best['n_shot']} labels per class, SNR {best['snr']:g}. Guessing gives "
+        f"{1 / best['n_way']:.0%}.": best["accuracy"],
+        "with the encoder that comes with the package, on the same particles and tasks. It was trained for longer, on "
+        "other complexes, simulated on the fly.": same["accuracy"],
+        f"of {len(spec['outsiders']) * spec['n_particles']} particles of unknown complexes were accepted in a run of "
+        f"<code>classify</code> that promises at most {spec['false_accept_rate']:.0%}. It accepted "
+        f"{result['kept']:.0%} of the known ones and left the rest for you to look at.": result["false_accepts"],
+    }
+    shown = "".join(f"<p><strong>{number:.0%}</strong> {meaning}</p>" for meaning, number in numbers.items())
+    return f'<div class="big-numbers">{shown}</div>'

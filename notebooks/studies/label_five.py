@@ -2,25 +2,21 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
 from cryo_fewshot.encoder import embed
-from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import RATES, Calibration, Promises
+from cryo_fewshot.recognition.calibration import RATES
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.plda import PLDA
-from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.weights import AnyEncoder
+
+from .pretrained import Pretrained
 
 FALSE_ACCEPT_RATE = 0.05
 _GREYS = 16
@@ -89,16 +85,17 @@ class LabelFive:
     n_slices: int = 5
     calibration: str = ""
 
-    def run(self, runner, pretrained: AnyEncoder, calibration: Calibration) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `classes`; `truth`, class of each particle; per SNR `pictures`, a PNG of all particles in 20 columns
         (mean of the middle slices), `pretrained` and `protonet`, embeddings as float32; `references`, a PNG of each
         class without noise; `protonet_variance`; what the recogniser's calibration says. Bytes are base64.
         """
+        calibration = pretrained.calibration
         particles, of_protonet = self.protonet.particles, runner(self.protonet)["result"]
         by_snr, data = {}, particles.data
         for snr in particles.snrs:
             volumes = particles.volumes(snr)
-            embeddings = unit_embeddings(pretrained, volumes)
+            embeddings = unit_embeddings(pretrained.encoder, volumes)
             by_snr[f"{snr:g}"] = {
                 "pictures": sheet(volumes.numpy(), self.n_slices),
                 "pretrained": packed(calibration.space.project(embeddings)),
@@ -139,11 +136,6 @@ def packed(values: torch.Tensor) -> str:
     return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
 
 
-def unpacked(text: str, n: int) -> torch.Tensor:
-    """Embeddings `(n, dim)` of a result."""
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").reshape(n, -1).copy())
-
-
 def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
     """PNG of the mean of the middle slices of each volume, in rows of 20, each on its own grey scale."""
     middle, half = volumes.shape[1] // 2, n_slices // 2
@@ -158,74 +150,3 @@ def sheet(volumes: np.ndarray, n_slices: int, n_columns: int = 20) -> str:
     file = io.BytesIO()
     image.save(file, "png", optimize=True, bits=4)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def calibration_of(result: dict, snr: str) -> Calibration:
-    """The calibration whose space is the one that the stored embeddings are in already, and whose noise is known."""
-    between = np.array(result["between"])
-    rows = [tuple(row) for row in result["thresholds"]]
-    promises = Promises(
-        temperature=tuple(result["temperature"]),
-        adapted_temperature=tuple(result["temperature"]),
-        thresholds=(*rows, *rows[-1:] * (len(RATES) - len(rows))),
-        limits={name: tuple(pair) for name, pair in result["limits"].items()},
-        excess=1.0,
-        doubt=1.0,
-        measured=(),
-        by_class={},
-        choices=(),
-    )
-    noise, crowd = (np.r_[np.zeros(len(between)), result["snrs"][snr][name]] for name in ("log_snr", "crowding"))
-    return Calibration(
-        space=PLDA(mean=np.zeros(len(between)), axes=np.eye(len(between)), between=between),
-        noise=noise,
-        promises=promises,
-        n_classes=0,
-        crowd=crowd,
-    )
-
-
-def answers(result: dict, snr: str, labels: dict[int, int]) -> tuple[np.ndarray, pd.DataFrame]:
-    """What the package says of all particles when some are labelled: ProtoNet3D's classes; the recogniser's table.
-
-    labels : class index by particle
-    """
-    n, chosen = len(result["truth"]), list(labels)
-    names = np.array(result["classes"])[[labels[i] for i in chosen]]
-    embeddings = result["snrs"][snr]
-    of_pretrained = unpacked(embeddings["pretrained"], n)
-    recogniser = build_recogniser(of_pretrained[chosen], names, calibration_of(result, snr))
-    of_protonet = unpacked(embeddings["protonet"], n)
-    ways = sorted(set(labels.values()))
-    prototypes = torch.stack([of_protonet[[i for i in chosen if labels[i] == way]].mean(0) for way in ways])
-    logits = prototype_logits(prototypes[None, :, None], of_protonet[None])[0]
-    return np.array(ways)[logits.argmax(-1).numpy()], recogniser.recognise(of_pretrained).to_frame()
-
-
-def drawn_labels(result: dict, n_shot: int, seed: int) -> dict[int, int]:
-    """Right labels of `n_shot` particles of each known class."""
-    truth, rng = np.array(result["truth"]), np.random.default_rng(seed)
-    known = range(result["n_known"])
-    return {int(i): way for way in known for i in rng.choice(np.flatnonzero(truth == way), n_shot, replace=False)}
-
-
-def expected_frame(result: dict, shots: Sequence[int] = (1, 2, 5), n_draws: int = 40) -> pd.DataFrame:
-    """What to expect of right labels drawn at random: mean over draws, a row per SNR and number of labels."""
-    truth, rows = np.array(result["truth"]), []
-    for snr in result["snrs"]:
-        for n_shot in shots:
-            found = []
-            for seed in range(n_draws):
-                labels = drawn_labels(result, n_shot, seed)
-                others = ~np.isin(np.arange(len(truth)), list(labels))
-                known = others & (truth < result["n_known"])
-                protonet, table = answers(result, snr, labels)
-                right = table["class"].to_numpy() == np.array(result["classes"])[truth]
-                accepted = table["accepted"].to_numpy()
-                found.append(
-                    [(protonet == truth)[known].mean(), right[known].mean(), accepted[known].mean(),
-                     accepted[others & ~known].mean()]
-                )  # fmt: skip
-            rows.append([f"SNR {snr}", n_shot, *np.mean(found, axis=0)])
-    columns = ["", "Labels per class", "ProtoNet3D", "Pretrained", "Accepted of known", "Accepted of unknown"]
-    return pd.DataFrame(rows, columns=columns)

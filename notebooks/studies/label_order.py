@@ -12,9 +12,9 @@ from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES
 from cryo_fewshot.recognition.recogniser import build_recogniser
 from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.weights import AnyEncoder
 
 from .calibration_check import embedded_classes
+from .pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,12 @@ class LabelOrder:
     seed: int = 0
 
     @torch.no_grad()
-    def run(self, runner, encoder: AnyEncoder, card: dict) -> dict:
+    def run(self, runner, pretrained: Pretrained) -> dict:
         """Result: `rows` by order ('proposed' or 'random') and n_labels: accuracy of all unlabelled particles, ci95."""
-        calibration = Calibration.from_json(card["calibration"])
-        embeddings, names = embedded_classes(self, encoder, self.snr)
+        asked = *embedded_classes(self, pretrained.encoder, self.snr), pretrained.calibration
         rows = []
         for order in ("proposed", "random"):
-            found = np.array([accuracies(embeddings, names, calibration, self, order, i) for i in range(self.n_tasks)])
+            found = np.array([accuracies(*asked, self, order, i) for i in range(self.n_tasks)])
             half_widths = 1.96 * found.std(0, ddof=1) / self.n_tasks**0.5
             for i, (accuracy, ci95) in enumerate(zip(found.mean(0), half_widths, strict=True)):
                 row = {"order": order, "n_labels": self.n_way + 10 * i}

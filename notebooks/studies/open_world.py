@@ -4,22 +4,19 @@ Its tasks are those of the paper's methods, episode by episode, so that differen
 probabilities are those that `cryo-fewshot classify` writes.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 
 from cryo_fewshot.episodes import Episodes
-from cryo_fewshot.evaluation import area_under_roc, confusion, correct_counts, expected_calibration_error, predict
-from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.evaluation import area_under_roc, confusion, correct_counts, predict
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.calibration import RATES, Calibration, ClassModel, Conditions, class_model
+from cryo_fewshot.recognition.calibration import Calibration, ClassModel, Conditions, class_model
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.reproduction.cells import encoder_run, evaluation_of
@@ -28,37 +25,11 @@ from cryo_fewshot.reproduction.profiles import Profile, mix_100
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
-from cryo_fewshot.simulation.on_the_fly import homologous_family
-from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
-from cryo_fewshot.weights import AnyEncoder
 
+from .pretrained import Pretrained
 from .transfer import OwnClasses
 
 HEADS = ("prototype", "two-covariance")
-N_BINS = 15
-PROMISED_RATE = 0.05
-"""False-positive rate on unknown classes that the tool promises not to exceed, by default."""
-_MADE_OF = {SINGLE_CAPPED: "4CR2", DOUBLE_CAPPED: "4CR2"}
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained:
-    """The pretrained encoder and its card, of `weights.load_encoder`; asked for results by their digests."""
-
-    encoder: AnyEncoder
-    card: dict
-
-    @cached_property
-    def calibration(self) -> Calibration:
-        """The calibration of the card."""
-        return Calibration.from_json(self.card["calibration"])
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """What names the weights and the calibration in a spec."""
-        text = json.dumps(self.card["calibration"], sort_keys=True)
-        calibration = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return {"encoder": digest_of(*self.encoder.state_dict().values()), "calibration": calibration}
 
 
 # ---------------------------------------------------------------- what is run
@@ -138,11 +109,8 @@ class Rejection(Tasks):
     strangers: tuple[str, ...] = ()
 
     def run(self, runner: Runner, pretrained: Pretrained) -> dict:
-        """One number per task: `distance`, the area under the ROC curve of the distance to the nearest prototype.
-
-        With a calibration also `likelihood ratio`, the area of the tool's score, and at its default threshold `kept`,
-        the recall (TPR) of known classes, and `let_in`, the FPR; and one number over all tasks, `could_keep`: the TPR
-        at the threshold whose FPR is just the promised one. `episodes` is the digest of the tasks.
+        """One number per task: `distance`, the area under the ROC curve of the distance to the nearest prototype; with
+        a calibration also `likelihood ratio`, that of the tool's score. `episodes` is the digest of the tasks.
         """
         episodes, names = self.episodes(), (*self.classes, *self.strangers)
         labels = np.repeat(np.arange(len(names)), [self.data.count_of(name, self.data.n_per_class) for name in names])
@@ -154,33 +122,9 @@ class Rejection(Tasks):
         distances = [prototype_logits(support, queries).amax(-1) for queries in asked]
         result = {"episodes": episodes.digest, "distance": _areas(*distances)}
         if self.calibration is not None:
-            calibration = pretrained.calibration
-            ratios = [likelihood_ratios(support, queries, calibration.space) for queries in asked]
-            conditions = tool_conditions(support, torch.cat(asked, dim=1), calibration)
-            at = RATES.index(PROMISED_RATE)
-            least = torch.from_numpy(calibration.promises.thresholds_of(conditions)[:, at, None])
-            recall, false_positives = ((ratio >= least).float().mean(1).tolist() for ratio in ratios)
-            result |= {"likelihood ratio": _areas(*ratios)}
-            result |= {"kept": _rounded(recall), "let_in": _rounded(false_positives)}
-            best = np.quantile(ratios[1].numpy(), 1 - PROMISED_RATE)
-            result["could_keep"] = round(float((ratios[0] > float(best)).float().mean()), 4)
+            space = pretrained.calibration.space
+            result["likelihood ratio"] = _areas(*(likelihood_ratios(support, queries, space) for queries in asked))
         return result
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reliability(Tasks):
-    """Whether the tool is right as often as it says. n_resamples : of the tasks, for intervals (bootstrap)."""
-
-    n_resamples: int = 1000
-
-    def run(self, runner: Runner, pretrained: Pretrained) -> dict:
-        """See `reliability_bins`."""
-        episodes, embeddings = self.episodes(), self.embeddings(runner, pretrained)
-        support, queries = embeddings[episodes.support], embeddings[episodes.query].flatten(1, 2)
-        probabilities = torch.softmax(tool_logits(support, queries, calibration=pretrained.calibration), dim=-1)
-        probability, found = (part.numpy() for part in probabilities.max(-1))
-        right = found == np.repeat(np.arange(self.n_way), self.n_query)
-        return reliability_bins(probability, right, self.n_resamples)
 
 
 def paper_like(profile: Profile, snr: float, n_shot: int, n_way: int = 5) -> Evaluation:
@@ -222,18 +166,14 @@ def tool_model(support: torch.Tensor, space: PLDA) -> ClassModel:
     return class_model(space, space.project(support).flatten(1, 2), torch.eye(n_way).repeat_interleave(n_shot, 0))
 
 
-def tool_conditions(support: torch.Tensor, asked: torch.Tensor, calibration: Calibration) -> Conditions:
-    """What the tool knows of each episode: support `(e, n_way, n_shot, dim)`, all particles asked for `(e, m, dim)`."""
-    n_way, n_shot = support.shape[1:3]
-    seen = torch.cat([support.flatten(1, 2), asked], dim=1)
-    log_snr, crowding = calibration.log_snr(seen).numpy(), calibration.crowding(seen).numpy()
-    return Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr, crowding=crowding)
-
-
 def tool_logits(support: torch.Tensor, queries: torch.Tensor, *, calibration: Calibration) -> torch.Tensor:
     """A head as in `heads`, whose softmax are the probabilities that the tool writes: `(e, m, n_way)`."""
     likelihoods = tool_model(support, calibration.space).log_likelihoods(calibration.space.project(queries))
-    temperatures = calibration.promises.temperature_of(tool_conditions(support, queries, calibration))
+    n_way, n_shot = support.shape[1:3]
+    seen = torch.cat([support.flatten(1, 2), queries], dim=1)
+    log_snr, crowding = calibration.log_snr(seen).numpy(), calibration.crowding(seen).numpy()
+    conditions = Conditions(n_shot=n_shot, n_way=n_way, log_snr=log_snr, crowding=crowding)
+    temperatures = calibration.promises.temperature_of(conditions)
     return likelihoods / torch.from_numpy(temperatures).float()[:, None, None]
 
 
@@ -261,55 +201,10 @@ def draw_unknown(
 
 def _areas(known: torch.Tensor, unknown: torch.Tensor) -> list[float]:
     """Area under the ROC curve in each episode, of scores `(e, m)` that are higher for known classes."""
-    return _rounded(area_under_roc(*pair) for pair in zip(known.numpy(), unknown.numpy(), strict=True))
-
-
-def _rounded(values) -> list[float]:
-    return [round(float(value), 4) for value in values]
-
-
-def reliability_bins(probability: np.ndarray, right: np.ndarray, n_resamples: int, seed: int = 0) -> dict:
-    """Reliability diagram and calibration error from `(n_episodes, m)` probabilities of the answers, right or not.
-
-    Result: `ece` (expected calibration error) and `ece_ci95`; per bin of probability, empty ones left out,
-    `probability` (mean), `accuracy`, its 95 % interval `low` to `high`, and `count`. Intervals come from drawing the
-    episodes again, with replacement: queries of one episode share their support.
-    """
-    n_episodes = len(probability)
-    bins = np.minimum((probability * N_BINS).astype(int), N_BINS - 1) + N_BINS * np.arange(n_episodes)[:, None]
-
-    def sums(weights: np.ndarray | None) -> np.ndarray:
-        weights = None if weights is None else weights.ravel()
-        return np.bincount(bins.ravel(), weights, minlength=n_episodes * N_BINS).reshape(n_episodes, N_BINS)
-
-    per_episode = np.stack([sums(None), sums(probability), sums(right.astype(float))])
-    rng = np.random.default_rng(seed_from("resamples", seed))
-    weights = rng.multinomial(n_episodes, np.full(n_episodes, 1 / n_episodes), size=n_resamples)
-    counts, said, true = weights @ per_episode
-    errors = np.abs(true - said).sum(axis=1) / counts.sum(axis=1)
-    count, said, found = per_episode.sum(axis=1)
-    shown = np.flatnonzero(count)
-    accuracies = np.divide(true, counts, out=np.full(true.shape, np.nan), where=counts > 0)[:, shown]
-    low, high = np.nanpercentile(accuracies, [2.5, 97.5], axis=0)
-    return {
-        "ece": round(expected_calibration_error(probability.ravel(), right.ravel(), N_BINS), 4),
-        "ece_ci95": round(1.96 * float(errors.std(ddof=1)), 4),
-        "count": count[shown].astype(int).tolist(),
-        "probability": _rounded(said[shown] / count[shown]),
-        "accuracy": _rounded(found[shown] / count[shown]),
-        "low": _rounded(low),
-        "high": _rounded(high),
-    }
+    return [round(float(area_under_roc(*pair)), 4) for pair in zip(known.numpy(), unknown.numpy(), strict=True)]
 
 
 def role(name: str, card: dict) -> str:
-    """How a class, or another of its homologous family, took part in the making of an encoder."""
+    """How a class took part in the making of an encoder."""
     roles = {"trained on": card["training_classes"], "calibrated on": card["held_out_classes"]["selection"]}
-    origin = _MADE_OF.get(name, name)
-    for found, names in roles.items():
-        if origin in names:
-            return found
-    for found, names in roles.items():
-        if homologous_family(origin) in map(homologous_family, names):
-            return f"homologue {found}"
-    return "held out"
+    return next((role for role, names in roles.items() if name in names), "held out")

@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
-from scipy.stats import binomtest
 
 from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.reproduction.cells import SURROGATES
@@ -18,14 +17,13 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds, paired_difference
 from cryo_fewshot.simulation.datasets import EMPTY
 
-from .bounds import Oracle, bounds_frame, oracle_accuracy
-from .open_world import HEADS, Pretrained, Rejection, Reliability, evaluated, paper_like, role, same_tasks
+from .bounds import Oracle, oracle_accuracy
+from .open_world import HEADS, Pretrained, Rejection, evaluated, paper_like, same_tasks
 from .transfer import Variation, variations_frame
 
 PAPER_LIKE = "ProtoNet3D (mix)"
 PRETRAINED = {"prototype": "shipped, nearest prototype", "two-covariance": "shipped, two-covariance"}
 UNKNOWN = {"never-met classes": (), "no macromolecule": (EMPTY,)}
-RATES = {"kept": "recall (TPR)", "let_in": "FPR", "could_keep": "TPR at 5 % FPR"}
 SHOWN = {
     "never-met classes": "unknown classes",
     "shipped, distance": "pretrained, distance",
@@ -34,8 +32,6 @@ SHOWN = {
     "shipped, two-covariance": "pretrained, PLDA",
 }
 """What stored labels are called on the page."""
-Result = tuple[pd.DataFrame, list[dict]]
-"""A tidy table and the stored entries that it was read off."""
 
 
 # ---------------------------------------------------------------- tables
@@ -43,20 +39,18 @@ Result = tuple[pd.DataFrame, list[dict]]
 
 def rejection_frame(
     runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
-) -> Result:
+) -> pd.DataFrame:
     """Known against unknown classes: strangers, n_shot, snr, method, auroc, ci95, difference, difference_ci95.
 
-    difference : of the tool's score minus this one, task by task. In the rows of the tool's score also the rates
-    `kept`, `let_in` and `could_keep` of `Rejection.run`.
+    difference : of the tool's score minus this one, task by task
     """
-    rows, entries = [], []
+    rows = []
     for (kind, unknown), n_shot, snr in product(UNKNOWN.items(), shots, snrs):
         evaluation = paper_like(profile, snr, n_shot)
         other, own = (
             runner(Rejection(strangers=unknown, **encoder, **same_tasks(evaluation)), pretrained)
             for encoder in ({"encoder": evaluation.encoder}, pretrained.digests)
         )
-        entries += [other, own]
         tool = np.array(own["result"]["likelihood ratio"])
         scores = {
             f"{PAPER_LIKE}, distance": other["result"]["distance"],
@@ -67,105 +61,54 @@ def rejection_frame(
             row = {"strangers": kind, "n_shot": n_shot, "snr": snr, "method": method}
             row["auroc"], row["ci95"] = mean_and_interval(areas)
             row["difference"], row["difference_ci95"] = mean_and_interval(tool - np.array(areas))
-            if areas is tool:
-                row |= {name: float(np.mean(own["result"][name])) for name in RATES}
             rows.append(row)
-    return pd.DataFrame(rows), entries
+    return pd.DataFrame(rows)
 
 
-def ways_frame(
-    runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
-) -> Result:
-    """Tasks of more and more classes: tasks, n_way, n_shot, snr, method, accuracy, ci95, difference, difference_ci95.
-
-    difference : of the tool's classifier minus this method, task by task
-    """
-    novel = paper_like(profile, snrs[0], shots[0]).novel_classes
+def class_groups(pretrained: Pretrained, profile: Profile) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Ways of a task and the classes that it is drawn from, few to many, by what they are called."""
+    novel = paper_like(profile, 0.1, 5).novel_classes
     selection, trained = pretrained.card["held_out_classes"]["selection"], pretrained.card["training_classes"]
     everything = tuple(name for name in profile.data.class_names if name != EMPTY)
     n_trained, n_selection = (len(set(everything) & set(names)) for names in (trained, selection))
-    groups = [
-        (f"5 of the {len(novel)} test classes", 5, novel),
-        (f"all {len(novel)} test classes", len(novel), novel),
-        (f"test and {len(selection)} calibration classes", len(novel) + len(selection), (*novel, *selection)),
-        (
-            f"the paper's {len(everything)}: {n_trained} trained on, {n_selection} calibrated on",
-            len(everything),
-            everything,
-        ),
-    ]
-    rows, entries = [], []
-    for (tasks, n_way, classes), n_shot, snr in product(groups, shots, snrs):
-        evaluation = paper_like(profile, snr, n_shot, min(n_way, len(novel)))
-        settings = {**same_tasks(evaluation), "n_way": n_way, "classes": classes}
-        found = {PAPER_LIKE: runner(evaluation)} if classes == novel else {}
-        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
-        rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
-        entries += found.values()
-    return pd.DataFrame(rows), entries
+    named = {
+        f"all {len(novel)} test classes": novel,
+        f"test and {len(selection)} calibration classes": (*novel, *selection),
+        f"the paper's {len(everything)}: {n_trained} trained on, {n_selection} calibrated on": everything,
+    }
+    return {f"5 of the {len(novel)} test classes": (5, novel)} | {name: (len(of), of) for name, of in named.items()}
 
 
-def shots_frame(
+def tasks_frame(
     runner: Runner,
     pretrained: Pretrained,
     profile: Profile,
+    groups: dict[str, tuple[int, tuple[str, ...]]],
     *,
     snrs: Sequence[float],
     shots: Sequence[int],
-    samples: Sequence[int],
-    n_per_class: int,
-) -> Result:
-    """5-way accuracy against labels per class, with bounds: n_shot, snr, method, accuracy, ci95, and the differences.
+) -> pd.DataFrame:
+    """Tasks among `class_groups`: tasks, n_way, n_shot, snr, method, accuracy, ci95, difference, difference_ci95.
 
-    samples, n_per_class : of `bounds.bounds_frame`; the bounds do not depend on n_shot and have a row for each
+    difference : of the tool's classifier minus this method, task by task
     """
-    rows, entries = [], []
-    for n_shot, snr in product(shots, snrs):
-        evaluation = paper_like(profile, snr, n_shot)
-        found = {PAPER_LIKE: runner(evaluation)}
-        tasks = same_tasks(evaluation)
-        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **tasks) for head in HEADS}
-        rows += _accuracy_rows(found, n_shot=n_shot, snr=snr)
-        entries += found.values()
-    bounds, behind = bounds_frame(
-        runner, profile, snrs=snrs, oracle_snrs=snrs, samples=samples, n_per_class=n_per_class
-    )
-    bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
-    bounds = bounds.merge(pd.DataFrame({"n_shot": list(shots)}), how="cross")
-    return pd.concat([pd.DataFrame(rows), bounds], ignore_index=True), entries + behind
+    rows = []
+    for (tasks, (n_way, classes)), n_shot, snr in product(groups.items(), shots, snrs):
+        evaluation = paper_like(profile, snr, n_shot, n_way)
+        found = {PAPER_LIKE: runner(evaluation)} if classes == evaluation.novel_classes else {}
+        settings = {**same_tasks(evaluation), "classes": classes}
+        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
+        rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
+    return pd.DataFrame(rows)
 
 
-def reliability_frame(
-    runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
-) -> Result:
-    """Reliability diagrams: n_shot, snr, ece, ece_ci95, per bin probability, accuracy, low, high, count; panel, curve.
+def surrogates_frame(runner: Runner, pretrained: Pretrained, profile: Profile, *, shots: Sequence[int]) -> pd.DataFrame:
+    """All classes of the surrogate data sets at once, a row per set, shots and head.
 
-    Bins of fewer than 30 answers are left out; the error counts them.
+    Columns set, n_way, n_shot, method, accuracy, ci95, the differences, `later` and `later_spread` (what later work
+    reports of the real set, NaN where it does not).
     """
-    frames, entries = [], []
-    for n_shot, snr in product(shots, snrs):
-        tasks = same_tasks(paper_like(profile, snr, n_shot))
-        entries.append(runner(Reliability(**pretrained.digests, **tasks), pretrained))
-        frames.append(pd.DataFrame({"n_shot": n_shot, "snr": snr, **entries[-1]["result"]}))
-    frame = pd.concat(frames)
-    errors = frame.drop_duplicates(["n_shot", "snr"]).groupby("n_shot")["ece"]
-    errors = errors.agg(lambda found: ", ".join(map("{:.3f}".format, found)))
-    frame["panel"] = [f"{n_shot}-shot\nerror {errors[n_shot]}" for n_shot in frame["n_shot"]]
-    frame["curve"] = frame["snr"].map("SNR {:g}".format)
-    return frame[frame["count"] >= 30].reset_index(drop=True), entries
-
-
-def surrogate_frames(
-    runner: Runner, pretrained: Pretrained, profile: Profile, *, shots: Sequence[int]
-) -> tuple[pd.DataFrame, Result]:
-    """All classes of the surrogate data sets at once: a row per set, shots and head; and a row per class besides.
-
-    The first has columns set, n_way, n_shot, method, accuracy, ci95, the differences, `later` and `later_spread` (what
-    later work reports of the real set, NaN where it does not); the second set, class, what (that it stands for), role
-    (in the making of the encoder), n_way, n_shot, method, accuracy, low, high (Wilson's interval for the class's
-    distinct subtomograms).
-    """
-    rows, classes, entries = [], [], []
+    rows = []
     for (name, recipe), n_shot in product(SURROGATES.items(), shots):
         data = replace(recipe, n_per_class=profile.data.n_per_class)
         size = {"n_shot": n_shot, "n_way": len(data.class_names)}
@@ -174,22 +117,12 @@ def surrogate_frames(
         found = {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
         later, spread = LATER_REAL.get((name, n_shot), (np.nan, np.nan))
         rows += _accuracy_rows(found, set=name, snr=data.snr, later=later, later_spread=spread, **size)
-        for method, entry in found.items():
-            counts = np.array(entry["result"]["confusion"])
-            for key, accuracy in zip(data.class_names, np.diag(counts) / counts.sum(axis=1), strict=True):
-                n = data.count_of(key)
-                interval = binomtest(round(accuracy * n), n).proportion_ci(0.95, "wilson")
-                values = {"accuracy": accuracy, "low": interval.low, "high": interval.high, "method": method, **size}
-                stands_for = data.description[key].removeprefix("stand-in for ").removeprefix("the ").split(":")[0]
-                what = {"what": stands_for, "role": role(key, pretrained.card)}
-                classes.append({"set": name, "class": key, **what, **values})
-        entries += found.values()
-    return pd.DataFrame(rows), (pd.DataFrame(classes), entries)
+    return pd.DataFrame(rows)
 
 
 def conformations_frame(
     runner: Runner, pretrained: Pretrained, variations: Sequence[Variation], n_per_class: int
-) -> Result:
+) -> pd.DataFrame:
     """Straight against bent, by three: complex, angle, snr, method, accuracy, ci95.
 
     variations : of `transfer.conformations`; n_per_class : subtomograms that the oracle looks at
@@ -205,12 +138,11 @@ def conformations_frame(
     for evaluation in (v.evaluation for v in variations if v.evaluation.encoder.seed == first_seed):
         prototype = evaluated(runner, pretrained, "prototype", **same_tasks(evaluation))
         oracle = runner(Oracle(evaluation=evaluation, n_per_class=n_per_class))
-        entries += [prototype, oracle]
         data = evaluation.novel_data
         row = {"complex": data.class_set, "angle": data.angles_degrees[1], "snr": evaluation.snr}
         found = {"pretrained": accuracy_of(prototype), "oracle": oracle_accuracy(oracle["result"]["scores"], 2)}
         rows += [{**row, "method": method, "accuracy": a, "ci95": c} for method, (a, c) in found.items()]
-    return pd.concat([network.drop(columns="n_seeds"), pd.DataFrame(rows)], ignore_index=True), entries
+    return pd.concat([network.drop(columns="n_seeds"), pd.DataFrame(rows)], ignore_index=True)
 
 
 def _accuracy_rows(found: dict[str, dict], **labels) -> list[dict]:
@@ -230,26 +162,13 @@ def _accuracy_rows(found: dict[str, dict], **labels) -> list[dict]:
 
 
 def show_by_task(frame: pd.DataFrame, group: str, value: str) -> Styler:
-    """Methods under each value of the column `group`, by shots and SNR; then the last method's gain over the others."""
-    frame, parts = frame.replace(SHOWN), []
-    for name, part in frame.groupby(group, sort=False):
-        numbers = part.assign(number=part[value].map("{:.3f}".format), interval=part["ci95"])
-        others = part[part["method"] != part["method"].iloc[-1]]
-        gains = others.assign(number=others["difference"].map("{:+.3f}".format), interval=others["difference_ci95"])
-        gains["method"] = "gain over " + gains["method"]
-        parts.append(pd.concat([numbers, gains]).assign(row=lambda rows, name=name: name + "\t" + rows["method"]))
-    rows = pd.concat(parts)
-    rows["shown"] = rows["number"] + "<br><small>±\u00a0" + rows["interval"].map("{:.3f}".format) + "</small>"
-    table = by_task(rows, "row", "shown")
+    """Methods under each value of the column `group`, by shots and SNR."""
+    frame = frame.replace(SHOWN)
+    interval = "<br><small>±\u00a0" + frame["ci95"].map("{:.3f}".format) + "</small>"
+    shown = frame[value].map("{:.3f}".format) + interval
+    table = by_task(frame.assign(row=frame[group] + "\t" + frame["method"], shown=shown), "row", "shown")
     table.index = pd.MultiIndex.from_tuples([tuple(row.split("\t")) for row in table.index])
     return plain_style(table)
-
-
-def rates_table(frame: pd.DataFrame) -> Styler:
-    """What the tool's default threshold does: recall of known classes and FPR on unknown ones, by shots and SNR."""
-    tool = frame[(frame["strangers"] == next(iter(UNKNOWN))) & frame["kept"].notna()]
-    rates = tool.melt(["n_shot", "snr"], list(RATES), "rate").replace(RATES)
-    return plain_style(by_task(rates, "rate", "value")).format("{:.1%}")
 
 
 def show_surrogates_at_once(frame: pd.DataFrame) -> Styler:

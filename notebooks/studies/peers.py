@@ -26,7 +26,7 @@ from cryo_fewshot.simulation.microscope import Microscope
 
 from . import peers_features as features
 from . import peers_template as template
-from .cell_evaluation import held_out
+from .held_out import held_out
 from .open_world import Pretrained, Tasks, paper_like
 from .peers_features import Boxes
 

@@ -4,7 +4,6 @@ The files are no part of the project. Their stored result is shown where they ar
 """
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +20,15 @@ from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark, labelled_tomogram, open_labelled
-from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors, log_power
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
-from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
+from .pretrained import Pretrained
 
 REAL = REPOSITORY.parent / "shared" / "real"
 YEAST = REAL / "yeast_tomogram_11658"
@@ -66,15 +63,17 @@ class RealBenchmark:
 
     version = 2  # the calibration's geometry has other axes
 
-    def run(self, runner: Runner, encoder: AnyEncoder, card: dict, data, tasks: dict[str, Sequence[str]]) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
         """Result: `rows`, a column each of `benchmark`'s table; `boxes`, how many of each class in each half."""
-        names = [card["training_classes"][i % len(card["training_classes"])] for i in range(self.n_training)]
-        training = simulate_on_the_fly(names, spec_of(card).acquisitions, np.random.default_rng(5))
-        matched = unit_embeddings(encoder, spectra.matched(data.volumes, training, spectra.radii(card["box"])))
+        tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
+        tasks = tasks or {"all classes": tuple(np.unique(data.labels))}
+        training = spectra.training_like(pretrained.card, self.n_training)
+        alike = spectra.matched(data.volumes, training, spectra.radii(data.volumes.shape[-1]))
+        matched = unit_embeddings(pretrained.encoder, alike)
         centred = torch.nn.functional.normalize(matched - matched.mean(0), dim=1)
         found = benchmark(
             data,
-            Calibration.from_json(card["calibration"]),
+            pretrained.calibration,
             tasks,
             shots=self.shots,
             halves=self.halves,
@@ -92,15 +91,6 @@ def tomogram_of(folder: str | Path, encoder: AnyEncoder, card: dict) -> Labelled
     """Labelled tomograms of a folder, as `open_labelled` takes it, with the embeddings of their boxes."""
     with tempfile.TemporaryDirectory() as temporary:
         return labelled_tomogram(open_labelled(Path(folder), Path(temporary)), encoder, card, Path(temporary))
-
-
-def real_benchmark(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
-    """The stored entry about a folder of labelled tomograms, of `open_tomogram_folder` or with copick's picks."""
-    data = tomogram_of(folder, encoder, card)
-    tasks = {name: classes for name, classes in TASKS.items() if set(classes) <= set(data.labels)}
-    tasks = tasks or {"all classes": tuple(np.unique(data.labels))}
-    spec = RealBenchmark(encoder=digest_of(*encoder.state_dict().values()), boxes=digest_of(data.volumes), **settings)
-    return runner(spec, encoder, card, data, tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +113,6 @@ class RealSlices:
         return {"slices": slices}
 
 
-def real_slices(runner: Runner, card: dict, folder: str | Path = YEAST) -> dict:
-    """The stored entry of `RealSlices` about the same folder, in boxes as the encoder of this card takes them."""
-    with tempfile.TemporaryDirectory() as temporary:
-        particles = open_labelled(Path(folder), Path(temporary))
-        volumes, rejected = particles.read(range(len(particles)), card["box"], card["voxel_size_nm"])
-    usable = [i for i in range(len(particles)) if i not in rejected and particles.labels[i] is not None]
-    volumes = band_limited(volumes[usable])
-    return runner(RealSlices(boxes=digest_of(volumes)), volumes, np.array([particles.labels[i] for i in usable]))
-
-
 @dataclass(frozen=True, kw_only=True)
 class RealBoxes:
     """Few real boxes of some kinds; what their power per Fourier shell gives away is the control."""
@@ -146,18 +126,17 @@ class RealBoxes:
 
     version = 3  # fitted to few particles as well
 
-    def run(self, runner: Runner, encoder: AnyEncoder, card: dict, volumes: dict[str, torch.Tensor]) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, volumes: dict[str, torch.Tensor]) -> dict:
         """Result: `rows` with n_shot, method, accuracy (mean over kinds) and 5 to 95 % of the draws; `boxes`."""
         counts = [len(volumes[kind]) for kind in self.kinds]
         labels, together = np.repeat(self.kinds, counts), torch.cat([volumes[kind] for kind in self.kinds])
-        calibration = Calibration.from_json(card["calibration"])
         plain = descriptors(together)
-        features, power = torch.cat([unit_embeddings(encoder, together), plain], dim=1), log_power(plain)
+        features, power = torch.cat([unit_embeddings(pretrained.encoder, together), plain], dim=1), log_power(plain)
         power = (power - power.mean(0)) / power.std(0)
 
         def by_tool(support: np.ndarray, queries: np.ndarray) -> np.ndarray:
             parts, widths = (features[support], labels[support]), (plain.shape[1],)
-            known = recogniser_of(*parts, calibration, features[queries], Settings(), widths)
+            known = recogniser_of(*parts, pretrained.calibration, features[queries], Settings(), widths)
             return np.array(known.class_names)[known.recognise(features[queries]).label]
 
         def by_power(support: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -182,11 +161,11 @@ class RealBoxes:
         }
 
 
-def real_boxes(runner: Runner, encoder: AnyEncoder, card: dict, kinds: tuple[str, ...], folder: Path = REAL) -> dict:
+def real_boxes(runner: Runner, pretrained: Pretrained, kinds: tuple[str, ...], folder: Path = REAL) -> dict:
     """The stored entry about some kinds of `boxes_of`."""
-    volumes = {kind: boxes_of(kind, card, folder) for kind in kinds}
-    digests = digest_of(*encoder.state_dict().values()), digest_of(*volumes.values())
-    return runner(RealBoxes(encoder=digests[0], boxes=digests[1], kinds=kinds), encoder, card, volumes)
+    volumes = {kind: boxes_of(kind, pretrained.card, folder) for kind in kinds}
+    spec = RealBoxes(encoder=pretrained.digest, boxes=digest_of(*volumes.values()), kinds=kinds)
+    return runner(spec, pretrained, volumes)
 
 
 def boxes_of(kind: str, card: dict, folder: Path = REAL) -> torch.Tensor:

@@ -1,22 +1,19 @@
 """What the command accepts on a labelled tomogram where some classes have no labels, with and without background."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.background import against_background, with_background
 from cryo_fewshot.recognition.benchmark import LabelledTomogram
-from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.rejection import estimate_errors
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.weights import AnyEncoder
 
-from .real_benchmark import CYTOSOL, ER, MEMBRANE, RIBOSOME, TASKS, YEAST, tomogram_of
+from .pretrained import Pretrained
+from .real_benchmark import CYTOSOL, ER, MEMBRANE, RIBOSOME, TASKS
 
 LABELLED = {
     "all five": TASKS["all five"],
@@ -58,14 +55,14 @@ class RealUnknown:
 
     version = 2  # background is a class as well
 
-    def run(self, runner: Runner, card: dict, data: LabelledTomogram) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
         """Result: `rows`, means over draws, by labelled classes, n_shot, and whether background was used."""
-        calibration, found = Calibration.from_json(card["calibration"]), []
+        found = []
         for labelled, names in LABELLED.items():
             for n_shot in self.shots:
                 rng = np.random.default_rng([self.seed, n_shot])
                 for _ in range(self.n_draws):
-                    for row in self._asked(data, calibration, names, n_shot, rng):
+                    for row in self._asked(data, pretrained.calibration, names, n_shot, rng):
                         found.append({"labelled": labelled, "n_shot": n_shot, **row})
         means = pd.DataFrame(found).groupby(["labelled", "n_shot", "background"], sort=False).mean().round(4)
         means = means.astype(object).where(means.notna(), None)  # NaN is no JSON
@@ -111,17 +108,10 @@ def _share(of: np.ndarray, among: np.ndarray) -> float:
     return float(of[among].mean()) if among.any() else np.nan
 
 
-def real_unknown(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
-    """The stored entry about a folder of `benchmark.open_tomogram_folder`."""
-    data = tomogram_of(folder, encoder, card)
-    digests = digest_of(*encoder.state_dict().values()), digest_of(data.volumes)
-    return runner(RealUnknown(encoder=digests[0], boxes=digests[1], **settings), card, data)
-
-
 def unknown_frame(entry: dict) -> pd.DataFrame:
     """The rows with the names that they are shown under."""
-    rows = pd.DataFrame(entry["result"]["rows"])
-    return rows.assign(background=rows["background"].map({True: "used", False: "not used"})).rename(columns=SHOWN)
+    rows = pd.DataFrame(entry["result"]["rows"])[list(SHOWN)]
+    return rows.replace({"background": {True: "used", False: "not used"}}).rename(columns=SHOWN)
 
 
 def unknown_text(entry: dict) -> str:

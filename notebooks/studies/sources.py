@@ -1,18 +1,16 @@
 """Support of another source than the query: what it costs, with and without the fit, and with matched shells."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cryo_fewshot.hashing import digest_of
-from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.recognition.benchmark import LabelledTomogram
 from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.embedding_cache import features_of
-from cryo_fewshot.recognition.pretraining import spec_of
+from cryo_fewshot.recognition.pretraining import CALIBRATION_CLASSES, spec_of
 from cryo_fewshot.recognition.recogniser import Recogniser
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
@@ -20,10 +18,11 @@ from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE
-from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
-from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM, YEAST, tomogram_of
+from .charts import labels_text
+from .pretrained import Pretrained
+from .real_benchmark import CYTOSOL, ER, RIBOSOME, VACUUM
 
 COARSE = {"tilt_min": -45.0, "tilt_max": 45.0, "tilt_increment": 5.0, "defocus_min_um": 5.0, "defocus_max_um": 8.0}
 FINE = {"tilt_min": -70.0, "tilt_max": 50.0, "tilt_increment": 2.0, "defocus_min_um": 1.5, "defocus_max_um": 2.5}
@@ -47,29 +46,22 @@ OF_TOMOGRAM = {"6QZP": RIBOSOME, MEMBRANE: ER, CROWD: CYTOSOL, EMPTY: VACUUM}
 """Simulated classes that stand for those of the labelled tomogram."""
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """Recognisers of one support and query, by method."""
-
-    encoder: AnyEncoder
-    calibration: Calibration
-
-    def __call__(
-        self, support, labels, query, known=None, asked=None
-    ) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
-        """Volumes of support and query; known, asked : their features, where computed already."""
-        known = features_of(self.encoder, support) if known is None else known
-        asked = features_of(self.encoder, query) if asked is None else asked
-        bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
-        matched = features_of(self.encoder, spectra.matched(query, support, bins))
-        for method, found, adapt, one_source in (
-            (FITTED, asked, True, True),
-            (OWN, asked, False, True),
-            (COMMAND, asked, True, False),
-            (MATCHED, matched, False, True),
-        ):
-            settings = Settings(adapt=adapt)
-            yield method, recogniser_of(known, labels, self.calibration, found, settings, widths, one_source), found
+def _answers(
+    pretrained: Pretrained, support, labels, query, known=None, asked=None
+) -> Iterator[tuple[str, Recogniser, torch.Tensor]]:
+    """Recognisers of one support and query, volumes both, by method; known, asked : their features, if computed."""
+    known = features_of(pretrained.encoder, support) if known is None else known
+    asked = features_of(pretrained.encoder, query) if asked is None else asked
+    bins, widths = spectra.radii(support.shape[-1]), (support.shape[-1] - 3,)
+    matched = features_of(pretrained.encoder, spectra.matched(query, support, bins))
+    for method, found, adapt, one_source in (
+        (FITTED, asked, True, True),
+        (OWN, asked, False, True),
+        (COMMAND, asked, True, False),
+        (MATCHED, matched, False, True),
+    ):
+        settings = Settings(adapt=adapt)
+        yield method, recogniser_of(known, labels, pretrained.calibration, found, settings, widths, one_source), found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,30 +72,32 @@ class SourceTransfer:
     """
 
     encoder: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = CALIBRATION_CLASSES
     sources: tuple[str, ...] = tuple(SOURCES)
     shots: tuple[int, ...] = (5, 1)
     n_way: int = 5
     n_query: int = 12
     n_tasks: int = 5
     n_per_class: int = 40
-    microscope: Microscope
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     seed: int = 0
 
-    def run(self, runner: Runner, encoder: AnyEncoder, card: dict) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained) -> dict:
         """Result: `rows`: source, asked (all classes, one alone, or as many unknown ones beside), n_shot, method,
         accuracy of known particles, false_accepts at a promised 5 %, unfitted: share of tasks where nothing was fitted.
         """
-        answers, rows = _Answers(encoder, Calibration.from_json(card["calibration"])), []
+        rows = []
         of_source = {name: self._volumes(name) for name in dict.fromkeys((SAME, *self.sources))}
         shape = len(self.classes), self.n_per_class
-        features = {name: features_of(encoder, of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()}
+        features = {
+            name: features_of(pretrained.encoder, of.flatten(0, 1)).view(*shape, -1) for name, of in of_source.items()
+        }
         for source in self.sources:
             for asked in ("all", "one", "unknown too"):
                 for n_shot in self.shots:
                     runner.check_time()
                     parts = [(of[SAME], of[source]) for of in (of_source, features)]
-                    rows += self._tasks(answers, *parts, asked, n_shot, source)
+                    rows += self._tasks(pretrained, *parts, asked, n_shot, source)
         keys = ["source", "asked", "n_shot", "method"]
         means = pd.DataFrame(rows).groupby(keys, sort=False).mean().round(4).reset_index()
         return {"rows": means.astype(object).where(means.notna(), None).to_dict("list")}
@@ -120,7 +114,7 @@ class SourceTransfer:
             volumes = spectra.filtered(volumes, gain(spectra.radii(volumes.shape[-1]) / (volumes.shape[-1] / 2)))
         return volumes.view(len(self.classes), self.n_per_class, *volumes.shape[1:])
 
-    def _tasks(self, answers, volumes, features, asked: str, n_shot: int, source: str) -> list[dict]:
+    def _tasks(self, pretrained, volumes, features, asked: str, n_shot: int, source: str) -> list[dict]:
         rng, rows = np.random.default_rng([self.seed, n_shot]), []
         for _ in range(self.n_tasks):
             classes, order = rng.permutation(len(self.classes)), rng.permutation(self.n_per_class)
@@ -132,7 +126,7 @@ class SourceTransfer:
             query, found_in = (of[1][chosen][:, queries].flatten(0, 1) for of in (volumes, features))
             labels = np.repeat(np.array(self.classes)[classes[: self.n_way]], n_shot)
             truth = np.repeat(np.array(self.classes)[chosen], self.n_query)
-            for method, recogniser, seen in answers(support, labels, query, known, found_in):
+            for method, recogniser, seen in _answers(pretrained, support, labels, query, known, found_in):
                 found, is_known = recogniser.recognise(seen), np.isin(truth, labels)
                 right = np.array(recogniser.class_names)[found.label] == truth
                 false_accepts = found.accepted[~is_known].mean() if asked == "unknown too" else np.nan
@@ -140,16 +134,6 @@ class SourceTransfer:
                 numbers["unfitted"] = float(recogniser.space is recogniser.own)
                 rows.append({"source": source, "asked": asked, "n_shot": n_shot, "method": method, **numbers})
         return rows
-
-
-def source_transfer(runner: Runner, encoder: AnyEncoder, card: dict, **settings) -> dict:
-    """The stored entry about the classes that chose the encoder."""
-    classes = tuple(settings.pop("classes", card["held_out_classes"]["selection"]))
-    microscope = settings.pop("microscope", Microscope(binning=2))
-    spec = SourceTransfer(
-        encoder=digest_of(*encoder.state_dict().values()), classes=classes, microscope=microscope, **settings
-    )
-    return runner(spec, encoder, card)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +150,13 @@ class SimulatedSupport:
     n_shot: int = 5
     n_draws: int = 10
     snr: float = 0.1
-    microscope: Microscope
+    microscope: Microscope = field(default_factory=lambda: Microscope(binning=2))
     seed: int = 0
 
-    def run(self, runner: Runner, encoder: AnyEncoder, card: dict, data) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, data: LabelledTomogram) -> dict:
         """Result: `rows`: task, method, accuracy (mean over classes and draws of the support)."""
-        answers, rows = _Answers(encoder, Calibration.from_json(card["calibration"])), []
-        cells = replace(spec_of(card).acquisitions, microscope=self.microscope, snrs=(self.snr,), n_microscopes=1)
+        rows, acquisitions = [], spec_of(pretrained.card).acquisitions
+        cells = replace(acquisitions, microscope=self.microscope, snrs=(self.snr,), n_microscopes=1)
         n, rng = self.n_shot * self.n_draws, np.random.default_rng(self.seed)
         simulated = {name: simulate_on_the_fly([name] * n, cells, rng) for name in OF_TOMOGRAM}
         for names in self.tasks:
@@ -182,7 +166,7 @@ class SimulatedSupport:
                 runner.check_time()
                 part = slice(draw * self.n_shot, (draw + 1) * self.n_shot)
                 support = torch.cat([simulated[name][part] for name in names])
-                for method, recogniser, features in answers(support, labels, data.volumes[chosen]):
+                for method, recogniser, features in _answers(pretrained, support, labels, data.volumes[chosen]):
                     label = recogniser.recognise(features).label
                     right = np.array([OF_TOMOGRAM[name] for name in recogniser.class_names])[label] == truth
                     accuracy = np.mean([right[truth == name].mean() for name in np.unique(truth)])
@@ -191,32 +175,18 @@ class SimulatedSupport:
         return {"rows": means.to_dict("list")}
 
 
-def simulated_support(runner: Runner, encoder: AnyEncoder, card: dict, folder: str | Path = YEAST, **settings) -> dict:
-    """The stored entry about the labelled tomogram of a folder, as of `real_benchmark`."""
-    data = tomogram_of(folder, encoder, card)
-    digests = {"encoder": digest_of(*encoder.state_dict().values()), "boxes": digest_of(data.volumes)}
-    spec = SimulatedSupport(**digests, **{"microscope": Microscope(binning=2)} | settings)
-    return runner(spec, encoder, card, data)
+def sources_frame(entry: dict) -> pd.DataFrame:
+    """Accuracy on simulated queries: a row per source and what they hold, a column per labels and method."""
+    rows = pd.DataFrame(entry["result"]["rows"]).replace({"asked": ASKED})
+    rows = rows.assign(labels=rows["n_shot"].map(labels_text))
+    return _table(rows, ["source", "asked"], ["labels", "method"])
 
 
-def sources_frame(entries: list[dict], n_shot: int = 5) -> pd.DataFrame:
-    """Accuracy by method: a row per source of simulated queries and what they hold; empty if not run."""
-    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SourceTransfer"]
-    if not found:
-        return pd.DataFrame()
-    rows = found[0][found[0]["n_shot"] == n_shot].replace({"asked": ASKED})
-    table = rows.pivot(index=["source", "asked"], columns="method", values="accuracy")
-    return _in_order(table, pd.MultiIndex.from_frame(rows[["source", "asked"]].drop_duplicates()))
+def support_frame(entry: dict) -> pd.DataFrame:
+    """Accuracy on boxes of the real tomogram: a row per set of simulated classes, a column per method."""
+    return _table(pd.DataFrame(entry["result"]["rows"]), ["task"], ["method"])
 
 
-def support_frame(entries: list[dict]) -> pd.DataFrame:
-    """The same for boxes of the real tomogram: a row per set of simulated classes."""
-    found = [pd.DataFrame(entry["result"]["rows"]) for entry in entries if entry["spec"]["type"] == "SimulatedSupport"]
-    if not found:
-        return pd.DataFrame()
-    return _in_order(found[0].pivot(index="task", columns="method", values="accuracy"), found[0]["task"].unique())
-
-
-def _in_order(table: pd.DataFrame, rows) -> pd.DataFrame:
-    table = table.loc[rows, [OWN, FITTED, COMMAND, MATCHED]].map("{:.3f}".format)
-    return table.rename_axis(columns=None).reset_index().rename(columns=HEADERS)
+def _table(rows: pd.DataFrame, index: list[str], columns: list[str]) -> pd.DataFrame:
+    table = rows.pivot_table("accuracy", index, columns, sort=False, observed=True)
+    return table.rename_axis(index=HEADERS, columns=[None] * len(columns))

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from cryo_fewshot.fourier import soft_sphere
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.ctf import ctf_values
 from cryo_fewshot.particles.resampling import band_limited
 from cryo_fewshot.particles.tilt_stacks import TiltStacks
+from cryo_fewshot.recognition.pretraining import spec_of
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+from cryo_fewshot.simulation.on_the_fly import simulate_on_the_fly
 
 
 def microscope_of(particles: Particles, like: Microscope) -> Microscope:
@@ -50,33 +51,11 @@ def mean_power(volumes: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(counts)).index_add_(0, bins.flatten(), power) / counts.clamp(min=1)
 
 
-def shell_power(volumes: torch.Tensor, shells: torch.Tensor) -> list[float]:
-    """Mean power per frequency of each shell inside Nyquist's sphere, of the mean over them."""
-    power = mean_power(volumes, shells)[1 : volumes.shape[-1] // 2]
-    return (power / power.mean()).double().numpy().round(4).tolist()
-
-
-def middles(volumes: torch.Tensor, n: int = 5) -> list:
-    """Mean of the three middle slices of the first n volumes, as lists."""
-    middle = volumes.shape[1] // 2
-    return volumes[:n, middle - 1 : middle + 2].mean(1).double().numpy().round(2).tolist()
-
-
 def matched(volumes: torch.Tensor, like: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     """Volumes scaled to the mean power of others in each bin, by one factor per bin for all of them."""
     own, wanted = mean_power(volumes, bins), mean_power(like, bins)
     factors = torch.where(own > 1e-6 * own.max(), (wanted / own.clamp(min=1e-12)).sqrt(), 1.0)
     return filtered(volumes, factors[bins])
-
-
-def masked(volumes: torch.Tensor) -> torch.Tensor:
-    """Volumes inside a soft sphere of a diameter of 0.7 of the box."""
-    return band_limited(volumes * soft_sphere(volumes.shape[-1], 0.35 * volumes.shape[-1]))
-
-
-def mirrored(volumes: torch.Tensor) -> torch.Tensor:
-    """Volumes of the other hand: z is reversed about the centre."""
-    return volumes.flip(1).roll(1 - volumes.shape[-1] % 2, 1)
 
 
 def phase_randomised(volumes: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -95,6 +74,12 @@ def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Te
     return filtered(
         volumes, ctf_values(squared, defocus_um, (m.voltage_kv, m.spherical_aberration_mm, m.amplitude_contrast))
     )
+
+
+def training_like(card: dict, n: int) -> torch.Tensor:
+    """Simulated particles as the training of a card's encoder met them, `(n, b, b, b)`."""
+    names = [card["training_classes"][i % len(card["training_classes"])] for i in range(n)]
+    return simulate_on_the_fly(names, spec_of(card).acquisitions, np.random.default_rng(5))
 
 
 def noise_free(class_names: Sequence[str], n_per_class: int, microscope: Microscope, seed: int) -> torch.Tensor:

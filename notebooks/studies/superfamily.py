@@ -40,18 +40,17 @@ def superfamily_tasks() -> dict[tuple[str, int], ShippedEvaluation]:
     }
 
 
-def superfamily_frame(entries: Sequence[dict]) -> pd.DataFrame:
-    """Entries of `superfamily_tasks`, in its order: encoder, n_shot, class, accuracy."""
+def superfamily_text(entries: Sequence[dict]) -> str:
+    """What leaving the superfamily out of the training costs its two test classes, and the others.
+
+    entries : of `superfamily_tasks`, in its order
+    """
     rows = []
     for (name, n_shot), entry in zip(superfamily_tasks(), entries, strict=True):
         confusion = np.array(entry["result"]["confusion"])
         recall = confusion.diagonal() / confusion.sum(1)
         rows += [(name, n_shot, *pair) for pair in zip(entry["result"]["classes"], recall, strict=True)]
-    return pd.DataFrame(rows, columns=["encoder", "n_shot", "class", "accuracy"])
-
-
-def superfamily_text(frame: pd.DataFrame) -> str:
-    """What leaving the superfamily out of the training costs its two test classes, and the others."""
+    frame = pd.DataFrame(rows, columns=["encoder", "n_shot", "class", "accuracy"])
     of = frame["class"].isin(TESTED).map({True: "rings", False: "others"})
     mean = frame.groupby(["n_shot", of, "encoder"])["accuracy"].mean()
     costs = []

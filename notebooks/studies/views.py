@@ -91,8 +91,8 @@ class Disagreement:
         }
 
 
-def sample_volume(evaluation: Evaluation, name: str, number: int, snr: float | None = None) -> np.ndarray:
-    """The subtomogram of that number of a class of an evaluation, `(b, b, b)`; `snr` other than its own on request."""
+def sample_volume(evaluation: Evaluation, name: str, number: int) -> np.ndarray:
+    """The subtomogram of that number of a class of an evaluation, `(b, b, b)`."""
     data = evaluation.novel_data
     seeds = data.sample_seeds(name, evaluation.snr, start=number, count=1)
-    return simulate(data.beads_of(name, seeds), seeds, snr or evaluation.snr, data.microscope)[0].numpy()
+    return simulate(data.beads_of(name, seeds), seeds, evaluation.snr, data.microscope)[0].numpy()

@@ -6,13 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from studies.ablation import (
-    FIVE_SHOT,
-    PUBLISHED,
-    ablation,
+    STEPS,
     ablation_frame,
     five_shot_encoder,
     leave_one_out,
     leave_one_out_frame,
+    step_specs,
     trainings,
 )
 from studies.head_comparison import heads_frame
@@ -35,9 +34,9 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
     profile = profile_named("extended")
     (evaluation,) = tasks(profile, shots=[5], split_seed=seed)
     split = evaluation.encoder.split
-    steps = ablation(profile, seed)
-    assert set(steps[0].training.classes) <= set(split.base)
+    assert list(step_specs(profile, seed, 0.1, 5)) == list(STEPS)
     *equal, longer = trainings(profile, seed).values()
+    assert set(equal[0].classes) <= set(split.base)
     assert five_shot_encoder(profile, seed) == evaluation.encoder
     assert {step.cost for step in equal} == {evaluation.encoder.cost} and longer.cost == 8 * evaluation.encoder.cost
     for before, after in pairwise([*equal, longer]):
@@ -48,7 +47,7 @@ def test_each_step_changes_one_thing_and_trains_on_no_homologue_of_its_test_clas
         assert without.cost == whole.cost
         changed = {name for name, value in vars(without).items() if value != vars(whole)[name]}
         assert len(changed - {"n_way", "n_query"}) == 1
-    for training in [*(step.training for step in steps), *(without for without, _ in back)]:
+    for training in [*equal, longer, *(without for without, _ in back)]:
         assert training.test == split.novel and training.selection == split.validation
         assert not {homologous_family(name) for name in training.classes} & {
             homologous_family(name) for name in training.test + training.selection
@@ -60,7 +59,7 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     profile = replace(profile_named("smoke"), encoder_schedule=once, n_validation_episodes=2)
     runner = Runner(Store(tmp_path))
     frame = ablation_frame(runner, profile, splits=[0], snrs=[0.1], shots=[1])
-    assert list(frame["step"]) == [*PUBLISHED, FIVE_SHOT, *(step.name for step in ablation(profile))]
+    assert list(frame["step"]) == list(STEPS)
     assert np.allclose(frame["gain"].iloc[1:], frame["accuracy"].diff().iloc[1:])
     assert frame["gain"].isna().tolist() == [True] + [False] * (len(frame) - 1)
     entries = runner.store.entries("HeadEvaluation") + runner.store.entries("Evaluation")
@@ -71,7 +70,7 @@ def test_the_ablation_and_the_heads_are_stored_and_paired(tmp_path):
     assert list(back["step"]) == list(leave_one_out(profile))
     assert np.isclose(back["gain"].iloc[-1], at["cosine classifier"] - at["global average pooling"])
 
-    training = ablation(profile)[-1].training
+    training = trainings(profile)["8 times as long"]
     heads = heads_frame(runner, training, tasks(profile, shots=[1]), ["two covariances", "TIM"])
     rows = heads.set_index(["head", "balanced"])["accuracy"]
     assert set(rows.index) == {(h, True) for h in ("unit length", "PLDA", "TIM")} | {

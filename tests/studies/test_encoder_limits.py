@@ -13,6 +13,7 @@ from studies.encoder_limits import (
     conditions_text,
     noise_density,
 )
+from studies.pretrained import Pretrained
 
 from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.reproduction.runner import Runner
@@ -38,7 +39,7 @@ def limits(tmp_path_factory):
     )
     store = Store(tmp_path_factory.mktemp("limits"))
     card = {"box": 20, "voxel_size_nm": 2.0}
-    return Runner(store)(spec, PooledEncoder3D(20, (4, 8)).eval(), card)["result"]
+    return Runner(store)(spec, Pretrained(PooledEncoder3D(20, (4, 8)).eval(), card))["result"]
 
 
 def test_every_condition_is_a_microscope():

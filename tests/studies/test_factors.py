@@ -5,13 +5,29 @@ import pytest
 import torch
 from studies import factor_evaluation as room
 from studies import spectra
-from studies.cell_evaluation import ROOM, read_boxes
-from studies.factors import ALL, CONTROL, FACTORS, MIXED, SHIPPED, STARTED, VACUUM, WITH_CLASSES, factor_spec, trainings
+from studies.cell_trainings import START, cross_fitted
+from studies.factors import (
+    ALL,
+    CONTROL,
+    FACTORS,
+    MIXED,
+    PRETRAINED,
+    SHIPPED,
+    STARTED,
+    VACUUM,
+    WITH_CLASSES,
+    factor_spec,
+    trainings,
+)
+from studies.real_benchmark import VACUUM as OUTSIDE
+from studies.real_benchmark import YEAST, tomogram_of
 
 from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.hashing import spec_dict
-from cryo_fewshot.recognition.pretraining import spec_of
+from cryo_fewshot.particles.resampling import band_limited, resample
+from cryo_fewshot.recognition.pretraining import pretrained_spec, spec_of, trained_on
 from cryo_fewshot.simulation.surroundings import CROWD, MEMBRANE, Surroundings
+from cryo_fewshot.weights import load_encoder
 
 
 def test_each_training_differs_from_the_control_in_its_settings_alone():
@@ -30,12 +46,25 @@ def test_each_training_differs_from_the_control_in_its_settings_alone():
     assert len(trainings()) == 2 * len(FACTORS) and set(FACTORS[SHIPPED]) < set(FACTORS[ALL])
 
 
-@pytest.mark.skipif(not ROOM.is_dir(), reason=f"the real tomogram is not at {ROOM}")
+def test_cross_fitted_trainings_are_the_pretrained_encoders_without_a_part_of_the_families():
+    found, shipped = cross_fitted(), trained_on(pretrained_spec(), START)
+    left_out = [name for i in range(4) for name in found[f"fold-{i}"].selection]
+    assert len(left_out) == len(set(left_out)) and not set(left_out) & set(shipped.test)
+    for i in range(4):
+        first, second = found[f"fold-{i}-first"], found[f"fold-{i}"]
+        assert first.acquisitions.surroundings is None and first.cost == 40_000
+        assert (second.schedule, second.start_share) == (shipped.schedule, shipped.start_share)
+        assert not set(second.acquisitions.surroundings.complexes) & set(second.selection)
+
+
+@pytest.mark.skipif(not YEAST.is_dir(), reason=f"the real tomogram is not at {YEAST}")
 def test_the_texture_of_the_vacuum_is_that_of_the_even_columns():
-    boxes = read_boxes()
-    chosen = [i for i in boxes.half("even") if boxes.labels[i] == 4]
-    power = spectra.shell_power(boxes.volumes[chosen], spectra.radii(20))
-    assert len(chosen) == 57 and power[: len(VACUUM)] == pytest.approx(VACUUM, abs=6e-4)
+    data = tomogram_of(YEAST, *load_encoder())
+    even = data.half("even")[data.labels == OUTSIDE]
+    with np.load(YEAST / f"tomo171_boxes16_{OUTSIDE}.npz", allow_pickle=False) as archive:  # cut at 16 voxels of 3.1 nm
+        boxes = [resample(volume, 3.136, 20, 2.0, YEAST) for volume in archive["boxes"][even].astype(float)]
+    power = spectra.mean_power(band_limited(torch.stack(boxes)), spectra.radii(20))[1:10]
+    assert len(boxes) == 57 and (power / power.mean())[: len(VACUUM)].numpy() == pytest.approx(VACUUM, abs=6e-4)
 
 
 def entries(**right):
@@ -58,8 +87,6 @@ def test_gains_are_paired_by_seed_and_block():
     # The first seed alone has a partner: two more of ten right in either block, so drawing blocks changes nothing.
     assert gain.loc["neighbours", ["gain", "low", "high"]].tolist() == pytest.approx([0.2, 0.2, 0.2])
     assert gain.loc["membranes", ["low", "high"]].tolist() == pytest.approx([-0.1, 0.1])
-    said = room.gains_text(found, room.FOUR, room.PROTOTYPE, 5, "Boxes")
-    assert said == ("Boxes (control 0.550): gain: neighbours (+0.200); not told from the control: membranes (+0.000).")
     assert (
         room.factor_table(found, {room.FOUR: "four"}, room.PROTOTYPE)
         .loc["neighbours"]
@@ -68,6 +95,12 @@ def test_gains_are_paired_by_seed_and_block():
     )
     assert room.seeds_text(found, "Boxes") == "Boxes: two seeds for 1 of 3 rows, 0.100 apart (median; at most 0.100)."
     assert room.gains_of(found)["panel"].unique().tolist() == ["real:\nprototype"]
+
+
+def test_the_first_and_the_pretrained_encoder_are_named_task_by_task():
+    found = room.factor_frame(entries(**{CONTROL: [[2, 8]], STARTED: [[4, 8]], PRETRAINED: [[9, 10]]}), room.EVEN)
+    said = room.change_text(found.assign(task="alone"), found)
+    assert said.endswith("alone 0.600 to 0.950; boxes of a real tomogram, without the second membrane 0.600 to 0.950.")
 
 
 def test_simulated_rows_count_answers_task_by_task(monkeypatch):

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 from studies.averages import packed
-from studies.glance import Glance, glance_figure
-from studies.three_numbers import three_numbers
+from studies.glance import Glance, glance_figure, three_numbers
 
 from cryo_fewshot.figures.web import describe
 from cryo_fewshot.hashing import spec_dict

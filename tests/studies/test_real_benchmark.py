@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 from studies import real_particles_figures as figures
-from studies.real_benchmark import REAL, SMALL_SETS, YEAST, RealSlices, boxes_of, real_benchmark, real_boxes, rotated
+from studies.pretrained import Pretrained
+from studies.real_benchmark import (
+    SMALL_SETS,
+    YEAST,
+    RealBenchmark,
+    RealSlices,
+    boxes_of,
+    real_boxes,
+    rotated,
+    tomogram_of,
+)
 
 from cryo_fewshot.recognition.benchmark import TOOL
 from cryo_fewshot.reproduction.runner import Runner
@@ -20,15 +30,18 @@ needs_real = pytest.mark.skipif(not YEAST.is_dir(), reason="the real boxes (../s
 def test_a_real_tomogram_is_told_apart_from_five_labels(tmp_path):
     runner = Runner(Store(tmp_path), show_progress=False)
     settings = {"shots": (5,), "halves": ("odd",), "n_episodes": 3, "n_training": 50}
-    entry = real_benchmark(runner, *load_encoder(), **settings)
+    data, pretrained = tomogram_of(YEAST, *load_encoder()), Pretrained(*load_encoder())
+    entry = runner(RealBenchmark(encoder=pretrained.digest, boxes="", **settings), pretrained, data)
     assert entry["result"]["boxes"]["all"]["ribosome80S"] == 268
-    table = figures.benchmark_frame([entry], "odd").set_index(["Task, odd half", "Method"])["5 labels"]
+    rows = figures.benchmark_rows([entry])
+    table = figures.benchmark_frame(rows, "odd").set_index(["Task, odd half", "Method"])["5 labels"]
     assert float(table["all five", TOOL][:5]) > 0.9
     assert float(table["all five", "classify --no-adapt"][:5]) < float(table["all five", TOOL][:5])
-    assert "Boxes in the odd half" in figures.benchmark_text([entry])
-    (right,) = re.findall(r"`classify` recognises ([\d.]+)%", figures.benchmark_finding([entry]))
+    assert "Boxes in the odd half" in figures.benchmark_text(rows)
+    (right,) = re.findall(r"`classify` recognises ([\d.]+)%", figures.benchmark_finding(rows))
     assert float(right) == pytest.approx(100 * float(table["all five", TOOL][:5]), abs=0.1)
-    assert len(figures.benchmark_figure([entry]).axes) == 2
+    assert len(figures.benchmark_figure(rows).axes) == 2
+    assert figures.benchmark_rows([entry], figures.PICKS).empty
 
 
 def test_pictures_are_middle_slices_of_each_class(tmp_path):
@@ -45,14 +58,8 @@ def test_small_sets_are_read_with_protein_dark(tmp_path):
     _, card = load_encoder()
     particle, lumen = (boxes_of(kind, card)[:, 7:13, 7:13, 7:13].mean() for kind in ("80S", "microtubule"))
     assert particle < -0.2 < 0.2 < lumen
-    entry = real_boxes(Runner(Store(tmp_path), show_progress=False), *load_encoder(), SMALL_SETS[0], REAL)
+    entry = real_boxes(Runner(Store(tmp_path), show_progress=False), Pretrained(*load_encoder()), SMALL_SETS[0])
     assert figures.small_sets_frame([entry])["Method"].tolist() == ["classify", "power alone (control)"] * 2
-
-
-def test_what_was_not_run_is_an_empty_table():
-    assert figures.benchmark_frame([], "odd").empty and figures.small_sets_frame([]).empty
-    assert figures.benchmark_text([]) == figures.benchmark_finding([]) == "Not run with this encoder."
-    assert figures.benchmark_figure([]) is None
 
 
 def test_a_rotation_keeps_the_middle():

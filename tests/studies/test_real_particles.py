@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from studies import real_particles_figures as figures
+from studies import real_particles
 from studies.demonstration import Demonstration
-from studies.real_particles import real_particles
+from studies.pretrained import Pretrained
+from studies.real_particles import DecoyDraws, draws_text, ranks_frame
 from studies.spectra import (
     binned_snr,
     matched,
     mean_power,
     microscope_of,
-    mirrored,
     multiplied_by_ctf,
     noise_free,
     phase_randomised,
@@ -33,16 +33,7 @@ from cryo_fewshot.weights import load_encoder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real" / "ribosome70S_relion5_2dstacks"
 MICROSCOPE = Microscope(binning=2)
-SMALL = {
-    "classes": ("6QZP", "1OEL", "1S3X"),
-    "snrs": (0.1,),
-    "noise_snrs": (0.1,),
-    "n_draws": 4,
-    "n_training": 30,
-    "n_per_class": 20,
-    "n_episodes": 5,
-}
-FEW = {"held_out_classes": {"test": ["1OEL", "3KUY"]}}  # classes of the control
+SMALL = {"classes": ("6QZP", "1OEL", "1S3X"), "n_draws": 4, "n_training": 30}
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
 
 
@@ -68,12 +59,6 @@ def test_matched_particles_have_the_others_mean_spectrum():
     assert (mean_power(particles, bins)[held] / wanted[held] - 1).abs().max() > 1
 
 
-def test_mirrored_twice_is_as_before_and_an_axis_stays():
-    particles = volumes(2)
-    assert torch.equal(mirrored(mirrored(particles)), particles)
-    assert torch.equal(mirrored(particles)[:, 10], particles[:, 10])
-
-
 def test_noise_is_that_of_the_measured_particles_and_the_snr_that_of_the_microscope():
     signals, measured = noise_free(("6QZP",), 60, MICROSCOPE, 0), band_limited(volumes(60, ("empty",)))
     noise = with_noise_of(signals, measured, 1e-9)
@@ -96,65 +81,48 @@ def test_a_second_ctf_takes_the_long_waves():
 
 def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
     """Simulated ribosomes in the place of the real ones: an easy case with a known answer."""
-    encoder, card = load_encoder()
-    card |= FEW
+    pretrained = Pretrained(*load_encoder())
     np.savez(tmp_path / "ribosomes.npz", volumes=volumes().numpy(), voxel_size_nm=2.0)
-    particles = open_particles(tmp_path / "ribosomes.npz", dark_protein=True)
-    store = Store(tmp_path)
-    entry = real_particles(Runner(store), encoder, card, particles, MICROSCOPE, **SMALL)
-    result = entry["result"]
-    assert result["tried"]["CTF undone"]["first"] > 0.8 and result["tried"]["CTF undone"]["rank_together"] == 1
-    assert result["tried"]["CTF undone"] == result["tried"]["CTF left in"]  # volumes hold no CTF to undo
-    assert result["support"]["in their own noise"]["real_right"] > 0.6 and result["family"] == ["6QZP"]
-    assert result["twins"]["real, CTF undone"]["right"] > 0.9 > 0.7 > result["twins"]["empty, SNR 0.1"]["right"]
-    assert result["average"] is None
-    assert real_particles(Runner(store), encoder, card, particles, MICROSCOPE, **SMALL)["result"] == result
-    frame = figures.correction_frame(entry).set_index("Correction")
-    assert frame.loc["CTF undone", "Likeliest"] == f"{result['tried']['CTF undone']['first']:.0%}"
-    for name, control in result["unharmed"].items():
-        assert frame.loc[name, "Control, SNR 0.1"] == f"{control['0.1'][0]:.3f}"
-    assert set(frame.index[frame["Control, SNR 0.1"] == "–"]) == set(result["tried"]) - set(result["unharmed"])
-
-
-def stored(corrections: dict[str, float], control: dict[str, dict]) -> dict:
-    """An entry with the share of each correction and its control."""
-    found = {"median_rank": 3.0, "rank_together": 2.0}
-    tried = {name: {**found, "first": first} for name, first in corrections.items()}
-    return {"spec": {"snrs": [0.1, 0.03]}, "result": {"tried": tried, "unharmed": control}}
-
-
-def test_the_table_leaves_out_what_the_study_no_longer_holds_and_keeps_the_best():
-    entry = stored(
-        {"CTF undone; embeddings centred": 0.9, "CTF undone": 0.1015, "CTF undone; masked": 0.278},
-        {"CTF undone; masked": {"0.03": [0.8984, 0.002]}},
-    )
-    frame = figures.correction_frame(entry)
-    assert frame["Correction"].tolist() == ["CTF undone", "CTF undone; masked"]
-    assert frame["Likeliest"].tolist() == ["10%", "28%"]
-    assert frame[["Control, SNR 0.1", "Control, SNR 0.03"]].to_numpy().tolist() == [["–", "–"], ["–", "0.898"]]
-
-
-def test_decoys_are_listed_with_the_real_particles_first():
-    right = {"right": 0.8, "low": 0.731, "high": 0.871}
-    kinds = ("6QZP, SNR 0.1", "empty, SNR 0.1", "real, x")
-    frame = figures.decoy_frame({"result": {"twins": dict.fromkeys(kinds, right)}})
-    assert frame["Particles"].tolist() == ["real, x", "6QZP, SNR 0.1", "noise alone, SNR 0.1"]
-    assert frame.iloc[0, 1:].tolist() == ["80%", "73% to 87%"]
+    particles, runner = open_particles(tmp_path / "ribosomes.npz", dark_protein=True), Runner(Store(tmp_path))
+    entry = real_particles.real_particles(runner, pretrained, particles, MICROSCOPE, **SMALL)
+    tried, support = entry["result"]["tried"], entry["result"]["support"]
+    assert tried["CTF undone"]["first"] > 0.8 and tried["CTF undone"]["rank_together"] == 1
+    assert tried["CTF undone"] == tried["CTF left in"]  # volumes hold no CTF to undo
+    assert support["in their own noise"]["real_right"] > 0.6
+    frame = ranks_frame(entry).set_index("Real particles")
+    assert frame.loc["CTF undone", "Likeliest"] == f"{tried['CTF undone']['first']:.0%}" and len(frame) == len(tried)
 
 
 @needs_real
-def test_the_real_ribosomes_average_to_a_ribosome(tmp_path):
-    encoder, card = load_encoder()
-    card |= FEW
-    particles = open_particles(REAL / "particles.star")
-    measured = microscope_of(particles, MICROSCOPE)
+def test_tilts_and_defocus_are_those_of_the_file():
+    measured = microscope_of(open_particles(REAL / "particles.star"), MICROSCOPE)
     assert 55 < measured.tilt_max < 65 and 2.5 < measured.defocus_min_um < measured.defocus_max_um < 3.5
-    result = real_particles(Runner(Store(tmp_path)), encoder, card, particles, MICROSCOPE, **SMALL)["result"]
-    power = result["power"]
-    assert power["real, CTF undone"][0] > 5 * power["real, CTF left in"][0]
-    likeness = result["average"]["likeness"]
-    assert max(likeness["6QZP"]) > max(max(likeness[name]) for name in likeness if name not in result["family"])
-    assert result["average"]["resolution_nm"] < 8
+
+
+class BrightIsReal:
+    """Takes a volume for real where its middle is bright; all but one real particle is."""
+
+    def __call__(self, volumes):
+        return volumes[:, 4, 4, 4, None]
+
+    def logits(self, support, queries):
+        return torch.cat([queries, 1 - queries], dim=1)
+
+
+def test_hits_are_counted_by_particle_and_the_interval_over_particles_is_theirs(monkeypatch):
+    volumes = torch.zeros(8, 8, 8, 8)
+    volumes[1:, 4, 4, 4] = 1
+    monkeypatch.setattr(real_particles.spectra, "phase_randomised", lambda group, seed: torch.zeros_like(group))
+    spec = DecoyDraws(encoder="", particles="", n_shot=2, n_phases=3, n_draws=20)
+    found = spec.run(None, BrightIsReal(), volumes)
+    assert found["by_particle"] == [0.5] + [1.0] * 7  # its decoy is right
+    assert found["right"] == pytest.approx(15 / 16, abs=0.02)
+    low, middle, high = found["particles"]
+    assert low < middle < high == 1.0 and low == pytest.approx(13 / 16, abs=0.07)
+    assert set(np.round(found["draws"], 3)) <= {0.917, 1.0}
+    entry = {"spec": {"n_shot": 2}, "result": found}
+    assert f"2 labelled ones of each, {found['right']:.1%}" in draws_text([entry])
+    assert "holds the 90%" in draws_text([entry], 0.9) and "does not hold the 50%" in draws_text([entry], 0.5)
 
 
 def test_the_demonstration_reports_what_it_wrote_and_its_accuracy(tmp_path):

@@ -1,5 +1,7 @@
 """Unknown classes of a labelled tomogram, on numbers whose classes are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
@@ -25,9 +27,10 @@ def test_decoys_keep_out_an_unknown_class_that_looks_like_them(calibration, part
     )
     monkeypatch.setattr("studies.real_unknown.LABELLED", {"three": tuple(names[:3])})
     monkeypatch.setattr("studies.real_unknown.RIBOSOME", names[0])
-    card = {"calibration": calibration.to_json()}
     entry = {"spec": {"false_accept_rate": 0.05, "fdr": 0.1}}
-    entry["result"] = RealUnknown(encoder="", boxes="", shots=(5,), n_draws=3).run(None, card, data)
+    entry["result"] = RealUnknown(encoder="", boxes="", shots=(5,), n_draws=3).run(
+        None, SimpleNamespace(calibration=calibration), data
+    )
     without, with_background = entry["result"]["rows"]
     assert [row["background"] for row in (without, with_background)] == [False, True]
     assert with_background["false_accepts"] <= min(0.1, without["false_accepts"])
