@@ -151,7 +151,6 @@ def pretrain(
     spec: Pretraining,
     path: str | Path = PRETRAINED,
     minutes: float | None = None,
-    show_progress: bool = True,
     start: AnyEncoder | None = None,
 ) -> dict[str, Any]:
     """Train by a spec, measure what to expect, write the encoder file; returns its card.
@@ -173,7 +172,7 @@ def pretrain(
         if deadline is not None and time.monotonic() > deadline:
             raise DeadlineReached
 
-    with progress_bar(spec.cost, show_progress) as bar:
+    with progress_bar(spec.cost, True) as bar:
         encoder, history = train(
             spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time, start=start
         )

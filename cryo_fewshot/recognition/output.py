@@ -94,7 +94,7 @@ def _check_folder(out: Path, record: dict) -> bool:
     path = out / "run.json"
     try:
         if path.exists():
-            if not _agree(_read_record(path), record):
+            if not _holds(path, record):
                 raise UserError(f"{out}: contains another run, or this one with other settings; give a new folder")
             return False
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
@@ -104,23 +104,17 @@ def _check_folder(out: Path, record: dict) -> bool:
     return True
 
 
-def _agree(earlier: dict | None, record: dict) -> bool:
-    """Whether all that an earlier record says is so; a release before this one said less of the inputs."""
-    if not isinstance(earlier, dict) or not isinstance(record, dict):
-        return earlier == record
-    # The notes on an input name its files as they were given, from whatever folder.
-    return all(name == "said" or (name in record and _agree(value, record[name])) for name, value in earlier.items())
+def _holds(path: Path, record: dict) -> bool:
+    """Whether a file holds a record but for notes on the inputs, which name files as they were given."""
 
+    def without_notes(part: dict) -> dict:
+        return {name: value for name, value in part.items() if name != "said"}
 
-def _read_record(path: Path) -> dict | None:
-    """The record of an earlier run, None where it is damaged; release 0.1 called the rotations turns."""
     try:
-        record = json.loads(path.read_bytes())
-        if "turns" in record["settings"]:
-            record["settings"]["rotations"] = record["settings"].pop("turns")
-        return record
-    except (ValueError, KeyError, TypeError):
-        return None
+        earlier = json.loads(path.read_bytes(), object_hook=without_notes)
+    except ValueError:
+        return False
+    return earlier == json.loads(json.dumps(record), object_hook=without_notes)
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from ..averaging.averages import Refined
-from ..errors import UserError
 from ..files import write_atomically
 from .support_check import SupportCheck
 
 TILE = 24
 """Pixels along the edge of a slice on the map: 3,000 of them are some 1.2 MB."""
 MAX_TRIANGLES = 6_000
+N_UNCERTAIN = 12
 REJECTED_COLOUR = "#9a9a9a"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 GLYPHS = ("●", "◆", "■", "▲", "✖")
@@ -40,9 +40,8 @@ def write_report(
     points: Sequence[Mapping],
     reliability: Mapping[str, Sequence[Mapping]],
     settings: Mapping,
-    groups: Mapping[str, int] | None = None,
-    to_label: Sequence[int] = (),
-    n_uncertain: int = 12,
+    groups: Mapping[str, int],
+    to_label: Sequence[int],
 ) -> None:
     """Write the report.
 
@@ -58,23 +57,17 @@ def write_report(
     reliability : of `evaluation.reliability`, by what they were measured on; nothing is drawn without any
     settings : shown as they are
     groups : number of particles of each group of rejected ones; to_label : which to label next, as rows of particles
-    n_uncertain : number of least probable particles that are shown
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    if "class" not in counts.columns:
-        columns = ", ".join(map(str, counts.columns))
-        raise UserError(f"report: the table of counts has no column 'class', only {columns}: name one so")
-    if not len(particles) == len(embeddings) == len(slices):
-        raise UserError(f"report: {len(particles)} particles, but arrays of another length: give a row for each")
     known = [*counts["class"].astype(str), *averages, *particles["class"].astype(str)]
     styles = {name: _style(i) for i, name in enumerate(dict.fromkeys(known))}
     how_many = f"{n_particles:,} particles"
     if len(particles) < n_particles:
         how_many = f"{len(particles):,} of {how_many}, drawn at random from those that can be read"
-    on_map = {name: style for name, style in styles.items() if name not in (groups or {})}
+    on_map = {name: style for name, style in styles.items() if name not in groups}
     legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **on_map}
     data = {
         "map": _map(particles, embeddings, on_map, legend["rejected"]),
@@ -106,8 +99,8 @@ def write_report(
         legend=legend,
         how_many=how_many,
         data=data,
-        uncertain=_tiles(particles, slices, _least_certain(particles)[:n_uncertain]),
-        groups=groups or {},
+        uncertain=_tiles(particles, slices, _least_certain(particles)[:N_UNCERTAIN]),
+        groups=groups,
         to_label=_tiles(particles, slices, to_label),
         settings=settings,
         plotly=Markup(get_plotlyjs()),
@@ -118,7 +111,7 @@ def write_report(
 def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two principal axes: `(n, dim)` -> coordinates `(n, 2)` and the shares of variance `(2,)`.
 
-    The same bits for the same input: an exact decomposition, and signs that its loadings fix.
+    The same bits for the same input: an exact decomposition, whose largest loadings are positive.
     """
     from sklearn.decomposition import PCA
 
@@ -127,9 +120,7 @@ def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(x) > 1 and np.ptp(x, axis=0).any():
         pca = PCA(min(2, *x.shape), svd_solver="full")
         found = pca.fit_transform(x)
-        largest = np.abs(pca.components_).argmax(axis=1)
-        signs = np.sign(pca.components_[np.arange(len(largest)), largest])
-        places[:, : len(signs)], shares[: len(signs)] = found * signs, pca.explained_variance_ratio_
+        places[:, : found.shape[1]], shares[: found.shape[1]] = found, pca.explained_variance_ratio_
     return places, shares
 
 

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -18,33 +19,29 @@ _METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},
 }
-_ASSIGNMENT = re.compile(
-    r"""\s*([A-Za-z_]\w*)=((?:'[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^\s'"\[\](){}])+)(?=\s|$)"""
-)
 
 
 def parse_parameters(text: str) -> dict[str, object]:
     """Read ``name=value`` pairs as typed on a command line, such as ``"snrs='0.1' n_shot=3"``.
 
-    A value is a Python literal; a bare word (``profile=smoke``) is a string. Raises UserError where a part of the text
-    is not such a pair, or a name is given twice.
+    A value is a Python literal without blanks outside of quotes; anything else (``profile=smoke``) is a string. Raises
+    UserError where a part of the text is not such a pair, or a name is given twice.
     """
-    parameters, position = {}, 0
-    while text[position:].strip():
-        match = _ASSIGNMENT.match(text, position)
-        if match is None:
-            rest = text[position:].strip()
-            raise UserError(f"cannot read the parameters from {rest!r} on: write name=value, as in snrs='0.1' n_shot=3")
-        name, value = match.groups()
+    parameters = {}
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"cannot read the parameters {text!r}: {error}") from error
+    for part in parts:
+        name, _, value = part.partition("=")
+        if not name.isidentifier() or not value:
+            raise UserError(f"cannot read the parameter {part!r}: write name=value, as in snrs='0.1' n_shot=3")
         if name in parameters:
             raise UserError(f"parameter {name} is given twice")
         try:
             parameters[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            if re.search(r"['\"\[\](){}]", value):
-                raise UserError(f"the value of parameter {name} is not a Python literal: {value}") from None
             parameters[name] = value
-        position = match.end()
     return parameters
 
 
@@ -163,13 +160,10 @@ def _checked(parameters: dict, defaults: dict, name: str) -> dict:
         if key not in defaults:
             raise UserError(f"notebook {name} has no parameter {key!r}; it knows: {', '.join(defaults)}")
         default = defaults[key]
-        plain_number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(default, str) and isinstance(value, tuple | list):  # snrs=0.1,0.05
             value = ",".join(map(str, value))
-        elif isinstance(default, str) and plain_number:
-            value = str(value)
-        elif isinstance(default, float) and plain_number:
-            value = float(value)
+        elif isinstance(default, str | float) and type(value) in (int, float):
+            value = type(default)(value)
         if default is not None and type(value) is not type(default):
             raise UserError(
                 f"parameter {key} of notebook {name} is of type {type(default).__name__} "
@@ -194,9 +188,7 @@ def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> t
     class ThisInterpreter(AsyncKernelManager):
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""
 
-        @property
-        def kernel_spec(self):
-            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
+        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
 
         @default("transport_encryption")
         def _encrypt(self):  # off by default, and each kernel then warns on the terminal

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ class Runner:
         self.device = device or default_device()
         self.show_progress = show_progress
         self._bar: tqdm | None = None
-        self._sets: dict[tuple, SubtomogramSet] = {}
-        self._embeddings: dict[tuple, torch.Tensor] = {}
+        # The last few stay in memory.
+        self._subtomograms, self.embedded = lru_cache(4)(self._subtomograms), lru_cache(16)(self.embedded)
         keep_freed_memory()
 
     def __call__(self, spec: Any, *inputs, run: Callable | None = None, with_tensors: bool = False) -> dict:
@@ -86,7 +87,7 @@ class Runner:
                 for evaluation in waiting:
                     if evaluation.encoder == encoder:
                         self(evaluation)
-                self._embeddings.clear()
+                self.embedded.cache_clear()
         return [self(evaluation) for evaluation in evaluations]
 
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
@@ -96,7 +97,7 @@ class Runner:
     # ---------------------------------------------------------------- volumes and embeddings
 
     def volumes(self, run: EncoderRun, role: str) -> SubtomogramSet:
-        """Subtomograms of the 'base', 'validation' or 'novel' classes of a run; the last few sets stay in memory."""
+        """Subtomograms of the 'base', 'validation' or 'novel' classes of a run."""
         return self._subtomograms(run.data, getattr(run.split, role), run.snr_counts)
 
     def embeddings(self, run: EncoderRun, role: str) -> torch.Tensor:
@@ -104,27 +105,16 @@ class Runner:
         return self.embedded(run, run.data, getattr(run.split, role), run.snr_counts)
 
     def embedded(
-        self, run: EncoderRun, data, names: tuple[str, ...], snr_counts: Sequence[tuple[float, int]]
+        self, run: EncoderRun, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]
     ) -> torch.Tensor:
         """Embeddings of some classes of any data by the encoder of a run, `(n, dim)`."""
-        key = (run, data, names, tuple(snr_counts))
-        if key not in self._embeddings:
-            if len(self._embeddings) >= 16:
-                self._embeddings.pop(next(iter(self._embeddings)))
-            encoder = self.encoder(run)
-            subtomograms = self._subtomograms(data, names, snr_counts)
-            self.describe("embedding")
-            self._embeddings[key] = embed(encoder, subtomograms.volumes, run.precision)
-        return self._embeddings[key]
+        encoder, subtomograms = self.encoder(run), self._subtomograms(data, names, snr_counts)
+        self.describe("embedding")
+        return embed(encoder, subtomograms.volumes, run.precision)
 
-    def _subtomograms(self, data, names: tuple[str, ...], snr_counts: Sequence[tuple[float, int]]) -> SubtomogramSet:
-        key = (data, names, tuple(snr_counts))
-        if key not in self._sets:
-            if len(self._sets) >= 4:
-                self._sets.pop(next(iter(self._sets)))
-            self.describe("simulating")
-            self._sets[key] = data.subtomograms(dict(snr_counts), names, self.device)
-        return self._sets[key]
+    def _subtomograms(self, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]) -> SubtomogramSet:
+        self.describe("simulating")
+        return data.subtomograms(dict(snr_counts), names, self.device)
 
     # ---------------------------------------------------------------- networks
 

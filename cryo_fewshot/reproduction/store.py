@@ -108,7 +108,7 @@ class Store:
         return found
 
     def entries(self, kind: str) -> list[dict]:
-        """All whole entries of one kind of spec, cached or published, in the order of their names."""
+        """The same in the order of their names."""
         return list(self.named_entries(kind).values())
 
     def kinds(self) -> list[str]:

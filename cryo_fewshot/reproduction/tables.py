@@ -171,7 +171,7 @@ def claim_values(cells: Sequence[Cell], entries: Sequence[dict], store: Store, c
         runs.setdefault((encoder.split_seed, encoder.seed), []).append((cell, entry))
     rows = []
     for seeds, run in runs.items():
-        by_cell = accuracies_by_cell(*zip(*run, strict=True))
+        by_cell = {key_of(cell): accuracies(entry) for cell, entry in run}
         unfinished = still_improving(store, [cell for cell, _ in run])
         for number, claim in enumerate(claims):
             per_episode = measure(claim, by_cell)
@@ -218,11 +218,6 @@ STILL_IMPROVING = "still improving"
 
 def key_of(cell: Cell) -> Key:
     return cell.method, cell.evaluation.snr, cell.evaluation.n_shot
-
-
-def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[Key, np.ndarray]:
-    """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
-    return {key_of(cell): accuracies(entry) for cell, entry in zip(cells, entries, strict=True)}
 
 
 def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:

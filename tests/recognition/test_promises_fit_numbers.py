@@ -67,7 +67,7 @@ def test_rows_measured_are_counts_over_the_tasks_of_an_snr(trials, promises):
     for row in promises.measured:
         found = {"p": [], "right": [], "known": [], "unknown": []}
         for trial in trials:
-            if trial.n_shot != row["n_shot"]:
+            if trial.conditions.n_shot != row["n_shot"]:
                 continue
             chosen = (trial.snrs == row["snr"]) & (trial.crowded == row["crowded"])
             p, right, least = answers(trial, promises)
@@ -138,8 +138,8 @@ def test_the_threshold_of_each_rate_meets_its_margin(trials, promises):
 def test_reliability_is_that_of_the_answers_with_few_labels_and_many(trials, promises):
     rows = reliability_rows(trials, promises)
     for crowded, n_shot in ((False, 1), (True, 5)):
-        told = [answers(t, promises)[:2] for t in trials if t.n_shot == n_shot]
-        mine = [t.crowded == crowded for t in trials if t.n_shot == n_shot]
+        told = [answers(t, promises)[:2] for t in trials if t.conditions.n_shot == n_shot]
+        mine = [t.crowded == crowded for t in trials if t.conditions.n_shot == n_shot]
         p, right = (np.concatenate([part[k][of].ravel() for part, of in zip(told, mine, strict=True)]) for k in (0, 1))
         expected = [row for row in reliability(p, right) if row["n"] >= len(p) / 1000]
         found = [row for row in rows if (row["crowded"], row["n_shot"]) == (crowded, n_shot)]
