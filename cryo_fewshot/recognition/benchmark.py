@@ -74,7 +74,6 @@ class LabelledTomogram:
         return np.unique(self._columns(), axis=0, return_inverse=True)[1].ravel()
 
     def _columns(self) -> np.ndarray:
-        """Tomogram, y and x in blocks, `(n, 3)`."""
         return np.column_stack([self.tomograms, self.centres[:, 1:] // BLOCK]).astype(int)
 
 
@@ -241,7 +240,6 @@ Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def methods_of(data: LabelledTomogram, calibration: Calibration, further: Mapping) -> dict[str, Predict]:
-    """The tool and the features it is compared with, by the name of their row."""
     dim = data.features.shape[1] - sum(data.widths)
     embeddings, profile, grey = data.features.split([dim, *data.widths], dim=1)
     profile, grey = (_standardised(part) / part.shape[1] ** 0.5 for part in (profile, grey))
@@ -283,7 +281,6 @@ def _fitted(features, widths, calibration, settings: Settings, support: np.ndarr
 
 
 def _against_background(data: LabelledTomogram, calibration: Calibration, pools, episodes, at_most: int = 20) -> float:
-    """Mean area under the ROC curve of the tool's scores, queries against background boxes."""
     areas = []
     for support, queries in episodes[:at_most]:
         boxes = np.concatenate(pools)

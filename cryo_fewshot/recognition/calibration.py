@@ -168,7 +168,6 @@ class Calibration:
         return json.loads(json.dumps(plain, default=np.ndarray.tolist))
 
     def on_card(self) -> dict:
-        """Entries of an encoder's card."""
         return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod

@@ -48,7 +48,6 @@ class HeldOutParticles:
             object.__setattr__(self, "crowded", np.zeros(len(self.labels), dtype=bool))
 
     def family_of(self) -> dict:
-        """Family of each class."""
         families = self.labels if self.families is None else self.families
         return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
 

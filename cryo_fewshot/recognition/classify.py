@@ -221,7 +221,6 @@ def recogniser_of(
 
 
 def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
-    """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
     if words := recogniser.unfitted or words:
@@ -234,7 +233,6 @@ def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
 
 
 def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
-    """Indices of the labelled particles that can be used, class by class."""
     _, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")

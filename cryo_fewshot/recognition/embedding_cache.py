@@ -54,7 +54,6 @@ class Embedded:
         return self.n
 
     def with_parts(self, *parts: str, grey_reference: torch.Tensor | None = None) -> "Embedded":
-        """The same particles, read with other columns."""
         return replace(self, parts=parts, grey_reference=grey_reference)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, str]]]:
@@ -70,7 +69,6 @@ class Embedded:
             yield np.array(indices), torch.cat([content[part] for part in self.parts], dim=1), reasons
 
     def all(self) -> tuple[torch.Tensor, dict[int, str]]:
-        """All embeddings in memory, for a support set."""
         _, embeddings, rejected = zip(*self.chunks(), strict=True)
         return torch.cat(embeddings), dict(ChainMap(*rejected))
 
@@ -87,7 +85,6 @@ class Embedded:
 
 
 def _chunks(n: int) -> list[range]:
-    """Indices of the particles in each of the files that n particles make."""
     return [range(start, min(n, start + CHUNK)) for start in range(0, n, CHUNK)]
 
 
@@ -162,7 +159,6 @@ def features_of(encoder: AnyEncoder, volumes: torch.Tensor) -> torch.Tensor:
 
 
 def check_rotations(rotations: int) -> None:
-    """Raise UserError for a number of rotations that keeps no wedge."""
     if rotations not in (1, 2, 4):
         raise UserError(f"rotations={rotations} (--rotations): use 1, 2, or for symmetric tilt series 4")
 

@@ -200,7 +200,6 @@ def pretrain_in_two(path: Path, n_epochs: int, minutes: float | None = None) -> 
 
 
 def training_card(spec: Pretraining, history: History) -> dict[str, Any]:
-    """What a card says right after the training."""
     microscope = spec.acquisitions.microscope
     return {
         "spec": spec_dict(spec),

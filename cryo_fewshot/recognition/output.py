@@ -36,7 +36,6 @@ FEWEST_LEFT_OUT = 3
 
 
 def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
-    """What tells one run from another, as plain JSON values."""
     return {
         "settings": {**asdict(settings), "junk": list(settings.junk)},
         "support": {**_input_record(support), "labels": spec_digest(support.labels)},

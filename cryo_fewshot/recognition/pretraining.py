@@ -88,12 +88,10 @@ class Pretraining:
 
     @property
     def box(self) -> int:
-        """Voxels along one edge of a volume."""
         return self.acquisitions.microscope.final_box
 
     @property
     def volumes_per_step(self) -> int:
-        """Volumes that are simulated and learnt from in one step."""
         return self.n_way * (self.n_shot + self.n_query)
 
     @property
@@ -337,5 +335,4 @@ def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, E
 
 
 def progress_bar(total: int, show: bool) -> tqdm:
-    """Of a training, in volumes."""
     return tqdm(total=total, unit=" volumes", disable=not show, mininterval=1, smoothing=0.05, desc="training")

@@ -196,7 +196,6 @@ def _halves(unknown: pd.DataFrame, terms: np.ndarray) -> Iterable[float]:
 
 
 def _mean_over_classes(accepted: np.ndarray, unknown: pd.DataFrame) -> np.floating:
-    """Mean over classes of the share that is accepted."""
     classes = unknown.groupby("name").indices.values()
     return np.mean([accepted[members].mean() for members in classes])
 

@@ -84,7 +84,6 @@ class Recogniser:
 
     @property
     def promises(self) -> Promises:
-        """Of the calibration."""
         return self.calibration.promises
 
     @property
@@ -95,7 +94,6 @@ class Recogniser:
 
     @property
     def threshold(self) -> float:
-        """Least score that is accepted."""
         return self.promises.threshold(self.conditions, self.false_accept_rate)
 
     @torch.no_grad()

@@ -161,7 +161,6 @@ def _map(particles: pd.DataFrame, embeddings: np.ndarray, styles: Mapping[str, M
 
 
 def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> dict:
-    """Surface, FSC curve and caption of a class average."""
     from markupsafe import Markup
 
     from ..figures.volumes import isosurface
@@ -237,13 +236,11 @@ def _least_certain(particles: pd.DataFrame) -> np.ndarray:
 
 
 def _tiles(particles: pd.DataFrame, slices: np.ndarray, rows: Sequence[int]) -> list[tuple[str, str]]:
-    """Text and picture of some particles."""
     pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[list(rows)]]
     return list(zip(map(_particle_text, particles.iloc[list(rows)].to_dict("records")), pictures, strict=True))
 
 
 def _number_text(value: object) -> str:
-    """A number as people read it, anything else as it is."""
     if isinstance(value, float):
         return f"{value:.3g}" if np.isfinite(value) else "–"
     return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)

@@ -45,7 +45,6 @@ class SupportCheck:
 
     @property
     def n_tested(self) -> int:
-        """Number of particles that were left out in turn."""
         return int(self.tested.sum())
 
 

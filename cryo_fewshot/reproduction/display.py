@@ -81,7 +81,6 @@ def show_differences(frame: pd.DataFrame) -> Styler:
 
 
 def show_precision(frame: pd.DataFrame) -> Styler:
-    """Table A for reading."""
     table = by_task(frame.assign(shown=frame["precision"].map("{:.3f}".format)), "method", "shown")
     table.loc["paper"] = NOT_QUOTED
     return plain_style(table)
@@ -100,14 +99,12 @@ def _bold(text: str, is_bold: bool) -> str:
 
 
 def show_claims(frame: pd.DataFrame) -> Styler:
-    """The quoted numbers for reading: paper, this work with its interval, difference, verdict."""
     numbers = [f"{row.this_work:.3f} ±\u00a0{row.ci95:.3f}" for row in frame.itertuples()]
     shown = frame.assign(this_work=numbers, difference=frame["difference"].map("{:+.3f}".format))
     return _listed(shown.drop(columns="ci95").rename(columns={"claim": "What the paper quotes"}))
 
 
 def show_judged(frame: pd.DataFrame) -> Styler:
-    """The claims over several runs for reading: paper, mean with interval, verdict."""
     numbers = [
         f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if pd.notna(row.low) else f"{row.mean:.3f}"
         for row in frame.itertuples()
@@ -123,7 +120,6 @@ def _listed(frame: pd.DataFrame) -> Styler:
 
 
 def plain_style(frame: pd.DataFrame) -> Styler:
-    """The look of every table of the book."""
     # A fixed uuid: the same table has the same HTML at every run.
     return frame.style.set_uuid("table").set_table_styles(
         [{"selector": "th, td", "props": "text-align: left; padding: 0.3em 0.5em; min-width: 3.2em"}]
@@ -131,7 +127,6 @@ def plain_style(frame: pd.DataFrame) -> Styler:
 
 
 def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
-    """The protocol of a table in one line, printed before its numbers."""
     evaluation = cells[0].evaluation
     run = evaluation.encoder
     shots = " and ".join(f"{n}-shot" for n in sorted({cell.evaluation.n_shot for cell in cells}, reverse=True))
@@ -203,7 +198,6 @@ def class_text(frame: pd.DataFrame) -> str:
 
 
 def accuracy_text(cell: Cell, entry: dict) -> str:
-    """The accuracy of a cell with its interval."""
     accuracy, interval = accuracy_of(entry)
     return _with_interval(f"{accuracy:.3f}", interval)
 

@@ -121,7 +121,6 @@ def numbers(name: str, value: object, kind: type) -> list:
 
 
 def single(snr: float, profile: Profile) -> tuple[tuple[float, int], ...]:
-    """Training on one SNR."""
     return ((snr, profile.data.n_per_class),)
 
 

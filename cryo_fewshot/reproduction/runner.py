@@ -91,7 +91,6 @@ class Runner:
         return [self(evaluation) for evaluation in evaluations]
 
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
-        """The entries of a table's cells, in their order."""
         return self.run(cell.evaluation for cell in cells)
 
     # ---------------------------------------------------------------- volumes and embeddings
@@ -201,6 +200,5 @@ class Runner:
         self._bar = None
 
     def describe(self, text: str) -> None:
-        """Say on the progress bar what is being done."""
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=False)

@@ -205,7 +205,6 @@ def claims_frame(
 
 
 def paper_text(claim: Claim) -> str:
-    """A quoted number as it is printed."""
     if claim.at_least and claim.paper == 0:
         return "> 0"
     return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"

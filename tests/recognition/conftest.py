@@ -177,5 +177,5 @@ def tomogram():
 @pytest.fixture
 def quickly_calibrated():
     """`model_card.calibrated` on few particles of one SNR and one microscope, at one and two shots."""
-    few = {"snrs": (0.1,), "n_per_class": 11, "n_microscopes": 1, "n_background": 4}
-    return partial(calibrated, fitting={"shots": (1, 2), "n_query": 9}, **few)
+    few = {"snrs": (0.1,), "n_per_class": 12, "n_microscopes": 1, "n_background": 4}
+    return partial(calibrated, fitting={"shots": (1, 2)}, **few)

@@ -28,11 +28,11 @@ def test_a_task_has_classes_of_as_many_families_and_no_particle_twice():
     members = {(s, name): np.arange(20) + 100 * i + 1000 * s for s in (0, 1) for i, name in enumerate("abcdu")}
     seen = set()
     for seed in range(30):
-        support, query, strange = room._draw(others, members, 1, "u", 3, 2, 4, np.random.default_rng(seed))
-        assert len(support) == 6 and len(query) == 12 and len(strange) == 4
-        assert len({*support, *query}) == 18 and set(strange) <= set(members[1, "u"])
+        support, query, strange = room._draw(others, members, 1, "u", 3, 2, np.random.default_rng(seed))
+        assert len(support) == 6 and len(query) == 30 and len(strange) == 10
+        assert len({*support, *query}) == 36 and set(strange) <= set(members[1, "u"])
         classes = support.reshape(3, 2) % 1000 // 100
-        assert (classes == classes[:, :1]).all() and (query.reshape(3, 4) % 1000 // 100 == classes[:, :1]).all()
+        assert (classes == classes[:, :1]).all() and (query.reshape(3, 10) % 1000 // 100 == classes[:, :1]).all()
         assert sum(c < 2 for c in classes[:, 0]) == 1, "one of the family of two"
         seen |= set(classes[:, 0])
     assert seen == {0, 1, 2, 3}
