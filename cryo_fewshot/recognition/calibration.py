@@ -174,7 +174,7 @@ class Calibration:
     def from_json(cls, content: Mapping) -> "Calibration":
         """What `to_json` gave; UserError where it is something else."""
         try:
-            promises = {name: _tuples(value) for name, value in content["promises"].items() if name != "recall"}
+            promises = {name: tuples_of(value) for name, value in content["promises"].items() if name != "recall"}
             limits = {name: tuple(pair) for name, pair in content["promises"]["limits"].items()}
             crowd, crowded_space = content.get("crowd"), content.get("crowded_space")
             return cls(
@@ -197,8 +197,9 @@ def _space(content: Mapping) -> PLDA:
     return PLDA(**{"unit_columns": len(content["mean"])} | content)
 
 
-def _tuples(value: object) -> object:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def tuples_of(value: object) -> object:
+    """Plain data with tuples in the place of lists, however deep."""
+    return tuple(map(tuples_of, value)) if isinstance(value, list) else value
 
 
 def _mean_of(embeddings: torch.Tensor, weights: np.ndarray) -> torch.Tensor:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,27 @@ from .settings import MIN_AVERAGED, Settings
 
 FEWEST_LEFT_OUT = 3
 """Labels per class with which those left out in turn say something of the probabilities."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
+        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
+    counts : a row per class
+    averages : by class, or group of rejected ones
+    points : of `rejection.operating_points`
+    groups, to_label : groups of rejected particles by name, and those to label next, as rows of the table
+    """
+
+    table: pd.DataFrame
+    counts: pd.DataFrame
+    recogniser: Recogniser
+    averages: dict[str, Refined]
+    points: Sequence[dict]
+    groups: Mapping[str, np.ndarray]
+    to_label: np.ndarray
 
 
 def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
@@ -237,47 +258,34 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 def write_results_page(
     out: Path,
     query: Particles,
-    table: pd.DataFrame,
-    counts: pd.DataFrame,
+    outcome: Outcome,
     sample: np.ndarray,
     embeddings: torch.Tensor,
-    recogniser: Recogniser,
-    averages: dict[str, Refined],
-    points: Sequence[dict],
     settings: Settings,
     card: dict,
     said: Sequence[str],
-    groups: Mapping[str, np.ndarray],
-    to_label: np.ndarray,
 ) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
-
-    points : of `rejection.operating_points`; groups, to_label : rows of the table, of the sample
-    """
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    table, recogniser = outcome.table, outcome.recogniser
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
-    rows = table.iloc[chosen].assign(name=[query.names[i] for i in chosen])
+    about = {"particles": len(query), "encoder": card.get("name", ""), "inputs": "; ".join(said)}
     write_report(
         out / "report.html",
-        counts=counts,
-        particles=rows,
+        counts=outcome.counts,
+        particles=table.iloc[chosen].assign(name=[query.names[i] for i in chosen]),
         embeddings=embeddings[torch.from_numpy(usable)].numpy(),
         slices=volumes[:, volumes.shape[1] // 2].numpy(),
         n_particles=len(query),
-        averages=averages,
+        averages=outcome.averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=recogniser.check,
-        points=points,
+        points=outcome.points,
         reliability=_reliability(recogniser, card),
-        settings={
-            **asdict(settings),
-            "particles": len(query),
-            "encoder": card.get("name", ""),
-            "inputs": "; ".join(said),
-        },
-        groups={name: len(members) for name, members in groups.items()},
-        to_label=[chosen.tolist().index(row) for row in to_label],
+        settings=asdict(settings) | about,
+        groups={name: len(members) for name, members in outcome.groups.items()},
+        to_label=[chosen.tolist().index(row) for row in outcome.to_label],
     )
 
 

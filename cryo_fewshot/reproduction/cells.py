@@ -261,13 +261,9 @@ def table_4(
     quoted : the paper's numbers by method and shots.
     """
     _check_known("method", methods, TABLE_4_METHODS)
-    profile = replace(profile, data=data, split_sizes=data.split_sizes)
-    training = {"n_way": data.n_way, **training}
-    cells = []
-    for n_shot, method in product(shots, methods):
-        evaluation = method_evaluation(profile, method, single(data.snr, profile), data.snr, n_shot, **training)
-        cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
-    return cells
+    profile, training = replace(profile, data=data, split_sizes=data.split_sizes), {"n_way": data.n_way, **training}
+    cells = table_1(profile, snrs=[data.snr], shots=shots, methods=methods, **training)
+    return [replace(cell, paper=quoted.get((cell.method, cell.evaluation.n_shot), cell.paper)) for cell in cells]
 
 
 def _check_known(what: str, names: Sequence[str], known: Iterable[str]) -> None:
