@@ -140,20 +140,6 @@ def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
     )
 
 
-def provenance_line(entries: Sequence[dict]) -> str:
-    """Machines, dates, versions and commits of the runs behind a table, in one line."""
-
-    def several(name: str) -> str:
-        return ", ".join(sorted({str(entry["provenance"][name]) for entry in entries}))
-
-    dates = sorted(entry["provenance"]["date"] for entry in entries)
-    return (
-        f"Run between {dates[0]} and {dates[-1]} on {several('processor')}, {several('cores')} cores, "
-        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}; code at commit "
-        f"{several('commit')}."
-    )
-
-
 def sum_of_distances(table: pd.DataFrame) -> str:
     """Whether the paper's claim about Table 2 holds in a run: the sum above either distance in most columns."""
     table = _all_episodes(table)
@@ -239,7 +225,7 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
         for cell in cells
     ]
     table = plain_style(by_task(pd.DataFrame(rows), "method", "shown").fillna("–")).to_html()
-    return HTML(f"<p>{_PAPERS_SIZE}</p>{table}" + (f"<p>{provenance_line(entries)}</p>" if entries else ""))
+    return HTML(f"<p>{_PAPERS_SIZE}</p>{table}")
 
 
 def complex_name(key: str) -> str:
