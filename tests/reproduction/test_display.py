@@ -88,6 +88,13 @@ def test_mixing_and_classes_name_the_extremes():
     assert class_text(classes) == "5-shot: easiest is a, 0.90; hardest b, 0.40."
 
 
+def test_the_protocol_names_what_was_run():
+    profile = profile_named("paper")
+    line = protocol_line(table_1(profile, snrs=[0.1], shots=[5]), profile)
+    for part in ("5-way, 5-shot, 15 queries", "boxes of 40^3 at 1 nm", "split 10/5/8", "Profile paper"):
+        assert part in line
+
+
 @pytest.mark.parametrize("claim", TABLE_1_CLAIMS, ids=lambda claim: f"{claim.words}, {claim.n_shot}-shot")
 def test_every_quoted_number_is_one_of_the_papers(claim):
     assert claim.paper in (0.86, 0.7644, 0.0936, 0.1614, 0.0427, 0.0504, 0.01)
