@@ -11,12 +11,12 @@ import bs4
 import mrcfile
 import numpy as np
 import pandas as pd
+from finished_pages import _csv_of
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.book import book_notebooks
 from cryo_fewshot.reproduction.cells import table_1, table_2, table_3
 from cryo_fewshot.reproduction.notebooks import notebook_parameters, run_notebook
-from cryo_fewshot.reproduction.pages import _csv_of
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store

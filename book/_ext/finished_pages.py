@@ -12,7 +12,7 @@ from itertools import count, product
 from pathlib import Path
 from urllib.parse import quote
 
-from .notebooks import book_extra, provenance_of
+from cryo_fewshot.reproduction.notebooks import book_extra, provenance_of
 
 _SWITCH = (
     '<p class="code-switch"><input type="checkbox" id="show-code"/> '
@@ -38,7 +38,7 @@ def _copy_scripts(app):
     shutil.copy(bundle / "tex-svg.js", static / "mathjax")
     (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     if (Path(app.srcdir) / "your_particles.md").is_file():
-        from .browser import encoder_script, example_script
+        from browser_files import encoder_script, example_script
 
         (static / "encoder.js").write_text(encoder_script(), encoding="utf-8")
         (static / "example.js").write_text(example_script(), encoding="utf-8")
