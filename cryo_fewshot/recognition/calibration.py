@@ -270,7 +270,7 @@ def adapt(
 ) -> tuple[ClassModel, torch.Tensor]:
     """Let unlabelled particles take part: the model and the log frequencies of its classes, `(..., n_way)`.
 
-    Expectation-maximisation as in `plda_em_logits`, with one more class for all unknown ones, so that their particles
+    Expectation-maximisation, with one more class for all unknown ones, so that their particles
     do not pull on the known classes.
 
     Parameters

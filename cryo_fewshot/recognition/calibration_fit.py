@@ -2,7 +2,7 @@
 
 Each class is unknown once, and the geometry used against it is fitted without its family. A task stays within one data
 set, one microscope and one SNR, as a user's run does, and no two of its classes are of one family. Particles of several
-encoders of one recipe are pooled (`cross_fitting`): each is measured in its own geometry, and only scores, which mean
+encoders of one recipe are pooled (cross-fitting): each is measured in its own geometry, and only scores, which mean
 the same in all, are put together.
 """
 

@@ -81,7 +81,7 @@ def calibrated(
 ) -> Calibration:
     """Probabilities and thresholds measured on the selection classes of a training.
 
-    cross_fitted : encoders and specs of `cross_fitting.cross_fit_specs`, whose selection classes count as well
+    cross_fitted : encoders and specs of trainings that left out other families, whose selection classes count as well
     fitting : of `fit_calibration`; counts : of `held_out_particles`
     """
     particles = [held_out_particles(*pair, **counts) for pair in ((encoder, spec), *cross_fitted)]

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.recognition.cross_fitting import cross_fit_specs
 from cryo_fewshot.recognition.pretraining import CELLS, Pretraining, in_cells, pretrained_spec, trained_on
+
+from .cross_fitting import cross_fit_specs
 
 PICKS = CELLS | {"off_centre": 0.3, "source_voxel_nm": (0.5, 3.2), "edges": 0.05, "gold": 0.02}
 WIDER = (32, 64, 192)
