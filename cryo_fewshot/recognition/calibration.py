@@ -65,8 +65,6 @@ class Conditions:
 class Promises:
     """What holds on unknown classes under given `Conditions`, as factors of `Conditions.terms`.
 
-    Parameters
-    ----------
     temperature : `(9,)` of the log temperature; thresholds : `(len(RATES), 9)` of the least score that is accepted
     adapted_temperature : the same as temperature, where unlabelled particles took part
     limits : lowest and highest n_shot, n_way, log_snr and crowding that were measured
@@ -123,8 +121,6 @@ class Promises:
 class Calibration:
     """Plain numbers, from `calibration_fit.fit_calibration`.
 
-    Parameters
-    ----------
     space : geometry of classes, of particles alone in their boxes
     noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
     n_classes : held-out classes that all this was measured on

@@ -29,8 +29,8 @@ class HeldOutParticles:
 
     embeddings : `(n, dim)`; labels : `(n,)` class names; snrs : `(n,)`
     sets : `(n,)` number of the data set, one microscope and one SNR, alone or in cells, all classes in each
-    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie; default none is
-    families : `(n,)`; classes of one family are never in one task. Default each class its own
+    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie
+    families : `(n,)`; classes of one family are never in one task
     background : embeddings, labels, SNRs and crowded of classes that the encoder was trained on; they help to know how
         classes scatter and what noise and crowds look like, and are never asked for
     """
@@ -39,17 +39,12 @@ class HeldOutParticles:
     labels: np.ndarray
     snrs: np.ndarray
     sets: np.ndarray
-    families: np.ndarray | None = None
+    crowded: np.ndarray
+    families: np.ndarray
     background: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
-    crowded: np.ndarray | None = None
-
-    def __post_init__(self):
-        if self.crowded is None:
-            object.__setattr__(self, "crowded", np.zeros(len(self.labels), dtype=bool))
 
     def family_of(self) -> dict:
-        families = self.labels if self.families is None else self.families
-        return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
+        return dict(sorted(zip(self.labels.tolist(), self.families.tolist(), strict=True)))
 
     def geometry(self, without: object = None, n_axes: int = N_AXES) -> dict[str, PLDA | np.ndarray]:
         """`space`, `noise`, and where some are crowded `crowd` and `crowded_space`, from all but one family.
@@ -135,9 +130,6 @@ def _check_enough(particles: HeldOutParticles, n_needed: int) -> None:
     fewest = np.unique(pairs, axis=1, return_counts=True)[1].min()
     if fewest < n_needed:
         raise UserError(f"{fewest} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
-
-
-# ---------------------------------------------------------------- tasks
 
 
 def run_trials(

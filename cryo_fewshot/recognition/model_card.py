@@ -157,12 +157,8 @@ def pretrain(
 
     start : the encoder whose digest `spec.start` is
 
-    A checkpoint beside `path` is written after each epoch, and the same call goes on from it.
-
-    Raises
-    ------
-    training.DeadlineReached
-        After `minutes`, at the end of an epoch.
+    A checkpoint beside `path` is written after each epoch, and the same call goes on from it. Raises
+    `training.DeadlineReached` after `minutes`, at the end of an epoch.
     """
     path = Path(path)
     checkpoint = path.with_name(f".{path.name}.{spec_digest(spec)}.checkpoint")
@@ -185,10 +181,7 @@ def pretrain(
 def pretrain_in_two(path: Path, n_epochs: int, minutes: float | None = None) -> dict[str, Any]:
     """Both trainings of the pretrained encoder; the first one's encoder lies beside, as NAME-first. Returns the card.
 
-    Raises
-    ------
-    training.DeadlineReached
-        After `minutes`; the same call goes on.
+    Raises `training.DeadlineReached` after `minutes`; the same call goes on.
     """
     began = time.monotonic()
     alone, first = pretrained_spec(n_epochs), path.with_name(f"{path.stem}-first{path.suffix}")

@@ -20,8 +20,6 @@ SAME_LENGTH = 0.01
 class PLDA:
     """Particle x of class c in projected space: x ~ N(m_c, I), m_c ~ N(0, diag(between)).
 
-    Parameters
-    ----------
     mean : `(dim,)` of the embeddings
     axes : `(dim, n_axes)`; (x - mean) @ axes has identity covariance within a class and a diagonal one between classes
     between : `(n_axes,)` variance of class centres along each axis, in units of that within a class

@@ -179,13 +179,8 @@ def _from_plain(kind: type, content: dict[str, Any]) -> Any:
     )
 
 
-# ---------------------------------------------------------------- samples
-
-
 def simulated_batch(
-    spec: Pretraining,
-    step: int,
-    device: torch.device | str = "cpu",
+    spec: Pretraining, step: int, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples of one step: volumes `(n, box, box, box)` and labels into spec.classes `(n,)`, class by class.
 
@@ -196,9 +191,6 @@ def simulated_batch(
     names = [spec.classes[label] for label in labels]
     volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
     return volumes, torch.from_numpy(labels).to(device)
-
-
-# ---------------------------------------------------------------- learning
 
 
 class CosineClassifier(nn.Module):

@@ -25,8 +25,6 @@ INVALID = -1
 class Recognition:
     """What is said of each of n particles; all arrays are `(n,)`.
 
-    Parameters
-    ----------
     label, runner_up : index into class_names of the most and second most probable class; INVALID where not finite
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
@@ -189,10 +187,7 @@ def build_recogniser(
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
 
-    Raises
-    ------
-    UserError
-        If there are fewer than two classes, an embedding is not finite, or a junk class is not in the support.
+    Raises UserError for fewer than two classes, an embedding that is not finite, or an unknown junk class.
     """
     embeddings, labels = torch.as_tensor(embeddings).float().cpu(), np.asarray(labels, dtype=str)
     if embeddings.ndim != 2 or len(embeddings) != len(labels):

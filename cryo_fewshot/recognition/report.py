@@ -124,9 +124,6 @@ def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return places, shares
 
 
-# ---------------------------------------------------------------- figures
-
-
 def _style(i: int) -> dict[str, str]:
     """Colour, Plotly symbol and glyph of the i-th class: the palette of `figures.style`, then other shapes."""
     from ..figures.style import METHOD_COLOURS as m
@@ -179,9 +176,6 @@ def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> 
     return {"surface": surface, "fsc": fsc, "colour": colour, "text": text}
 
 
-# ---------------------------------------------------------------- slices as pictures
-
-
 def _grey(slices: np.ndarray, n_levels: int) -> np.ndarray:
     """8-bit slices, each from its 1st to its 99th percentile, in `n_levels` steps: fewer steps pack smaller."""
     slices = np.nan_to_num(np.asarray(slices, dtype=np.float32))
@@ -218,9 +212,6 @@ def _atlas(slices: np.ndarray) -> dict | None:
     sheet[:n] = tiles
     picture = sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
     return {"picture": _png(picture), "columns": columns, "rows": rows}
-
-
-# ---------------------------------------------------------------- texts
 
 
 def _particle_text(row: Mapping) -> str:

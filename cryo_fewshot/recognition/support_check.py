@@ -24,8 +24,6 @@ particles it makes promised error rates hold.
 class SupportCheck:
     """Leave-one-out over the labelled particles: each is classified by the others.
 
-    Parameters
-    ----------
     probability : `(n,)` of the class when left out; right : `(n,)` whether that is its own
     tested : `(n,)` False where a particle is the only one of its class, so that its class is unknown without it
     accuracy : of the tested ones, one shot short of what queries get; low, high : its 95 % Wilson interval

@@ -76,11 +76,8 @@ def run_notebook(
     tables : folder that the notebook's tables are written to as csv; by default none is
     threads : that it computes with; by default as many as there are cores
 
-    Raises
-    ------
-    UserError
-        The notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the last
-        case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
+    Raises UserError for an unknown notebook or parameter, a value of another type than the default, and a cell that
+    fails: then the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
     """
     papermill, nbclient, nbformat = map(book_extra, ("papermill", "nbclient", "nbformat"))
     output_path = Path(output_path)

@@ -33,8 +33,6 @@ class Runner:
     A spec is a frozen dataclass whose content names its result, with a method `run(runner, *inputs)` that returns the
     result as plain data, or a `Trained` where there are tensors to keep.
 
-    Parameters
-    ----------
     store : where results lie
     device : default the GPU where there is one
     show_progress : a bar of training volumes with the time left
@@ -93,8 +91,6 @@ class Runner:
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
         return self.run(cell.evaluation for cell in cells)
 
-    # ---------------------------------------------------------------- volumes and embeddings
-
     def volumes(self, run: EncoderRun, role: str) -> SubtomogramSet:
         """Subtomograms of the 'base', 'validation' or 'novel' classes of a run."""
         return self._subtomograms(run.data, getattr(run.split, role), run.snr_counts)
@@ -114,8 +110,6 @@ class Runner:
     def _subtomograms(self, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]) -> SubtomogramSet:
         self.describe("simulating")
         return data.subtomograms(dict(snr_counts), names, self.device)
-
-    # ---------------------------------------------------------------- networks
 
     def encoder(self, run: EncoderRun | AdaptationRun) -> Encoder3D:
         """The trained encoder of a run, in evaluation mode."""
@@ -156,8 +150,6 @@ class Runner:
         name = self._checkpoint(spec)
         for left in name.parent.glob(f"*{name.name}*"):  # half-written ones of killed runs too
             left.unlink(missing_ok=True)
-
-    # ---------------------------------------------------------------- time
 
     def check_time(self) -> None:
         """Raise DeadlineReached past the deadline; what was finished is stored."""

@@ -45,7 +45,12 @@ def classes():
 def _held_out(x, labels, families=None):
     """One data set of SNR 0.1."""
     return HeldOutParticles(
-        embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int), families=families
+        embeddings=x,
+        labels=labels,
+        snrs=np.full(len(x), 0.1),
+        sets=np.zeros(len(x), int),
+        crowded=np.zeros(len(x), bool),
+        families=labels if families is None else families,
     )
 
 

@@ -68,7 +68,8 @@ def pool(n_classes, n_each, families=None, n_sets=2):
         labels=labels,
         snrs=np.full(len(labels), 0.1),
         sets=np.repeat(np.arange(n_sets), n_classes * n_each),
-        families=None if families is None else np.array(families)[labels],
+        crowded=np.zeros(len(labels), bool),
+        families=labels if families is None else np.array(families)[labels],
     )
 
 
