@@ -90,10 +90,8 @@ def unclaimed(out: Path, record: dict) -> Iterator[None]:
     try:
         yield
     except UserError:
-        for made in set(out.iterdir() if out.exists() else ()) - (before or set()):
+        for made in [out] if before is None else set(out.iterdir()) - before:
             shutil.rmtree(made, ignore_errors=True)
-        if before is None and out.exists():
-            out.rmdir()
         raise
 
 

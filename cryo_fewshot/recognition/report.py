@@ -17,8 +17,6 @@ from ..averaging.averages import Refined
 from ..files import write_atomically
 from .support_check import SupportCheck
 
-TILE = 24
-"""Pixels along the edge of a slice on the map: 3,000 of them are some 1.2 MB."""
 MAX_TRIANGLES = 6_000
 N_UNCERTAIN = 12
 REJECTED_COLOUR = "#9a9a9a"
@@ -192,19 +190,11 @@ def _png(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _small(slices: np.ndarray, edge: int) -> np.ndarray:
-    """Slices of at most `edge` pixels along an edge, by averaging whole pixels."""
-    step = -(-max(slices.shape[1:]) // edge)
-    height, width = (n // step * step for n in slices.shape[1:])
-    cut = np.asarray(slices, dtype=np.float32)[:, :height, :width]
-    return cut.reshape(len(cut), height // step, step, width // step, step).mean(axis=(2, 4))
-
-
 def _atlas(slices: np.ndarray) -> dict | None:
     """All slices of the map in one picture, row by row; None where not one particle of the sample can be read."""
     if not len(slices):
         return None
-    tiles = _grey(_small(slices, TILE), 16)
+    tiles = _grey(slices, 16)
     n, height, width = tiles.shape
     columns = int(np.ceil(n**0.5))
     rows = -(-n // columns)
@@ -227,7 +217,7 @@ def _least_certain(particles: pd.DataFrame) -> np.ndarray:
 
 
 def _tiles(particles: pd.DataFrame, slices: np.ndarray, rows: Sequence[int]) -> list[tuple[str, str]]:
-    pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[list(rows)]]
+    pictures = [_png(_grey(tile, 64)) for tile in slices[list(rows)]]
     return list(zip(map(_particle_text, particles.iloc[list(rows)].to_dict("records")), pictures, strict=True))
 
 

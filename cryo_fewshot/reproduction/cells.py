@@ -193,21 +193,19 @@ def second_stages(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_
     return cells
 
 
-CLASSIFIER_HEADS = {
-    "linear layer, 100 steps at 1e-2": "finetuned",
-    "linear layer, steps and rate chosen": "tuned",
-    "nearest prototype": "prototype",
-    "nearest prototype by cosine": "cosine",
-}
-
-
 def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
     """What the encoder of the baseline can do: its linear layer as published and tuned, and no fit at all."""
     encoder = encoder_run(profile, single(snr, profile), n_shot=5, objective="classes", **training)
+    heads = {
+        "linear layer, 100 steps at 1e-2": "finetuned",
+        "linear layer, steps and rate chosen": "tuned",
+        "nearest prototype": "prototype",
+        "nearest prototype by cosine": "cosine",
+    }
     return [
         Cell(name, evaluation_of(profile, encoder, head, snr, n_shot))
         for n_shot in shots
-        for name, head in CLASSIFIER_HEADS.items()
+        for name, head in heads.items()
     ]
 
 
