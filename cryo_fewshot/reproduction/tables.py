@@ -174,9 +174,9 @@ def claim_values(cells: Sequence[Cell], entries: Sequence[dict], store: Store, c
         by_cell = {key_of(cell): accuracies(entry) for cell, entry in run}
         unfinished = still_improving(store, [cell for cell, _ in run])
         for number, claim in enumerate(claims):
-            per_episode = measure(claim, by_cell)
-            if per_episode is not None:
-                improving = bool(unfinished.intersection(rests_on(claim, by_cell)))
+            if found := measure(claim, by_cell):
+                per_episode, keys = found
+                improving = not unfinished.isdisjoint(keys)
                 rows.append((number, claim.words, claim.n_shot, *seeds, *mean_and_interval(per_episode), improving))
     columns = ["number", "claim", "n_shot", "split_seed", "train_seed", "value", "ci95", "improving"]
     return pd.DataFrame(rows, columns=columns)
@@ -231,20 +231,17 @@ def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:
     }
 
 
-def rests_on(claim: Claim, by_cell: dict[Key, np.ndarray]) -> list[Key]:
-    """The cells that a claim compares, or the one it reads; none where one of them was not run."""
+def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> tuple[np.ndarray, list[Key]] | None:
+    """What a claim is about, in each episode, and the cells that it rests on; None where one of them was not run."""
     method, snr = claim.first
-    if method is None:
-        keys = [key for key in by_cell if key[1:] == (snr, claim.n_shot)]
-        return [max(keys, key=lambda key: by_cell[key].mean())] if keys else []
     keys = [(*side, claim.n_shot) for side in (claim.first, claim.second) if side is not None]
-    return keys if all(key in by_cell for key in keys) else []
-
-
-def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> np.ndarray | None:
-    """What a claim is about, in each episode; None where its cells are not among those by cell."""
-    found = [by_cell[key] for key in rests_on(claim, by_cell)]
-    return (found[0] - found[1] if len(found) == 2 else found[0]) if found else None
+    if method is None:
+        best_first = sorted(by_cell, key=lambda key: -by_cell[key].mean())
+        keys = [key for key in best_first if key[1:] == (snr, claim.n_shot)][:1]
+    if not keys or not all(key in by_cell for key in keys):
+        return None
+    first, *second = (by_cell[key] for key in keys)
+    return first - sum(second), keys
 
 
 def verdict(claim: Claim, low: float, high: float) -> str:
