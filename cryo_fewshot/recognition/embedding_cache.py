@@ -141,9 +141,7 @@ def unit_embeddings(
 ) -> torch.Tensor:
     """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 rotations that keep the missing wedge.
 
-    Test-time augmentation: rotated, a volume is another view of the same particle with other noise in front of the
-    network, so the mean is steadier. Two rotations suit every tilt series, four those that reach equally far to both
-    sides.
+    Test-time augmentation. Two rotations suit every tilt series, four those that reach equally far to both sides.
     """
     check_rotations(rotations)
     parts = [

@@ -144,12 +144,9 @@ class Recogniser:
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
-        """Transductive: let unlabelled particles take part, for classes of any frequencies; see `calibration.adapt`.
+        """Transductive: unlabelled particles `(m, dim)` take part, some thousands at random; see `calibration.adapt`.
 
-        Classes and probabilities gain from it. Acceptance does not, and stays as it is: adapted classes reach out for
-        particles of unknown ones.
-
-        embeddings : `(m, dim)`, some thousands drawn at random from all particles are enough
+        Classes and probabilities gain from it. Acceptance stays: adapted classes reach out for unknown ones' particles.
         """
         projected = self.space.project(_finite(embeddings))
         sums, counts = self.members.T @ self.support, self.members.sum(0)
