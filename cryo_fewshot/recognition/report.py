@@ -12,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
 
 from ..averaging.averages import Refined
 from ..files import write_atomically
@@ -56,8 +59,6 @@ def write_report(
     settings : shown as they are
     groups : number of particles of each group of rejected ones; to_label : which to label next, as rows of particles
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     known = [*counts["class"].astype(str), *averages, *particles["class"].astype(str)]
@@ -156,8 +157,6 @@ def _map(particles: pd.DataFrame, embeddings: np.ndarray, styles: Mapping[str, M
 
 
 def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> dict:
-    from markupsafe import Markup
-
     from ..figures.volumes import isosurface
 
     density = -np.asarray(refined.average.density, dtype=np.float32)  # protein positive
@@ -183,8 +182,6 @@ def _grey(slices: np.ndarray, n_levels: int) -> np.ndarray:
 
 
 def _png(picture: np.ndarray) -> str:
-    from PIL import Image
-
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
@@ -205,8 +202,6 @@ def _atlas(slices: np.ndarray) -> dict | None:
 
 
 def _particle_text(row: Mapping) -> str:
-    from markupsafe import Markup
-
     state = "" if row["accepted"] else Markup(", <em>rejected</em>")
     text = Markup("<b>{class}</b> {probability:.2f}{state}<br>then {runner_up}<br><small>{name}</small>")
     return text.format(**row, state=state)
