@@ -73,13 +73,12 @@ class HeldOutParticles:
         return {family: self.geometry(family, n_axes) for family in sorted(set(self.family_of().values()))}
 
 
-def _regression(x: np.ndarray, values: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
+def _regression(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Ridge regression of values on embeddings: `(dim + 1,)`, the constant last."""
-    mean, target = x.mean(axis=0), values.mean()
-    centred = x - mean
-    gram = centred.T @ centred + penalty * len(x) * np.eye(x.shape[1])
-    weights = np.linalg.solve(gram, centred.T @ (values - target))
-    return np.r_[weights, target - mean @ weights]
+    from sklearn.linear_model import Ridge
+
+    fitted = Ridge(alpha=1e-5 * len(x)).fit(x, values)
+    return np.r_[fitted.coef_, fitted.intercept_]
 
 
 def fit_calibration(
