@@ -110,7 +110,8 @@ class Recogniser:
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self._scores(embeddings, projected, of_class)
+        own = self.own.project(embeddings)
+        score = self.labelled.scores(own, self.labelled.log_likelihoods(own))
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
@@ -133,14 +134,6 @@ class Recogniser:
             for name, value in _looks(self.calibration, embeddings).items()
         }
         return replace(self, conditions=replace(self.conditions, **looks))
-
-    def _scores(self, embeddings: torch.Tensor, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
-        """In the encoder's geometry, from what was computed already where that is the geometry of the answer too."""
-        if self.space is not self.own:
-            projected = self.own.project(embeddings)
-        if self.model is not self.labelled:
-            of_class = self.labelled.log_likelihoods(projected)
-        return self.labelled.scores(projected, of_class)
 
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":

@@ -80,12 +80,10 @@ class Runner:
         """Evaluate all, grouped so that each encoder's embeddings are used while in memory; returns them in order."""
         evaluations = list(evaluations)
         waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
+        encoders = list(dict.fromkeys(evaluation.encoder for evaluation in waiting))
         with self._progress(sum(run.cost for run in self.missing(evaluations))):
-            for encoder in dict.fromkeys(evaluation.encoder for evaluation in waiting):
-                for evaluation in waiting:
-                    if evaluation.encoder == encoder:
-                        self(evaluation)
-                self.embedded.cache_clear()
+            for evaluation in sorted(waiting, key=lambda evaluation: encoders.index(evaluation.encoder)):
+                self(evaluation)
         return [self(evaluation) for evaluation in evaluations]
 
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
