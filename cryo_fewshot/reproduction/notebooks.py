@@ -215,15 +215,7 @@ def _results_seen(path: Path) -> dict:
     }
 
 
-def provenance_of(path: Path) -> tuple[str, str]:
-    """The command that makes an executed notebook, and where its stored results come from ("" where it has none)."""
-    made = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"].get("cryo_fewshot", {})
-    given = " ".join(f"{key}={value!r}" for key, value in made.get("parameters", {}).items())
-    command = f"make notebook NB={Path(path).stem}" + (f' P="{given}"' if given else "")
-    return command, _origin(made)
-
-
-def _origin(made: dict) -> str:
+def origin_text(made: dict) -> str:
     """Where stored results come from, in words; "" where there are none."""
     if "dates" not in made:
         return ""
@@ -244,7 +236,7 @@ def _clean(path: Path, name: str, made: dict) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {**_METADATA, "cryo_fewshot": made}
-    if origin := _origin(made):
+    if origin := origin_text(made):
         cell = nbformat.v4.new_markdown_cell(f"**Provenance.** {origin}.", metadata={"tags": ["provenance"]})
         notebook.cells.append(cell)
     for number, cell in enumerate(notebook.cells):
