@@ -75,13 +75,12 @@ def fit_promises(trials: Sequence[Trials]) -> Promises:
 def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
     """The promises with what trials say in which unlabelled particles took part; acceptance is left as it is."""
     temperature = _temperature(trials, promises.limits)
-    cells = {_name(row): row for row in _accuracies(trials, temperature, promises.limits)}
-    measured = []
-    for row in promises.measured:
-        adapted = cells[_name(row)]
-        measured.append({**row, "adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]})
+    measured = tuple(
+        row | {"adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]}
+        for row, adapted in zip(promises.measured, _accuracies(trials, temperature, promises.limits), strict=True)
+    )
     doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
-    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
+    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=measured)
 
 
 def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
@@ -96,10 +95,6 @@ def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]
         fewest = sum(row["n"] for row in found) / 1000
         rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found if row["n"] >= fewest]
     return rows
-
-
-def _name(row: dict) -> tuple:
-    return row["crowded"], row["snr"], row["n_shot"]
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
