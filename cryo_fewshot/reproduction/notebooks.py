@@ -79,18 +79,17 @@ def run_notebook(
     Raises UserError for an unknown notebook or parameter, a value of another type than the default, and a cell that
     fails: then the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
     """
-    papermill, nbclient, nbformat = map(book_extra, ("papermill", "nbclient", "nbformat"))
+    papermill, nbclient = book_extra("papermill"), book_extra("nbclient")
     output_path = Path(output_path)
     notebook = _read_text(name, source_dir)
     parameters = _checked(parameters, _defaults(notebook, name), name)
     failed = output_path.with_suffix(".failed.ipynb")
     error = None
     with tempfile.TemporaryDirectory() as folder:
-        source, executed, seen = (Path(folder, file) for file in ("source.ipynb", "executed.ipynb", "seen.jsonl"))
-        nbformat.write(notebook, source)
+        executed, seen = Path(folder, "executed.ipynb"), Path(folder, "seen.jsonl")
         try:
             papermill.execute_notebook(
-                source,
+                notebook,
                 executed,
                 parameters,
                 kernel_name="python3",
@@ -135,19 +134,12 @@ def book_extra(module: str) -> Any:
 
 
 def _defaults(notebook: Any, name: str) -> dict[str, object]:
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise UserError(f"notebook {name} needs one cell tagged 'parameters', it has {len(cells)}")
     defaults = {}
-    for statement in ast.parse(cells[0].source).body:
-        match statement:
-            case ast.Assign([ast.Name(id=key)], value) | ast.AnnAssign(ast.Name(id=key), value=value):
-                try:
-                    defaults[key] = ast.literal_eval(value)
-                except ValueError:
-                    raise UserError(f"notebook {name}: the default of {key} is not a plain literal") from None
-            case _:
-                raise UserError(f"notebook {name}: its parameters cell holds more than name = literal lines")
+    for key, parameter in book_extra("papermill").inspect_notebook(notebook).items():
+        try:
+            defaults[key] = ast.literal_eval(parameter["default"])
+        except (ValueError, SyntaxError):
+            raise UserError(f"notebook {name}: the default of {key} is not a plain literal") from None
     return defaults
 
 
