@@ -103,13 +103,13 @@ def classify(
 
         recogniser = learnt(known, labels)
         _say_of(recogniser, words, say)
-        table = _recognised(recogniser, embedded, say)
+        table, decoys = _recognised(recogniser, embedded, say), None
         if empty:
             *with_boxes, boxes = with_background(known, labels, empty.all()[0])
             beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
         claim_folder(out, record)
-    if not empty:
+    if decoys is None:
         say(WITHOUT)
     else:
         p_value = against_background(table, beside, decoys)
@@ -130,7 +130,7 @@ def classify(
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
-    outcome = Outcome(table, counts, recogniser, averages, points, groups, to_label)
+    outcome = Outcome(table, counts, recogniser, averages, points, groups, to_label, decoys)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
     write_results_page(out, query, outcome, *shown, settings, card, (*support.notes, *query.notes))
     return outcome

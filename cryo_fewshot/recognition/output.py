@@ -45,6 +45,7 @@ class Outcome:
     averages : by class, or group of rejected ones
     points : of `rejection.operating_points`
     groups, to_label : groups of rejected particles by name, and those to label next, as rows of the table
+    background : a row per box of the background that is a decoy, see `background`; None where there is none
     """
 
     table: pd.DataFrame
@@ -54,6 +55,7 @@ class Outcome:
     points: Sequence[dict]
     groups: Mapping[str, np.ndarray]
     to_label: np.ndarray
+    background: pd.DataFrame | None = None
 
 
 def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
