@@ -56,9 +56,9 @@ class LabelledTomogram:
     background: torch.Tensor | None = None
 
     def half(self, name: str) -> np.ndarray:
-        """Which particles are of a half, `(n,)` bool: 'odd' to report on, 'even' to choose on, 'all'.
+        """Which particles are of a half, `(n,)` bool: 'odd' to report on, 'even' to choose on, 'all' for both.
 
-        Columns of the tomogram in a checkerboard; of the even ones no box that overlaps an odd one.
+        Halves are columns in a checkerboard; of the even ones no box overlaps an odd one.
         """
         odd = self._columns().sum(axis=1) % 2 == 1
         near = self.overlaps(np.flatnonzero(odd)).any(axis=0)
@@ -74,15 +74,11 @@ class LabelledTomogram:
         return np.unique(self._columns(), axis=0, return_inverse=True)[1].ravel()
 
     def _columns(self) -> np.ndarray:
-        """Tomogram, y and x in blocks, `(n, 3)`."""
         return np.column_stack([self.tomograms, self.centres[:, 1:] // BLOCK]).astype(int)
 
 
 def labelled_tomogram(particles: Particles, encoder, card: dict, cache: Path) -> LabelledTomogram:
-    """Embed the labelled boxes of tomograms, and some of their background; those that cannot be used are left out.
-
-    particles : of `open_particles`, tomograms with labelled coordinates; encoder, card : of `load_encoder`
-    """
+    """Embed the labelled boxes of tomograms, and some of their background; those that cannot be used are left out."""
     if not isinstance(particles.source, Boxes):
         raise UserError("benchmark: give tomograms with labelled coordinates, so that no two boxes share a voxel")
     if not particles.labels:
@@ -117,10 +113,7 @@ def _features(particles: Particles, encoder, card: dict, cache: Path) -> tuple[t
 
 
 def open_labelled(path: Path, unpacked: Path, **reading) -> Particles:
-    """Labelled tomograms of any kind: with coordinates, a folder with picks, or one of `open_tomogram_folder`.
-
-    reading : keywords of `open_particles`
-    """
+    """Labelled tomograms of any kind; reading : keywords of `open_particles`."""
     if path.is_dir() and not reading.get("coordinates") and not is_copick(path):
         return open_tomogram_folder(path, unpacked)
     return open_particles(path, **reading)
@@ -177,11 +170,9 @@ def benchmark(
     further : more features `(n, dim)` for the nearest prototype, by the name of their row
     methods : asked instead of the tool and its features, by the name of their row
 
-    Returns
-    -------
-    Columns task, half, n_shot, method, accuracy (mean over classes), low, high (95 %, blocks of the tomogram drawn
-    with replacement), n_episodes, n_blocks; and of the tool background_auroc, how well its scores tell queries from
-    background boxes as an unknown class.
+    Returns columns task, half, n_shot, method, accuracy (mean over classes), low, high (95 %, blocks of the tomogram
+    drawn with replacement), n_episodes, n_blocks; and of the tool background_auroc, how well its scores tell queries
+    from background boxes as an unknown class.
     """
     for name in {name for names in tasks.values() for name in names} - set(data.labels.tolist()):
         raise UserError(
@@ -241,7 +232,6 @@ Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def methods_of(data: LabelledTomogram, calibration: Calibration, further: Mapping) -> dict[str, Predict]:
-    """The tool and the features it is compared with, by the name of their row."""
     dim = data.features.shape[1] - sum(data.widths)
     embeddings, profile, grey = data.features.split([dim, *data.widths], dim=1)
     profile, grey = (_standardised(part) / part.shape[1] ** 0.5 for part in (profile, grey))
@@ -282,10 +272,9 @@ def _fitted(features, widths, calibration, settings: Settings, support: np.ndarr
     return recogniser_of(features[support.ravel()], labels, calibration, unlabelled, settings, widths, one_source=True)
 
 
-def _against_background(data: LabelledTomogram, calibration: Calibration, pools, episodes, at_most: int = 20) -> float:
-    """Mean area under the ROC curve of the tool's scores, queries against background boxes."""
+def _against_background(data: LabelledTomogram, calibration: Calibration, pools, episodes) -> float:
     areas = []
-    for support, queries in episodes[:at_most]:
+    for support, queries in episodes[:20]:
         boxes = np.concatenate(pools)
         recogniser = _fitted(data.features, data.widths, calibration, Settings(), support, boxes)
         known, unknown = (
@@ -328,7 +317,6 @@ def resampled(right: np.ndarray, asked: np.ndarray, n_resamples: int = 1000) -> 
 
 
 def _accuracy(data: LabelledTomogram, pools, episodes, predict: Predict) -> dict:
-    """Mean over classes of the share that is right, and its interval over blocks."""
     right, asked = block_counts(data, pools, episodes, predict)
     low, high = np.nanpercentile(resampled(right, asked), [2.5, 97.5])
     numbers = {"accuracy": (right.sum(1) / asked.sum(1)).mean(), "low": low, "high": high}

@@ -6,6 +6,7 @@ unknown classes. Both depend on what is known of a user's run, its `Conditions`.
 encoder's metadata; `calibration_fit` measures them.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -64,8 +65,6 @@ class Conditions:
 class Promises:
     """What holds on unknown classes under given `Conditions`, as factors of `Conditions.terms`.
 
-    Parameters
-    ----------
     temperature : `(9,)` of the log temperature; thresholds : `(len(RATES), 9)` of the least score that is accepted
     adapted_temperature : the same as temperature, where unlabelled particles took part
     limits : lowest and highest n_shot, n_way, log_snr and crowding that were measured
@@ -122,8 +121,6 @@ class Promises:
 class Calibration:
     """Plain numbers, from `calibration_fit.fit_calibration`.
 
-    Parameters
-    ----------
     space : geometry of classes, of particles alone in their boxes
     noise : `(dim + 1,)`, log SNR of a particle from its embedding and 1
     n_classes : held-out classes that all this was measured on
@@ -164,32 +161,27 @@ class Calibration:
         """Plain lists and numbers, for metadata; all that an answer depends on."""
         plain = asdict(self)
         del plain["reliability"]
-        for name in ("space", "crowded_space"):
-            if plain[name] is not None:
-                plain[name] = {part: np.asarray(values).tolist() for part, values in plain[name].items()}
-        vectors = {"noise": self.noise, "crowd": self.crowd}
-        return plain | {
-            name: None if values is None else np.asarray(values).tolist() for name, values in vectors.items()
-        }
+        return json.loads(json.dumps(plain, default=np.ndarray.tolist))
 
     def on_card(self) -> dict:
-        """Entries of an encoder's card."""
         return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod
     def from_json(cls, content: Mapping) -> "Calibration":
-        """What `to_json` gave."""
+        """What `to_json` gave; UserError where it is something else."""
         try:
+            promises = {name: tuples_of(value) for name, value in content["promises"].items() if name != "recall"}
+            limits = {name: tuple(pair) for name, pair in content["promises"]["limits"].items()}
             crowd, crowded_space = content.get("crowd"), content.get("crowded_space")
             return cls(
                 space=_space(content["space"]),
                 crowded_space=None if crowded_space is None else _space(crowded_space),
                 noise=np.asarray(content["noise"], dtype=np.float32),
-                promises=_promises(content["promises"]),
+                promises=Promises(**{**promises, "limits": limits}),
                 n_classes=int(content["n_classes"]),
                 crowd=None if crowd is None else np.asarray(crowd, dtype=np.float32),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"calibration: not readable ({error!r}); a file of an earlier release needs "
                 "`cryo-fewshot calibrate`, else take one as `pretrain` or `train` wrote it"
@@ -201,18 +193,14 @@ def _space(content: Mapping) -> PLDA:
     return PLDA(**{"unit_columns": len(content["mean"])} | content)
 
 
+def tuples_of(value: object) -> object:
+    """Plain data with tuples in the place of lists, however deep."""
+    return tuple(map(tuples_of, value)) if isinstance(value, list) else value
+
+
 def _mean_of(embeddings: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
     weights = torch.as_tensor(weights, dtype=torch.float32)
     return (embeddings[..., : len(weights) - 1] @ weights[:-1]).mean(-1) + weights[-1]
-
-
-def _promises(content: Mapping) -> Promises:
-    names = ("temperature", "adapted_temperature", "measured", "choices", "by_encoder")
-    tuples = {name: tuple(content[name]) for name in names if name in content}
-    limits = {name: tuple(pair) for name, pair in content["limits"].items()}
-    thresholds = tuple(map(tuple, content["thresholds"]))
-    read = {**content, **tuples, "thresholds": thresholds, "limits": limits}
-    return Promises(**{name: value for name, value in read.items() if name != "recall"})  # of an earlier release
 
 
 @dataclass(frozen=True)
@@ -278,7 +266,7 @@ def adapt(
 ) -> tuple[ClassModel, torch.Tensor]:
     """Let unlabelled particles take part: the model and the log frequencies of its classes, `(..., n_way)`.
 
-    Expectation-maximisation as in `plda_em_logits`, with one more class for all unknown ones, so that their particles
+    Expectation-maximisation, with one more class for all unknown ones, so that their particles
     do not pull on the known classes.
 
     Parameters

@@ -2,7 +2,7 @@
 
 Each class is unknown once, and the geometry used against it is fitted without its family. A task stays within one data
 set, one microscope and one SNR, as a user's run does, and no two of its classes are of one family. Particles of several
-encoders of one recipe are pooled (`cross_fitting`): each is measured in its own geometry, and only scores, which mean
+encoders of one recipe are pooled (cross-fitting): each is measured in its own geometry, and only scores, which mean
 the same in all, are put together.
 """
 
@@ -19,7 +19,8 @@ from .calibration import CROWDED, Calibration, Conditions, Promises, adapt, clas
 from .plda import PLDA, fit_plda
 from .promises_fit import Trials, fit_promises, reliability_rows, with_adapted
 
-N_AXES = 32
+N_AXES, N_QUERY, WAYS = 32, 10, (3, 5, 8)
+"""Axes of a geometry; queries of each class of a task, and numbers of its classes, fewer where families are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class HeldOutParticles:
 
     embeddings : `(n, dim)`; labels : `(n,)` class names; snrs : `(n,)`
     sets : `(n,)` number of the data set, one microscope and one SNR, alone or in cells, all classes in each
-    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie; default none is
-    families : `(n,)`; classes of one family are never in one task. Default each class its own
+    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie
+    families : `(n,)`; classes of one family are never in one task
     background : embeddings, labels, SNRs and crowded of classes that the encoder was trained on; they help to know how
         classes scatter and what noise and crowds look like, and are never asked for
     """
@@ -38,18 +39,12 @@ class HeldOutParticles:
     labels: np.ndarray
     snrs: np.ndarray
     sets: np.ndarray
-    families: np.ndarray | None = None
+    crowded: np.ndarray
+    families: np.ndarray
     background: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
-    crowded: np.ndarray | None = None
-
-    def __post_init__(self):
-        if self.crowded is None:
-            object.__setattr__(self, "crowded", np.zeros(len(self.labels), dtype=bool))
 
     def family_of(self) -> dict:
-        """Family of each class."""
-        families = self.labels if self.families is None else self.families
-        return dict(sorted(zip(self.labels.tolist(), families.tolist(), strict=True)))
+        return dict(sorted(zip(self.labels.tolist(), self.families.tolist(), strict=True)))
 
     def geometry(self, without: object = None, n_axes: int = N_AXES) -> dict[str, PLDA | np.ndarray]:
         """`space`, `noise`, and where some are crowded `crowd` and `crowded_space`, from all but one family.
@@ -78,25 +73,20 @@ class HeldOutParticles:
         return {family: self.geometry(family, n_axes) for family in sorted(set(self.family_of().values()))}
 
 
-def _regression(x: np.ndarray, values: np.ndarray, penalty: float = 1e-5) -> np.ndarray:
+def _regression(x: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Ridge regression of values on embeddings: `(dim + 1,)`, the constant last."""
-    mean, target = x.mean(axis=0), values.mean()
-    centred = x - mean
-    gram = centred.T @ centred + penalty * len(x) * np.eye(x.shape[1])
-    weights = np.linalg.solve(gram, centred.T @ (values - target))
-    return np.r_[weights, target - mean @ weights]
+    from sklearn.linear_model import Ridge
+
+    fitted = Ridge(alpha=1e-5 * len(x)).fit(x, values)
+    return np.r_[fitted.coef_, fitted.intercept_]
 
 
 def fit_calibration(
     particles: HeldOutParticles,
     *cross_fitted: HeldOutParticles,
     shots: Sequence[int] = (1, 2, 3, 5, 10, 20),
-    ways: Sequence[int] = (3, 5, 8),
     n_tasks: int = 1,
-    n_query: int = 10,
-    n_choices: int = 20,
     n_axes: int = N_AXES,
-    seed: int = 0,
 ) -> Calibration:
     """Measure geometry, temperature and thresholds on classes that the encoder never saw.
 
@@ -104,26 +94,23 @@ def fit_calibration(
     ----------
     particles : of the encoder that is calibrated, at least four classes
     cross_fitted : of encoders of the same recipe that left out other classes; these count as much
-    shots : labelled particles per class; each class needs n_shot + n_query per data set
-    ways : classes of a task, fewer where there are not so many families
+    shots : labelled particles per class; each class needs ten more per data set, its queries
     n_tasks : per data set, unknown class, number of shots and of classes
-    n_choices : of halves of the families, see `Promises.choices`
     """
     pools = (particles, *cross_fitted)
     for pool in pools:
-        _check_enough(pool, max(shots) + n_query)
+        _check_enough(pool, max(shots) + N_QUERY)
     geometries = [pool.geometries(n_axes) for pool in pools]
 
     def trials_by(promises: Promises | None) -> list[Trials]:
-        kinds = {"n_query": n_query, "n_tasks": n_tasks, "seed": seed, "adapt_by": promises}
         return [
             replace(trial, encoder=i)
             for i, (pool, known) in enumerate(zip(pools, geometries, strict=True))
-            for trial in run_trials(pool, shots, ways, geometries=known, **kinds)
+            for trial in run_trials(pool, shots, WAYS, n_tasks=n_tasks, geometries=known, adapt_by=promises)
         ]
 
     trials = trials_by(None)
-    promises = fit_promises(trials, n_choices, seed)
+    promises = fit_promises(trials)
     return Calibration(
         **particles.geometry(n_axes=n_axes),
         promises=with_adapted(promises, trials_by(promises)),
@@ -144,18 +131,13 @@ def _check_enough(particles: HeldOutParticles, n_needed: int) -> None:
         raise UserError(f"{fewest} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
 
 
-# ---------------------------------------------------------------- tasks
-
-
 def run_trials(
     particles: HeldOutParticles,
     shots: Sequence[int],
     ways: Sequence[int],
     *,
-    n_query: int,
     n_tasks: int,
     geometries: Mapping | None = None,
-    seed: int = 0,
     adapt_by: Promises | None = None,
 ) -> Iterable[Trials]:
     """Tasks against each class in turn.
@@ -167,7 +149,7 @@ def run_trials(
     in_set = {s: particles.sets == s for s in numbers}
     members = {(s, c): np.flatnonzero(in_set[s] & (particles.labels == c)) for s in numbers for c in family_of}
     first_of = [np.flatnonzero(in_set[s])[0] for s in numbers for _ in range(n_tasks)]
-    rng = np.random.default_rng(seed_from("calibration tasks", seed))
+    rng = np.random.default_rng(seed_from("calibration tasks", 0))
     for unknown, family in family_of.items():
         found = geometries[family]
         spaces = [found[name] for name in ("space", "crowded_space") if name in found]
@@ -181,9 +163,7 @@ def run_trials(
             if its_family != family:
                 others.setdefault(its_family, []).append(name)
         for n_shot, n_way in product(shots, sorted({min(n, len(others)) for n in ways})):
-            drawn = [
-                _draw(others, members, s, unknown, n_way, n_shot, n_query, rng) for s in numbers for _ in range(n_tasks)
-            ]
+            drawn = [_draw(others, members, s, unknown, n_way, n_shot, rng) for s in numbers for _ in range(n_tasks)]
             support, query, strange = map(np.array, zip(*drawn, strict=True))
             seen = np.concatenate([support, query, strange], axis=1)
             conditions = Conditions(
@@ -208,12 +188,12 @@ def run_trials(
             yield Trials(unknown, family, conditions, *truth, *fields, true)
 
 
-def _draw(others, members, data_set, unknown, n_way, n_shot, n_query, rng) -> tuple[np.ndarray, ...]:
-    """Indices of support `(n_way * n_shot,)`, queries `(n_way * n_query,)` and particles of the unknown class."""
+def _draw(others, members, data_set, unknown, n_way, n_shot, rng) -> tuple[np.ndarray, ...]:
+    """Indices of support `(n_way * n_shot,)`, queries `(n_way * N_QUERY,)` and particles of the unknown class."""
     families = list(others)
     chosen = [rng.choice(others[families[i]]) for i in rng.choice(len(families), n_way, replace=False)]
-    known = np.array([rng.permutation(members[data_set, name])[: n_shot + n_query] for name in chosen])
-    strange = rng.permutation(members[data_set, unknown])[:n_query]
+    known = np.array([rng.permutation(members[data_set, name])[: n_shot + N_QUERY] for name in chosen])
+    strange = rng.permutation(members[data_set, unknown])[:N_QUERY]
     return known[:, :n_shot].ravel(), known[:, n_shot:].ravel(), strange
 
 

@@ -1,14 +1,13 @@
 """From a user's labelled and unlabelled particles to classes, files and a report: what `cryo-fewshot classify` does."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..averaging.averages import Refined
 from ..device import default_device
 from ..errors import UserError
 from ..particles.base import Particles, class_indices, copies, duplicates, share_files
@@ -20,7 +19,7 @@ from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
 from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
-from .output import claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
+from .output import Outcome, claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .rejection import Errors, estimate_errors, operating_points
 from .settings import Settings
@@ -31,26 +30,6 @@ NEAR = 0.1
 """Share of the box within which two particles of a tomogram are hardly two."""
 SHOWN = 3000
 """Particles on the report's map, the first of these."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run found.
-
-    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
-        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
-    counts : a row per class
-    averages : by class
-    wrong_at_most : wrong ones among the accepted, 90 % sure
-    background : a row per box of the background that is a decoy, see `background`; None where there is none
-    """
-
-    table: pd.DataFrame
-    counts: pd.DataFrame
-    recogniser: Recogniser
-    averages: dict[str, Refined]
-    wrong_at_most: int
-    background: pd.DataFrame | None = None
 
 
 def classify(
@@ -142,22 +121,19 @@ def classify(
     counts = _counts(table, errors, recogniser.class_names)
     wanted = ~table["class"].isin(settings.junk).to_numpy()
     points = operating_points(errors, table["accepted"].to_numpy(), wanted, recogniser.promises)
-    wrong_at_most = points[0]["at_most"]
     n_accepted, n_wrong = counts["accepted"].sum(), counts["expected wrong"].sum()
     say(
         f"{n_accepted:,} of {len(table):,} particles are accepted; about {n_wrong:.0f} of them are expected to be "
-        f"wrong, at most {wrong_at_most:,} (90 % confidence)"
+        f"wrong, at most {points[0]['at_most']:,} (90 % confidence)"
     )
     groups, to_label = _follow_up(table, errors, recogniser, sample[:SHOWN], sample_embeddings[:SHOWN])
     write_tables(out, query, table, recogniser.class_names, {"next_to_label": to_label, **groups})
     first_listed = table.drop(index=list(again))
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
+    outcome = Outcome(table, counts, recogniser, averages, points, groups, to_label, decoys)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
-    said = (*support.notes, *query.notes)
-    write_results_page(
-        out, query, table, counts, *shown, recogniser, averages, points, settings, card, said, groups, to_label
-    )
-    return Outcome(table, counts, recogniser, averages, wrong_at_most, decoys)
+    write_results_page(out, query, outcome, *shown, settings, card, (*support.notes, *query.notes))
+    return outcome
 
 
 def embed_shard(
@@ -221,7 +197,6 @@ def recogniser_of(
 
 
 def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
-    """What the labelled particles warn of, how the recogniser was fitted, how noisy the particles are to it."""
     for warning in recogniser.check.warnings:
         say(f"support: {warning}")
     if words := recogniser.unfitted or words:
@@ -234,7 +209,6 @@ def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:
 
 
 def _usable(labelled: Embedded, support: Particles, classes: dict, say: Callable) -> list[int]:
-    """Indices of the labelled particles that can be used, class by class."""
     _, rejected = labelled.all()
     for reason in rejected.values():
         say(f"support: {reason}")

@@ -60,8 +60,6 @@ def reason_not_to_fit(
 ) -> str:
     """Why the encoder's own geometry suits better than `space_of_data`, for the user; empty where it does not.
 
-    Parameters
-    ----------
     log_snr : of the calibration
     widths, support, members, unlabelled : of `space_of_data`; one_source : the two are known to be of one source
     """
@@ -114,9 +112,7 @@ def space_of_data(
     support : `(n, dim)` finite; members : `(n, n_way)` one-hot labels; unlabelled : `(m, dim)`, rows with NaN are
         left out; dim the embedding's and those of the blocks
 
-    Returns
-    -------
-    At most as many axes as `space` has, over all dim columns.
+    Returns at most as many axes as `space` has, over all dim columns.
     """
     unlabelled = unlabelled[torch.isfinite(unlabelled).all(dim=1)].double()
     mean, columns = _blocks(space, widths, torch.cat([unlabelled, support.double()]))

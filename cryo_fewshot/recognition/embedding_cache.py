@@ -54,7 +54,6 @@ class Embedded:
         return self.n
 
     def with_parts(self, *parts: str, grey_reference: torch.Tensor | None = None) -> "Embedded":
-        """The same particles, read with other columns."""
         return replace(self, parts=parts, grey_reference=grey_reference)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, str]]]:
@@ -70,7 +69,6 @@ class Embedded:
             yield np.array(indices), torch.cat([content[part] for part in self.parts], dim=1), reasons
 
     def all(self) -> tuple[torch.Tensor, dict[int, str]]:
-        """All embeddings in memory, for a support set."""
         _, embeddings, rejected = zip(*self.chunks(), strict=True)
         return torch.cat(embeddings), dict(ChainMap(*rejected))
 
@@ -87,7 +85,6 @@ class Embedded:
 
 
 def _chunks(n: int) -> list[range]:
-    """Indices of the particles in each of the files that n particles make."""
     return [range(start, min(n, start + CHUNK)) for start in range(0, n, CHUNK)]
 
 
@@ -144,9 +141,7 @@ def unit_embeddings(
 ) -> torch.Tensor:
     """Embeddings of length 1, `(n, dim)`, each the mean over 1, 2 or 4 rotations that keep the missing wedge.
 
-    Test-time augmentation: rotated, a volume is another view of the same particle with other noise in front of the
-    network, so the mean is steadier. Two rotations suit every tilt series, four those that reach equally far to both
-    sides.
+    Test-time augmentation. Two rotations suit every tilt series, four those that reach equally far to both sides.
     """
     check_rotations(rotations)
     parts = [
@@ -162,7 +157,6 @@ def features_of(encoder: AnyEncoder, volumes: torch.Tensor) -> torch.Tensor:
 
 
 def check_rotations(rotations: int) -> None:
-    """Raise UserError for a number of rotations that keeps no wedge."""
     if rotations not in (1, 2, 4):
         raise UserError(f"rotations={rotations} (--rotations): use 1, 2, or for symmetric tilt series 4")
 
@@ -192,7 +186,7 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: in
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(f"read as {_READING}".encode())
-    digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
+    digest.update(json.dumps(asdict(particles.source), default=lambda x: getattr(x, "tolist", x.__str__)()).encode())
     looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
     for _, (path, *_) in particles.source.identities(looked_at.tolist()):
         try:
@@ -201,7 +195,3 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: in
             continue
         digest.update(f"{found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]
-
-
-def _plain(value):
-    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -41,10 +41,8 @@ def finetune(
     encoder : to start from, left as it is; one with initial weights to train from scratch
     learning_rate : small, to keep what the encoder knows; from scratch 1e-3 does better
 
-    Returns
-    -------
-    The encoder in evaluation mode; accuracies on the held-out samples, of which the first is that of the start, and
-    the loss of each epoch.
+    Returns the encoder in evaluation mode; accuracies on the held-out samples, of which the first is that of the start,
+    and the loss of each epoch.
     """
     device = default_device()
     keep_freed_memory()
@@ -80,11 +78,8 @@ def finetune(
         means = _class_means(embeddings[trained], labels[trained], n_classes)
         return float(((embeddings[held_out] @ means.T).argmax(1) == labels[held_out]).float().mean())
 
-    def validate() -> float:
-        return accuracy_of(unit_embeddings(encoder, volumes))
-
     given = {name: value.clone() for name, value in encoder.state_dict().items()}
-    history = fit(model, losses, validate, schedule)
+    history = fit(model, losses, lambda: accuracy_of(unit_embeddings(encoder, volumes)), schedule)
     history.accuracies.insert(0, accuracy_of(start))
     if history.best_epoch == 0:
         encoder.load_state_dict(given)

@@ -26,8 +26,8 @@ def group_rejected(projected: torch.Tensor, rejected: np.ndarray) -> dict[str, n
     return {f"rejected group {i}": members[found == number] for i, number in enumerate(largest, 1)}
 
 
-def next_to_label(projected: torch.Tensor, wrong: np.ndarray, n: int = N_TO_LABEL) -> np.ndarray:
-    """The particles whose labels would tell most of the doubtful ones, the most useful first: `(n,)` indices.
+def next_to_label(projected: torch.Tensor, wrong: np.ndarray) -> np.ndarray:
+    """The particles whose labels would tell most of the doubtful ones, the most useful first, as indices.
 
     Each in turn is the one that has most doubt near it which no earlier one covers. Near is as members of a class are.
 
@@ -38,7 +38,7 @@ def next_to_label(projected: torch.Tensor, wrong: np.ndarray, n: int = N_TO_LABE
     likeness = torch.exp(-squared / (2 * projected.shape[1]))
     doubt = torch.from_numpy(np.nan_to_num(wrong)).float()
     chosen: list[int] = []
-    for _ in range(min(n, len(wrong))):
+    for _ in range(min(N_TO_LABEL, len(wrong))):
         gains = likeness @ doubt
         gains[chosen] = -1
         chosen.append(int(gains.argmax()))

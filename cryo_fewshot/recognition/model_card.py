@@ -81,7 +81,7 @@ def calibrated(
 ) -> Calibration:
     """Probabilities and thresholds measured on the selection classes of a training.
 
-    cross_fitted : encoders and specs of `cross_fitting.cross_fit_specs`, whose selection classes count as well
+    cross_fitted : encoders and specs of trainings that left out other families, whose selection classes count as well
     fitting : of `fit_calibration`; counts : of `held_out_particles`
     """
     particles = [held_out_particles(*pair, **counts) for pair in ((encoder, spec), *cross_fitted)]
@@ -151,19 +151,14 @@ def pretrain(
     spec: Pretraining,
     path: str | Path = PRETRAINED,
     minutes: float | None = None,
-    show_progress: bool = True,
     start: AnyEncoder | None = None,
 ) -> dict[str, Any]:
     """Train by a spec, measure what to expect, write the encoder file; returns its card.
 
     start : the encoder whose digest `spec.start` is
 
-    A checkpoint beside `path` is written after each epoch, and the same call goes on from it.
-
-    Raises
-    ------
-    training.DeadlineReached
-        After `minutes`, at the end of an epoch.
+    A checkpoint beside `path` is written after each epoch, and the same call goes on from it. Raises
+    `training.DeadlineReached` after `minutes`, at the end of an epoch.
     """
     path = Path(path)
     checkpoint = path.with_name(f".{path.name}.{spec_digest(spec)}.checkpoint")
@@ -173,7 +168,7 @@ def pretrain(
         if deadline is not None and time.monotonic() > deadline:
             raise DeadlineReached
 
-    with progress_bar(spec.cost, show_progress) as bar:
+    with progress_bar(spec.cost, True) as bar:
         encoder, history = train(
             spec, checkpoint, lambda n: bar.update(n * spec.volumes_per_step), check_time, start=start
         )
@@ -186,10 +181,7 @@ def pretrain(
 def pretrain_in_two(path: Path, n_epochs: int, minutes: float | None = None) -> dict[str, Any]:
     """Both trainings of the pretrained encoder; the first one's encoder lies beside, as NAME-first. Returns the card.
 
-    Raises
-    ------
-    training.DeadlineReached
-        After `minutes`; the same call goes on.
+    Raises `training.DeadlineReached` after `minutes`; the same call goes on.
     """
     began = time.monotonic()
     alone, first = pretrained_spec(n_epochs), path.with_name(f"{path.stem}-first{path.suffix}")
@@ -201,7 +193,6 @@ def pretrain_in_two(path: Path, n_epochs: int, minutes: float | None = None) -> 
 
 
 def training_card(spec: Pretraining, history: History) -> dict[str, Any]:
-    """What a card says right after the training."""
     microscope = spec.acquisitions.microscope
     return {
         "spec": spec_dict(spec),

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,30 @@ FEWEST_LEFT_OUT = 3
 """Labels per class with which those left out in turn say something of the probabilities."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    table : a row per query particle, columns of `Recognition.to_frame`, `q_value` (see `rejection.Errors`), `reason`
+        (why a particle cannot be used, else empty) and `labelled` (whether it is in the support as well)
+    counts : a row per class
+    averages : by class, or group of rejected ones
+    points : of `rejection.operating_points`
+    groups, to_label : groups of rejected particles by name, and those to label next, as rows of the table
+    background : a row per box of the background that is a decoy, see `background`; None where there is none
+    """
+
+    table: pd.DataFrame
+    counts: pd.DataFrame
+    recogniser: Recogniser
+    averages: dict[str, Refined]
+    points: Sequence[dict]
+    groups: Mapping[str, np.ndarray]
+    to_label: np.ndarray
+    background: pd.DataFrame | None = None
+
+
 def run_record(support: Particles, query: Particles, card: dict, settings: Settings) -> dict:
-    """What tells one run from another, as plain JSON values."""
     return {
         "settings": {**asdict(settings), "junk": list(settings.junk)},
         "support": {**_input_record(support), "labels": spec_digest(support.labels)},
@@ -70,10 +92,8 @@ def unclaimed(out: Path, record: dict) -> Iterator[None]:
     try:
         yield
     except UserError:
-        for made in set(out.iterdir() if out.exists() else ()) - (before or set()):
+        for made in [out] if before is None else set(out.iterdir()) - before:
             shutil.rmtree(made, ignore_errors=True)
-        if before is None and out.exists():
-            out.rmdir()
         raise
 
 
@@ -94,7 +114,7 @@ def _check_folder(out: Path, record: dict) -> bool:
     path = out / "run.json"
     try:
         if path.exists():
-            if not _agree(_read_record(path), record):
+            if not _holds(path, record):
                 raise UserError(f"{out}: contains another run, or this one with other settings; give a new folder")
             return False
         if out.exists() and (not out.is_dir() or any(part.name != "embeddings" for part in out.iterdir())):
@@ -104,23 +124,17 @@ def _check_folder(out: Path, record: dict) -> bool:
     return True
 
 
-def _agree(earlier: dict | None, record: dict) -> bool:
-    """Whether all that an earlier record says is so; a release before this one said less of the inputs."""
-    if not isinstance(earlier, dict) or not isinstance(record, dict):
-        return earlier == record
-    # The notes on an input name its files as they were given, from whatever folder.
-    return all(name == "said" or (name in record and _agree(value, record[name])) for name, value in earlier.items())
+def _holds(path: Path, record: dict) -> bool:
+    """Whether a file holds a record but for notes on the inputs, which name files as they were given."""
 
+    def without_notes(part: dict) -> dict:
+        return {name: value for name, value in part.items() if name != "said"}
 
-def _read_record(path: Path) -> dict | None:
-    """The record of an earlier run, None where it is damaged; release 0.1 called the rotations turns."""
     try:
-        record = json.loads(path.read_bytes())
-        if "turns" in record["settings"]:
-            record["settings"]["rotations"] = record["settings"].pop("turns")
-        return record
-    except (ValueError, KeyError, TypeError):
-        return None
+        earlier = json.loads(path.read_bytes(), object_hook=without_notes)
+    except ValueError:
+        return False
+    return earlier == json.loads(json.dumps(record), object_hook=without_notes)
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:
@@ -244,47 +258,34 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 def write_results_page(
     out: Path,
     query: Particles,
-    table: pd.DataFrame,
-    counts: pd.DataFrame,
+    outcome: Outcome,
     sample: np.ndarray,
     embeddings: torch.Tensor,
-    recogniser: Recogniser,
-    averages: dict[str, Refined],
-    points: Sequence[dict],
     settings: Settings,
     card: dict,
     said: Sequence[str],
-    groups: Mapping[str, np.ndarray],
-    to_label: np.ndarray,
 ) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`.
-
-    points : of `rejection.operating_points`; groups, to_label : rows of the table, of the sample
-    """
+    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
+    table, recogniser = outcome.table, outcome.recogniser
     usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
     chosen = sample[usable]
     volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
-    rows = table.iloc[chosen].assign(name=[query.names[i] for i in chosen])
+    about = {"particles": len(query), "encoder": card.get("name", ""), "inputs": "; ".join(said)}
     write_report(
         out / "report.html",
-        counts=counts,
-        particles=rows,
+        counts=outcome.counts,
+        particles=table.iloc[chosen].assign(name=[query.names[i] for i in chosen]),
         embeddings=embeddings[torch.from_numpy(usable)].numpy(),
         slices=volumes[:, volumes.shape[1] // 2].numpy(),
         n_particles=len(query),
-        averages=averages,
+        averages=outcome.averages,
         average_voxel_nm=average_voxel_nm(query, settings),
         support=recogniser.check,
-        points=points,
+        points=outcome.points,
         reliability=_reliability(recogniser, card),
-        settings={
-            **asdict(settings),
-            "particles": len(query),
-            "encoder": card.get("name", ""),
-            "inputs": "; ".join(said),
-        },
-        groups={name: len(members) for name, members in groups.items()},
-        to_label=[chosen.tolist().index(row) for row in to_label],
+        settings=asdict(settings) | about,
+        groups={name: len(members) for name, members in outcome.groups.items()},
+        to_label=[chosen.tolist().index(row) for row in outcome.to_label],
     )
 
 

@@ -20,8 +20,6 @@ SAME_LENGTH = 0.01
 class PLDA:
     """Particle x of class c in projected space: x ~ N(m_c, I), m_c ~ N(0, diag(between)).
 
-    Parameters
-    ----------
     mean : `(dim,)` of the embeddings
     axes : `(dim, n_axes)`; (x - mean) @ axes has identity covariance within a class and a diagonal one between classes
     between : `(n_axes,)` variance of class centres along each axis, in units of that within a class
@@ -122,38 +120,3 @@ def gaussian_log_likelihoods(queries: torch.Tensor, means: torch.Tensor, varianc
         + (means.square() * precisions).sum(-1).unsqueeze(-2)
     )
     return -0.5 * (distances + variances.log().sum(-1).unsqueeze(-2))
-
-
-def plda_logits(support: torch.Tensor, queries: torch.Tensor, *, model: PLDA) -> torch.Tensor:
-    """log p(q | support of class k), inductive; a head as in `heads`, from embeddings as the encoder gives them."""
-    return plda_em_logits(support, queries, model=model, n_steps=0)
-
-
-def plda_em_logits(
-    support: torch.Tensor,
-    queries: torch.Tensor,
-    *,
-    model: PLDA,
-    n_steps: int = 10,
-    concentration: float = 5.0,
-) -> torch.Tensor:
-    """Transductive: queries join the classes by their probability, class frequencies are estimated along.
-
-    Expectation-maximisation: r_qk ~ pi_k p(q | class k), then pi_k ~ concentration + sum_q r_qk and the posterior of
-    each centre from support and weighted queries. Frequencies are free, so unbalanced queries do no harm.
-
-    concentration : pseudo-queries of each class, which hold the frequencies of few queries near equal
-    """
-    support, queries = model.project(support), model.project(queries)
-    between = torch.from_numpy(model.between).to(queries.device)
-    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
-    sums = support.sum(2)
-    means, variances = class_posteriors(sums, counts, between)
-    logits = gaussian_log_likelihoods(queries, means, variances + 1)
-    for _ in range(n_steps):
-        shares = torch.softmax(logits, dim=-1)
-        found = shares.sum(1)
-        frequencies = torch.log_softmax(torch.log(concentration + found), dim=-1)
-        means, variances = class_posteriors(sums + shares.mT @ queries, counts + found, between)
-        logits = gaussian_log_likelihoods(queries, means, variances + 1) + frequencies.unsqueeze(1)
-    return logits

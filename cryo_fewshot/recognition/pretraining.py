@@ -29,6 +29,7 @@ from ..simulation.on_the_fly import WIDE, Acquisitions, homologous_family, libra
 from ..simulation.surroundings import BACKGROUND, Surroundings
 from ..training import History, Schedule, episode_loss, fit
 from ..weights import AnyEncoder
+from .calibration import tuples_of
 from .embedding_cache import unit_embeddings
 
 
@@ -88,12 +89,10 @@ class Pretraining:
 
     @property
     def box(self) -> int:
-        """Voxels along one edge of a volume."""
         return self.acquisitions.microscope.final_box
 
     @property
     def volumes_per_step(self) -> int:
-        """Volumes that are simulated and learnt from in one step."""
         return self.n_way * (self.n_shot + self.n_query)
 
     @property
@@ -159,34 +158,29 @@ def trained_on(first: Pretraining, weights: str) -> Pretraining:
 def spec_of(card: dict[str, Any]) -> Pretraining:
     """The spec that a card holds; UserError where it holds none."""
     try:
-        plain = _fields(card["spec"])
-        acquisitions, schedule = _fields(plain.pop("acquisitions")), Schedule(**_fields(plain.pop("schedule")))
-        microscope = Microscope(**_fields(acquisitions.pop("microscope")))
-        if around := acquisitions.pop("surroundings", None):
-            acquisitions["surroundings"] = Surroundings(**_fields(around))
-        return Pretraining(**plain, acquisitions=Acquisitions(**acquisitions, microscope=microscope), schedule=schedule)
+        return _from_plain(Pretraining, card["spec"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"the encoder's card does not say how it was trained ({error}); give another encoder"
         ) from error
 
 
-def _fields(content: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a dataclass from `spec_dict`, lists as the tuples that they were."""
-    return {name: _tuples(value) for name, value in content.items() if name != "type"}
+_PARTS = {"acquisitions": Acquisitions, "schedule": Schedule, "microscope": Microscope, "surroundings": Surroundings}
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-# ---------------------------------------------------------------- samples
+def _from_plain(kind: type, content: dict[str, Any]) -> Any:
+    """A dataclass from its `spec_dict`."""
+    fields = {name: value for name, value in content.items() if name != "type"}
+    return kind(
+        **{
+            name: _from_plain(_PARTS[name], value) if name in _PARTS and value else tuples_of(value)
+            for name, value in fields.items()
+        }
+    )
 
 
 def simulated_batch(
-    spec: Pretraining,
-    step: int,
-    device: torch.device | str = "cpu",
+    spec: Pretraining, step: int, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples of one step: volumes `(n, box, box, box)` and labels into spec.classes `(n,)`, class by class.
 
@@ -197,9 +191,6 @@ def simulated_batch(
     names = [spec.classes[label] for label in labels]
     volumes = simulate_on_the_fly(names, spec.acquisitions, rng, spec.group_size, device)
     return volumes, torch.from_numpy(labels).to(device)
-
-
-# ---------------------------------------------------------------- learning
 
 
 class CosineClassifier(nn.Module):
@@ -337,5 +328,4 @@ def _selection(spec: Pretraining, device: torch.device) -> tuple[torch.Tensor, E
 
 
 def progress_bar(total: int, show: bool) -> tqdm:
-    """Of a training, in volumes."""
     return tqdm(total=total, unit=" volumes", disable=not show, mininterval=1, smoothing=0.05, desc="training")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import t as student
@@ -16,6 +17,8 @@ PROMISE = 0.05
 """The rate that is looked at most closely."""
 CONFIDENCE = 0.9
 """That unknown classes drawn as these were meet a promise on average."""
+N_CHOICES = 20
+"""Of halves of the families, see `Promises.choices`."""
 
 
 @dataclass(frozen=True)
@@ -39,56 +42,45 @@ class Trials:
     true: np.ndarray
     encoder: int = 0
 
-    @property
-    def n_shot(self) -> int:
-        """Labels per class."""
-        return self.conditions.n_shot
 
-    @property
-    def n_way(self) -> int:
-        """Classes."""
-        return self.conditions.n_way
-
-
-def fit_promises(trials: Sequence[Trials], n_choices: int = 20, seed: int = 0) -> Promises:
+def fit_promises(trials: Sequence[Trials]) -> Promises:
     """Temperature, thresholds, and how well they hold; see `Promises`."""
     limits = {
-        "n_shot": _ends([trial.n_shot for trial in trials]),
-        "n_way": _ends([trial.n_way for trial in trials]),
+        "n_shot": _ends([trial.conditions.n_shot for trial in trials]),
+        "n_way": _ends([trial.conditions.n_way for trial in trials]),
         "log_snr": _ends(np.log(np.concatenate([trial.snrs for trial in trials]))),
         "crowding": (0.0, float(any(trial.crowded.any() for trial in trials))),
     }
     temperature = _temperature(trials, limits)
-    unknown = _Unknown(trials, limits)
-    everywhere = np.full(len(unknown.scores), True)
-    thresholds = unknown.thresholds(everywhere)
-    accepted = unknown.scores[:, None] >= unknown.terms @ thresholds.T
-    by_class = np.stack([accepted[unknown.classes == name].mean(0) for name in np.unique(unknown.classes)])
+    unknown, terms = _unknown_particles(trials, limits)
+    thresholds = _thresholds(unknown, terms, RATES)
+    accepted = unknown["score"].to_numpy()[:, None] >= terms @ thresholds.T
+    by_class = {name: accepted[members].mean(0) for name, members in unknown.groupby("name").indices.items()}
     at = RATES.index(PROMISE)
+    encoders = unknown.groupby("encoder").indices.values()
     return Promises(
         temperature=temperature,
         adapted_temperature=temperature,
-        thresholds=_rows(thresholds),
+        thresholds=tuple(tuple(map(float, row)) for row in thresholds),
         limits=limits,
-        excess=_excess(by_class, seed),
+        excess=_excess(np.stack([*by_class.values()])),
         doubt=_doubt(trials, temperature, limits),
         measured=tuple(_measured(trials, temperature, thresholds[at], limits)),
-        by_class=dict(zip(np.unique(unknown.classes).tolist(), by_class[:, at].round(4).tolist(), strict=True)),
-        choices=tuple(unknown.halves(n_choices, seed)),
-        by_encoder=tuple(_by_encoder(unknown, accepted[:, at])),
+        by_class={name: float(rates[at].round(4)) for name, rates in by_class.items()},
+        choices=tuple(_halves(unknown, terms)),
+        by_encoder=tuple(round(float(_mean_over_classes(accepted[own, at], unknown.iloc[own])), 4) for own in encoders),
     )
 
 
 def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
     """The promises with what trials say in which unlabelled particles took part; acceptance is left as it is."""
     temperature = _temperature(trials, promises.limits)
-    cells = {_name(row): row for row in _accuracies(trials, temperature, promises.limits)}
-    measured = []
-    for row in promises.measured:
-        adapted = cells[_name(row)]
-        measured.append({**row, "adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]})
+    measured = tuple(
+        row | {"adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]}
+        for row, adapted in zip(promises.measured, _accuracies(trials, temperature, promises.limits), strict=True)
+    )
     doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
-    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=tuple(measured))
+    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=measured)
 
 
 def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
@@ -96,11 +88,8 @@ def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]
 
     Without bins that hold less than one answer in a thousand: these say nothing.
     """
-    cells: dict[tuple, list] = {}
-    for (n_shot, _, _, crowded), parts in _by_cell(trials).items():
-        cells.setdefault((bool(crowded), int(n_shot)), []).extend(parts)
     rows = []
-    for (crowded, n_shot), parts in sorted(cells.items()):
+    for (crowded, n_shot), parts in sorted(_cells(trials, "crowded", "n_shot").items()):
         told = zip(*(_answers(*part, promises.temperature, promises.limits) for part in parts), strict=True)
         found = reliability(*(np.concatenate([part.ravel() for part in of_all]) for of_all in told))
         fewest = sum(row["n"] for row in found) / 1000
@@ -108,25 +97,18 @@ def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]
     return rows
 
 
-def _name(row: dict) -> tuple:
-    return row["crowded"], row["snr"], row["n_shot"]
-
-
-def _rows(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(map(float, row)) for row in values)
-
-
 def _ends(values: Sequence[float]) -> tuple[float, float]:
     return float(np.min(values)), float(np.max(values))
 
 
-def _by_cell(trials: Sequence[Trials]) -> dict[tuple, list[tuple[Trials, np.ndarray]]]:
-    """Trials, and which of their tasks, by number of shots, of classes, true SNR, and whether in cells."""
+def _cells(trials: Sequence[Trials], *by: str) -> dict[tuple, list[tuple[Trials, np.ndarray]]]:
+    """Trials, and which of their tasks, by some of n_shot, n_way, (true) snr and crowded."""
     cells: dict[tuple, list] = {}
     for trial in trials:
         for snr, crowded in sorted(set(zip(trial.snrs.tolist(), trial.crowded.tolist(), strict=True))):
             chosen = (trial.snrs == snr) & (trial.crowded == crowded)
-            cells.setdefault((trial.n_shot, trial.n_way, snr, crowded), []).append((trial, chosen))
+            kind = {**vars(trial.conditions), "snr": snr, "crowded": crowded}
+            cells.setdefault(tuple(kind[name] for name in by), []).append((trial, chosen))
     return cells
 
 
@@ -151,7 +133,7 @@ def _temperature(trials: Sequence[Trials], limits: dict) -> tuple[float, ...]:
 
         return minimize_scalar(cost, bounds=(-3, 4), method="bounded", options={"xatol": 0.01}).x
 
-    cells = list(_by_cell(trials).values())
+    cells = list(_cells(trials, "n_shot", "n_way", "snr", "crowded").values())
     design = np.stack(
         [np.concatenate([trial.conditions.terms(limits)[chosen] for trial, chosen in parts]).mean(0) for parts in cells]
     )
@@ -159,70 +141,64 @@ def _temperature(trials: Sequence[Trials], limits: dict) -> tuple[float, ...]:
     return tuple(map(float, found))
 
 
-class _Unknown:
-    """Scores of all particles of unknown classes `(n,)`, with class, family, cell and terms of each."""
-
-    def __init__(self, trials: Sequence[Trials], limits: dict):
-        sizes = [trial.unknown_scores.size for trial in trials]
-        n_query = [trial.unknown_scores.shape[1] for trial in trials]
-        self.scores = np.concatenate([trial.unknown_scores.ravel() for trial in trials])
-        self.classes = np.repeat([str(trial.unknown) for trial in trials], sizes)
-        self.encoders = np.repeat([trial.encoder for trial in trials], sizes)
-        self.families = np.repeat([str(trial.family) for trial in trials], sizes)
-        self.terms = np.concatenate(
-            [np.repeat(trial.conditions.terms(limits), n, axis=0) for trial, n in zip(trials, n_query, strict=True)]
+def _unknown_particles(trials: Sequence[Trials], limits: dict) -> tuple[pd.DataFrame, np.ndarray]:
+    """A row per particle of an unknown class with its score, class, family, encoder and cell; and terms `(n, 9)`."""
+    tasks = [
+        pd.DataFrame(
+            {
+                "name": str(trial.unknown),
+                "family": str(trial.family),
+                "encoder": trial.encoder,
+                "n_shot": trial.conditions.n_shot,
+                "n_way": trial.conditions.n_way,
+                "snr": trial.snrs,
+                "crowded": trial.crowded,
+                "score": list(trial.unknown_scores),
+                "terms": list(trial.conditions.terms(limits)),
+            }
         )
-        keys = np.concatenate(
-            [
-                np.repeat(
-                    np.c_[np.full((len(trial.snrs), 2), (trial.n_shot, trial.n_way)), trial.snrs, trial.crowded],
-                    n,
-                    axis=0,
-                )
-                for trial, n in zip(trials, n_query, strict=True)
-            ]
-        )
-        self.cells = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
-
-    def thresholds(self, chosen: np.ndarray, rates: Sequence[float] = RATES) -> np.ndarray:
-        """From some of the particles, as in `Promises`: `(len(rates), 9)`.
-
-        Quantiles of each cell, a least-squares fit through them, then a constant that makes the promise hold.
-        """
-        scores, cells, classes, terms = (part[chosen] for part in (self.scores, self.cells, self.classes, self.terms))
-        groups = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
-        design = np.stack([terms[group].mean(0) for group in groups])
-        quantiles = np.stack([np.quantile(scores[group], 1 - np.array(rates)) for group in groups])
-        found = np.linalg.lstsq(design, quantiles, rcond=1e-6)[0].T
-        by_class = [np.flatnonzero(classes == name) for name in np.unique(classes)]
-        for row, rate in zip(found, rates, strict=True):
-            left = scores - terms @ row
-            row[0] += threshold_for([left[group] for group in by_class], rate, CONFIDENCE)
-        return found
-
-    def halves(self, n_choices: int, seed: int) -> list[float]:
-        """Mean false accepts at the promise on half of the families, thresholds from the other half."""
-        rng = np.random.default_rng(seed_from("halved families", seed))
-        families, rates = np.unique(self.families), []
-        for _ in range(n_choices):
-            half = np.isin(self.families, rng.permutation(families)[: len(families) // 2])
-            least = self.terms @ self.thresholds(half, [PROMISE])[0]
-            accepted, names = (self.scores >= least)[~half], self.classes[~half]
-            rates.append(float(np.mean([accepted[names == name].mean() for name in np.unique(names)]).round(4)))
-        return rates
+        for trial in trials
+    ]
+    particles = pd.concat(tasks, ignore_index=True).explode("score", ignore_index=True).astype({"score": float})
+    cells = particles.groupby(["n_shot", "n_way", "snr", "crowded"]).ngroup()
+    return particles.assign(cell=cells), np.stack(particles["terms"])
 
 
-def _by_encoder(unknown: _Unknown, accepted: np.ndarray) -> Iterable[float]:
-    for encoder in np.unique(unknown.encoders):
-        own = unknown.encoders == encoder
-        names, its = unknown.classes[own], accepted[own]
-        yield round(float(np.mean([its[names == name].mean() for name in np.unique(names)])), 4)
+def _thresholds(unknown: pd.DataFrame, terms: np.ndarray, rates: Sequence[float]) -> np.ndarray:
+    """From particles of unknown classes, as in `Promises`: `(len(rates), 9)`.
+
+    Quantiles of each cell, a least-squares fit through them, then a constant that makes the promise hold.
+    """
+    scores, cells = unknown["score"].to_numpy(), unknown.groupby("cell").indices.values()
+    design = np.stack([terms[group].mean(0) for group in cells])
+    quantiles = np.stack([np.quantile(scores[group], 1 - np.array(rates)) for group in cells])
+    found = np.linalg.lstsq(design, quantiles, rcond=1e-6)[0].T
+    for row, rate in zip(found, rates, strict=True):
+        left = scores - terms @ row
+        row[0] += threshold_for([left[own] for own in unknown.groupby("name").indices.values()], rate, CONFIDENCE)
+    return found
 
 
-def _excess(by_class: np.ndarray, seed: int, n_classes: int = 3, n_draws: int = 2000) -> float:
-    """See `Promises.excess`; by_class : false accepts `(n_classes, len(RATES))`."""
-    rng = np.random.default_rng(seed_from("unknown classes", seed))
-    drawn = by_class[rng.integers(len(by_class), size=(n_draws, n_classes))].mean(1)
+def _halves(unknown: pd.DataFrame, terms: np.ndarray) -> Iterable[float]:
+    """Mean false accepts at the promise on half of the families, thresholds from the other half."""
+    rng = np.random.default_rng(seed_from("halved families", 0))
+    families = np.unique(unknown["family"].to_numpy(str))
+    for _ in range(N_CHOICES):
+        half = unknown["family"].isin(rng.permutation(families)[: len(families) // 2]).to_numpy()
+        least = terms @ _thresholds(unknown[half], terms[half], [PROMISE])[0]
+        rate = _mean_over_classes((unknown["score"].to_numpy() >= least)[~half], unknown[~half])
+        yield float(rate.round(4))
+
+
+def _mean_over_classes(accepted: np.ndarray, unknown: pd.DataFrame) -> np.floating:
+    classes = unknown.groupby("name").indices.values()
+    return np.mean([accepted[members].mean() for members in classes])
+
+
+def _excess(by_class: np.ndarray) -> float:
+    """See `Promises.excess`, of three classes; by_class : false accepts `(n_classes, len(RATES))`."""
+    rng = np.random.default_rng(seed_from("unknown classes", 0))
+    drawn = by_class[rng.integers(len(by_class), size=(2000, 3))].mean(1)
     return float(np.quantile((drawn / RATES).max(1), 0.95))
 
 
@@ -237,10 +213,7 @@ def _doubt(trials: Sequence[Trials], temperature: np.ndarray, limits: dict) -> f
 
 
 def _by_snr_and_shots(trials: Sequence[Trials]) -> dict[tuple[bool, float, int], list]:
-    """As `_by_cell`, whatever the number of classes."""
-    cells: dict[tuple, list] = {}
-    for (n_shot, _, snr, crowded), parts in _by_cell(trials).items():
-        cells.setdefault((crowded, float(snr), int(n_shot)), []).extend(parts)
+    cells = _cells(trials, "crowded", "snr", "n_shot")
     return dict(sorted(cells.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])))
 
 

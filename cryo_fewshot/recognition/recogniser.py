@@ -25,8 +25,6 @@ INVALID = -1
 class Recognition:
     """What is said of each of n particles; all arrays are `(n,)`.
 
-    Parameters
-    ----------
     label, runner_up : index into class_names of the most and second most probable class; INVALID where not finite
     probability : of the class, given that the particle belongs to one of the classes
     distance : to the centre of the class, in standard deviations within a class (about 1 for a member)
@@ -84,7 +82,6 @@ class Recogniser:
 
     @property
     def promises(self) -> Promises:
-        """Of the calibration."""
         return self.calibration.promises
 
     @property
@@ -95,7 +92,6 @@ class Recogniser:
 
     @property
     def threshold(self) -> float:
-        """Least score that is accepted."""
         return self.promises.threshold(self.conditions, self.false_accept_rate)
 
     @torch.no_grad()
@@ -114,7 +110,8 @@ class Recogniser:
         # Per axis, in standard deviations within a class.
         distances = torch.cdist(projected, self.model.means) / (self.model.within * projected.shape[1]) ** 0.5
         distances = distances.gather(1, order)
-        score = self._scores(embeddings, projected, of_class)
+        own = self.own.project(embeddings)
+        score = self.labelled.scores(own, self.labelled.log_likelihoods(own))
         accepted = finite & (score >= self.threshold) & ~torch.from_numpy(self.junk)[order[:, 0]]
         order = torch.where(finite[:, None], order, INVALID)
         numbers = probability[:, 0], distances[:, 0], distances[:, 1] - distances[:, 0], score
@@ -138,22 +135,11 @@ class Recogniser:
         }
         return replace(self, conditions=replace(self.conditions, **looks))
 
-    def _scores(self, embeddings: torch.Tensor, projected: torch.Tensor, of_class: torch.Tensor) -> torch.Tensor:
-        """In the encoder's geometry, from what was computed already where that is the geometry of the answer too."""
-        if self.space is not self.own:
-            projected = self.own.project(embeddings)
-        if self.model is not self.labelled:
-            of_class = self.labelled.log_likelihoods(projected)
-        return self.labelled.scores(projected, of_class)
-
     @torch.no_grad()
     def adapted(self, embeddings: torch.Tensor) -> "Recogniser":
-        """Transductive: let unlabelled particles take part, for classes of any frequencies; see `calibration.adapt`.
+        """Transductive: unlabelled particles `(m, dim)` take part, some thousands at random; see `calibration.adapt`.
 
-        Classes and probabilities gain from it. Acceptance does not, and stays as it is: adapted classes reach out for
-        particles of unknown ones.
-
-        embeddings : `(m, dim)`, some thousands drawn at random from all particles are enough
+        Classes and probabilities gain from it. Acceptance stays: adapted classes reach out for unknown ones' particles.
         """
         projected = self.space.project(_finite(embeddings))
         sums, counts = self.members.T @ self.support, self.members.sum(0)
@@ -191,10 +177,7 @@ def build_recogniser(
     false_accept_rate : at most this share of particles of unknown classes is to be accepted
     junk : classes of the support that nobody wants; their particles are never accepted
 
-    Raises
-    ------
-    UserError
-        If there are fewer than two classes, an embedding is not finite, or a junk class is not in the support.
+    Raises UserError for fewer than two classes, an embedding that is not finite, or an unknown junk class.
     """
     embeddings, labels = torch.as_tensor(embeddings).float().cpu(), np.asarray(labels, dtype=str)
     if embeddings.ndim != 2 or len(embeddings) != len(labels):

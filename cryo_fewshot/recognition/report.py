@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
 
 from ..averaging.averages import Refined
-from ..errors import UserError
 from ..files import write_atomically
 from .support_check import SupportCheck
 
-TILE = 24
-"""Pixels along the edge of a slice on the map: 3,000 of them are some 1.2 MB."""
 MAX_TRIANGLES = 6_000
+N_UNCERTAIN = 12
 REJECTED_COLOUR = "#9a9a9a"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 GLYPHS = ("●", "◆", "■", "▲", "✖")
@@ -40,9 +41,8 @@ def write_report(
     points: Sequence[Mapping],
     reliability: Mapping[str, Sequence[Mapping]],
     settings: Mapping,
-    groups: Mapping[str, int] | None = None,
-    to_label: Sequence[int] = (),
-    n_uncertain: int = 12,
+    groups: Mapping[str, int],
+    to_label: Sequence[int],
 ) -> None:
     """Write the report.
 
@@ -58,23 +58,15 @@ def write_report(
     reliability : of `evaluation.reliability`, by what they were measured on; nothing is drawn without any
     settings : shown as they are
     groups : number of particles of each group of rejected ones; to_label : which to label next, as rows of particles
-    n_uncertain : number of least probable particles that are shown
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    if "class" not in counts.columns:
-        columns = ", ".join(map(str, counts.columns))
-        raise UserError(f"report: the table of counts has no column 'class', only {columns}: name one so")
-    if not len(particles) == len(embeddings) == len(slices):
-        raise UserError(f"report: {len(particles)} particles, but arrays of another length: give a row for each")
     known = [*counts["class"].astype(str), *averages, *particles["class"].astype(str)]
     styles = {name: _style(i) for i, name in enumerate(dict.fromkeys(known))}
     how_many = f"{n_particles:,} particles"
     if len(particles) < n_particles:
         how_many = f"{len(particles):,} of {how_many}, drawn at random from those that can be read"
-    on_map = {name: style for name, style in styles.items() if name not in (groups or {})}
+    on_map = {name: style for name, style in styles.items() if name not in groups}
     legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **on_map}
     data = {
         "map": _map(particles, embeddings, on_map, legend["rejected"]),
@@ -106,8 +98,8 @@ def write_report(
         legend=legend,
         how_many=how_many,
         data=data,
-        uncertain=_tiles(particles, slices, _least_certain(particles)[:n_uncertain]),
-        groups=groups or {},
+        uncertain=_tiles(particles, slices, _least_certain(particles)[:N_UNCERTAIN]),
+        groups=groups,
         to_label=_tiles(particles, slices, to_label),
         settings=settings,
         plotly=Markup(get_plotlyjs()),
@@ -118,7 +110,7 @@ def write_report(
 def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two principal axes: `(n, dim)` -> coordinates `(n, 2)` and the shares of variance `(2,)`.
 
-    The same bits for the same input: an exact decomposition, and signs that its loadings fix.
+    The same bits for the same input: an exact decomposition, whose largest loadings are positive.
     """
     from sklearn.decomposition import PCA
 
@@ -127,13 +119,8 @@ def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(x) > 1 and np.ptp(x, axis=0).any():
         pca = PCA(min(2, *x.shape), svd_solver="full")
         found = pca.fit_transform(x)
-        largest = np.abs(pca.components_).argmax(axis=1)
-        signs = np.sign(pca.components_[np.arange(len(largest)), largest])
-        places[:, : len(signs)], shares[: len(signs)] = found * signs, pca.explained_variance_ratio_
+        places[:, : found.shape[1]], shares[: found.shape[1]] = found, pca.explained_variance_ratio_
     return places, shares
-
-
-# ---------------------------------------------------------------- figures
 
 
 def _style(i: int) -> dict[str, str]:
@@ -170,9 +157,6 @@ def _map(particles: pd.DataFrame, embeddings: np.ndarray, styles: Mapping[str, M
 
 
 def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> dict:
-    """Surface, FSC curve and caption of a class average."""
-    from markupsafe import Markup
-
     from ..figures.volumes import isosurface
 
     density = -np.asarray(refined.average.density, dtype=np.float32)  # protein positive
@@ -189,9 +173,6 @@ def _average(name: str, refined: Refined, voxel_size_nm: float, colour: str) -> 
     return {"surface": surface, "fsc": fsc, "colour": colour, "text": text}
 
 
-# ---------------------------------------------------------------- slices as pictures
-
-
 def _grey(slices: np.ndarray, n_levels: int) -> np.ndarray:
     """8-bit slices, each from its 1st to its 99th percentile, in `n_levels` steps: fewer steps pack smaller."""
     slices = np.nan_to_num(np.asarray(slices, dtype=np.float32))
@@ -201,26 +182,16 @@ def _grey(slices: np.ndarray, n_levels: int) -> np.ndarray:
 
 
 def _png(picture: np.ndarray) -> str:
-    from PIL import Image
-
     content = io.BytesIO()
     Image.fromarray(picture).save(content, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _small(slices: np.ndarray, edge: int) -> np.ndarray:
-    """Slices of at most `edge` pixels along an edge, by averaging whole pixels."""
-    step = -(-max(slices.shape[1:]) // edge)
-    height, width = (n // step * step for n in slices.shape[1:])
-    cut = np.asarray(slices, dtype=np.float32)[:, :height, :width]
-    return cut.reshape(len(cut), height // step, step, width // step, step).mean(axis=(2, 4))
 
 
 def _atlas(slices: np.ndarray) -> dict | None:
     """All slices of the map in one picture, row by row; None where not one particle of the sample can be read."""
     if not len(slices):
         return None
-    tiles = _grey(_small(slices, TILE), 16)
+    tiles = _grey(slices, 16)
     n, height, width = tiles.shape
     columns = int(np.ceil(n**0.5))
     rows = -(-n // columns)
@@ -230,12 +201,7 @@ def _atlas(slices: np.ndarray) -> dict | None:
     return {"picture": _png(picture), "columns": columns, "rows": rows}
 
 
-# ---------------------------------------------------------------- texts
-
-
 def _particle_text(row: Mapping) -> str:
-    from markupsafe import Markup
-
     state = "" if row["accepted"] else Markup(", <em>rejected</em>")
     text = Markup("<b>{class}</b> {probability:.2f}{state}<br>then {runner_up}<br><small>{name}</small>")
     return text.format(**row, state=state)
@@ -246,13 +212,11 @@ def _least_certain(particles: pd.DataFrame) -> np.ndarray:
 
 
 def _tiles(particles: pd.DataFrame, slices: np.ndarray, rows: Sequence[int]) -> list[tuple[str, str]]:
-    """Text and picture of some particles."""
-    pictures = [_png(_grey(_small(tile[None], 64), 64)[0]) for tile in slices[list(rows)]]
+    pictures = [_png(_grey(tile, 64)) for tile in slices[list(rows)]]
     return list(zip(map(_particle_text, particles.iloc[list(rows)].to_dict("records")), pictures, strict=True))
 
 
 def _number_text(value: object) -> str:
-    """A number as people read it, anything else as it is."""
     if isinstance(value, float):
         return f"{value:.3g}" if np.isfinite(value) else "–"
     return f"{value:,}" if isinstance(value, int | np.integer) and not isinstance(value, bool) else str(value)

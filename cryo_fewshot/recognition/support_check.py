@@ -24,16 +24,13 @@ particles it makes promised error rates hold.
 class SupportCheck:
     """Leave-one-out over the labelled particles: each is classified by the others.
 
-    Parameters
-    ----------
-    predicted : `(n,)` class when left out; probability : `(n,)` of that class; right : `(n,)` whether it is its own
+    probability : `(n,)` of the class when left out; right : `(n,)` whether that is its own
     tested : `(n,)` False where a particle is the only one of its class, so that its class is unknown without it
     accuracy : of the tested ones, one shot short of what queries get; low, high : its 95 % Wilson interval
     tempered : factor on the temperature with which probabilities fit these particles better, 1 where none is tested
     warnings : plain sentences
     """
 
-    predicted: np.ndarray
     probability: np.ndarray
     right: np.ndarray
     tested: np.ndarray
@@ -45,7 +42,6 @@ class SupportCheck:
 
     @property
     def n_tested(self) -> int:
-        """Number of particles that were left out in turn."""
         return int(self.tested.sum())
 
 
@@ -90,7 +86,6 @@ def check_support(
             "this support does not define its classes; label more particles or merge classes"
         )
     return SupportCheck(
-        predicted=predicted,
         probability=probability,
         right=predicted == own,
         tested=tested,
@@ -114,26 +109,20 @@ def _tempered(logits: np.ndarray, own: np.ndarray) -> float:
 
 
 def _too_few(counts: np.ndarray, names: Sequence[str]) -> list[str]:
-    few = [f"'{name}' has {count:.0f}" for name, count in zip(names, counts, strict=True) if count < 3]
-    return (
-        [f"few labelled particles: {', '.join(few)}; with 3 to 5 of each class there are clearly fewer errors"]
-        if few
-        else []
-    )
+    few = ", ".join(f"'{name}' has {count:.0f}" for name, count in zip(names, counts, strict=True) if count < 3)
+    return [f"few labelled particles: {few}; with 3 to 5 of each class there are clearly fewer errors"] if few else []
 
 
 def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str]) -> list[str]:
     _, first, inverse = np.unique(embeddings.numpy(), axis=0, return_index=True, return_inverse=True)
     pairs = [(first[group], i) for i, group in enumerate(inverse.ravel()) if first[group] != i]
-    contrary = [(i, j) for i, j in pairs if own[i] != own[j]]
+    alike = [(i, j) for i, j in pairs if own[i] == own[j]]
     warnings = [
         f"labelled particles {i} ('{names[own[i]]}') and {j} ('{names[own[j]]}') are identical: remove the wrong one"
-        for i, j in contrary[:10]
+        for i, j in [pair for pair in pairs if pair not in alike][:10]
     ]
-    if len(pairs) > len(contrary):
-        i, j = next(pair for pair in pairs if pair not in contrary)
-        more = len(pairs) - len(contrary) - 1
-        others = f" (and {more} more)" if more else ""
+    if alike:
+        (i, j), others = alike[0], f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
         warnings.append(
             f"labelled particles {i} and {j} are duplicates{others}: a duplicate counts twice and adds nothing"
         )
@@ -142,15 +131,17 @@ def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str])
 
 def _mislabelled(predicted, own, sure, probability, names) -> list[str]:
     odd = np.flatnonzero(sure & (predicted != own))
-    worst_first = odd[np.argsort(-probability[odd])]
     warnings = [
         f"labelled particle {i} ('{names[own[i]]}') looks like '{names[predicted[i]]}' "
         f"(probability {probability[i]:.2f} when left out): mislabelled?"
-        for i in worst_first[:10]
+        for i in odd[np.argsort(-probability[odd])]
     ]
-    return (
-        [*warnings, f"{len(odd) - 10} more labelled particles look like another class"] if len(odd) > 10 else warnings
-    )
+    return _at_most(10, warnings, "labelled particles look like another class")
+
+
+def _at_most(n: int, warnings: list[str], what: str) -> list[str]:
+    """The first of some warnings, and how many more there are."""
+    return warnings[:n] + ([f"{len(warnings) - n} more {what}"] if len(warnings) > n else [])
 
 
 def _inseparable(model: ClassModel, counts: np.ndarray, names: Sequence[str]) -> list[str]:
@@ -167,8 +158,6 @@ def _inseparable(model: ClassModel, counts: np.ndarray, names: Sequence[str]) ->
     warnings = [
         f"'{names[a]}' and '{names[b]}' are hard to tell apart (expected confusion {confused[a, b]:.0%}): "
         "label more particles of both, or merge them"
-        for a, b in pairs[:5]
+        for a, b in pairs
     ]
-    if len(pairs) > 5:
-        warnings.append(f"{len(pairs) - 5} more pairs of classes are hard to tell apart")
-    return warnings
+    return _at_most(5, warnings, "pairs of classes are hard to tell apart")

@@ -46,10 +46,7 @@ def build_book(
         checkout
     repository : the checkout with ``_config.yml`` and ``book/``
 
-    Raises
-    ------
-    UserError
-        The book's files or an executed notebook are missing, or Sphinx gives an error or a warning.
+    Raises UserError where the book's files or an executed notebook are missing, and where Sphinx errs or warns.
     """
     book, names = Path(repository) / "book", book_notebooks(repository)
     notebooks_dir = Path(notebooks_dir or book / "notebooks")

@@ -193,21 +193,19 @@ def second_stages(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_
     return cells
 
 
-CLASSIFIER_HEADS = {
-    "linear layer, 100 steps at 1e-2": "finetuned",
-    "linear layer, steps and rate chosen": "tuned",
-    "nearest prototype": "prototype",
-    "nearest prototype by cosine": "cosine",
-}
-
-
 def classifier_heads(profile: Profile, *, snr: float, shots: Sequence[int] = PAPER_SHOTS, **training) -> list[Cell]:
     """What the encoder of the baseline can do: its linear layer as published and tuned, and no fit at all."""
     encoder = encoder_run(profile, single(snr, profile), n_shot=5, objective="classes", **training)
+    heads = {
+        "linear layer, 100 steps at 1e-2": "finetuned",
+        "linear layer, steps and rate chosen": "tuned",
+        "nearest prototype": "prototype",
+        "nearest prototype by cosine": "cosine",
+    }
     return [
         Cell(name, evaluation_of(profile, encoder, head, snr, n_shot))
         for n_shot in shots
-        for name, head in CLASSIFIER_HEADS.items()
+        for name, head in heads.items()
     ]
 
 
@@ -261,13 +259,9 @@ def table_4(
     quoted : the paper's numbers by method and shots.
     """
     _check_known("method", methods, TABLE_4_METHODS)
-    profile = replace(profile, data=data, split_sizes=data.split_sizes)
-    training = {"n_way": data.n_way, **training}
-    cells = []
-    for n_shot, method in product(shots, methods):
-        evaluation = method_evaluation(profile, method, single(data.snr, profile), data.snr, n_shot, **training)
-        cells.append(Cell(method, evaluation, quoted.get((method, n_shot), float("nan"))))
-    return cells
+    profile, training = replace(profile, data=data, split_sizes=data.split_sizes), {"n_way": data.n_way, **training}
+    cells = table_1(profile, snrs=[data.snr], shots=shots, methods=methods, **training)
+    return [replace(cell, paper=quoted.get((cell.method, cell.evaluation.n_shot), cell.paper)) for cell in cells]
 
 
 def _check_known(what: str, names: Sequence[str], known: Iterable[str]) -> None:

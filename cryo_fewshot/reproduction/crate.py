@@ -20,8 +20,22 @@ def write_crate(results: Path) -> Path:
     results = Path(results)
     patterns = ("README.md", "*/*.parquet", "bench/**/*.json", "encoders/*.safetensors", "paper/*.safetensors")
     files = sorted(file for pattern in patterns for file in results.glob(pattern))
-    parts = [_entity(file, results) for file in files]
-    dates = [str(date)[:10] for part in parts for date in part.pop("_dates", [])]
+    parts, dates = [], [""]
+    for file in files:
+        content = file.read_bytes()
+        part = {
+            "@id": file.relative_to(results).as_posix(),
+            "@type": "File",
+            "name": file.stem,
+            "encodingFormat": _FORMATS[file.suffix],
+            "contentSize": str(len(content)),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        if file.suffix == ".parquet":
+            run = pd.read_parquet(file, columns=["provenance.date"])["provenance.date"].str[:10].tolist()
+            part["description"] = f"{len(run)} results of kind {file.stem}"
+            dates += run
+        parts.append(part)
     root = {
         "@id": "./",
         "@type": "Dataset",
@@ -29,7 +43,7 @@ def write_crate(results: Path) -> Path:
         "description": "Trainings, evaluations and tables of few-shot recognition in cryo-electron tomograms: a row "
         "per result with its settings, seeds, machine and commit",
         "license": "https://spdx.org/licenses/MIT",
-        "datePublished": max(dates, default=""),
+        "datePublished": max(dates),
         "hasPart": [{"@id": part["@id"]} for part in parts],
     }
     descriptor = {
@@ -43,22 +57,3 @@ def write_crate(results: Path) -> Path:
     crate = f'{{"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [\n{graph}\n]}}\n'
     write_atomically(path, crate.encode())
     return path
-
-
-def _entity(file: Path, results: Path) -> dict:
-    content = file.read_bytes()
-    entity = {
-        "@id": file.relative_to(results).as_posix(),
-        "@type": "File",
-        "name": file.stem,
-        "encodingFormat": _FORMATS[file.suffix],
-        "contentSize": str(len(content)),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    if file.suffix == ".parquet":
-        table = pd.read_parquet(file, columns=["provenance.date"])
-        entity |= {
-            "description": f"{len(table)} results of kind {file.stem}",
-            "_dates": table["provenance.date"].tolist(),
-        }
-    return entity

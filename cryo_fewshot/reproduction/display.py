@@ -81,7 +81,6 @@ def show_differences(frame: pd.DataFrame) -> Styler:
 
 
 def show_precision(frame: pd.DataFrame) -> Styler:
-    """Table A for reading."""
     table = by_task(frame.assign(shown=frame["precision"].map("{:.3f}".format)), "method", "shown")
     table.loc["paper"] = NOT_QUOTED
     return plain_style(table)
@@ -100,14 +99,12 @@ def _bold(text: str, is_bold: bool) -> str:
 
 
 def show_claims(frame: pd.DataFrame) -> Styler:
-    """The quoted numbers for reading: paper, this work with its interval, difference, verdict."""
     numbers = [f"{row.this_work:.3f} ±\u00a0{row.ci95:.3f}" for row in frame.itertuples()]
     shown = frame.assign(this_work=numbers, difference=frame["difference"].map("{:+.3f}".format))
     return _listed(shown.drop(columns="ci95").rename(columns={"claim": "What the paper quotes"}))
 
 
 def show_judged(frame: pd.DataFrame) -> Styler:
-    """The claims over several runs for reading: paper, mean with interval, verdict."""
     numbers = [
         f"{row.mean:.3f}<br><small>{row.low:.3f} to {row.high:.3f}</small>" if pd.notna(row.low) else f"{row.mean:.3f}"
         for row in frame.itertuples()
@@ -123,7 +120,6 @@ def _listed(frame: pd.DataFrame) -> Styler:
 
 
 def plain_style(frame: pd.DataFrame) -> Styler:
-    """The look of every table of the book."""
     # A fixed uuid: the same table has the same HTML at every run.
     return frame.style.set_uuid("table").set_table_styles(
         [{"selector": "th, td", "props": "text-align: left; padding: 0.3em 0.5em; min-width: 3.2em"}]
@@ -131,7 +127,6 @@ def plain_style(frame: pd.DataFrame) -> Styler:
 
 
 def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
-    """The protocol of a table in one line, printed before its numbers."""
     evaluation = cells[0].evaluation
     run = evaluation.encoder
     shots = " and ".join(f"{n}-shot" for n in sorted({cell.evaluation.n_shot for cell in cells}, reverse=True))
@@ -142,20 +137,6 @@ def protocol_line(cells: Sequence[Cell], profile: Profile) -> str:
         f"split {'/'.join(map(str, run.split_sizes))} with seed "
         f"{run.split_seed}, training seed {run.seed}, data seed {run.data.seed}, {run.precision}. "
         f"Profile {profile.name}: {profile.note}."
-    )
-
-
-def provenance_line(entries: Sequence[dict]) -> str:
-    """Machines, dates, versions and commits of the runs behind a table, in one line."""
-
-    def several(name: str) -> str:
-        return ", ".join(sorted({str(entry["provenance"][name]) for entry in entries}))
-
-    dates = sorted(entry["provenance"]["date"] for entry in entries)
-    return (
-        f"Run between {dates[0]} and {dates[-1]} on {several('processor')}, {several('cores')} cores, "
-        f"GPU: {several('gpu')}; torch {several('torch')}, structures {several('library')}; code at commit "
-        f"{several('commit')}."
     )
 
 
@@ -203,7 +184,6 @@ def class_text(frame: pd.DataFrame) -> str:
 
 
 def accuracy_text(cell: Cell, entry: dict) -> str:
-    """The accuracy of a cell with its interval."""
     accuracy, interval = accuracy_of(entry)
     return _with_interval(f"{accuracy:.3f}", interval)
 
@@ -245,7 +225,7 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
         for cell in cells
     ]
     table = plain_style(by_task(pd.DataFrame(rows), "method", "shown").fillna("–")).to_html()
-    return HTML(f"<p>{_PAPERS_SIZE}</p>{table}" + (f"<p>{provenance_line(entries)}</p>" if entries else ""))
+    return HTML(f"<p>{_PAPERS_SIZE}</p>{table}")
 
 
 def complex_name(key: str) -> str:

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import torch
 
-from ..adaptation import Adaptation, weighted_logits
+from ..adaptation import Adaptation
 from ..baseline import baseline_logits
 from ..episodes import Episodes, sample_episodes
 from ..errors import UserError
@@ -38,7 +38,6 @@ class Evaluation:
     'prototype', 'cosine', 'adapted' (d* alone), 'combined' (d + d*), or one of Remark 1's other combinations,
     'product', 'weighted' and 'z-scored'
     linear_fit : steps and rate of 'finetuned'; None for the defaults of `baseline_logits`
-    The first 100 episodes give the paper's figure, all of them the figure with a useful interval.
     """
 
     encoder: EncoderRun
@@ -61,12 +60,10 @@ class Evaluation:
 
     @property
     def novel_data(self) -> DataSource:
-        """Where the test subtomograms come from."""
         return self.encoder.data
 
     @property
     def novel_classes(self) -> tuple[str, ...]:
-        """The classes that episodes are drawn from."""
         return self.encoder.split.novel
 
     def episodes(self) -> Episodes:
@@ -84,10 +81,7 @@ class Evaluation:
         )
 
     def embeddings(self, runner, encoder: EncoderRun | None = None) -> torch.Tensor:
-        """Embeddings of all test subtomograms, `(n_classes * n_per_class, dim)`, class by class.
-
-        By the encoder of the evaluation, or by another one.
-        """
+        """All test subtomograms by the evaluation's encoder or another, `(n_classes * n_per_class, dim)`, by class."""
         data, adaptation = self.novel_data, self.adaptation
         own = adaptation if adaptation is not None and adaptation.encoder_too else self.encoder
         return runner.embedded(encoder or own, data, self.novel_classes, ((self.snr, data.n_per_class),))
@@ -98,17 +92,14 @@ class Evaluation:
         return predict(embeddings, self.episodes(), head)
 
     def run(self, runner) -> dict:
-        """Accuracy and interval, over all episodes and over the first 100; correct counts per episode; confusion."""
+        """Accuracy and interval over all episodes; correct counts per episode; confusion."""
         episodes, predictions, names = self.episodes(), self.predictions(runner), self.novel_classes
         n_queries = int(episodes.query[0].size)
         correct = correct_counts(predictions)
         accuracy, interval = mean_and_interval(correct / n_queries)
-        accuracy_100, interval_100 = mean_and_interval(correct[:100] / n_queries)
         return {
             "accuracy": accuracy,
             "ci95": interval,
-            "accuracy_100": accuracy_100,
-            "ci95_100": interval_100,
             "n_queries": n_queries,
             "n_correct": correct.tolist(),
             "episodes": episodes.digest,
@@ -119,7 +110,7 @@ class Evaluation:
     def _head(self, runner, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
         """The head, and the embeddings in the form that it takes."""
         if self.head == "tuned" or self.linear_fit is not None:
-            return _fitted(self.linear_fit or self._best_fit(runner)), embeddings
+            return _fitted(self.linear_fit or self._best_of(FITS, runner, _fitted)), embeddings
         if self.head in PLAIN_HEADS:
             return PLAIN_HEADS[self.head], embeddings
         if self.head not in ADAPTED_HEADS:
@@ -129,23 +120,16 @@ class Evaluation:
             raise UserError(f"head '{self.head}' needs an adaptation: give one, or use {', '.join(PLAIN_HEADS)}")
         model = runner.adaptation(self.adaptation)
         head = partial(ADAPTED_HEADS[self.head], model)
-        if self.head == "weighted":
-            head = partial(head, weight=self._best_weight(runner, model))
         with torch.no_grad():
+            if self.head == "weighted":
+                best = self._best_of(WEIGHTS, runner, lambda weight: partial(head, weight=weight), model)
+                head = partial(head, weight=best)
             return head, model.project(embeddings)
 
-    def _best_weight(self, runner, model: Adaptation) -> float:
-        """The weight of d* with the best accuracy on validation episodes."""
-        with torch.no_grad():
-            projected = model.project(runner.embeddings(self.encoder, self.encoder.selection_role))
-        return self._best_of(WEIGHTS, runner, projected, lambda weight: partial(weighted_logits, model, weight=weight))
-
-    def _best_fit(self, runner) -> tuple[int, float]:
-        """Steps and rate of the linear layer with the best accuracy on validation episodes of the test's shots."""
-        return self._best_of(FITS, runner, runner.embeddings(self.encoder, self.encoder.selection_role), _fitted)
-
-    def _best_of(self, settings: tuple, runner, embeddings: torch.Tensor, head: Callable[..., Head]):
-        """The setting whose head is best on validation episodes; the first of equals."""
+    def _best_of(self, settings: tuple, runner, head: Callable[..., Head], model: Adaptation | None = None):
+        """The setting whose head is best on validation episodes of the test's shots; the first of equals."""
+        embeddings = runner.embeddings(self.encoder, self.encoder.selection_role)
+        embeddings = embeddings if model is None else model.project(embeddings)
         run = replace(self.encoder, n_shot=self.n_shot)
         checked = run.validation_episodes(runner.volumes(run, run.selection_role))
         scores = [mean_accuracy(embeddings, checked, head(setting)) for setting in settings]

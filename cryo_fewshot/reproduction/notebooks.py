@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -18,33 +19,29 @@ _METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},
 }
-_ASSIGNMENT = re.compile(
-    r"""\s*([A-Za-z_]\w*)=((?:'[^']*'|"[^"]*"|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^\s'"\[\](){}])+)(?=\s|$)"""
-)
 
 
 def parse_parameters(text: str) -> dict[str, object]:
     """Read ``name=value`` pairs as typed on a command line, such as ``"snrs='0.1' n_shot=3"``.
 
-    A value is a Python literal; a bare word (``profile=smoke``) is a string. Raises UserError where a part of the text
-    is not such a pair, or a name is given twice.
+    A value is a Python literal without blanks outside of quotes; anything else (``profile=smoke``) is a string. Raises
+    UserError where a part of the text is not such a pair, or a name is given twice.
     """
-    parameters, position = {}, 0
-    while text[position:].strip():
-        match = _ASSIGNMENT.match(text, position)
-        if match is None:
-            rest = text[position:].strip()
-            raise UserError(f"cannot read the parameters from {rest!r} on: write name=value, as in snrs='0.1' n_shot=3")
-        name, value = match.groups()
+    parameters = {}
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"cannot read the parameters {text!r}: {error}") from error
+    for part in parts:
+        name, _, value = part.partition("=")
+        if not name.isidentifier() or not value:
+            raise UserError(f"cannot read the parameter {part!r}: write name=value, as in snrs='0.1' n_shot=3")
         if name in parameters:
             raise UserError(f"parameter {name} is given twice")
         try:
             parameters[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            if re.search(r"['\"\[\](){}]", value):
-                raise UserError(f"the value of parameter {name} is not a Python literal: {value}") from None
             parameters[name] = value
-        position = match.end()
     return parameters
 
 
@@ -79,24 +76,20 @@ def run_notebook(
     tables : folder that the notebook's tables are written to as csv; by default none is
     threads : that it computes with; by default as many as there are cores
 
-    Raises
-    ------
-    UserError
-        The notebook or a parameter is unknown, a value has another type than the default, or a cell fails. In the last
-        case the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
+    Raises UserError for an unknown notebook or parameter, a value of another type than the default, and a cell that
+    fails: then the notebook with its traceback is kept as ``<output stem>.failed.ipynb``.
     """
-    papermill, nbclient, nbformat = map(book_extra, ("papermill", "nbclient", "nbformat"))
+    papermill, nbclient = book_extra("papermill"), book_extra("nbclient")
     output_path = Path(output_path)
     notebook = _read_text(name, source_dir)
     parameters = _checked(parameters, _defaults(notebook, name), name)
     failed = output_path.with_suffix(".failed.ipynb")
     error = None
     with tempfile.TemporaryDirectory() as folder:
-        source, executed, seen = (Path(folder, file) for file in ("source.ipynb", "executed.ipynb", "seen.jsonl"))
-        nbformat.write(notebook, source)
+        executed, seen = Path(folder, "executed.ipynb"), Path(folder, "seen.jsonl")
         try:
             papermill.execute_notebook(
-                source,
+                notebook,
                 executed,
                 parameters,
                 kernel_name="python3",
@@ -141,19 +134,12 @@ def book_extra(module: str) -> Any:
 
 
 def _defaults(notebook: Any, name: str) -> dict[str, object]:
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise UserError(f"notebook {name} needs one cell tagged 'parameters', it has {len(cells)}")
     defaults = {}
-    for statement in ast.parse(cells[0].source).body:
-        match statement:
-            case ast.Assign([ast.Name(id=key)], value) | ast.AnnAssign(ast.Name(id=key), value=value):
-                try:
-                    defaults[key] = ast.literal_eval(value)
-                except ValueError:
-                    raise UserError(f"notebook {name}: the default of {key} is not a plain literal") from None
-            case _:
-                raise UserError(f"notebook {name}: its parameters cell holds more than name = literal lines")
+    for key, parameter in book_extra("papermill").inspect_notebook(notebook).items():
+        try:
+            defaults[key] = ast.literal_eval(parameter["default"])
+        except (ValueError, SyntaxError):
+            raise UserError(f"notebook {name}: the default of {key} is not a plain literal") from None
     return defaults
 
 
@@ -163,13 +149,10 @@ def _checked(parameters: dict, defaults: dict, name: str) -> dict:
         if key not in defaults:
             raise UserError(f"notebook {name} has no parameter {key!r}; it knows: {', '.join(defaults)}")
         default = defaults[key]
-        plain_number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(default, str) and isinstance(value, tuple | list):  # snrs=0.1,0.05
             value = ",".join(map(str, value))
-        elif isinstance(default, str) and plain_number:
-            value = str(value)
-        elif isinstance(default, float) and plain_number:
-            value = float(value)
+        elif isinstance(default, str | float) and type(value) in (int, float):
+            value = type(default)(value)
         if default is not None and type(value) is not type(default):
             raise UserError(
                 f"parameter {key} of notebook {name} is of type {type(default).__name__} "
@@ -194,9 +177,7 @@ def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> t
     class ThisInterpreter(AsyncKernelManager):
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""
 
-        @property
-        def kernel_spec(self):
-            return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
+        kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
 
         @default("transport_encryption")
         def _encrypt(self):  # off by default, and each kernel then warns on the terminal
@@ -226,15 +207,7 @@ def _results_seen(path: Path) -> dict:
     }
 
 
-def provenance_of(path: Path) -> tuple[str, str]:
-    """The command that makes an executed notebook, and where its stored results come from ("" where it has none)."""
-    made = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"].get("cryo_fewshot", {})
-    given = " ".join(f"{key}={value!r}" for key, value in made.get("parameters", {}).items())
-    command = f"make notebook NB={Path(path).stem}" + (f' P="{given}"' if given else "")
-    return command, _origin(made)
-
-
-def _origin(made: dict) -> str:
+def origin_text(made: dict) -> str:
     """Where stored results come from, in words; "" where there are none."""
     if "dates" not in made:
         return ""
@@ -255,7 +228,7 @@ def _clean(path: Path, name: str, made: dict) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {**_METADATA, "cryo_fewshot": made}
-    if origin := _origin(made):
+    if origin := origin_text(made):
         cell = nbformat.v4.new_markdown_cell(f"**Provenance.** {origin}.", metadata={"tags": ["provenance"]})
         notebook.cells.append(cell)
     for number, cell in enumerate(notebook.cells):

@@ -60,7 +60,6 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
 
 
 def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Every table of the paper, by the name of its csv."""
     tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
     tables["table4"] = [
         cell for name in SURROGATES for cell in table_4(profile, surrogate(name, profile), quoted_real(name))

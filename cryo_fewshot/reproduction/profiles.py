@@ -31,10 +31,10 @@ class Profile:
     adaptation_schedule: Schedule
     n_validation_episodes: int = 100
     n_test_episodes: int = 1000
-    precision: str = "auto"
+    precision: str = "bf16"
 
 
-_HALF_BOX = SimulatedData(microscope=Microscope(binning=2))
+_HALF_BOX = {"data": SimulatedData(microscope=Microscope(binning=2)), "n_blocks": 3}
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -54,42 +54,36 @@ PROFILES = {
         Profile(
             name="quick",
             note="reduced work: boxes binned to 20^3 at 2 nm, 100 training episodes at learning rate 1e-3",
-            data=_HALF_BOX,
-            n_blocks=3,
+            **_HALF_BOX,
+            precision="auto",
             encoder_schedule=Schedule(n_epochs=5, steps_per_epoch=20, learning_rate=1e-3),
             adaptation_schedule=Schedule(n_epochs=10, steps_per_epoch=40, learning_rate=1e-4),
         ),
         Profile(
             name="cpu",
             note="reduced work: boxes binned to 20^3 at 2 nm; otherwise the released code's schedule, cut to 20 epochs",
-            data=_HALF_BOX,
-            n_blocks=3,
+            **_HALF_BOX,
             encoder_schedule=Schedule(n_epochs=20, steps_per_epoch=25, learning_rate=1e-3, halve_every=5),
             adaptation_schedule=Schedule(n_epochs=20, steps_per_epoch=50, learning_rate=1e-4),
-            precision="bf16",
         ),
         Profile(
             name="extended",
             note="reduced work: boxes binned to 20^3 at 2 nm, 150 training episodes at learning rate 1e-3; "
             "five class splits, three training seeds each",
-            data=_HALF_BOX,
-            n_blocks=3,
+            **_HALF_BOX,
             encoder_schedule=Schedule(n_epochs=6, steps_per_epoch=25, learning_rate=1e-3, halve_every=3),
             adaptation_schedule=Schedule(n_epochs=8, steps_per_epoch=25, learning_rate=1e-4),
             n_test_episodes=600,
-            precision="bf16",
         ),
         Profile(
             name="finished",
             note="boxes binned to 20^3 at 2 nm; released code's rate and patience, at least 1,500 training episodes, "
             "so that every training stops improving; five class splits",
-            data=_HALF_BOX,
-            n_blocks=3,
+            **_HALF_BOX,
             encoder_schedule=Schedule(
                 n_epochs=100, steps_per_epoch=25, learning_rate=1e-3, halve_every=20, patience=20, min_epochs=60
             ),
             adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
-            precision="bf16",
         ),
         Profile(
             name="paper",
@@ -98,7 +92,6 @@ PROFILES = {
             encoder_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
             adaptation_schedule=Schedule(n_epochs=100, steps_per_epoch=25, learning_rate=1e-4, patience=20),
             n_validation_episodes=25,  # as the released code
-            precision="bf16",
         ),
     )
 }
@@ -121,7 +114,6 @@ def numbers(name: str, value: object, kind: type) -> list:
 
 
 def single(snr: float, profile: Profile) -> tuple[tuple[float, int], ...]:
-    """Training on one SNR."""
     return ((snr, profile.data.n_per_class),)
 
 

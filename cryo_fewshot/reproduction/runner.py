@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,6 @@ class Runner:
     A spec is a frozen dataclass whose content names its result, with a method `run(runner, *inputs)` that returns the
     result as plain data, or a `Trained` where there are tensors to keep.
 
-    Parameters
-    ----------
     store : where results lie
     device : default the GPU where there is one
     show_progress : a bar of training volumes with the time left
@@ -52,8 +51,8 @@ class Runner:
         self.device = device or default_device()
         self.show_progress = show_progress
         self._bar: tqdm | None = None
-        self._sets: dict[tuple, SubtomogramSet] = {}
-        self._embeddings: dict[tuple, torch.Tensor] = {}
+        # The last few stay in memory.
+        self._subtomograms, self.embedded = lru_cache(4)(self._subtomograms), lru_cache(16)(self.embedded)
         keep_freed_memory()
 
     def __call__(self, spec: Any, *inputs, run: Callable | None = None, with_tensors: bool = False) -> dict:
@@ -81,22 +80,17 @@ class Runner:
         """Evaluate all, grouped so that each encoder's embeddings are used while in memory; returns them in order."""
         evaluations = list(evaluations)
         waiting = [evaluation for evaluation in evaluations if self.store.get(evaluation) is None]
+        encoders = list(dict.fromkeys(evaluation.encoder for evaluation in waiting))
         with self._progress(sum(run.cost for run in self.missing(evaluations))):
-            for encoder in dict.fromkeys(evaluation.encoder for evaluation in waiting):
-                for evaluation in waiting:
-                    if evaluation.encoder == encoder:
-                        self(evaluation)
-                self._embeddings.clear()
+            for evaluation in sorted(waiting, key=lambda evaluation: encoders.index(evaluation.encoder)):
+                self(evaluation)
         return [self(evaluation) for evaluation in evaluations]
 
     def run_cells(self, cells: Iterable[Cell]) -> list[dict]:
-        """The entries of a table's cells, in their order."""
         return self.run(cell.evaluation for cell in cells)
 
-    # ---------------------------------------------------------------- volumes and embeddings
-
     def volumes(self, run: EncoderRun, role: str) -> SubtomogramSet:
-        """Subtomograms of the 'base', 'validation' or 'novel' classes of a run; the last few sets stay in memory."""
+        """Subtomograms of the 'base', 'validation' or 'novel' classes of a run."""
         return self._subtomograms(run.data, getattr(run.split, role), run.snr_counts)
 
     def embeddings(self, run: EncoderRun, role: str) -> torch.Tensor:
@@ -104,29 +98,16 @@ class Runner:
         return self.embedded(run, run.data, getattr(run.split, role), run.snr_counts)
 
     def embedded(
-        self, run: EncoderRun, data, names: tuple[str, ...], snr_counts: Sequence[tuple[float, int]]
+        self, run: EncoderRun, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]
     ) -> torch.Tensor:
         """Embeddings of some classes of any data by the encoder of a run, `(n, dim)`."""
-        key = (run, data, names, tuple(snr_counts))
-        if key not in self._embeddings:
-            if len(self._embeddings) >= 16:
-                self._embeddings.pop(next(iter(self._embeddings)))
-            encoder = self.encoder(run)
-            subtomograms = self._subtomograms(data, names, snr_counts)
-            self.describe("embedding")
-            self._embeddings[key] = embed(encoder, subtomograms.volumes, run.precision)
-        return self._embeddings[key]
+        encoder, subtomograms = self.encoder(run), self._subtomograms(data, names, snr_counts)
+        self.describe("embedding")
+        return embed(encoder, subtomograms.volumes, run.precision)
 
-    def _subtomograms(self, data, names: tuple[str, ...], snr_counts: Sequence[tuple[float, int]]) -> SubtomogramSet:
-        key = (data, names, tuple(snr_counts))
-        if key not in self._sets:
-            if len(self._sets) >= 4:
-                self._sets.pop(next(iter(self._sets)))
-            self.describe("simulating")
-            self._sets[key] = data.subtomograms(dict(snr_counts), names, self.device)
-        return self._sets[key]
-
-    # ---------------------------------------------------------------- networks
+    def _subtomograms(self, data, names: tuple[str, ...], snr_counts: tuple[tuple[float, int], ...]) -> SubtomogramSet:
+        self.describe("simulating")
+        return data.subtomograms(dict(snr_counts), names, self.device)
 
     def encoder(self, run: EncoderRun | AdaptationRun) -> Encoder3D:
         """The trained encoder of a run, in evaluation mode."""
@@ -167,8 +148,6 @@ class Runner:
         name = self._checkpoint(spec)
         for left in name.parent.glob(f"*{name.name}*"):  # half-written ones of killed runs too
             left.unlink(missing_ok=True)
-
-    # ---------------------------------------------------------------- time
 
     def check_time(self) -> None:
         """Raise DeadlineReached past the deadline; what was finished is stored."""
@@ -211,6 +190,5 @@ class Runner:
         self._bar = None
 
     def describe(self, text: str) -> None:
-        """Say on the progress bar what is being done."""
         if self._bar is not None:
             self._bar.set_description_str(text, refresh=False)

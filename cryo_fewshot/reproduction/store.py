@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import subprocess
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ def spec_name(spec: Any) -> str:
 
 
 def entry_name(spec: dict, library: str) -> str:
-    """The name of a result by the content of its entry."""
     return spec_digest({"library": library, "spec": spec})
 
 
@@ -109,11 +108,10 @@ class Store:
         return found
 
     def entries(self, kind: str) -> list[dict]:
-        """All whole entries of one kind of spec, cached or published, in the order of their names."""
+        """The same in the order of their names."""
         return list(self.named_entries(kind).values())
 
     def kinds(self) -> list[str]:
-        """Kinds of results that are there."""
         cached = {path.parent.name for path in self.root.glob("*/*.json")}
         return sorted(cached | {path.stem for path in self.root.glob("*.parquet")})
 
@@ -188,14 +186,10 @@ def _note(name: str, entry: dict) -> None:
 
 
 def kind_of(spec: Any) -> str:
-    """The kind of a spec: its type's name in lower case."""
-    if not is_dataclass(spec):
-        raise TypeError(f"a spec is a frozen dataclass, not {type(spec).__name__}")
     return type(spec).__name__.lower()
 
 
 def _sealed(entry: dict) -> str:
-    """An entry as JSON with its checksum."""
     checksum = hashlib.sha256(canonical_json(entry)).hexdigest()
     return json.dumps({**entry, "checksum": checksum}, sort_keys=True, separators=(",", ":"))
 

@@ -171,12 +171,12 @@ def claim_values(cells: Sequence[Cell], entries: Sequence[dict], store: Store, c
         runs.setdefault((encoder.split_seed, encoder.seed), []).append((cell, entry))
     rows = []
     for seeds, run in runs.items():
-        by_cell = accuracies_by_cell(*zip(*run, strict=True))
+        by_cell = {key_of(cell): accuracies(entry) for cell, entry in run}
         unfinished = still_improving(store, [cell for cell, _ in run])
         for number, claim in enumerate(claims):
-            per_episode = measure(claim, by_cell)
-            if per_episode is not None:
-                improving = bool(unfinished.intersection(rests_on(claim, by_cell)))
+            if found := measure(claim, by_cell):
+                per_episode, keys = found
+                improving = not unfinished.isdisjoint(keys)
                 rows.append((number, claim.words, claim.n_shot, *seeds, *mean_and_interval(per_episode), improving))
     columns = ["number", "claim", "n_shot", "split_seed", "train_seed", "value", "ci95", "improving"]
     return pd.DataFrame(rows, columns=columns)
@@ -205,7 +205,6 @@ def claims_frame(
 
 
 def paper_text(claim: Claim) -> str:
-    """A quoted number as it is printed."""
     if claim.at_least and claim.paper == 0:
         return "> 0"
     return f"≥ {claim.paper:g}" if claim.at_least else f"{claim.paper:g}"
@@ -220,11 +219,6 @@ def key_of(cell: Cell) -> Key:
     return cell.method, cell.evaluation.snr, cell.evaluation.n_shot
 
 
-def accuracies_by_cell(cells: Sequence[Cell], entries: Sequence[dict]) -> dict[Key, np.ndarray]:
-    """Accuracy in each episode, `(n_episodes,)`, by method, SNR and shots."""
-    return {key_of(cell): accuracies(entry) for cell, entry in zip(cells, entries, strict=True)}
-
-
 def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:
     """Cells whose encoder or attention was best in its last epoch: a longer training may well change them."""
 
@@ -237,20 +231,17 @@ def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:
     }
 
 
-def rests_on(claim: Claim, by_cell: dict[Key, np.ndarray]) -> list[Key]:
-    """The cells that a claim compares, or the one it reads; none where one of them was not run."""
+def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> tuple[np.ndarray, list[Key]] | None:
+    """What a claim is about, in each episode, and the cells that it rests on; None where one of them was not run."""
     method, snr = claim.first
-    if method is None:
-        keys = [key for key in by_cell if key[1:] == (snr, claim.n_shot)]
-        return [max(keys, key=lambda key: by_cell[key].mean())] if keys else []
     keys = [(*side, claim.n_shot) for side in (claim.first, claim.second) if side is not None]
-    return keys if all(key in by_cell for key in keys) else []
-
-
-def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> np.ndarray | None:
-    """What a claim is about, in each episode; None where its cells are not among those by cell."""
-    found = [by_cell[key] for key in rests_on(claim, by_cell)]
-    return (found[0] - found[1] if len(found) == 2 else found[0]) if found else None
+    if method is None:
+        best_first = sorted(by_cell, key=lambda key: -by_cell[key].mean())
+        keys = [key for key in best_first if key[1:] == (snr, claim.n_shot)][:1]
+    if not keys or not all(key in by_cell for key in keys):
+        return None
+    first, *second = (by_cell[key] for key in keys)
+    return first - sum(second), keys
 
 
 def verdict(claim: Claim, low: float, high: float) -> str:

@@ -61,7 +61,6 @@ class EncoderRun:
 
     @property
     def split(self) -> ClassSplit:
-        """Classes by role."""
         return split_classes(self.data.class_names, self.split_sizes, self.split_seed)
 
     @property
@@ -71,7 +70,6 @@ class EncoderRun:
 
     @property
     def volumes_per_step(self) -> int:
-        """Volumes that one training step takes through the encoder."""
         return self.n_way * (self.n_shot + self.n_query)
 
     @property
@@ -87,7 +85,7 @@ class EncoderRun:
         return f"training {self.objective}, {noise}, {self.n_shot}-shot"
 
     def new_encoder(self) -> Encoder3D:
-        """The encoder before training; its weights are drawn from torch's own generator."""
+        """Its weights are drawn from torch's own generator."""
         return Encoder3D(self.data.box, self.n_blocks, self.width)
 
     def episodes(self, role: str, subtomograms: SubtomogramSet, n_episodes: int, *words) -> Episodes:
@@ -184,21 +182,18 @@ class AdaptationRun:
 
     @property
     def cost(self) -> int:
-        """In the unit of `EncoderRun.cost`."""
         per_step = self.encoder.volumes_per_step if self.encoder_too else self.cost_per_step
         return per_step * self.schedule.n_steps
 
     @property
     def precision(self) -> str:
-        """Of the encoder."""
         return self.encoder.precision
 
     def new_encoder(self) -> Encoder3D:
-        """The encoder before training."""
         return self.encoder.new_encoder()
 
     def new_adaptation(self) -> Adaptation:
-        """The attention before training; its weights are drawn from torch's own generator."""
+        """Its weights are drawn from torch's own generator."""
         return Adaptation(self.new_encoder().embedding_dim, self.variant, self.layer_norm, self.bias)
 
     def run(self, runner) -> Trained:

@@ -1,8 +1,9 @@
 """Trainings behind the pretrained encoder: the one that it started from, and those that its promises rest on."""
 
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.recognition.cross_fitting import cross_fit_specs
 from cryo_fewshot.recognition.pretraining import Pretraining, pretrained_spec, trained_on
+
+from .cross_fitting import cross_fit_specs
 
 FIRST = REPOSITORY / "results" / "encoders" / "first.safetensors"
 """The encoder that the pretrained one started from."""

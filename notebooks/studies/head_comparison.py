@@ -15,7 +15,7 @@ from cryo_fewshot.hashing import spec_dict
 from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
-from cryo_fewshot.recognition.plda import PLDA, fit_plda, plda_em_logits, plda_logits
+from cryo_fewshot.recognition.plda import PLDA, fit_plda
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation, keyword_defaults
 from cryo_fewshot.reproduction.runner import Runner
@@ -31,13 +31,13 @@ INDUCTIVE: dict[str, Callable] = {
     "nearest mean": prototype_logits,
     "unit length": heads.scaled_prototype_logits,
     "centred": heads.scaled_prototype_logits,
-    "two covariances": plda_logits,
+    "two covariances": heads.plda_logits,
 }
 TRANSDUCTIVE: dict[str, Callable] = {
     "BD-CSPN": heads.bd_cspn_logits,
     "TIM": heads.tim_logits,
     "alpha-TIM": heads.alpha_tim_logits,
-    "two covariances, EM": plda_em_logits,
+    "two covariances, EM": heads.plda_em_logits,
 }
 LOGITS = INDUCTIVE | TRANSDUCTIVE
 SHOWN_HEADS = {"two covariances": "PLDA", "two covariances, EM": "PLDA, EM"}

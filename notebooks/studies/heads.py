@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from cryo_fewshot.protonet import prototypes, squared_distances
+from cryo_fewshot.recognition.plda import PLDA, class_posteriors, gaussian_log_likelihoods
 
 
 def normalised(embeddings: torch.Tensor, centre: torch.Tensor | None = None) -> torch.Tensor:
@@ -122,3 +123,38 @@ def alpha_tim_logits(
     """`tim_logits` with Tsallis' entropy: for queries whose classes are unequally frequent, or partly absent."""
     weights = {"conditional_weight": conditional_weight, "support_weight": support_weight}
     return tim_logits(support, queries, alpha=alpha, **weights, **settings)
+
+
+def plda_logits(support: torch.Tensor, queries: torch.Tensor, *, model: PLDA) -> torch.Tensor:
+    """log p(q | support of class k), inductive, from embeddings as the encoder gives them."""
+    return plda_em_logits(support, queries, model=model, n_steps=0)
+
+
+def plda_em_logits(
+    support: torch.Tensor,
+    queries: torch.Tensor,
+    *,
+    model: PLDA,
+    n_steps: int = 10,
+    concentration: float = 5.0,
+) -> torch.Tensor:
+    """Transductive: queries join the classes by their probability, class frequencies are estimated along.
+
+    Expectation-maximisation: r_qk ~ pi_k p(q | class k), then pi_k ~ concentration + sum_q r_qk and the posterior of
+    each centre from support and weighted queries. Frequencies are free, so unbalanced queries do no harm.
+
+    concentration : pseudo-queries of each class, which hold the frequencies of few queries near equal
+    """
+    support, queries = model.project(support), model.project(queries)
+    between = torch.from_numpy(model.between).to(queries.device)
+    counts = torch.full(support.shape[:2], float(support.shape[2]), device=queries.device)
+    sums = support.sum(2)
+    means, variances = class_posteriors(sums, counts, between)
+    logits = gaussian_log_likelihoods(queries, means, variances + 1)
+    for _ in range(n_steps):
+        shares = torch.softmax(logits, dim=-1)
+        found = shares.sum(1)
+        frequencies = torch.log_softmax(torch.log(concentration + found), dim=-1)
+        means, variances = class_posteriors(sums + shares.mT @ queries, counts + found, between)
+        logits = gaussian_log_likelihoods(queries, means, variances + 1) + frequencies.unsqueeze(1)
+    return logits

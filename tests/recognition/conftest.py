@@ -45,7 +45,12 @@ def classes():
 def _held_out(x, labels, families=None):
     """One data set of SNR 0.1."""
     return HeldOutParticles(
-        embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int), families=families
+        embeddings=x,
+        labels=labels,
+        snrs=np.full(len(x), 0.1),
+        sets=np.zeros(len(x), int),
+        crowded=np.zeros(len(x), bool),
+        families=labels if families is None else families,
     )
 
 
@@ -177,5 +182,5 @@ def tomogram():
 @pytest.fixture
 def quickly_calibrated():
     """`model_card.calibrated` on few particles of one SNR and one microscope, at one and two shots."""
-    few = {"snrs": (0.1,), "n_per_class": 11, "n_microscopes": 1, "n_background": 4}
-    return partial(calibrated, fitting={"shots": (1, 2), "n_query": 9}, **few)
+    few = {"snrs": (0.1,), "n_per_class": 12, "n_microscopes": 1, "n_background": 4}
+    return partial(calibrated, fitting={"shots": (1, 2)}, **few)

@@ -12,7 +12,7 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
 
-TASKS = {"n_query": 10, "n_tasks": 2}
+TASKS = {"n_tasks": 2}
 
 
 def test_a_task_has_no_two_classes_of_a_family(held_out, classes):

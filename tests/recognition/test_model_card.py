@@ -34,9 +34,9 @@ def test_pretraining_writes_a_file_that_says_what_to_expect(
     selection = ("1OEL", "1BXN", "3ZBI", "4V1W")
     spec, path = tiny(selection=selection), tmp_path / "encoder.safetensors"
     with pytest.raises(DeadlineReached):
-        pretrain(spec, path, minutes=0, show_progress=False)
+        pretrain(spec, path, minutes=0)
     assert not path.exists()
-    written = pretrain(spec, path, show_progress=False)
+    written = pretrain(spec, path)
     assert list(tmp_path.iterdir()) == [path]  # no checkpoint is left
     encoder, card = load_encoder(path)
     assert card == json.loads(json.dumps(written)) | {

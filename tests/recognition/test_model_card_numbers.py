@@ -93,7 +93,7 @@ def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeyp
     monkeypatch.setattr(model_card, "measured", lambda *_: {})
     monkeypatch.setattr(model_card, "save_encoder", lambda path, *_: written.append(path))
     for minutes in (None, 2.0, 3.0):
-        model_card.pretrain(tiny(), tmp_path / "encoder", minutes, show_progress=False)
+        model_card.pretrain(tiny(), tmp_path / "encoder", minutes)
     with pytest.raises(DeadlineReached):
-        model_card.pretrain(tiny(), tmp_path / "encoder", 1.9, show_progress=False)
+        model_card.pretrain(tiny(), tmp_path / "encoder", 1.9)
     assert written == [tmp_path / "encoder"] * 3

@@ -102,21 +102,12 @@ def test_class_names_never_leave_the_output_folder():
         assert Path("out", name).parent == Path("out") and name not in ("", ".", "..")
 
 
-def test_a_run_of_an_earlier_release_goes_on(encoder_path, tmp_path, run):
-    """Its record calls the rotations turns."""
+def test_a_damaged_record_is_none(encoder_path, tmp_path, run):
     run(tmp_path / "out", encoder_path)
-    path = tmp_path / "out" / "run.json"
-    record = json.loads(path.read_text())
-    record["settings"]["turns"] = record["settings"].pop("rotations")
-    path.write_text(json.dumps(record))
-    run(tmp_path / "out", encoder_path)
-    record["settings"]["turns"] = 2
-    path.write_text(json.dumps(record))
-    with pytest.raises(UserError, match="other settings"):
-        run(tmp_path / "out", encoder_path)
-    path.write_text("{")
-    with pytest.raises(UserError, match="other settings"):
-        run(tmp_path / "out", encoder_path)
+    for damaged in ("{", "[]", "\ud800"):
+        (tmp_path / "out" / "run.json").write_bytes(damaged.encode(errors="surrogatepass"))
+        with pytest.raises(UserError, match="other settings"):
+            run(tmp_path / "out", encoder_path)
 
 
 def test_the_record_names_the_ends_of_both_inputs():
@@ -146,16 +137,13 @@ def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
         claim_folder(tmp_path / "out", records[1])
 
 
-def test_a_record_that_says_less_of_the_inputs_is_of_an_earlier_release(tmp_path):
+def test_notes_on_the_inputs_do_not_make_another_run(tmp_path):
     inputs = [Particles(names=["a"], source=None, voxel_size_nm=1.0, box=4) for _ in range(2)]
     record = run_record(*inputs, {}, Settings())
-    earlier = {**record, "query": {"n": 1, "first": "a", "last": "a"}}
-    (tmp_path / "run.json").write_text(json.dumps(earlier))
+    claim_folder(tmp_path, {**record, "query": {**record["query"], "said": ["elsewhere/a.star: 1 particle"]}})
     claim_folder(tmp_path, record)
-    earlier["query"]["n"] = 2
-    (tmp_path / "run.json").write_text(json.dumps(earlier))
     with pytest.raises(UserError, match="contains another run"):
-        claim_folder(tmp_path, record)
+        claim_folder(tmp_path, {**record, "query": {**record["query"], "n": 2}})
 
 
 def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):

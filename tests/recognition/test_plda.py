@@ -12,8 +12,6 @@ from cryo_fewshot.recognition.plda import (
     class_posteriors,
     fit_plda,
     gaussian_log_likelihoods,
-    plda_em_logits,
-    plda_logits,
 )
 
 
@@ -113,34 +111,3 @@ def test_what_was_fitted_on_length_1_takes_nothing_else():
     assert torch.equal(wide.project(torch.cat([unit, 5 * x[:, :2]], dim=1)), model.project(unit))
     with pytest.raises(UserError, match="length 0 to 1"):
         model.project(torch.cat([unit, torch.zeros(1, 3)]))
-
-
-def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre():
-    x, labels = embeddings(40)
-    model = fit_plda(x, labels, n_axes=3)
-    support, queries = x.view(40, 10, 3)[None, :4, :5], x.view(40, 10, 3)[:4, 5:].reshape(1, 20, 3)
-    projected, asked = model.project(support)[0].numpy(), model.project(queries)[0].numpy()
-    expected = []
-    for members in projected:
-        variance = 1 / (1 / model.between + 5)
-        centre = multivariate_normal(variance * members.sum(0), np.diag(variance + 1))
-        expected.append(centre.logpdf(asked) + 1.5 * np.log(2 * np.pi))
-    np.testing.assert_allclose(plda_logits(support, queries, model=model)[0], np.transpose(expected), atol=1e-3)
-
-
-def test_expectation_maximisation_follows_its_equations_step_by_step():
-    x, labels = embeddings(40)
-    model = fit_plda(x, labels, n_axes=3)
-    support, queries = x.view(40, 10, 3)[None, :3, :2], x.view(40, 10, 3)[:3, 2:].reshape(1, 24, 3)
-    found = plda_em_logits(support, queries, model=model, n_steps=2, concentration=5.0)[0].double().numpy()
-    sums, asked = model.project(support)[0].sum(1).double().numpy(), model.project(queries)[0].double().numpy()
-    weights, counts, frequencies = np.zeros((24, 3)), np.full(3, 2.0), np.zeros(3)
-    for step in range(3):
-        variance = 1 / (1 / model.between + (counts + weights.sum(0))[:, None])
-        means = variance * (sums + weights.T @ asked)
-        squares = (asked[:, None] - means) ** 2 / (variance + 1)
-        logits = -0.5 * (squares + np.log(variance + 1)).sum(-1) + (np.log(frequencies) if step else 0)
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        weights /= weights.sum(1, keepdims=True)
-        frequencies = (5 + weights.sum(0)) / (15 + 24)
-    np.testing.assert_allclose(found, logits, atol=2e-3)

@@ -43,7 +43,7 @@ def promises():
 def test_promises_hold_whatever_the_noise_the_shots_and_the_crowd(promises):
     for n_shot, snr, crowded in product((1, 5), (0.3, 0.1, 0.03), (False, True)):
         conditions = Conditions(n_shot=n_shot, n_way=3, log_snr=np.log(snr), crowding=float(crowded))
-        new = [trial for trial in trials_of(seed=1) if trial.n_shot == n_shot]
+        new = [trial for trial in trials_of(seed=1) if trial.conditions.n_shot == n_shot]
         chosen = [(trial.snrs == snr) & (trial.crowded == crowded) for trial in new]
         scores = np.concatenate([trial.unknown_scores[of] for trial, of in zip(new, chosen, strict=True)])
         assert 0.02 < (scores >= promises.threshold(conditions, 0.05)).mean() < 0.06

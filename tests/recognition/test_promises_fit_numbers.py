@@ -5,6 +5,7 @@ import pytest
 
 from cryo_fewshot.evaluation import area_under_roc, expected_calibration_error, reliability
 from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition import promises_fit as room
 from cryo_fewshot.recognition.calibration import RATES, Conditions, most_of
 from cryo_fewshot.recognition.promises_fit import Trials, fit_promises, reliability_rows, threshold_for, with_adapted
 
@@ -42,7 +43,7 @@ def trials():
 
 @pytest.fixture(scope="module")
 def promises(trials):
-    return fit_promises(trials, n_choices=3, seed=7)
+    return fit_promises(trials)
 
 
 def answers(trial, promises, adapted=False):
@@ -67,7 +68,7 @@ def test_rows_measured_are_counts_over_the_tasks_of_an_snr(trials, promises):
     for row in promises.measured:
         found = {"p": [], "right": [], "known": [], "unknown": []}
         for trial in trials:
-            if trial.n_shot != row["n_shot"]:
+            if trial.conditions.n_shot != row["n_shot"]:
                 continue
             chosen = (trial.snrs == row["snr"]) & (trial.crowded == row["crowded"])
             p, right, least = answers(trial, promises)
@@ -100,7 +101,7 @@ def test_false_accepts_by_class_and_encoder_and_their_excess(trials, promises):
     assert promises.by_class == pytest.approx(dict(zip(names, by_class[:, AT], strict=True)), abs=5.1e-5)
     even, odd = by_class[::2, AT].mean(), by_class[1::2, AT].mean()
     assert promises.by_encoder == pytest.approx((even, odd), abs=5.1e-5)
-    drawn = by_class[np.random.default_rng(seed_from("unknown classes", 7)).integers(8, size=(2000, 3))].mean(1)
+    drawn = by_class[np.random.default_rng(seed_from("unknown classes", 0)).integers(8, size=(2000, 3))].mean(1)
     assert promises.excess == pytest.approx(np.quantile((drawn / RATES).max(1), 0.95))
 
 
@@ -112,13 +113,14 @@ def test_doubt_is_the_least_factor_with_which_tasks_are_as_wrong_as_foreseen(tri
     assert held[1] and (promises.doubt == 1 or not held[0]) and 1 <= promises.doubt <= 4
 
 
-def test_choices_are_thresholds_of_half_of_the_families_on_the_other_half(trials, promises):
-    rng = np.random.default_rng(seed_from("halved families", 7))
+def test_choices_are_thresholds_of_half_of_the_families_on_the_other_half(trials, promises, monkeypatch):
+    rng = np.random.default_rng(seed_from("halved families", 0))
     families = [f"f{i}" for i in range(4)]
-    assert len(promises.choices) == 3
-    for rate in promises.choices:
+    assert len(promises.choices) == room.N_CHOICES
+    monkeypatch.setattr(room, "N_CHOICES", 0)
+    for rate in promises.choices[:3]:
         half = set(rng.permutation(families)[:2])
-        fitted = fit_promises([trial for trial in trials if trial.family in half], n_choices=0)
+        fitted = fit_promises([trial for trial in trials if trial.family in half])
         others = [f"c{i}" for i in range(8) if f"f{i // 2}" not in half]
         by_class = accepted_of(trials, fitted, others, lambda trial: trial.unknown)
         assert rate == pytest.approx(by_class[:, AT].mean(), abs=1e-3)
@@ -138,8 +140,8 @@ def test_the_threshold_of_each_rate_meets_its_margin(trials, promises):
 def test_reliability_is_that_of_the_answers_with_few_labels_and_many(trials, promises):
     rows = reliability_rows(trials, promises)
     for crowded, n_shot in ((False, 1), (True, 5)):
-        told = [answers(t, promises)[:2] for t in trials if t.n_shot == n_shot]
-        mine = [t.crowded == crowded for t in trials if t.n_shot == n_shot]
+        told = [answers(t, promises)[:2] for t in trials if t.conditions.n_shot == n_shot]
+        mine = [t.crowded == crowded for t in trials if t.conditions.n_shot == n_shot]
         p, right = (np.concatenate([part[k][of].ravel() for part, of in zip(told, mine, strict=True)]) for k in (0, 1))
         expected = [row for row in reliability(p, right) if row["n"] >= len(p) / 1000]
         found = [row for row in rows if (row["crowded"], row["n_shot"]) == (crowded, n_shot)]

@@ -10,8 +10,7 @@ import torch
 
 from cryo_fewshot.averaging.alignment import Poses
 from cryo_fewshot.averaging.averages import Average, Refined
-from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.report import principal_map, write_report
+from cryo_fewshot.recognition.report import N_UNCERTAIN, principal_map, write_report
 
 NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
 
@@ -69,7 +68,7 @@ def report(folder, **changes):
     """Text of a report and the data that its script reads."""
     path = folder / "run 1" / "report.html"
     inputs = {"counts": COUNTS, "averages": {"GroEL": average()}, "average_voxel_nm": 1.0, "support": SUPPORT}
-    inputs |= {"points": POINTS, "reliability": RELIABILITY}
+    inputs |= {"points": POINTS, "reliability": RELIABILITY, "groups": {}, "to_label": ()}
     write_report(path, **{**inputs, **particles(), "settings": {}, **changes})
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
@@ -141,9 +140,9 @@ def test_a_sample_is_said_to_be_one_even_where_nothing_of_it_can_be_read(tmp_pat
 
 
 def test_the_least_certain_come_first(tmp_path):
-    text, _ = report(tmp_path, n_uncertain=4)
+    text, _ = report(tmp_path)
     captions = re.findall(r"<small>tomo/(\d+)\.mrc</small></figcaption>", text)
-    assert captions == ["0", "1", "2", "3"]
+    assert captions == [str(i) for i in range(N_UNCERTAIN)]
 
 
 def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
@@ -168,10 +167,3 @@ def test_the_map_is_along_the_longest_axes():
     assert abs(np.corrcoef(places[:, 0], x[:, 1])[0, 1]) > 0.99
     assert abs(np.corrcoef(places[:, 1], x[:, 3])[0, 1]) > 0.99
     assert shares[0] == pytest.approx(0.9, abs=0.03)
-
-
-def test_columns_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(UserError, match="another length"):
-        report(tmp_path, embeddings=np.zeros((3, 8)))
-    with pytest.raises(UserError, match="no column 'class'"):
-        report(tmp_path, counts=COUNTS.rename(columns={"class": "name"}))

@@ -27,17 +27,6 @@ def test_grey_runs_from_the_1st_to_the_99th_percentile_in_equal_steps():
     assert not room._grey(np.full((1, 4, 4), np.nan), 16).any()
 
 
-@pytest.mark.parametrize(("shape", "edge", "step"), [((6, 6), 6, 1), ((7, 6), 6, 2), ((12, 13), 6, 3), ((4, 2), 9, 1)])
-def test_slices_are_made_smaller_by_whole_pixels(shape, edge, step):
-    slices = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-    height, width = (n // step for n in shape)
-    expected = [
-        [[of[i * step : (i + 1) * step, j * step : (j + 1) * step].mean() for j in range(width)] for i in range(height)]
-        for of in slices
-    ]
-    np.testing.assert_allclose(room._small(slices, edge), expected, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize(("n", "columns", "rows"), [(1, 1, 1), (4, 2, 2), (5, 3, 2), (7, 3, 3)])
 def test_the_atlas_holds_slices_row_by_row(n, columns, rows):
     slices = np.random.default_rng(0).normal(size=(n, 6, 5))
@@ -134,4 +123,4 @@ def test_the_least_probable_are_shown_with_those_that_cannot_be_read_first():
     assert [text[3:4] for text, _ in found] == ["b", "c", "d"]
     assert found[1][0] == "<b>c</b> 0.20<br>then d<br><small>y</small>"
     assert found[2][0] == "<b>d</b> 0.50, <em>rejected</em><br>then a<br><small>z</small>"
-    np.testing.assert_array_equal(pixels(found[1][1]), room._grey(room._small(slices[2:3], 64), 64)[0])
+    np.testing.assert_array_equal(pixels(found[1][1]), room._grey(slices[2], 64))

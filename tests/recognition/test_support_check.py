@@ -76,8 +76,8 @@ def test_a_particle_left_out_takes_no_part_in_its_own_class(calibration, user):
         logits = gaussian_log_likelihoods(space.project(support[[i]]), means, variances + whole.model.within)
         probabilities = torch.softmax(logits / temperature, dim=-1)[0]
         assert whole.check.probability[i] == pytest.approx(probabilities.max().item(), abs=1e-3)
-        assert whole.check.predicted[i] == probabilities.argmax()
-    right = whole.check.predicted == np.repeat(np.arange(4), 4)
+        assert whole.check.right[i] == (probabilities.argmax() == i // 4)
+    right = whole.check.right
     assert whole.check.accuracy == pytest.approx(right.mean()) and 0.3 < right.mean() < 1
 
 
@@ -102,7 +102,7 @@ def test_a_support_of_noise_is_called_one(calibration, user):
     check = build_recogniser(support, shuffled, calibration).check
     assert any("this support does not define its classes" in warning for warning in check.warnings)
     assert any("more labelled particles look like another class" in w for w in check.warnings) == (
-        ((check.predicted != np.searchsorted(np.unique(names), shuffled)) & (check.probability > 0.9)).sum() > 10
+        (~check.right & (check.probability > 0.9)).sum() > 10
     )
 
 

@@ -7,11 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import browser_files as browser
 import pytest
 import yaml
 
 from cryo_fewshot.files import REPOSITORY
-from cryo_fewshot.reproduction import browser
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope

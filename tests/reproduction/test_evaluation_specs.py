@@ -52,7 +52,8 @@ def test_the_weight_of_the_adapted_distance_is_the_best_on_validation_episodes(r
     scores = iter([0.2, 0.5, 0.4, 0.5, *[0.1] * 7])
     monkeypatch.setattr("cryo_fewshot.reproduction.evaluation_specs.mean_accuracy", lambda *_: next(scores))
     evaluation = replace(EVALUATION, head="weighted", adaptation=ADAPTATION)
-    assert evaluation._best_weight(runner, runner.adaptation(ADAPTATION)) == WEIGHTS[1]
+    head, _ = evaluation._head(runner, evaluation.embeddings(runner))
+    assert head.keywords == {"weight": WEIGHTS[1]}
 
 
 def test_steps_and_rate_of_the_linear_layer_are_chosen_on_validation_episodes_of_the_tests_shots(runner, monkeypatch):

@@ -10,9 +10,7 @@ import pytest
 pytest.importorskip("bs4", reason="the book's packages are not installed")
 
 import bs4
-
-from cryo_fewshot.reproduction.notebooks import provenance_of
-from cryo_fewshot.reproduction.pages import _finish_page
+from finished_pages import _finish_page, provenance_of
 
 BODY = """<section><h1>Title</h1>
 <div class="cell tag_parameters"><div class="cell_input"><pre>n = 5</pre></div></div>

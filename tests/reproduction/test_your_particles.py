@@ -6,6 +6,7 @@ import io
 import json
 import re
 
+import browser_files as browser
 import mrcfile
 import numpy as np
 import pandas as pd
@@ -23,7 +24,6 @@ from cryo_fewshot.recognition.classify import recogniser_of
 from cryo_fewshot.recognition.descriptors import descriptors, relative_grey
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.settings import Settings
-from cryo_fewshot.reproduction import browser
 from cryo_fewshot.weights import load_encoder, save_encoder
 
 

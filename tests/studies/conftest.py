@@ -27,7 +27,9 @@ def particles():
 @pytest.fixture(scope="session")
 def calibration():
     x, labels = _particles(16, 0)
-    held_out = HeldOutParticles(embeddings=x, labels=labels, snrs=np.full(len(x), 0.1), sets=np.zeros(len(x), int))
+    zeros = np.zeros(len(x), int)
+    same = {"snrs": np.full(len(x), 0.1), "sets": zeros, "crowded": zeros.astype(bool), "families": labels}
+    held_out = HeldOutParticles(embeddings=x, labels=labels, **same)
     return fit_calibration(held_out, shots=(1, 5), n_tasks=5, n_axes=8)
 
 

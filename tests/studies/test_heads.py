@@ -5,16 +5,19 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from studies.heads import (
     alpha_tim_logits,
     bd_cspn_logits,
     normalised,
+    plda_em_logits,
+    plda_logits,
     scaled_prototype_logits,
     tim_logits,
 )
 
 from cryo_fewshot.protonet import prototype_logits
-from cryo_fewshot.recognition.plda import PLDA, plda_em_logits, plda_logits
+from cryo_fewshot.recognition.plda import PLDA, fit_plda
 
 N_WAY, DIM = 5, 8
 UNIT = PLDA(mean=np.zeros(DIM), axes=np.eye(DIM), between=np.full(DIM, 4.0))
@@ -107,3 +110,42 @@ def test_centring_takes_away_what_all_classes_share():
     assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(prepared, centred, strict=True))
     assert torch.allclose(centred[1].norm(dim=-1), torch.ones(queries.shape[:2]))
     assert accuracy(scaled_prototype_logits, *centred, true) > 0.85
+
+
+def embeddings(n_classes=400, n=10, seed=0):
+    """Particles whose classes scatter by standard deviations of 3, 2 and 1, and within a class by 1, 2 and 0.5."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(n_classes, 1, 3)) * [3, 2, 1]
+    x = centres + rng.normal(size=(n_classes, n, 3)) * [1, 2, 0.5]
+    return torch.from_numpy(x.reshape(-1, 3) + 5).float(), np.repeat(np.arange(n_classes), n)
+
+
+def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre():
+    x, labels = embeddings(40)
+    model = fit_plda(x, labels, n_axes=3)
+    support, queries = x.view(40, 10, 3)[None, :4, :5], x.view(40, 10, 3)[:4, 5:].reshape(1, 20, 3)
+    projected, asked = model.project(support)[0].numpy(), model.project(queries)[0].numpy()
+    expected = []
+    for members in projected:
+        variance = 1 / (1 / model.between + 5)
+        centre = multivariate_normal(variance * members.sum(0), np.diag(variance + 1))
+        expected.append(centre.logpdf(asked) + 1.5 * np.log(2 * np.pi))
+    np.testing.assert_allclose(plda_logits(support, queries, model=model)[0], np.transpose(expected), atol=1e-3)
+
+
+def test_expectation_maximisation_follows_its_equations_step_by_step():
+    x, labels = embeddings(40)
+    model = fit_plda(x, labels, n_axes=3)
+    support, queries = x.view(40, 10, 3)[None, :3, :2], x.view(40, 10, 3)[:3, 2:].reshape(1, 24, 3)
+    found = plda_em_logits(support, queries, model=model, n_steps=2, concentration=5.0)[0].double().numpy()
+    sums, asked = model.project(support)[0].sum(1).double().numpy(), model.project(queries)[0].double().numpy()
+    weights, counts, frequencies = np.zeros((24, 3)), np.full(3, 2.0), np.zeros(3)
+    for step in range(3):
+        variance = 1 / (1 / model.between + (counts + weights.sum(0))[:, None])
+        means = variance * (sums + weights.T @ asked)
+        squares = (asked[:, None] - means) ** 2 / (variance + 1)
+        logits = -0.5 * (squares + np.log(variance + 1)).sum(-1) + (np.log(frequencies) if step else 0)
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        frequencies = (5 + weights.sum(0)) / (15 + 24)
+    np.testing.assert_allclose(found, logits, atol=2e-3)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from studies.cross_fitting import cross_fit_specs, family_folds
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.cross_fitting import cross_fit_specs, family_folds
 from cryo_fewshot.recognition.pretraining import TEST_CLASSES, pretrained_spec
 from cryo_fewshot.simulation.datasets import EMPTY
 from cryo_fewshot.simulation.on_the_fly import homologous_family

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import UserError
-from ..randomness import seed_from
-from ..simulation.on_the_fly import homologous_family
-from ..simulation.structures import registry
-from .pretraining import Pretraining
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition.pretraining import Pretraining
+from cryo_fewshot.simulation.on_the_fly import homologous_family
+from cryo_fewshot.simulation.structures import registry
 
 
 def cross_fit_specs(spec: Pretraining, k: int = 4) -> tuple[Pretraining, ...]:

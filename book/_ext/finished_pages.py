@@ -6,13 +6,14 @@ cell with the tag `fold` opens on request.
 """
 
 import html
+import json
 import re
 import shutil
 from itertools import count, product
 from pathlib import Path
 from urllib.parse import quote
 
-from .notebooks import book_extra, provenance_of
+from cryo_fewshot.reproduction.notebooks import book_extra, origin_text
 
 _SWITCH = (
     '<p class="code-switch"><input type="checkbox" id="show-code"/> '
@@ -38,7 +39,7 @@ def _copy_scripts(app):
     shutil.copy(bundle / "tex-svg.js", static / "mathjax")
     (static / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
     if (Path(app.srcdir) / "your_particles.md").is_file():
-        from .browser import encoder_script, example_script
+        from browser_files import encoder_script, example_script
 
         (static / "encoder.js").write_text(encoder_script(), encoding="utf-8")
         (static / "example.js").write_text(example_script(), encoding="utf-8")
@@ -160,6 +161,14 @@ def _prove(soup, pagename: str, source: Path) -> None:
             parts += [html.escape(made)] if made else []
             line = f'<p class="proof">{"" if table else _LARGE + " "}{" · ".join(parts)}</p>'
             thing.insert_after(BeautifulSoup(line, "html.parser"))
+
+
+def provenance_of(path: Path) -> tuple[str, str]:
+    """The command that makes an executed notebook, and where its stored results come from ("" where it has none)."""
+    made = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"].get("cryo_fewshot", {})
+    given = " ".join(f"{key}={value!r}" for key, value in made.get("parameters", {}).items())
+    command = f"make notebook NB={Path(path).stem}" + (f' P="{given}"' if given else "")
+    return command, origin_text(made)
 
 
 def _fold(soup) -> None:

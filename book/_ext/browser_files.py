@@ -8,12 +8,12 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 
-from ..encoder import PooledEncoder3D
-from ..errors import UserError
-from ..hashing import digest_of
-from ..simulation.datasets import SimulatedData
-from ..simulation.microscope import Microscope
-from ..weights import load_encoder
+from cryo_fewshot.encoder import PooledEncoder3D
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.hashing import digest_of
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.microscope import Microscope
+from cryo_fewshot.weights import load_encoder
 
 EXAMPLE = {"GroEL": "1OEL", "Lon": "3M6A", "ClpB": "1QVR"}
 """Classes of the example, none of which the pretrained encoder was trained on."""
