@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..errors import UserError
 from .exchange import is_eman
-from .mrc import SAME_PIXEL, first_line
+from .mrc import SAME_PIXEL, reading
 from .tomograms import Tomogram, tomogram_at
 
 COLUMNS = ("copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm")
@@ -90,12 +90,10 @@ def _roots(path: Path) -> list[Path]:
     """The folders of a project, which hold ExperimentRuns or a folder with it."""
     if path.is_dir():
         return [path]
-    try:
+    with reading(path, "a copick project", "correct it"):
         project = json.loads(path.read_bytes())
         named = [project[key] for key in ("static_root", "overlay_root") if project.get(key)]
         kind = project.get("config_type", "filesystem")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
     if kind != "filesystem" or not named:
         what = f"a copick project of type {kind}" if kind != "filesystem" else "neither static_root nor overlay_root"
         raise UserError(f"{path}: {what}; give a copick project of files on this machine, see also fetch-portal")
@@ -146,7 +144,7 @@ def _spacing_a(path: Path) -> float:
 
 def _picks_of(path: Path) -> list[tuple[str, ...]]:
     """Object, user, session, x, y and z in nm of each pick of a file."""
-    try:
+    with reading(path, "picks of copick", "write it again"):
         content = json.loads(path.read_bytes())
         if content.get("unit", "angstrom") != "angstrom":
             raise ValueError(f"unit {content['unit']}")
@@ -158,9 +156,7 @@ def _picks_of(path: Path) -> list[tuple[str, ...]]:
             if moved is not None and np.any(np.asarray(moved, dtype=float)[:3, 3]):
                 raise ValueError("transformation_ of a pick moves it: add that to its location")
             rows.append((*who, *(repr(float(point["location"][axis]) / 10) for axis in "xyz")))
-        return rows
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not picks of copick ({first_line(error)}); write it again") from error
+    return rows
 
 
 def _is_of(row: tuple[str, ...], picks: str | None) -> bool:

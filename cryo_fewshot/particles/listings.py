@@ -9,14 +9,14 @@ import numpy as np
 
 from ..errors import UserError
 from . import exchange
-from .base import Particles, Source, composed, known_labels
+from .base import Particles, composed, known_labels
 from .mrc import SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .npz import ArchivedRows, archived_names, open_npz
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes, size_notes
-from .tilt_stacks import open_tilt_stacks, optimisation_set
+from .tilt_stacks import TiltStacks, open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
@@ -59,7 +59,7 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     labels = [composed(name) for name, members in classes.items() for _ in members] if labelled else None
     names = [f"{f.parent.name}/{f.name}" for members in classes.values() for f in members] if labelled else files
     particles = ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm)
-    return of_files(particles, notes=notes, labels=labels)
+    return of_files(particles.surveyed(), notes, labels=labels)
 
 
 def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
@@ -71,7 +71,7 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
         remedy = "give its coordinates (--support-coordinates, --query-coordinates), or a cube cut from it"
         raise UserError(f"{path}: one volume of {extent} voxels, apparently a tomogram; {remedy}")
     names = [f"{i}@{path.name}" for i in range(1, len(data) + 1)] if data.ndim == 4 else [path.name]
-    return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm))
+    return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm).surveyed())
 
 
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
@@ -93,11 +93,9 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
         return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
         stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
-        return of_files(stacks.files, stacks, notes + said, **known)
-    volumes, notes = open_volumes(files, blocks, name, tomograms_star)
-    files = getattr(volumes, "files", volumes)
-    said += box_notes(blocks, name, path, files.boxes)
-    return of_files(files, volumes, notes + said, **known)
+        return of_files(stacks, notes + said, **known)
+    files, notes = open_volumes(files, blocks, name, tomograms_star)
+    return of_files(files, notes + said + box_notes(blocks, name, path, files.boxes), **known)
 
 
 def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tuple[str, ...], known: dict) -> Particles:
@@ -132,10 +130,9 @@ def names_images(path: Path) -> bool:
     return any("rlnImageName" in block for block in read_star_blocks(path).values())
 
 
-def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:
-    """Particles of files, surveyed here where no source that reads them is given."""
-    if source is None:
-        source = files = files.surveyed()
+def of_files(source: ParticleFiles | TiltStacks, notes: tuple[str, ...] = (), **known) -> Particles:
+    """Particles of files that are surveyed."""
+    files = getattr(source, "files", source)
     group = files.main_group()
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:

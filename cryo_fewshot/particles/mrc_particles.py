@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from .ctf import volume_divided_by_ctf
 from .mrc import (
     SAME_PIXEL,
     SAME_VOXEL,
@@ -37,6 +38,7 @@ class ParticleFiles:
     stated_nm : nm, voxel size of each group as the STAR file states it, None where it does not
     file_voxel_size_nm : nm, whatever headers and STAR file say
     boxes, voxel_sizes_nm : of each group as surveyed, None before
+    ctfs : `(n, 7)` what volumes were multiplied by and are divided by, as from `ctf.read_ctf`; NaN where they were not
     """
 
     names: list[str]
@@ -48,6 +50,7 @@ class ParticleFiles:
     named_in: Path | None = None
     boxes: tuple[int | None, ...] = ()
     voxel_sizes_nm: tuple[float | None, ...] = ()
+    ctfs: np.ndarray | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """A function that reads particle i: the volume float64 and its voxel size in nm; raises UserError.
@@ -65,6 +68,8 @@ class ParticleFiles:
             volume = self._volume(file, index, path)
             nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
             self.check_against_group(i, len(volume), nm)
+            if self.ctfs is not None and np.isfinite(self.ctfs[i]).all():
+                volume = volume_divided_by_ctf(volume, nm, self.ctfs[i])
             return volume, nm
 
         return volume_of

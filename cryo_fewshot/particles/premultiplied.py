@@ -4,49 +4,22 @@ Such a volume is the sum of its tilt images, each times its CTF. Their defoci di
 CTF of the particle's defocus stands for all.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, volume_divided_by_ctf
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT
 from .mrc_particles import ParticleFiles
 from .star import as_numbers, numbers
 from .tilt_stacks import find_tomograms_star, read_series
 
 
-@dataclass(frozen=True)
-class PremultipliedVolumes:
-    """Volumes and what each was multiplied by; plain data.
-
-    ctfs : `(n, 5)` defocus in um, kV, mm of spherical aberration, amplitude contrast, phase shift in degrees of each
-    particle; NaN where it is left as it is
-    """
-
-    files: ParticleFiles
-    ctfs: np.ndarray
-
-    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `base.Source`."""
-        read = self.files.opened()
-
-        def volume_of(i: int) -> tuple[np.ndarray, float]:
-            volume, nm = read(i)
-            return (volume_divided_by_ctf(volume, nm, self.ctfs[i]) if np.isfinite(self.ctfs[i]).all() else volume), nm
-
-        return volume_of
-
-    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `base.Source`."""
-        return self.files.identities(indices)
-
-
 def open_volumes(
     files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
-) -> tuple[ParticleFiles | PremultipliedVolumes, tuple[str, ...]]:
-    """Volumes of a particle STAR file, and what was said of their CTF."""
+) -> tuple[ParticleFiles, tuple[str, ...]]:
+    """Volumes of a particle STAR file, surveyed, and what was said of their CTF."""
     flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
     files = files.surveyed()
     if flags is None or not (flags == 1).any():
@@ -58,11 +31,12 @@ def open_volumes(
     if defocus_a is None or any(values is None for values in optics):
         return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
     phase = numbers(blocks, name, PHASE_SHIFT)
-    columns = [defocus_a / 1e4, *optics, np.zeros(len(flags)) if phase is None else phase]
+    none = np.zeros(len(flags))
+    columns = [defocus_a, defocus_a, none, *optics, none if phase is None else phase]
     ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)
-    if (lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum())) or not (ctfs[flags == 1, 1] > 0).all():
+    if lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum()):
         raise UserError(f"{what}, but {lost} rows lack a defocus or optics value ({source}); export them again")
-    return PremultipliedVolumes(files, ctfs), (f"{what}, which is undone with the defocus of {source}",)
+    return replace(files, ctfs=ctfs), (f"{what}, which is undone with the defocus of {source}",)
 
 
 def _defocus(files: ParticleFiles, blocks: dict, name: str, tomograms_star) -> tuple[np.ndarray | None, str]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
+from .mrc import reading
 
 _NAMES_ARE_IN = "# cryo-fewshot: file names as in "
 MISSING = frozenset(("nan", "NaN", "<NA>"))
@@ -23,13 +24,8 @@ def read_star_blocks(path: Path) -> dict:
 
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-        blocks = _parsed(lines)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except ValueError as error:  # of the encoding, or our own
-        raise UserError(f"{path}: not a STAR file in UTF-8 ({error}); export it again") from error
+    with reading(path, "a STAR file in UTF-8", "export it again"):
+        blocks = _parsed(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
     for block in blocks.values():
         if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)

@@ -14,8 +14,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, Ctf, divided_by_ctf, read_ctf
-from .mrc import WRITE_AGAIN, checked_values, open_mrc
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, divided_by_ctf, read_ctf
+from .mrc import WRITE_AGAIN, checked_values, open_mrc, reading
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
 from .star import as_numbers, numbers, read_star_blocks, texts
@@ -40,7 +40,7 @@ class TiltStacks:
     tomograms: np.ndarray
     rotations: tuple[np.ndarray, ...]
     visible: list[str] | None = None
-    ctfs: tuple[Ctf | None, ...] | None = None
+    ctfs: tuple[np.ndarray | None, ...] | None = None
     multiplied: np.ndarray | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
@@ -65,7 +65,7 @@ class TiltStacks:
                 raise UserError(f"{path}: every image is empty; remove the file or extract it again")
             images = images[kept]
             if self.ctfs is not None and self.multiplied[i]:
-                images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]].of_tilts(np.flatnonzero(seen)[kept]))
+                images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]][seen][kept])
             images, nm = _coarser(images, nm, voxel_size_nm)
             return back_project(images, rotations[seen][kept]).double().numpy(), nm
 
@@ -123,7 +123,7 @@ def open_tilt_stacks(
 
 def _multiplied_by(
     blocks: dict, name: str, tomograms: np.ndarray, series: list[tuple]
-) -> tuple[np.ndarray, tuple[Ctf | None, ...] | None, str]:
+) -> tuple[np.ndarray, tuple[np.ndarray | None, ...] | None, str]:
     """Which particles were multiplied by their CTF, the CTFs of their tomograms where known, and this in words."""
     flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
     multiplied = np.zeros(len(tomograms), bool) if flags is None else flags == 1
@@ -198,7 +198,7 @@ def read_series(path: Path, names: list[str]) -> list[tuple]:
 
 
 def _rotations(block, where: str) -> np.ndarray:
-    try:
+    with reading(where, "three rows of numbers in each projection", EXPORT):
         if set(PROJECTION) <= set(block):
             rows = [[[float(x) for x in text.strip("[]").split(",")[:3]] for text in block[c]] for c in PROJECTION]
             rotations = np.array(rows, dtype=np.float64).transpose(1, 0, 2)
@@ -209,8 +209,6 @@ def _rotations(block, where: str) -> np.ndarray:
         else:
             raise UserError(f"{where}: no columns {PROJECTION[0]} or {EULER[0]}; {EXPORT}")
         product = rotations @ rotations.transpose(0, 2, 1)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{where}: a projection that is not three rows of numbers; {EXPORT}") from error
     if not np.abs(product - np.eye(3)).max() < 0.01:
         raise UserError(f"{where}: a projection that is not a rotation; {EXPORT}")
     return rotations

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, first_line
+from .mrc import SAME_VOXEL, reading
 
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 STEPS = ("scale", "translation")  # what a coordinateTransformation may be here
@@ -32,7 +32,7 @@ def open_group(path: Path):
 
 def zarr_image(path: Path) -> ZarrImage:
     """What a group holds; raises UserError for what is not one volume of real numbers in cubic voxels."""
-    try:
+    with reading(path, "an OME-Zarr image", "write it again"):
         group = open_group(path)
         attributes = group.attrs.asdict()
         image, *others = attributes.get("ome", attributes)["multiscales"]  # OME-Zarr 0.5 nests, 0.4 does not
@@ -45,10 +45,6 @@ def zarr_image(path: Path) -> ZarrImage:
         unknown = {step["type"] for step in steps} - {*STEPS, "identity"}
         names, shape = [axis["name"] for axis in axes], tuple(map(int, array.shape))
         missing = array.nchunks - array.nchunks_initialized
-    except UserError:
-        raise
-    except Exception as error:  # zarr and the attributes of a damaged group raise anything
-        raise UserError(f"{path}: not an OME-Zarr image ({first_line(error)}); write it again") from error
     if names[-3:] != ["z", "y", "x"] or any(n != 1 for n in shape[:-3]) or len(shape) != len(axes):
         raise UserError(f"{path}: axes {' '.join(names)} of {shape}, not one volume zyx; write it as one")
     if unknown or any(len(value) != len(axes) for kind in values.values() for value in kind):
