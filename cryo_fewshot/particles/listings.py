@@ -10,18 +10,24 @@ import numpy as np
 from ..errors import UserError
 from . import exchange
 from .base import Particles, composed, known_labels
-from .mrc import SUFFIXES, is_mrc, open_mrc
+from .mrc import SAME_PIXEL, SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
-from .npz import ArchivedRows, archived_names, open_npz
+from .npz import archived_names, open_npz
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
-from .stated import box_notes, column_notes, size_notes
+from .stated import box_notes, column_notes
 from .tilt_stacks import TiltStacks, open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS, "class", "label")
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
+SIZES = (  # columns that state a particle's voxel size, and nm of their values
+    (("rlnImagePixelSize",), lambda size_a: size_a / 10),
+    (("rlnPixelSize",), lambda size_a: size_a / 10),
+    (("rlnDetectorPixelSize", "rlnMagnification"), lambda size_um, times: size_um / times * 1e3),
+    (("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"), lambda size_a, binning: size_a * binning / 10),
+)
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.
 NO_PARTICLE = re.compile(
@@ -105,7 +111,7 @@ def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tupl
     if max(indices) >= len(whole):
         lacks = f"names volume {max(indices)} of {place}, which has {len(whole)}"
         raise UserError(f"{files.listed_in}: {lacks}; correct it")
-    return replace(whole, names=files.names, source=ArchivedRows(whole.source, indices), notes=notes, **known)
+    return replace(whole, names=files.names, source=replace(whole.source, rows=indices), notes=notes, **known)
 
 
 def set_members(path: Path) -> tuple[Path, Path | None] | None:
@@ -186,18 +192,33 @@ def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
     return tuple(f"{path}: {len(n)} {what} are left out, for example {n[0]}" for what, n in said.items() if n)
 
 
+def stated_sizes(blocks: dict, name: str) -> dict[str, np.ndarray]:
+    """nm, the voxel size of each row's particle, by the columns that state it; the first counts."""
+    found = {}
+    for columns, nm_of in SIZES:
+        values = [numbers(blocks, name, column) for column in columns]
+        if all(value is not None for value in values):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[" and ".join(columns)] = nm_of(*values)
+    return found
+
+
 def stated_nm(blocks: dict, name: str) -> np.ndarray | None:
-    """nm, the voxel size of each row's particle as its table or that of optics states it; None where neither does."""
-    for column in ("rlnImagePixelSize", "rlnPixelSize"):
-        size_a = numbers(blocks, name, column)
-        if size_a is not None:
-            return size_a / 10
-    pairs = (("rlnDetectorPixelSize", "rlnMagnification"), ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"))
-    (detector_um, magnification), (unbinned_a, binning) = ([numbers(blocks, name, c) for c in pair] for pair in pairs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if detector_um is not None and magnification is not None:
-            return detector_um / magnification * 1e3
-        return None if unbinned_a is None or binning is None else unbinned_a * binning / 10
+    """The one of `stated_sizes` that counts; None where there is none."""
+    return next(iter(stated_sizes(blocks, name).values()), None)
+
+
+def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
+    """A line where a table states two voxel sizes that differ by more than they are rounded."""
+    (used, first), *others = stated_sizes(blocks, name).items() or [("", None)]
+    notes = []
+    for other, sizes in others:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
+        if len(rows):
+            both = f"{other} say {sizes[rows[0]]:.4g} nm, {used} {first[rows[0]]:.4g} nm"
+            notes.append(f"{path}: {both}, and the latter is used ({len(rows)} rows)")
+    return tuple(notes)
 
 
 def _lists_images(blocks: dict) -> bool:

@@ -228,8 +228,7 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 def _names_line(particles) -> str:
     """The comment that `names_are_in` reads; none for particles that no file holds."""
     source = getattr(particles, "source", None)
-    for part in ("files", "archive"):
-        source = getattr(source, part, source)
+    source = getattr(source, "files", source)
     places = (getattr(source, name, None) for name in ("named_in", "listed_in", "path"))
     named_in = next((place for place in places if place), None)
     return f"{_NAMES_ARE_IN}{named_in.absolute()}\n\n" if named_in else ""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SAME_PIXEL
 from .star import as_numbers, numbers
 
 
@@ -119,33 +118,6 @@ def check_values(blocks: dict, path: object) -> None:
             if len(bad):
                 said = f"{name} of row {bad[0] + 1} is {texts[bad[0]]}, not {kind.text} ({what}; {len(bad)} rows)"
                 raise UserError(f"{path}: {said}; correct it")
-
-
-def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
-    """A line where a table states two voxel sizes that differ by more than they are rounded."""
-    columns = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
-    columns += ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning")
-    image, pixel, detector, magnification, unbinned, binning = (numbers(blocks, name, column) for column in columns)
-    products = {
-        columns[0]: image,
-        columns[1]: pixel,
-        "rlnDetectorPixelSize and rlnMagnification": _both(detector, magnification, lambda d, m: 1e4 * d / m),
-        "rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning": _both(unbinned, binning, lambda u, b: u * b),
-    }
-    (used, first), *others = [(name, a) for name, a in products.items() if a is not None] or [("", None)]
-    notes = []
-    for other, sizes in others:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
-        if len(rows):
-            both = f"{other} say {sizes[rows[0]] / 10:.4g} nm, {used} {first[rows[0]] / 10:.4g} nm"
-            notes.append(f"{path}: {both}, and the latter is used ({len(rows)} rows)")
-    return tuple(notes)
-
-
-def _both(a: np.ndarray | None, b: np.ndarray | None, of: Callable) -> np.ndarray | None:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return None if a is None or b is None else of(a, b)
 
 
 def box_notes(blocks: dict, name: str, path: object, boxes: tuple[int | None, ...]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
 from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, divided_by_ctf, read_ctf
-from .mrc import WRITE_AGAIN, checked_values, open_mrc, reading
+from .mrc import checked_values, open_mrc, reading
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
 from .star import as_numbers, numbers, read_star_blocks, texts
@@ -86,7 +86,7 @@ class TiltStacks:
         if index is not None or file.data.ndim != 3 or file.data.shape[1] != file.data.shape[2]:
             shape = " x ".join(map(str, file.data.shape))
             raise UserError(f"{path}: {shape} pixels, not a stack of square tilt images of one particle; {EXPORT}")
-        images = checked_values(file.data, path, WRITE_AGAIN.replace("volume", "stack"))
+        images = checked_values(file.data, path)
         return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
 
 
