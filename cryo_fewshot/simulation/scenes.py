@@ -21,7 +21,7 @@ from .imaging import (
 )
 from .membranes import Sheets
 from .microscope import Acquisition, Microscope, draw_acquisition
-from .structures import load_complex
+from .structures import complex_beads
 from .surroundings import BACKGROUND, Surroundings, radial_gain, texture_gain, widened
 
 GOLD = "gold"
@@ -93,7 +93,7 @@ class _Packed:
 
 @lru_cache(maxsize=16)
 def _packed(names: tuple[str, ...], device: str) -> _Packed:
-    found = [_gold() if name == GOLD else _beads(name) for name in names]
+    found = [_gold() if name == GOLD else complex_beads(name) for name in names]
     count = np.array([len(masses) for _, masses in found])
     return _Packed(
         number={name: index for index, name in enumerate(names)},
@@ -104,11 +104,6 @@ def _packed(names: tuple[str, ...], device: str) -> _Packed:
         positions_xyz=torch.from_numpy(np.concatenate([p for p, _ in found])[:, ::-1].copy()).float().to(device),
         masses=torch.from_numpy(np.concatenate([m for _, m in found])).float().to(device),
     )
-
-
-def _beads(name: str) -> tuple[np.ndarray, np.ndarray]:
-    entry = load_complex(name)
-    return entry.positions_nm, entry.masses_kda
 
 
 def _gold() -> tuple[np.ndarray, np.ndarray]:
