@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,8 +43,6 @@ def notebook(
     output: Annotated[str, typer.Option(help="folder of the executed notebook")] = "",
 ):
     """Run one notebook with new parameters; the result lands beside the book, never over it."""
-    from pathlib import Path
-
     from .reproduction.notebooks import parse_parameters, run_notebook
     from .reproduction.store import results_folder
 
@@ -90,8 +89,6 @@ def pretrain(
     ] = None,
 ):
     """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
-    from pathlib import Path
-
     from .recognition.model_card import pretrain_in_two
     from .training import DeadlineReached
     from .weights import PRETRAINED
@@ -118,8 +115,6 @@ def calibrate(
     cross_fitted: Annotated[list[str], typer.Option(help="encoder of the same recipe; may be repeated")] = [],  # noqa: B006
 ):
     """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
-    from pathlib import Path
-
     from .recognition.model_card import recalibrate
 
     card = recalibrate(Path(encoder), list(map(Path, cross_fitted)), Path(out))
@@ -137,8 +132,6 @@ def train(
     seed: int = 0,
 ):
     """Finetune an encoder on your own labelled particles, and keep the epoch that is best on held-out ones."""
-    from pathlib import Path
-
     from .particles.opening import open_particles
     from .recognition.finetuning import finetune_on_particles
 
@@ -194,8 +187,6 @@ def classify(
     ] = "",
 ):
     """Give every particle a class and a probability, or reject it, from a few labelled examples of each class."""
-    from pathlib import Path
-
     from tqdm import tqdm
 
     from .particles.base import class_indices

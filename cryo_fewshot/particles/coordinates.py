@@ -222,26 +222,23 @@ def near(support: Particles, query: Particles, within_nm: float) -> list[tuple[i
     """Pairs (index in support, index in query) of boxes of one tomogram whose centres are nearer than within_nm."""
     if not (isinstance(support.source, Boxes) and isinstance(query.source, Boxes)):
         return []
-    pairs, places = [], [_places(support), _places(query)]
-    for k, one in enumerate(support.source.tomograms):
-        for j, other in enumerate(query.source.tomograms):
-            if one.path.resolve() != other.path.resolve():
-                continue
-            rows = [
-                np.flatnonzero((which == number) & np.isfinite(nm).all(axis=1))
-                for (which, nm), number in zip(places, (k, j), strict=True)
-            ]
-            trees = [cKDTree(nm[chosen]) for (_, nm), chosen in zip(places, rows, strict=True)]
-            found = trees[0].query_ball_tree(trees[1], within_nm)
-            pairs += [(int(rows[0][s]), int(rows[1][q])) for s, near_by in enumerate(found) for q in near_by]
+    (s_which, s_nm), (q_which, q_nm) = _places(support), _places(query)
+    pairs = []
+    for tomogram in sorted({*s_which} & {*q_which}):
+        s = np.flatnonzero((s_which == tomogram) & np.isfinite(s_nm).all(axis=1))
+        q = np.flatnonzero((q_which == tomogram) & np.isfinite(q_nm).all(axis=1))
+        found = cKDTree(s_nm[s]).query_ball_tree(cKDTree(q_nm[q]), within_nm)
+        pairs += [(int(s[a]), int(q[b])) for a, near_by in enumerate(found) for b in near_by]
     return pairs
 
 
 def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
-    """Number of each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
-    if isinstance(particles.source, Boxes):
-        nm = np.array([tomogram.voxel_size_nm for tomogram in particles.source.tomograms])[particles.source.which]
-        return particles.source.which, particles.source.centres * nm[:, None]
+    """Each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
+    if isinstance(source := particles.source, Boxes):
+        nm = np.array([tomogram.voxel_size_nm for tomogram in source.tomograms])[source.which]
+        return np.array([str(one.path.resolve()) for one in source.tomograms])[source.which], source.centres * nm[
+            :, None
+        ]
     column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
     if column is None:
         return None

@@ -1,7 +1,6 @@
 """Folders, stacks and STAR files that list particles: which there are, of which class and voxel size."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from .tomograms import NARROWEST_NM
 # rlnGroupName is not among them: it tells groups of intensity apart.
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS, "class", "label")
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
+BESIDE, PACKED = "CTF, weight, mask or half-map volumes by their names", "packed copies of files beside them"
+OTHER = "files of other kinds"
 SIZES = (  # columns that state a particle's voxel size, and nm of their values
     (("rlnImagePixelSize",), lambda size_a: size_a / 10),
     (("rlnPixelSize",), lambda size_a: size_a / 10),
@@ -48,11 +49,16 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
     loose = [p for p in inside if p.name not in found]
-    files = [p.name for p in loose if _is_particle(p, path)]
-    classes = {name: [f for f in members if _is_particle(f, path)] for name, members in found.items()}
+    kinds = {file: _left_out(file, path) for file in (*loose, *(f for members in found.values() for f in members))}
+    files = [p.name for p in loose if not kinds[p]]
+    classes = {name: [f for f in members if not kinds[f]] for name, members in found.items()}
     classes = {name: kept for name, kept in classes.items() if kept or not any(map(is_mrc, found[name]))}
     labelled = any(classes.values())
-    notes = _passed_over(path, [*loose, *(f for members in found.values() for f in members)])
+    notes = tuple(
+        f"{path}: {len(names)} {kind} are left out, for example {names[0]}"
+        for kind in (BESIDE, PACKED, OTHER)
+        if (names := [file.name for file in kinds if kinds[file] == kind and not file.name.startswith(".")])
+    )
     if labelled and files:
         raise UserError(f"{path / files[0]}: lies beside class folders; move it into one of them")
     if not labelled and not files:
@@ -168,28 +174,13 @@ def _accepted(table, column: str):
     return table[column].where(as_numbers(table["fewshotAccepted"]) == 1) if of_run else table[column]
 
 
-def _is_particle(path: Path, root: Path) -> bool:
-    """Whether a file's name is that of an MRC file, not of one that goes with a particle or a copy of another."""
-    return is_mrc(path) and not _goes_with_one(path, root) and not _is_packed_copy(path)
-
-
-def _goes_with_one(path: Path, root: Path) -> bool:
-    """Whether a file's name, or that of its folder below root, is not a particle's but of a volume beside it."""
-    return any(map(NO_PARTICLE.search, path.relative_to(root).parts))
-
-
-def _is_packed_copy(path: Path) -> bool:
-    return path.suffix.lower() == ".gz" and path.with_suffix("").exists()
-
-
-def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
-    """A line for each kind of file that is no particle, with count and example."""
-    no_particles = [f.name for f in files if is_mrc(f) and _goes_with_one(f, path)]
-    copies = [f.name for f in files if is_mrc(f) and not _goes_with_one(f, path) and _is_packed_copy(f)]
-    other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
-    said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
-    said |= {"packed copies of files beside them": copies, "files of other kinds": other}
-    return tuple(f"{path}: {len(n)} {what} are left out, for example {n[0]}" for what, n in said.items() if n)
+def _left_out(path: Path, root: Path) -> str:
+    """What a file is, by its name and that of its folder below root, where it is no particle; else nothing."""
+    if not is_mrc(path):
+        return OTHER
+    if any(map(NO_PARTICLE.search, path.relative_to(root).parts)):
+        return BESIDE
+    return PACKED if path.suffix.lower() == ".gz" and path.with_suffix("").exists() else ""
 
 
 def stated_sizes(blocks: dict, name: str) -> dict[str, np.ndarray]:
