@@ -236,9 +236,8 @@ def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
     """Each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
     if isinstance(source := particles.source, Boxes):
         nm = np.array([tomogram.voxel_size_nm for tomogram in source.tomograms])[source.which]
-        return np.array([str(one.path.resolve()) for one in source.tomograms])[source.which], source.centres * nm[
-            :, None
-        ]
+        paths = np.array([str(tomogram.path.resolve()) for tomogram in source.tomograms])
+        return paths[source.which], source.centres * nm[:, None]
     column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
     if column is None:
         return None

@@ -25,7 +25,7 @@ def read_labelled(
     *,
     label_column: str | None = None,
     box: int = 40,
-    voxel_size_nm: float | None = 1.0,
+    voxel_size_nm: float = 1.0,
     file_voxel_size_nm: float | None = None,
     dark_protein: bool = True,
     max_per_class: int = 100,
@@ -33,27 +33,20 @@ def read_labelled(
 ) -> SubtomogramSet:
     """Read labelled particles whole: a folder with a sub-folder per class, a STAR file, an npz archive with labels.
 
-    Parameters
-    ----------
     path, label_column, file_voxel_size_nm : as in `opening.open_particles`
-    box : voxels along one edge of the result; where the files show less, the rest is their mean
-    voxel_size_nm : nm, of the result; None keeps that of the files
+    box, voxel_size_nm : voxels and nm of the result; where the files show less, the rest is their mean
     dark_protein : whether protein is dark in the files, as in an unprocessed tomogram; where it is not they are
-        inverted, for it is dark in all arrays here
+    inverted, for it is dark in all arrays here
     max_per_class : of a class with more particles, this many are drawn; the seed alone decides which
 
-    Raises
-    ------
-    UserError
-        The input, a class or a particle is missing, empty, damaged, or does not fit the others.
+    Raises UserError for an input, class or particle that is missing, empty, damaged, or does not fit the others.
     """
     particles = open_particles(
         path, label_column=label_column, file_voxel_size_nm=file_voxel_size_nm, dark_protein=dark_protein
     )
     classes = class_indices(particles, path, at_least=1)
     chosen, labels = _draw(classes, max_per_class, seed)
-    nm = particles.voxel_size_nm if voxel_size_nm is None else float(voxel_size_nm)
-    volumes, rejected = particles.read(chosen, box, nm)
+    volumes, rejected = particles.read(chosen, box, voxel_size_nm)
     for reason in rejected.values():
         raise UserError(reason)
     if looks_dark(volumes) is False:
@@ -64,7 +57,7 @@ def read_labelled(
         labels=labels,
         class_names=tuple(classes),
         snrs=np.full(len(labels), np.nan),
-        voxel_size_nm=nm,
+        voxel_size_nm=voxel_size_nm,
     )
 
 
@@ -119,16 +112,8 @@ class MeasuredData:
         )
 
 
-def measured_data(
-    path: str | Path,
-    *,
-    name: str,
-    snr: float,
-    split_sizes: tuple[int, int, int],
-    n_way: int = 3,
-    **reading,
-) -> MeasuredData:
-    """Read labelled particles as the data of an experiment; `reading` as in `read_labelled`.
+def measured_data(path: str | Path, *, name: str, snr: float, split_sizes: tuple[int, int, int], **reading):
+    """Read labelled particles as `MeasuredData`; `reading` as in `read_labelled`.
 
     Raises UserError as `read_labelled` does, and where the set has fewer classes than the split needs.
     """
@@ -138,17 +123,16 @@ def measured_data(
             f"{path}: {len(whole.class_names)} classes, but the split {split_sizes} needs {sum(split_sizes)}; "
             "add classes or change the split"
         )
-    counts = np.bincount(whole.labels, minlength=len(whole.class_names))
+    counts = np.bincount(whole.labels, minlength=len(whole.class_names)).tolist()
     return MeasuredData(
         class_set=name,
         digest=hashlib.sha256(np.ascontiguousarray(whole.volumes.numpy()).tobytes()).hexdigest()[:16],
         class_names=whole.class_names,
-        counts=tuple(int(count) for count in counts),
-        n_per_class=int(counts.max()),
+        counts=tuple(counts),
+        n_per_class=max(counts),
         snr=snr,
         box=whole.volumes.shape[1],
         voxel_size_nm=whole.voxel_size_nm,
         split_sizes=split_sizes,
-        n_way=n_way,
         whole=whole,
     )
