@@ -119,8 +119,6 @@ def _millions(number: int) -> str:
 def architecture_figure(encoder_stages: Sequence[Stage], adaptation_stages: Sequence[Stage], n_way: int) -> Figure:
     """Fig 3: the encoder as boxes, the attention and both distances below it; every number comes from the stages.
 
-    Parameters
-    ----------
     encoder_stages, adaptation_stages : from `trace_encoder` and `trace_adaptation`
     n_way : prototypes among the tokens
     """

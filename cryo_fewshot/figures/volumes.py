@@ -25,8 +25,6 @@ def isosurface_picture(
 ) -> None:
     """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
 
-    Parameters
-    ----------
     density : `(d, h, w)` zyx; what is above the level is solid
     level : in the unit of the density
     voxel_size_nm : edge of a voxel
@@ -48,8 +46,6 @@ def isosurface_picture(
 def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_triangles: int = 12_000):
     """Isosurface that the reader can turn, coloured by distance from the centre: a plotly figure with one Mesh3d.
 
-    Parameters
-    ----------
     density : `(d, h, w)` zyx
     level : in the unit of the density
     voxel_size_nm : edge of a voxel; the axes are in nm from the centre (voxel n // 2)
@@ -117,8 +113,6 @@ def turnable_html(figure, name: str) -> str:
 def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float) -> Figure:
     """One row of five xy slices per volume, evenly spaced over the middle half of the box, on one grey scale.
 
-    Parameters
-    ----------
     volumes : each `(d, h, w)` zyx, of one shape, standardised to mean 0 and variance 1
     titles : one per row
     voxel_size_nm : edge of a voxel, for the scale bar of 10 nm and the heights z from the centre
@@ -152,8 +146,6 @@ def gallery_figure(
 ) -> Figure:
     """Isosurface pictures as small multiples on one scale.
 
-    Parameters
-    ----------
     densities, levels, titles : one per complex; densities `(d, h, w)` zyx of one shape
     voxel_size_nm : edge of a voxel
     title_colours : one per complex; default black

@@ -108,8 +108,6 @@ def read_coordinates(
     Columns: the first of CONVENTIONS that are there; it is said where others say another place. rlnOriginXAngst, the
     shift found in a refinement, is subtracted.
 
-    Parameters
-    ----------
     blocks, name : of the STAR file, and which is the table of n rows
     nm, shapes : `(n,)` and `(n, 3)` voxel size and zyx voxels of each row's tomogram
     unit_nm : nm of what coordinates in voxels count; by default what the file states, else the tomogram's voxel

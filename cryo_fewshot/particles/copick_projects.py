@@ -36,16 +36,12 @@ def copick_table(
 ) -> tuple[pd.DataFrame, list[Tomogram]]:
     """Every pick of a project, and the tomogram of each.
 
-    Parameters
-    ----------
     path : the project's json, or the folder
     tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0; may be left out where each
         run has one
     picks : whose, as user or user/session; None where no object of a run has picks of two
 
-    Returns
-    -------
-    A DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
+    Returns a DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
     """
     # The folders are looked for once: below them lie all chunks of all tomograms.
     roots = [found for root in _roots(path) for found in sorted(root.glob("**/ExperimentRuns"))]

@@ -189,18 +189,13 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     Coordinates of other programs get columns of RELION as well. A comment says where the names of its files are
     relative to, so that the file can be read from any folder.
 
-    Parameters
-    ----------
     particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
         holds their names, and an optics table with box and voxel size
     columns : DataFrame with a value per particle written; a column that the input has already is replaced in place.
         Numbers are written as the shortest text that reads back as the same number
     rows : indices of the particles to write, all by default
 
-    Raises
-    ------
-    UserError
-        The columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
+    Raises UserError where columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
     """
     path = Path(path)
     rows = np.arange(len(particles.names)) if rows is None else np.asarray(rows, dtype=np.int64)

@@ -26,17 +26,13 @@ def mass_density(
 ) -> np.ndarray:
     """Mass density of a complex without microscope: beads in their pose, blurred, no CTF, no wedge, no noise.
 
-    Parameters
-    ----------
     positions_nm, masses_kda : `(n_beads, 3)` zyx in nm, `(n_beads,)` in kDa
     box : voxels along one edge, even
     voxel_size_nm : at most 1 nm
     blur_nm : standard deviation of the Gaussian that each bead becomes
     quaternion, shift_nm : pose as in `imaging.Acquisition`: xyzw, and zyx in nm
 
-    Returns
-    -------
-    `(box, box, box)` zyx float32, kDa per nm3.
+    Returns `(box, box, box)` zyx float32, kDa per nm3.
     """
     if voxel_size_nm > 1:
         raise UserError(f"voxel_size_nm={voxel_size_nm}: a density is drawn with voxels of at most 1 nm")

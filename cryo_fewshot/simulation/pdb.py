@@ -22,26 +22,20 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
     The mass of a residue, hydrogens included, is spread over the atoms that are present. A C-alpha trace and a complete
     model of one complex therefore weigh the same. Waters and second conformations are left out.
 
-    Parameters
-    ----------
-    path : str or Path
-        Coordinate file; its first model is read.
-    assembly : str
-        Name of the biological assembly to expand, or "as-is" where the file holds the assembly already.
+    assembly : name of the biological assembly to expand, "as-is" where the file holds the assembly already
 
-    Returns
-    -------
-    positions_nm : (n_atoms, 3) float64 array, zyx, nm
-    masses_kda : (n_atoms,) float64 array, kDa
-
-    Raises
-    ------
-    UserError
-        The file is missing or unreadable, holds no such assembly, or holds no atoms.
+    Returns positions `(n_atoms, 3)` zyx in nm and masses `(n_atoms,)` in kDa, float64, of the first model. Raises
+    UserError for a file that is missing or unreadable, holds no such assembly, or no atoms.
     """
+    import gemmi
+
     structure = _read_structure(path)
     if assembly != "as-is":
-        _expand(structure, assembly, path)
+        known = [entry.name for entry in structure.assemblies]
+        if assembly not in known:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"{path}: no biological assembly {assembly!r} (it lists: {listed}); read it with 'as-is'")
+        structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.Short)
     positions, masses = [], []
     for chain in structure[0]:
         for residue in chain:
@@ -71,23 +65,15 @@ def _read_structure(path):
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable PDB or mmCIF file ({_one_line(error)}); get it again") from error
+        raise UserError(
+            f"{path}: not a readable PDB or mmCIF file ({' '.join(str(error).split())}); get it again"
+        ) from error
     if len(structure) == 0:
         raise UserError(f"{path}: holds no atoms; give a PDB or mmCIF file with coordinates")
     structure.setup_entities()
     structure.remove_waters()
     structure.remove_alternative_conformations()
     return structure
-
-
-def _expand(structure, assembly, path):
-    import gemmi
-
-    known = [entry.name for entry in structure.assemblies]
-    if assembly not in known:
-        listed = ", ".join(known) or "none"
-        raise UserError(f"{path}: no biological assembly {assembly!r} (it lists: {listed}); read it with 'as-is'")
-    structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.Short)
 
 
 @cache
@@ -109,17 +95,9 @@ def to_beads(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gather point masses into beads: one per occupied grid cell, at the centre of mass of what the cell holds.
 
-    Parameters
-    ----------
-    positions_nm : (n, 3) array, zyx, nm
-    masses_kda : (n,) array, kDa
-    spacing_nm : float
-        Edge of a grid cell, nm.
+    positions_nm, masses_kda : `(n, 3)` zyx in nm and `(n,)` in kDa; spacing_nm : edge of a cell
 
-    Returns
-    -------
-    positions_nm : (n_beads, 3) float32 array, zyx, nm, from the centre of mass of the whole
-    masses_kda : (n_beads,) float32 array, kDa
+    Returns positions `(n_beads, 3)` from the centre of mass of the whole, and masses `(n_beads,)`, float32.
     """
     cells = np.floor((positions_nm - positions_nm.min(axis=0)) / spacing_nm).astype(np.int64)
     _, bead = np.unique(cells, axis=0, return_inverse=True)
@@ -137,7 +115,3 @@ def max_diameter_nm(positions_nm: np.ndarray) -> float:
 
     corners = positions_nm[ConvexHull(positions_nm).vertices]
     return float(pdist(corners).max())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -32,10 +32,6 @@ NOBLE_KEYS = ("1ZNQ", "4ZLA", "4NMN", "1PMA", "4V1W", "1RUZ", "2CG9")
 REPLACED = {"2AWB": "4V4Q"}  # entries the PDB has merged into another
 
 
-class UnknownNameError(UserError, ValueError):
-    """A key or class set that does not exist; the message names those that do."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Complex:
     """One macromolecular complex as beads; the registry says more of those in the library.
@@ -72,18 +68,10 @@ def _read_registry() -> pd.DataFrame:
 def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
     """Keys of a named set of classes, in a fixed order.
 
-    Parameters
-    ----------
-    class_set : str
-        "paper22" (the bundled complexes that stand for the paper's 22), "pdb22" (the paper's 22 PDB entries, fetched
-        on demand), "noble" and "guo" (those that stand for the classes of Noble et al. and Guo et al. 2018), "extra"
-        (further complexes), "library" (all of these that are bundled) or "average" (bundled subtomogram averages, which
-        no training and no split holds).
-
-    Raises
-    ------
-    UnknownNameError
-        No such set (a ValueError and a UserError).
+    class_set : "paper22" (the bundled complexes that stand for the paper's 22), "pdb22" (the paper's 22 PDB entries,
+    fetched on demand), "noble" and "guo" (those that stand for the classes of Noble et al. and Guo et al. 2018),
+    "extra" (further complexes), "library" (all of these that are bundled) or "average" (bundled subtomogram averages,
+    which no training and no split holds); UserError where there is no such set
     """
     table = _read_registry()
     sets = {
@@ -96,7 +84,7 @@ def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
         "average": tuple(table.index[table["set"] == "average"]),
     }
     if class_set not in sets:
-        raise UnknownNameError(f"no class set {class_set!r}; there are {', '.join(sets)}")
+        raise UserError(f"no class set {class_set!r}; there are {', '.join(sets)}")
     return sets[class_set]
 
 
@@ -106,12 +94,7 @@ def load_complex(key: str) -> Complex:
     A PDB entry is fetched as the mmCIF file of its biological assembly 1 on first use and kept, with its beads, in the
     folder named by CRYO_FEWSHOT_CACHE (default: the user's cache folder).
 
-    Raises
-    ------
-    UnknownNameError
-        No such key in the library.
-    UserError
-        The entry does not exist or cannot be fetched.
+    Raises UserError for a key that is not in the library, or an entry that does not exist or cannot be fetched.
     """
     if key.startswith("pdb:"):
         return _load_pdb(key.removeprefix("pdb:"))
@@ -119,7 +102,7 @@ def load_complex(key: str) -> Complex:
     if key not in table.index:
         close = difflib.get_close_matches(key.upper(), table.index, n=3, cutoff=0.5)
         hint = f"close ones are {', '.join(close)}" if close else "class_keys('library') lists them"
-        raise UnknownNameError(f"no complex {key!r} in the library; {hint}; another PDB entry is 'pdb:' and its id")
+        raise UserError(f"no complex {key!r} in the library; {hint}; another PDB entry is 'pdb:' and its id")
     row = table.loc[key]
     name = "averages.npz" if row["set"] == "average" else "beads.npz"
     with np.load(LIBRARY / name, allow_pickle=False) as archive:
@@ -143,7 +126,7 @@ def complex_beads(key: str) -> tuple[np.ndarray, np.ndarray]:
 def _load_pdb(pdb_id: str) -> Complex:
     pdb_id = pdb_id.upper()
     if not re.fullmatch(r"[0-9][A-Z0-9]{3}", pdb_id):
-        raise UnknownNameError(f"{pdb_id!r} is not a PDB id; give a digit and three letters or digits, as in pdb:1LB3")
+        raise UserError(f"{pdb_id!r} is not a PDB id; give a digit and three letters or digits, as in pdb:1LB3")
     path = _cache_folder() / f"{pdb_id}-assembly1.beads{BEAD_VERSION}.npz"
     try:
         name, beads = _cached_beads(path)
