@@ -8,7 +8,6 @@ The layout is read here, without the package copick, which asks for an older zar
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,24 +44,23 @@ def copick_table(
     """
     # The folders are looked for once: below them lie all chunks of all tomograms.
     roots = [found for root in _roots(path) for found in sorted(root.glob("**/ExperimentRuns"))]
-    rows, tomograms = [], []
-    for run in sorted({found.parent.name for found in _glob(roots, "*/Picks")}):
-        chosen = [row for file in _glob(roots, f"{run}/Picks/*.json") for row in _picks_of(file) if _is_of(row, picks)]
-        if not chosen:
-            continue
-        _check_one_author(path, run, chosen)
-        where = _tomogram_of(path, roots, run, tomogram)
-        one = tomogram_at(where, file_voxel_size_nm)
-        by_folder = _spacing_a(where)
-        if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
-            both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
-            raise UserError(f"{where}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
-        rows += [(run, *row) for row in chosen]
-        tomograms += [one] * len(chosen)
-    if not rows:
+    rows = [(file.parent.parent.name, *row) for file in _glob(roots, "*/Picks/*.json") for row in _picks_of(file)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=str).sort_values("copickRun", kind="stable")
+    for column, wanted in zip(("copickUser", "copickSession"), (picks or "").split("/"), strict=False):
+        table = table[table[column] == wanted] if wanted else table
+    if table.empty:
         of = f" of {picks} (--picks)" if picks else ""
         raise UserError(f"{path}: no picks{of} in the project; add some")
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), tomograms
+    authors = table["copickUser"] + "/" + table["copickSession"]
+    for (run, name), of_object in authors.groupby([table["copickRun"], table["copickObject"]]):
+        counts = of_object.value_counts(sort=False)
+        if len(counts) > 1:
+            several = ", ".join(f"{author} ({n})" for author, n in counts.items())
+            remedy = "give picks (--picks), the user/session whose picks are meant"
+            raise UserError(f"{path}: {name} of run {run} was picked several times: {several}; {remedy}")
+    runs = table["copickRun"]
+    found = {run: _tomogram_of(path, roots, run, tomogram, file_voxel_size_nm) for run in runs.unique()}
+    return table.reset_index(drop=True), runs.map(found).tolist()
 
 
 def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, bytes]]:
@@ -111,7 +109,9 @@ def _glob(roots: Sequence[Path], pattern: str) -> list[Path]:
     return list(found.values())
 
 
-def _tomogram_of(path: Path, roots: list[Path], run: str, tomogram: str | None) -> Path:
+def _tomogram_of(
+    path: Path, roots: list[Path], run: str, tomogram: str | None, file_voxel_size_nm: float | None
+) -> Tomogram:
     kind, _, size = (tomogram or "").partition("@")
     try:
         size_a = float(size) if size else None
@@ -127,7 +127,11 @@ def _tomogram_of(path: Path, roots: list[Path], run: str, tomogram: str | None) 
         there = ", ".join(f"{file.stem}@{file.parent.name.removeprefix('VoxelSpacing')}" for file in found) or "none"
         asked = f"{len(fitting)} are {tomogram}" if tomogram else "which one is meant is not said"
         raise UserError(f"{path}: tomograms of run {run}: {there}; {asked}; give tomogram (--tomogram) {AS_IN}")
-    return fitting[0]
+    found, by_folder = tomogram_at(fitting[0], file_voxel_size_nm), _spacing_a(fitting[0])
+    if not file_voxel_size_nm and abs(10 * found.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
+        both = f"voxels of {found.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
+        raise UserError(f"{fitting[0]}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
+    return found
 
 
 def _spacing_a(path: Path) -> float:
@@ -153,18 +157,3 @@ def _picks_of(path: Path) -> list[tuple[str, ...]]:
                 raise ValueError("transformation_ of a pick moves it: add that to its location")
             rows.append((*who, *(repr(float(point["location"][axis]) / 10) for axis in "xyz")))
     return rows
-
-
-def _is_of(row: tuple[str, ...], picks: str | None) -> bool:
-    user, _, session = (picks or "").partition("/")
-    return user in ("", row[1]) and session in ("", row[2])
-
-
-def _check_one_author(path: Path, run: str, rows: list) -> None:
-    """UserError where an object of a run was picked by several users or in several sessions: one of them counts."""
-    authors = Counter((name, f"{user}/{session}") for name, user, session, *_ in rows)
-    for name in dict.fromkeys(name for name, _ in authors):
-        counts = [f"{author} ({n})" for (of, author), n in authors.items() if of == name]
-        if len(counts) > 1:
-            several = f"{name} of run {run} was picked several times: {', '.join(counts)}"
-            raise UserError(f"{path}: {several}; give picks (--picks), the user/session whose picks are meant")

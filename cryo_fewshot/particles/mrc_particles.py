@@ -111,10 +111,19 @@ class ParticleFiles:
 
     def _candidates(self, name: str) -> Iterator[Path]:
         """Where a file may lie, the likeliest first; backslashes are also read as Windows has them."""
-        for plain in dict.fromkeys((name, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")))):
-            for listed_in in (self.named_in, self.listed_in):
-                if listed_in is not None:
-                    yield from _candidates(Path(plain), listed_in, self.root)
+        places = [place.absolute() for place in (self.named_in, self.listed_in) if place is not None]
+        for path in map(Path, dict.fromkeys((name, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/"))))):
+            for place in places:
+                above = [*([place] if place.is_dir() else []), *place.parents]
+                if not path.is_absolute():
+                    yield from (folder / path for folder in ([self.root] if self.root else []) + above)
+                    continue
+                yield path
+                # A project that was moved: the end of the old path, its folder at least, below a folder of here.
+                parts = path.parts[1:]
+                if self.root:
+                    yield from (self.root.joinpath(*parts[k:]) for k in range(len(parts)))
+                yield from (folder.joinpath(*parts[k:]) for folder in above for k in range(len(parts) - 1))
 
     def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, voxels: int) -> float:
         """nm; raises UserError where header and STAR file contradict each other or neither states a likely one.
@@ -205,20 +214,6 @@ def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
     first = np.unique(groups, return_index=True)[1]
     return groups, tuple(float(nm) if np.isfinite(nm) else None for nm in sizes[first])
-
-
-def _candidates(path: Path, listed_in: Path, root: Path | None) -> Iterator[Path]:
-    listed_in = listed_in.absolute()
-    above = [listed_in, *listed_in.parents] if listed_in.is_dir() else list(listed_in.parents)
-    if not path.is_absolute():
-        yield from (folder / path for folder in ([root] if root else []) + above)
-        return
-    yield path
-    # A project that was moved: the end of the old path, its folder at least, below a folder of here.
-    parts = path.parts[1:]
-    if root:
-        yield from (root.joinpath(*parts[k:]) for k in range(len(parts)))
-    yield from (folder.joinpath(*parts[k:]) for folder in above for k in range(len(parts) - 1))
 
 
 def _exists(path: Path) -> bool:

@@ -81,7 +81,10 @@ def _parsed(lines: list[str]) -> dict:
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")
-    return {name: values[name] if loop is None else _table(*loop) for name, loop in loops.items()}
+    return {
+        name: values[name] if loop is None else pd.DataFrame(loop[1], columns=loop[0], dtype=object)
+        for name, loop in loops.items()
+    }
 
 
 def _words(line: str) -> list:
@@ -97,15 +100,6 @@ def _words(line: str) -> list:
             break
         words.append(quoted if quote else np.nan if word in MISSING else word)
     return words
-
-
-def _table(columns: list[str], rows: list[list]) -> pd.DataFrame:
-    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
-    # Of type object where all are missing, which would otherwise become a column of numbers.
-    typed = [pd.Series(list(c), dtype=None if any(isinstance(x, str) for x in c) else object) for c in by_column]
-    table = pd.DataFrame(dict(enumerate(typed)))
-    table.columns = columns
-    return table
 
 
 def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:

@@ -27,7 +27,6 @@ KILOVOLTS = Kind("kV, from 50 to 1500", lambda x: (x >= 50) & (x <= 1500))
 MILLIMETRES = Kind("mm, from 0 to 20", lambda x: (x >= 0) & (x <= 20))
 # Some tilts may be in focus; where all are, those are micrometres.
 ANGSTROM = Kind("angstrom", lambda x: np.isfinite(x) & ((x == 0) | (np.nan_to_num(np.abs(x)).max() >= 100)))
-ANYTHING = None
 USED = {
     "rlnImagePixelSize": ("voxel size", LENGTH),
     "rlnPixelSize": ("voxel size", LENGTH),
@@ -39,8 +38,6 @@ USED = {
     **{f"rlnOrigin{axis}Angst": ("subtracted from coordinates in a tomogram", NUMBER) for axis in "XYZ"},
     "rlnImageDimensionality": ("2 for stacks of tilt images", LENGTH),
     "rlnTomoSubTomosAre2DStacks": ("1 for stacks of tilt images", FLAG),
-    "rlnTomoVisibleFrames": ("tilts of a stack", ANYTHING),
-    "rlnTomoProjX": ("geometry of a tilt", ANYTHING),
     "rlnTomoYTilt": ("geometry of a tilt", NUMBER),
     "rlnCtfDataAreCtfPremultiplied": ("divided by the CTF", FLAG),
     "rlnDefocusU": ("the CTF to divide by", ANGSTROM),
@@ -50,9 +47,6 @@ USED = {
     "rlnVoltage": ("the CTF to divide by", KILOVOLTS),
     "rlnSphericalAberration": ("the CTF to divide by", MILLIMETRES),
     "rlnAmplitudeContrast": ("the CTF to divide by", SHARE),
-    "wrpSourceName": ("tomogram of a row", ANYTHING),
-    "rlnTomoReconstructedTomogram": ("tomogram of a row", ANYTHING),
-    "rlnTomoReconstructedTomogramDenoised": ("tomogram of a row, where the plain one is not meant", ANYTHING),
 }
 """What is read elsewhere in this folder, and as what; a value that is none of it is refused."""
 
@@ -114,7 +108,7 @@ def check_values(blocks: dict, path: object) -> None:
             what, kind = kinds[name]
             texts = np.atleast_1d(np.asarray(block[name], dtype=object))
             given = np.array([isinstance(text, str) and text not in ("", "None") for text in texts])
-            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if kind and given.any() else ()
+            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if given.any() else ()
             if len(bad):
                 said = f"{name} of row {bad[0] + 1} is {texts[bad[0]]}, not {kind.text} ({what}; {len(bad)} rows)"
                 raise UserError(f"{path}: {said}; correct it")

@@ -90,16 +90,14 @@ def _residue_mass_da(name: str) -> float | None:
     return residue.weight - (WATER_DA if is_linked else 0)
 
 
-def to_beads(
-    positions_nm: np.ndarray, masses_kda: np.ndarray, spacing_nm: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gather point masses into beads: one per occupied grid cell, at the centre of mass of what the cell holds.
+def to_beads(positions_nm: np.ndarray, masses_kda: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gather point masses into beads: one per occupied cell of 1 nm, at the centre of mass of what the cell holds.
 
-    positions_nm, masses_kda : `(n, 3)` zyx in nm and `(n,)` in kDa; spacing_nm : edge of a cell
+    positions_nm, masses_kda : `(n, 3)` zyx in nm and `(n,)` in kDa
 
     Returns positions `(n_beads, 3)` from the centre of mass of the whole, and masses `(n_beads,)`, float32.
     """
-    cells = np.floor((positions_nm - positions_nm.min(axis=0)) / spacing_nm).astype(np.int64)
+    cells = np.floor(positions_nm - positions_nm.min(axis=0)).astype(np.int64)
     _, bead = np.unique(cells, axis=0, return_inverse=True)
     masses = np.bincount(bead, weights=masses_kda)
     moments = [np.bincount(bead, weights=masses_kda * axis) for axis in np.transpose(positions_nm)]

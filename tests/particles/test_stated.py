@@ -51,9 +51,7 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     assert not [name for name in stated.USED if families.get(name, name) not in code]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (_, kind) in stated.USED.items() if kind] + [c.name for c in stated.STATED]
-)
+@pytest.mark.parametrize("name", [*stated.USED] + [c.name for c in stated.STATED])
 def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
     """Whatever spelling a program has for a flag or a number, it is used or named."""
     files.write(tmp_path / "p.mrc")
