@@ -12,18 +12,15 @@ from .cli_inputs import CommandOfInputs, EncoderOption, as_files, opened, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-ProfileOption = Annotated[
-    str, typer.Option(help="smoke, quick, cpu, extended or paper; auto uses paper if there is a GPU, else quick")
-]
+ProfileOption = Annotated[str, typer.Option(help="smoke, quick, cpu, extended, paper; auto: paper on GPU, else quick")]
+MinutesOption = Annotated[float | None, typer.Option(help="stop cleanly after this time; run the same again to resume")]
 
 
 @app.command()
 def reproduce(
     profile: ProfileOption = "auto",
     book: bool = True,
-    minutes: Annotated[
-        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
-    ] = None,
+    minutes: MinutesOption = None,
 ):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
     from .reproduction import pipeline as pipeline
@@ -84,9 +81,7 @@ def book():
 def pretrain(
     out: Annotated[str, typer.Option(help="output file; by default the pretrained encoder is replaced")] = "",
     epochs: Annotated[int, typer.Option(help="epochs of the first training, 10,000 volumes each; 8 more follow")] = 40,
-    minutes: Annotated[
-        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
-    ] = None,
+    minutes: MinutesOption = None,
 ):
     """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
     from .recognition.model_card import pretrain_in_two
@@ -153,38 +148,28 @@ def classify(
     readings: dict,
     encoder: EncoderOption = "",
     false_accept_rate: Annotated[
-        float,
-        typer.Option(help="accept at most this share of the particles of unknown classes, 0.01 to 0.2"),
+        float, typer.Option(help="accept at most this share of the particles of unknown classes, 0.01 to 0.2")
     ] = 0.05,
     fdr: Annotated[
-        float | None,
-        typer.Option(help="instead: at most this share of the accepted particles of each class is wrong"),
+        float | None, typer.Option(help="instead: at most this share of the accepted particles of each class is wrong")
     ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support that are never accepted, separated by commas")] = "",
-    adapt: Annotated[
-        bool, typer.Option(help="fit the scatter within classes to these data; needs no further labels")
-    ] = True,
+    adapt: Annotated[bool, typer.Option(help="fit the scatter within classes to these data, without labels")] = True,
     background: Annotated[
         str,
-        typer.Option(
-            help="boxes that particles must stand out from; by default some of tomograms, away from the picks; 0: none"
-        ),
+        typer.Option(help="boxes to stand out from; by default some of tomograms, away from the picks; 0: none"),
     ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles refine the classes")] = False,
     rotations: Annotated[
         int,
-        typer.Option(
-            help="test-time augmentation: 1, 2, or 4 (symmetric tilt range only) rotations, at as many times the cost"
-        ),
+        typer.Option(help="test-time augmentation: 1, 2, or 4 (symmetric tilt range), at as many times the cost"),
     ] = 1,
     averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
     tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
     tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
     workers: Annotated[int, typer.Option(help="number of processes that read files")] = 0,
     cache: Annotated[str, typer.Option(help="folder of embeddings shared between runs; default in OUT")] = "",
-    shard: Annotated[
-        str, typer.Option(help="embed only this share, such as 3/8, and stop; run without it to merge")
-    ] = "",
+    shard: Annotated[str, typer.Option(help="embed this share, such as 3/8, and stop; run without to merge")] = "",
 ):
     """Give every particle a class and a probability, or reject it, from a few labelled examples of each class."""
     from tqdm import tqdm

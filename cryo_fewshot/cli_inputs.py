@@ -44,9 +44,7 @@ class Reading(NamedTuple):
 
 
 READINGS = (
-    Reading(
-        "coordinates", "coordinates", str, "STAR, csv, tbl, mod or EMAN2 json, where the input is tomograms", False
-    ),
+    Reading("coordinates", "coordinates", str, "STAR, csv, tbl, mod, EMAN2 json, where tomograms are the input", False),
     Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick"),
     Reading("picks", "picks", str, "user/session of a copick project's picks"),
     Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),

@@ -74,15 +74,11 @@ class Particles:
 
         Where `dark_protein` is False they are inverted.
 
-        Parameters
-        ----------
         indices : which, in the order of the result
         box, voxel_size_nm : voxels and nm of the result; where a file shows less, the rest is its mean
 
-        Returns
-        -------
-        `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one line for
-        each particle that cannot be used: its volume is all zeros.
+        Returns `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one
+        line for each particle that cannot be used: its volume is all zeros.
         """
         volumes, _, rejected = self.read_with_grey(indices, box, voxel_size_nm)
         return volumes, rejected

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -53,11 +53,7 @@ def open_mrc(path: Path) -> MrcData:
     data, section_axis, axis_remark = headers.as_zyx(data, header)
     remarks = (byte_remark, axis_remark, beyond, *headers.remarks(header, "remark"))
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
-    sizes = np.array([size for k, size in enumerate(sizes) if header.ispg or k != section_axis]) / 10
-    known = np.isfinite(sizes).all() and (sizes > 0).all()
-    if known and np.ptp(sizes) > SAME_VOXEL * sizes.max():
-        raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    nm = float(sizes[0]) if known else None
+    nm = cubic_nm([size / 10 for k, size in enumerate(sizes) if header.ispg or k != section_axis], path)
     places = headers.remarks(header, "of_place")
     return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
 
@@ -128,12 +124,18 @@ def _open_hdf(path: Path) -> MrcData:
     if n_axes != {3} or is_complex:
         what = "Fourier transforms" if is_complex else f"images of {n_axes} axes"
         raise UserError(f"{path}: {what}; cut 3D subtomograms")
-    if max(sizes_a) > (1 + SAME_VOXEL) * min(sizes_a):
-        sizes = ", ".join(f"{size:g}" for size in sorted(sizes_a))
-        raise UserError(f"{path}: voxels of {sizes} A (EMAN.apix_x, y, z); bring all to cubic voxels of one size")
-    size_a = sizes_a.pop()
-    nm = size_a / 10 if np.isfinite(size_a) and size_a > 0 else None
+    nm = cubic_nm([size_a / 10 for size_a in sorted(sizes_a)], f"{path} (EMAN.apix_x, y, z)")
     return MrcData(volumes[0] if len(volumes) == 1 else _HdfStack(volumes), nm, False)
+
+
+def cubic_nm(sizes_nm: Sequence[float], name: object) -> float | None:
+    """The voxel size that several axes or volumes share; None where one is unknown, UserError where they differ."""
+    if not all(np.isfinite(size) and size > 0 for size in sizes_nm):
+        return None
+    if max(sizes_nm) - min(sizes_nm) > SAME_VOXEL * max(sizes_nm):
+        sizes = " x ".join(f"{size:.4g}" for size in sizes_nm)
+        raise UserError(f"{name}: voxels of {sizes} nm; resample it to cubic voxels of one size")
+    return float(sizes_nm[0])
 
 
 def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, reading
+from .mrc import cubic_nm, reading
 
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 STEPS = ("scale", "translation")  # what a coordinateTransformation may be here
@@ -50,6 +50,8 @@ def zarr_image(path: Path) -> ZarrImage:
     if unknown or any(len(value) != len(axes) for kind in values.values() for value in kind):
         what = f"type {', '.join(sorted(unknown))}" if unknown else f"other than {len(axes)} axes"
         raise UserError(f"{path}: coordinateTransformations of {what}; write it with a scale for each axis alone")
+    if any((scale <= 0).any() for scale in values["scale"]):
+        raise UserError(f"{path}: a scale that is not positive in its coordinateTransformations; write it again")
     if array.dtype.kind not in "iuf":
         raise UserError(f"{path}: values are {array.dtype}, not real numbers; write it again")
     remarks = {
@@ -58,14 +60,6 @@ def zarr_image(path: Path) -> ZarrImage:
         f"{len(others) + 1} images in its multiscales, of which the first is read": others,
     }
     units = [UNITS_NM.get(axis.get("unit")) for axis in axes[-3:]]
-    nm = _voxel_size(values["scale"], units, path)
+    scales = values["scale"]
+    nm = None if not scales or None in units else cubic_nm((np.prod(scales, axis=0)[-3:] * units).tolist(), path)
     return ZarrImage(level["path"], shape[-3:], nm, tuple(said for said, holds in remarks.items() if holds))
-
-
-def _voxel_size(scales: list[np.ndarray], units: list[float | None], path: Path) -> float | None:
-    if not scales or None in units:
-        return None
-    sizes = np.prod(scales, axis=0)[-3:] * units
-    if not (sizes > 0).all() or np.ptp(sizes) > SAME_VOXEL * sizes.max():
-        raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    return float(sizes[0])

@@ -34,16 +34,12 @@ def simulate(
     network sees where nothing is binned. The noise is white in each tilt image; a share passes the CTF, the rest the
     detector's MTF; as both are Gaussian, their sum is drawn at once from the summed power spectrum.
 
-    Parameters
-    ----------
     beads : per sample, positions `(n_beads, 3)` zyx in nm and masses `(n_beads,)`; None for no macromolecule
     seeds : `(n,)` int64, one per sample; sample i depends on seeds[i] alone, not on the batch
     snr : ratio of variances; None for no noise
     acquisition : poses, shifts and defocus to use instead of those drawn from the seeds
 
-    Returns
-    -------
-    `(n, b, b, b)` float32 on `device`, b = microscope.final_box; each volume with mean 0 and variance 1.
+    Returns `(n, b, b, b)` float32 on `device`, b = microscope.final_box; each volume with mean 0 and variance 1.
     """
     if snr is not None and snr <= 0:
         raise UserError(f"snr={snr}: give a positive ratio of variances, or None for no noise")

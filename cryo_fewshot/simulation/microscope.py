@@ -17,8 +17,6 @@ _SHIFT_AND_DEFOCUS_COUNTERS = torch.arange(4) - 8
 class Microscope:
     """Acquisition and box of a simulated subtomogram; lengths in nm, angles in degrees.
 
-    Parameters
-    ----------
     box : voxels along one edge of the cubic box, before binning
     voxel_size_nm : edge of a voxel, before binning
     binning : the finished volume is cropped in Fourier space to box / binning; its SNR is stated before

@@ -75,9 +75,6 @@ def _without_outside(volumes: torch.Tensor, share: float, rng: np.random.Generat
     return volumes * inside[0, :, :, None, None] * inside[1, :, None, :, None] * inside[2, :, None, None, :]
 
 
-# ---------------------------------------------------------------- complexes
-
-
 @dataclass(frozen=True)
 class _Packed:
     """Beads of several complexes on one device, one behind the other."""
@@ -126,9 +123,6 @@ def _rotations(n: int, rng: np.random.Generator) -> np.ndarray:
 def _matrices(quaternions: np.ndarray) -> np.ndarray:
     """Matrices `(n, 3, 3)` of quaternions `(n, 4)` xyzw of any length; scipy takes no empty batch."""
     return Rotation.from_quat(quaternions).as_matrix() if len(quaternions) else np.zeros((0, 3, 3))
-
-
-# ---------------------------------------------------------------- one group of samples
 
 
 class _Scene:

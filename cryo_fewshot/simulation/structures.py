@@ -159,19 +159,10 @@ def _fetch(file_name: str, folder: Path, pdb_id: str) -> Path:
     try:
         return Path(pooch.retrieve(url, known_hash=None, fname=file_name, path=folder))
     except OSError as error:  # requests' errors are OSErrors
-        raise UserError(_why_not_fetched(error, url, pdb_id)) from error
-
-
-def _why_not_fetched(error: OSError, url: str, pdb_id: str) -> str:
-    response = getattr(error, "response", None)
-    if response is not None and response.status_code == 404:
-        new = REPLACED.get(pdb_id)
-        hint = f"it is now part of {new}" if new else "check the id, or the entry was replaced"
-        return f"{url}: the PDB has no such file ({hint}); use a complex of the bundled library instead"
-    return (
-        f"{url}: cannot be fetched ({type(error).__name__}); connect to the network, put the file into "
-        f"{_cache_folder()}, or use the bundled class set 'paper22'"
-    )
+        status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
+        replaced = f"; it is now part of {REPLACED[pdb_id]}" if pdb_id in REPLACED else ""
+        remedy = f"check the id, connect to the network, put the file into {folder}, or use the class set 'paper22'"
+        raise UserError(f"{url}: cannot be fetched ({status}{replaced}); {remedy}") from error
 
 
 def _cache_folder() -> Path:

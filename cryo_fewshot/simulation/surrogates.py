@@ -95,10 +95,11 @@ class Surrogate(SimulatedData):
         """
         if name == EMPTY:
             return [None] * len(seeds)
+        half_width_nm = self.microscope.width_nm / 2
         if name == MEMBRANE:
             low, high = MEMBRANE_RADII_NM
             radii = low + (high - low) * uniforms(seeds.cpu(), _RADIUS_COUNTER)[:, 0].numpy()
-            reach = 3**0.5 * (self._half_width_nm + self.microscope.max_shift_nm)
+            reach = 3**0.5 * (half_width_nm + self.microscope.max_shift_nm)
             samples = [membrane(radius, reach) for radius in radii]
         else:
             n_caps = {SINGLE_CAPPED: 1, DOUBLE_CAPPED: 2}.get(name)
@@ -108,13 +109,9 @@ class Surrogate(SimulatedData):
         cut = []
         for (positions, masses), rotation, shift in zip(samples, rotations, acquisition.shifts_nm, strict=True):
             turned = (positions[:, ::-1] @ rotation.T)[:, ::-1] + shift
-            inside = (np.abs(turned) < self._half_width_nm).all(axis=1)
+            inside = (np.abs(turned) < half_width_nm).all(axis=1)
             cut.append((positions[inside], masses[inside]))
         return cut
-
-    @property
-    def _half_width_nm(self) -> float:
-        return self.microscope.width_nm / 2
 
 
 # Every class of the real set has its own grid, session and pixel size; these share one microscope, so that noise does

@@ -285,7 +285,7 @@ def test_offline_is_one_line_that_names_the_way_out(pdb_server, monkeypatch):
 
 
 def test_entry_that_the_pdb_does_not_have(pdb_server):
-    with pytest.raises(UserError, match=r"no such file.*4V4Q"):
+    with pytest.raises(UserError, match=r"404.*4V4Q.*paper22"):
         load_complex("pdb:2AWB")
     with pytest.raises(UserError, match="not a PDB id"):
         load_complex("pdb:../x")
