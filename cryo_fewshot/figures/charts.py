@@ -127,7 +127,6 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Heat map of a confusion matrix in percent of each true class.
 
     counts : `(n_classes, n_classes)`, row true class, column predicted class; a class never asked for stays grey
-    class_names : one per class
     """
     counts = np.asarray(counts, dtype=float)
     n_classes = len(class_names)

@@ -65,14 +65,9 @@ class Particles:
         return len(self.names)
 
     def read(
-        self,
-        indices: Sequence[int],
-        box: int = 20,
-        voxel_size_nm: float = 2.0,
+        self, indices: Sequence[int], box: int = 20, voxel_size_nm: float = 2.0
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Read some particles into one box and voxel size, protein dark.
-
-        Where `dark_protein` is False they are inverted.
+        """Read some particles into one box and voxel size, protein dark: where `dark_protein` is False, inverted.
 
         indices : which, in the order of the result
         box, voxel_size_nm : voxels and nm of the result; where a file shows less, the rest is its mean

@@ -23,10 +23,8 @@ class ZarrImage(NamedTuple):
 
 def open_group(path: Path):
     """The group, whose levels are arrays."""
-    try:
-        import zarr
-    except ImportError:
-        raise UserError(f"{path}: reading OME-Zarr needs the package zarr; run pip install zarr") from None
+    import zarr
+
     return zarr.open_group(str(path), mode="r")
 
 

@@ -74,15 +74,9 @@ def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
     which no training and no split holds); UserError where there is no such set
     """
     table = _read_registry()
-    sets = {
-        "paper22": tuple(table.index[table["set"] == "paper22"]),
-        "pdb22": tuple(f"pdb:{pdb_id}" for pdb_id in PAPER_ENTRIES),
-        "noble": NOBLE_KEYS,
-        "guo": tuple(table.index[table["set"] == "guo"]),
-        "extra": tuple(table.index[table["set"] == "extra"]),
-        "library": tuple(table.index[table["set"] != "average"]),
-        "average": tuple(table.index[table["set"] == "average"]),
-    }
+    sets = {name: tuple(table.index[table["set"] == name]) for name in ("paper22", "guo", "extra", "average")}
+    sets |= {"pdb22": tuple(f"pdb:{pdb_id}" for pdb_id in PAPER_ENTRIES), "noble": NOBLE_KEYS}
+    sets["library"] = tuple(table.index[table["set"] != "average"])
     if class_set not in sets:
         raise UserError(f"no class set {class_set!r}; there are {', '.join(sets)}")
     return sets[class_set]

@@ -61,7 +61,7 @@ def test_class_sets():
     assert class_keys("guo") == ("4CR2", "4V94", "6QZP")
     assert class_keys("library") + class_keys("average") == tuple(TABLE.index)
     assert class_keys("average") == ("HSP60",)
-    with pytest.raises(UserError, match="paper22, pdb22, noble, guo, extra, library, average"):
+    with pytest.raises(UserError, match="paper22, guo, extra, average, pdb22, noble, library"):
         class_keys("paper23")
 
 
