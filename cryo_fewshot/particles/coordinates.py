@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table, is_copick
-from .exchange import CSV_COLUMNS, csv_table, exchange_table
+from .exchange import CSV_COLUMNS, exchange_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, remark_lines
 from .star import numbers, read_star_blocks, table_with
@@ -254,8 +254,7 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
         blocks = read_star_blocks(path)
         columns = [pattern.format(axis) for axis in "Xx" for pattern, *_ in CONVENTIONS]
         return blocks, table_with(blocks, path, columns, "give the STAR file of the coordinates")
-    table = exchange_table(path)
-    return {"particles": csv_table(path) if table is None else table}, "particles"
+    return {"particles": exchange_table(path)}, "particles"
 
 
 def _tomograms_of(

@@ -30,12 +30,12 @@ def is_eman(path: Path) -> bool:
         return False
 
 
-def exchange_table(path: Path) -> pd.DataFrame | None:
-    """Coordinates and classes of a .tbl, .mod or EMAN2 json as a table of texts, in columns that `coordinates` knows;
-    None of any other kind of file. Raises UserError."""
+def exchange_table(path: Path) -> pd.DataFrame:
+    """Coordinates and classes of a .tbl, .mod, EMAN2 json or csv as a table of texts, in columns that `coordinates`
+    knows; raises UserError."""
     reader = {".tbl": _dynamo, ".mod": _imod, ".json": _eman}.get(path.suffix.lower())
     if reader is None:
-        return None
+        return csv_table(path)
     with reading(path, f"a whole {path.suffix} file", "export it again"):
         table = reader(path)
     if not len(table):

@@ -15,7 +15,7 @@ from .npz import archived_names, open_npz
 from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes
-from .tilt_stacks import TiltStacks, open_tilt_stacks, optimisation_set
+from .tilt_stacks import open_tilt_stacks, optimisation_set
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
@@ -104,8 +104,8 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     if (archived := archived_names(names)) is not None:
         return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
-        stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
-        return of_files(stacks, notes + said, **known)
+        files, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
+        return of_files(files, notes + said, **known)
     files, notes = open_volumes(files, blocks, name, tomograms_star)
     return of_files(files, notes + said + box_notes(blocks, name, path, files.boxes), **known)
 
@@ -142,9 +142,8 @@ def names_images(path: Path) -> bool:
     return any("rlnImageName" in block for block in read_star_blocks(path).values())
 
 
-def of_files(source: ParticleFiles | TiltStacks, notes: tuple[str, ...] = (), **known) -> Particles:
+def of_files(files: ParticleFiles, notes: tuple[str, ...] = (), **known) -> Particles:
     """Particles of files that are surveyed."""
-    files = getattr(source, "files", source)
     group = files.main_group()
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
@@ -153,7 +152,7 @@ def of_files(source: ParticleFiles | TiltStacks, notes: tuple[str, ...] = (), **
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
     says = "given" if files.file_voxel_size_nm else "STAR file" if files.stated_nm[group] else "headers"
     known |= {"voxel_size_from": says, "notes": notes}
-    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, **known)
+    return Particles(names=files.names, source=files, box=box, voxel_size_nm=nm, **known)
 
 
 def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str | None], str] | tuple[None, None]:

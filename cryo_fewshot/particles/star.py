@@ -217,7 +217,6 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 def _names_line(particles) -> str:
     """The comment that `names_are_in` reads; none for particles that no file holds."""
     source = getattr(particles, "source", None)
-    source = getattr(source, "files", source)
     places = (getattr(source, name, None) for name in ("named_in", "listed_in", "path"))
     named_in = next((place for place in places if place), None)
     return f"{_NAMES_ARE_IN}{named_in.absolute()}\n\n" if named_in else ""

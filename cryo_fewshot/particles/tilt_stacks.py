@@ -5,8 +5,8 @@ slice theorem an image's transform lies in the plane that the inverse, the trans
 (kx, ky, 0).
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +26,16 @@ EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
 EXPORT = "export particles and tomograms.star again"
 
 
-@dataclass(frozen=True)
-class TiltStacks:
+@dataclass(frozen=True, kw_only=True)
+class TiltStacks(ParticleFiles):
     """Stacks of images with their tilt geometry; plain data.
 
     tomograms : `(n,)` index into rotations; rotations : per tomogram `(n_tilts, 3, 3)` that map tomogram xyz to image
-    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram what
-    the images were multiplied by and are divided by when they are read, or None to leave them as they are;
-    multiplied : `(n,)` whether a particle's images were
+    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram
+    `(n_tilts, 7)`, what the images were multiplied by and are divided by when they are read, or None to leave them as
+    they are; multiplied : `(n,)` whether a particle's images were
     """
 
-    files: ParticleFiles
     tomograms: np.ndarray
     rotations: tuple[np.ndarray, ...]
     visible: list[str] | None = None
@@ -45,11 +44,11 @@ class TiltStacks:
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
-        find = self.files.finder()
+        find = self.finder()
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
             images, nm, path = self._images(i, find)
-            self.files.check_against_group(i, images.shape[-1], nm)
+            self.check_against_group(i, images.shape[-1], nm)
             rotations = self.rotations[self.tomograms[i]]
             seen = np.ones(len(rotations), bool) if self.visible is None else _flags(self.visible[i], path)
             if len(seen) != len(rotations):
@@ -71,14 +70,10 @@ class TiltStacks:
 
         return volume_of
 
-    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `base.Source`."""
-        return self.files.identities(indices)
-
     def surveyed(self) -> "TiltStacks":
-        """With box and voxel size of each group, as in `ParticleFiles.surveyed`."""
-        find = self.files.finder()
-        return replace(self, files=self.files.surveyed(lambda i: self._images(i, find)[:2]))
+        """As in `ParticleFiles.surveyed`, of the images."""
+        find = self.finder()
+        return super().surveyed(lambda i: self._images(i, find)[:2])
 
     def _images(self, i: int, find) -> tuple[np.ndarray, float, Path]:
         path, index = find(i)
@@ -87,7 +82,7 @@ class TiltStacks:
             shape = " x ".join(map(str, file.data.shape))
             raise UserError(f"{path}: {shape} pixels, not a stack of square tilt images of one particle; {EXPORT}")
         images = checked_values(file.data, path)
-        return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
+        return images, self.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
 
 
 def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:
@@ -118,7 +113,8 @@ def open_tilt_stacks(
     visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
     multiplied, ctfs, said = _multiplied_by(blocks, name, tomograms, series)
     note = f"{files.listed_in}: tilt images, {said}, back-projected with the geometry of {path}"
-    return TiltStacks(files, tomograms, rotations, visible, ctfs, multiplied).surveyed(), (note,)
+    geometry = {"tomograms": tomograms, "rotations": rotations, "visible": visible, "multiplied": multiplied}
+    return TiltStacks(**{**vars(files), **geometry, "ctfs": ctfs}).surveyed(), (note,)
 
 
 def _multiplied_by(

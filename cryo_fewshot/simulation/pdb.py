@@ -51,12 +51,6 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
     return np.array(positions)[:, ::-1] / 10, np.concatenate(masses)
 
 
-def read_title(path: str | Path) -> str:
-    """Title of a coordinate file in one line, "" where it has none; raises UserError where it cannot be read."""
-    info = _read_structure(path).info
-    return " ".join(info["_struct.title"].split()) if "_struct.title" in info else ""
-
-
 def _read_structure(path):
     import gemmi
 
@@ -104,12 +98,3 @@ def to_beads(positions_nm: np.ndarray, masses_kda: np.ndarray) -> tuple[np.ndarr
     positions = np.stack(moments, axis=1) / masses[:, None]
     positions -= np.average(positions, axis=0, weights=masses)
     return positions.astype(np.float32), masses.astype(np.float32)
-
-
-def max_diameter_nm(positions_nm: np.ndarray) -> float:
-    """Largest distance between two of the (n, 3) points, nm."""
-    from scipy.spatial import ConvexHull
-    from scipy.spatial.distance import pdist
-
-    corners = positions_nm[ConvexHull(positions_nm).vertices]
-    return float(pdist(corners).max())

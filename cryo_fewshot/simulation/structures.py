@@ -123,26 +123,25 @@ def _load_pdb(pdb_id: str) -> Complex:
         raise UserError(f"{pdb_id!r} is not a PDB id; give a digit and three letters or digits, as in pdb:1LB3")
     path = _cache_folder() / f"{pdb_id}-assembly1.beads{BEAD_VERSION}.npz"
     try:
-        name, beads = _cached_beads(path)
+        beads = _cached_beads(path)
     except (OSError, ValueError, KeyError, BadZipFile):  # absent, or damaged: an archive holds its own checksums
         _make_beads(pdb_id, path)
-        name, beads = _cached_beads(path)
+        beads = _cached_beads(path)
     mass_kda, fidelity = float(beads[:, 3].sum(dtype=np.float64)), "exact" if pdb_id in PAPER_ENTRIES else ""
-    return _complex(beads, key=f"pdb:{pdb_id}", name=name, mass_kda=mass_kda, fidelity=fidelity)
+    return _complex(beads, key=f"pdb:{pdb_id}", name=pdb_id, mass_kda=mass_kda, fidelity=fidelity)
 
 
-def _cached_beads(path: Path) -> tuple[str, np.ndarray]:
+def _cached_beads(path: Path) -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
-        return str(archive["name"]), archive["beads"]
+        return archive["beads"]
 
 
 def _make_beads(pdb_id: str, path: Path) -> None:
-    from .pdb import read_atoms, read_title, to_beads
+    from .pdb import read_atoms, to_beads
 
     source = _fetch(f"{pdb_id}-assembly1.cif.gz", path.parent, pdb_id)
-    positions, masses = to_beads(*read_atoms(source, "as-is"))
     archive = io.BytesIO()
-    np.savez(archive, beads=np.column_stack([positions, masses]), name=np.array(read_title(source) or pdb_id))
+    np.savez(archive, beads=np.column_stack(to_beads(*read_atoms(source, "as-is"))))
     write_atomically(path, archive.getvalue())
 
 

@@ -247,7 +247,7 @@ def go_offline(monkeypatch):
 
 def test_entry_is_fetched_once(pdb_server, monkeypatch):
     first = load_complex("pdb:1lb3")
-    assert (first.key, first.name, first.fidelity) == ("pdb:1LB3", "Eight alanines", "exact")
+    assert (first.key, first.name, first.fidelity) == ("pdb:1LB3", "1LB3", "exact")
     assert first.mass_kda == pytest.approx(8 * 0.07108, rel=1e-3)
     n_requests = len(pdb_server)
     go_offline(monkeypatch)
