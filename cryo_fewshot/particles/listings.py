@@ -9,13 +9,13 @@ import numpy as np
 from ..errors import UserError
 from . import exchange
 from .base import Particles, composed, known_labels
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT
 from .mrc import SAME_PIXEL, SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
 from .npz import archived_names, open_npz
-from .premultiplied import open_volumes
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
 from .stated import box_notes, column_notes
-from .tilt_stacks import open_tilt_stacks, optimisation_set
+from .tilt_stacks import find_tomograms_star, open_tilt_stacks, optimisation_set, read_series
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
@@ -106,8 +106,54 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     if _lists_images(blocks):
         files, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
         return of_files(files, notes + said, **known)
-    files, notes = open_volumes(files, blocks, name, tomograms_star)
+    files, notes = _open_volumes(files, blocks, name, tomograms_star)
     return of_files(files, notes + said + box_notes(blocks, name, path, files.boxes), **known)
+
+
+def _open_volumes(
+    files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
+) -> tuple[ParticleFiles, tuple[str, ...]]:
+    """Volumes of a particle STAR file, surveyed, and what was said of their CTF.
+
+    One that RELION 4 multiplied by its CTF is the sum of its tilt images, each times its own. Their defoci differ by
+    little, so that at a few nm the CTF of the particle's defocus stands for all.
+    """
+    flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
+    files = files.surveyed()
+    if flags is None or not (flags == 1).any():
+        said = "" if flags is None else f"{files.listed_in}: volumes that were not multiplied by their CTF"
+        return files, (said,) if said else ()
+    optics = [numbers(blocks, name, column) for column in OPTICS]
+    defocus_a, source = _defocus(files, blocks, name, tomograms_star)
+    what = f"{files.listed_in}: {(flags == 1).sum()} of {len(flags)} volumes were multiplied by their CTF"
+    if defocus_a is None or any(values is None for values in optics):
+        return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
+    phase = numbers(blocks, name, PHASE_SHIFT)
+    none = np.zeros(len(flags))
+    columns = [defocus_a, defocus_a, none, *optics, none if phase is None else phase]
+    ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)
+    if lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum()):
+        raise UserError(f"{what}, but {lost} rows lack a defocus or optics value ({source}); export them again")
+    return replace(files, ctfs=ctfs), (f"{what}, which is undone with the defocus of {source}",)
+
+
+def _defocus(files: ParticleFiles, blocks: dict, name: str, tomograms_star) -> tuple[np.ndarray | None, str]:
+    """Defocus of each particle in angstrom, mean of both axes: its own, else its tilt series' mean; and where from."""
+    own = [numbers(blocks, name, column) for column in DEFOCUS[:2]]
+    if all(values is not None for values in own):
+        return np.mean(own, axis=0), "each row"
+    if "rlnTomoName" not in blocks[name]:
+        return None, ""
+    try:
+        path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
+        names = sorted(set(blocks[name]["rlnTomoName"]))
+        series = read_series(path, names)
+    except UserError:
+        return None, ""
+    if not all(set(DEFOCUS[:2]) <= set(block) for block, _ in series):
+        return None, ""
+    means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
+    return blocks[name]["rlnTomoName"].map(dict(zip(names, means, strict=True))).to_numpy(float), f"{path}"
 
 
 def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tuple[str, ...], known: dict) -> Particles:

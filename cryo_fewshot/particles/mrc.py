@@ -181,10 +181,7 @@ def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> np.ndarray:
-    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it.
-
-    is_images : whether its header says that its sections are images
-    """
+    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it."""
     if data.ndim != 3 or len(set(data.shape)) != 1 or is_images:
         shape = " x ".join(map(str, data.shape))
         kind = "a stack of images by its header (ispg 0, mz 1)" if is_images else "not a cube"

@@ -48,7 +48,6 @@ class TiltStacks(ParticleFiles):
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
             images, nm, path = self._images(i, find)
-            self.check_against_group(i, images.shape[-1], nm)
             rotations = self.rotations[self.tomograms[i]]
             seen = np.ones(len(rotations), bool) if self.visible is None else _flags(self.visible[i], path)
             if len(seen) != len(rotations):

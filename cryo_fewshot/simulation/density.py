@@ -57,10 +57,7 @@ def protein_level(density: np.ndarray, mass_kda: float, voxel_size_nm: float) ->
 
 
 def upright(positions_nm: np.ndarray, masses_kda: np.ndarray, tilt: float = 25.0) -> np.ndarray:
-    """Turn a complex for looking at it along z: longest axis up, shortest towards the viewer, then tilted.
-
-    positions_nm `(n_beads, 3)` zyx in nm; tilt in degrees about x. Returns positions of the same shape.
-    """
+    """A complex turned for looking at it along z: longest axis up, shortest towards the viewer, then tilted about x."""
     centred = positions_nm - np.average(positions_nm, axis=0, weights=masses_kda)
     _, axes = np.linalg.eigh((centred * masses_kda[:, None]).T @ centred)  # columns zyx, shortest extent first
     z, x, y = axes[:, 0], axes[:, 1], axes[:, 2]
