@@ -306,11 +306,10 @@ def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit
         return
     i = int(np.flatnonzero(finite & ~inside)[0]) if finite.any() else 0
     extent, where = " x ".join(map(str, shapes[i])), ", ".join(f"{c:.1f}" for c in centres[i])
-    raise UserError(
-        f"{listed_in}: {len(inside) - inside.sum()} of {len(inside)} coordinates lie outside their tomogram, for "
-        f"example row {i + 1}, zyx {where} of {extent} voxels ({unit}); give coordinate_voxel_size_nm "
-        "(--coordinate-voxel-size-nm) or the right tomogram"
-    )
+    outside = f"{len(inside) - inside.sum()} of {len(inside)} coordinates lie outside their tomogram"
+    example = f"for example row {i + 1}, zyx {where} of {extent} voxels ({unit})"
+    remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm) or the right tomogram"
+    raise UserError(f"{listed_in}: {outside}, {example}; {remedy}")
 
 
 def _even(voxels: float) -> int:

@@ -96,9 +96,7 @@ def _roots(path: Path) -> list[Path]:
         scheme, _, rest = name.rpartition("://")
         root = path.absolute().parent / rest
         if scheme not in ("", "local", "file") or not root.is_dir():
-            raise UserError(
-                f"{path}: {name} is not a folder on this machine; copy the project here and correct its roots"
-            )
+            raise UserError(f"{path}: {name} is not a folder on this machine; copy it here and correct the roots")
         roots.append(root)
     return roots
 
@@ -116,9 +114,7 @@ def _tomogram_of(
     try:
         size_a = float(size) if size else None
     except ValueError:
-        raise UserError(
-            f"{path}: tomogram {tomogram} names no tomograms of a copick project; give it {AS_IN}"
-        ) from None
+        raise UserError(f"{path}: tomogram {tomogram} names none of a copick project; give it {AS_IN}") from None
     found = [file for file in _glob(roots, f"{run}/VoxelSpacing*/*") if file.suffix in (".zarr", ".mrc")]
     fitting = [
         file for file in found if kind in ("", file.stem) and (size_a is None or abs(_spacing_a(file) - size_a) < 1e-3)

@@ -102,9 +102,7 @@ def _peet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     points, columns = exchange_table(model), ("pIndex", "xOffset", "yOffset", "zOffset")
     index, *offsets = (pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns)
     if not np.isin(index, np.arange(1, len(points) + 1)).all() or not np.isfinite(offsets).all():
-        raise UserError(
-            f"{path}: pIndex or an offset does not fit the {len(points)} points of {model.name}; correct it"
-        )
+        raise UserError(f"{path}: pIndex or an offset does not fit the {len(points)} points of {model.name}; correct")
     points = points.iloc[index.astype(int) - 1].reset_index(drop=True)
     moved = {a: (points[a].astype(float) + offset).map(repr) for a, offset in zip("xyz", offsets, strict=True)}
     return points.assign(**moved, peetClass=table.iloc[:, len(MOTIVE_LIST) - 1].fillna("").to_numpy())

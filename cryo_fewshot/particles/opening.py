@@ -68,9 +68,7 @@ def open_particles(
     checked_sizes(4, box_nm=box_nm, **sizes_nm)
     path, root = Path(path), Path(root) if root is not None else None
     if root is not None and not root.is_dir():
-        raise UserError(
-            f"root={root} (--root): no such folder; give the one that the names in {path.name} are relative to"
-        )
+        raise UserError(f"root={root} (--root): no such folder; give the one that names in {path.name} are relative to")
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
     if path.suffix.lower() == ".star" and (members := set_members(path)) is not None:

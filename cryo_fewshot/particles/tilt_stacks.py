@@ -155,9 +155,7 @@ def find_tomograms_star(files: ParticleFiles) -> Path:
             return found
     beside = f" and none of {len(sets)} optimisation sets beside it names it" if sets else ""
     remedy = "give tomograms_star (--tomograms-star), or extract the particles as 3D subtomograms"
-    raise UserError(
-        f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it{beside}; {remedy}"
-    )
+    raise UserError(f"{files.listed_in}: lists 2D stacks, but no tomograms.star is near it{beside}; {remedy}")
 
 
 def optimisation_set(blocks: dict) -> tuple[str, str]:
@@ -212,9 +210,8 @@ def _rotations(block, where: str) -> np.ndarray:
 def _flags(text: str, path: Path) -> np.ndarray:
     flags = as_numbers(str(text).strip("[] ").replace(",", " ").split())
     if not set(flags) <= {0, 1} or 1 not in flags:
-        raise UserError(
-            f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is not a list of 0 and 1 with at least one 1; {EXPORT}"
-        )
+        what = "not a list of 0 and 1 with at least one 1"
+        raise UserError(f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is {what}; {EXPORT}")
     return flags == 1
 
 

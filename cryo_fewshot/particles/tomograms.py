@@ -135,9 +135,8 @@ class Boxes:
         try:
             piece = _piece(array, low, high)
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
-            raise UserError(
-                f"{self.names[i]}: cannot be read ({first_line(error)}); write {tomogram.path} again"
-            ) from error
+            said = f"cannot be read ({first_line(error)}); write {tomogram.path} again"
+            raise UserError(f"{self.names[i]}: {said}") from error
         piece = checked_values(piece, self.names[i], "remove the particle")
         if inside:
             return piece
@@ -222,9 +221,7 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
     remedy = f"name its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
     if path.is_file():
         remedy = "give a tomograms.star that names it, or the folder of the tomograms"
-    raise UserError(
-        f"{path}: no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists; {remedy}"
-    )
+    raise UserError(f"{path}: no such tomogram as {last or 'one without a name'} of {listed_in.name}; {remedy}")
 
 
 def tilt_pixel_sizes(path: Path, names: Iterable[str]) -> np.ndarray:

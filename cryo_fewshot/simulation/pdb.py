@@ -59,9 +59,8 @@ def _read_structure(path):
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path}: not a readable PDB or mmCIF file ({' '.join(str(error).split())}); get it again"
-        ) from error
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable PDB or mmCIF file ({said}); get it again") from error
     if len(structure) == 0:
         raise UserError(f"{path}: holds no atoms; give a PDB or mmCIF file with coordinates")
     structure.setup_entities()

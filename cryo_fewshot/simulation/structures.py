@@ -163,9 +163,7 @@ def _cache_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be made ({error.strerror}); name another folder in {CACHE_VARIABLE}"
-        ) from error
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); name another in {CACHE_VARIABLE}") from error
     return folder
 
 
