@@ -77,9 +77,10 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
         raise UserError(f"{path}: volumes are {dtype}, not real numbers; {WRITE_SO}")
     stated = arrays.get("voxel_size_nm", np.empty(0))
     stated_nm = float(stated.item()) if stated.size == 1 and stated.dtype.kind in "iuf" else None
-    if not file_voxel_size_nm and stated_nm is None:
-        says = f"voxel_size_nm {stated!s:.40}, not one length" if stated.size else "states no voxel_size_nm"
-        raise UserError(f"{path}: {says}; give file_voxel_size_nm (--voxel-size-nm) or store it")
+    if not file_voxel_size_nm and not (stated_nm and 0 < stated_nm < np.inf):
+        says = f"voxel_size_nm {stated!s:.40}; store one positive length in nm"
+        none = "states no voxel_size_nm; give file_voxel_size_nm (--voxel-size-nm) or store it"
+        raise UserError(f"{path}: {says if stated.size else none}")
     nm = file_voxel_size_nm or checked_voxel_size(stated_nm, shape[1], path)
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if offset is None and n_bytes > LARGEST_COMPRESSED:
