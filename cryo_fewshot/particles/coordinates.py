@@ -73,7 +73,7 @@ def open_coordinates(
     shapes = np.array([one.shape for one in tomograms])[which]
     centres, unit = read_coordinates(stated, block_name, nm, shapes, coordinate_voxel_size_nm)
     _check_inside(centres, shapes, listed_in, unit)
-    edges = tuple(_even(box_nm / one.voxel_size_nm) for one in tomograms)
+    edges = tuple(max(4, 2 * int(np.ceil(box_nm / one.voxel_size_nm / 2 - 1e-6))) for one in tomograms)
     stems = [one.path.name for one in tomograms]
     names = [f"{listed_in.name}:{i + 1} in {stems[k]}" for i, k in enumerate(which)]
     main = int(np.bincount(which).argmax())
@@ -310,7 +310,3 @@ def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit
     example = f"for example row {i + 1}, zyx {where} of {extent} voxels ({unit})"
     remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm) or the right tomogram"
     raise UserError(f"{listed_in}: {outside}, {example}; {remedy}")
-
-
-def _even(voxels: float) -> int:
-    return max(4, 2 * int(np.ceil(voxels / 2 - 1e-6)))

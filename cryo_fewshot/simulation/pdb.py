@@ -1,12 +1,12 @@
 """Coordinate files turned into beads: about one point mass per cubic nanometre.
 
-Used to build the bundled library and to read the entries that are fetched on demand. gemmi is imported where it is
-used, because training does not need it.
+Used to build the bundled library and to read the entries that are fetched on demand; training needs none of it.
 """
 
 from functools import cache
 from pathlib import Path
 
+import gemmi
 import numpy as np
 
 from ..errors import UserError
@@ -27,8 +27,6 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
     Returns positions `(n_atoms, 3)` zyx in nm and masses `(n_atoms,)` in kDa, float64, of the first model. Raises
     UserError for a file that is missing or unreadable, holds no such assembly, or no atoms.
     """
-    import gemmi
-
     structure = _read_structure(path)
     if assembly != "as-is":
         known = [entry.name for entry in structure.assemblies]
@@ -52,8 +50,6 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
 
 
 def _read_structure(path):
-    import gemmi
-
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give a PDB or mmCIF file")
     try:
@@ -72,8 +68,6 @@ def _read_structure(path):
 @cache
 def _residue_mass_da(name: str) -> float | None:
     """Mass of a residue within its chain, of a ligand as it is; None where gemmi has no entry for the name."""
-    import gemmi
-
     if name == "UNK":
         return UNKNOWN_RESIDUE_DA
     residue = gemmi.find_tabulated_residue(MODELLING_NAMES.get(name, name))
