@@ -114,7 +114,8 @@ def _tomogram_of(
     try:
         size_a = float(size) if size else None
     except ValueError:
-        raise UserError(f"{path}: tomogram {tomogram} names none of a copick project; give it {AS_IN}") from None
+        said = f"tomogram {tomogram} names no tomograms of a copick project"
+        raise UserError(f"{path}: {said}; give it {AS_IN}") from None
     found = [file for file in _glob(roots, f"{run}/VoxelSpacing*/*") if file.suffix in (".zarr", ".mrc")]
     fitting = [
         file for file in found if kind in ("", file.stem) and (size_a is None or abs(_spacing_a(file) - size_a) < 1e-3)

@@ -221,7 +221,8 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
     remedy = f"name its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
     if path.is_file():
         remedy = "give a tomograms.star that names it, or the folder of the tomograms"
-    raise UserError(f"{path}: no such tomogram as {last or 'one without a name'} of {listed_in.name}; {remedy}")
+    absent = f"no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists"
+    raise UserError(f"{path}: {absent}; {remedy}")
 
 
 def tilt_pixel_sizes(path: Path, names: Iterable[str]) -> np.ndarray:
