@@ -249,11 +249,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(_say(str(error), 2))
+        print(f"cryo-fewshot: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted; run the same command to resume", 130))
-
-
-def _say(message: str, code: int) -> int:
-    print(f"cryo-fewshot: {message}", file=sys.stderr)
-    return code
+        print("cryo-fewshot: interrupted; run the same command to resume", file=sys.stderr)
+        sys.exit(130)

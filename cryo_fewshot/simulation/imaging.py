@@ -95,7 +95,12 @@ def with_noise(
 
 def finished_volumes(spectrum: torch.Tensor, microscope: Microscope) -> torch.Tensor:
     """Volumes `(n, b, b, b)` of spectra `(n, n_final)`, b = microscope.final_box, each with mean 0 and variance 1."""
-    return standardised(_to_volume(spectrum, _plan(microscope, str(spectrum.device)), microscope.final_box))
+    box, plan = microscope.final_box, _plan(microscope, str(spectrum.device))
+    full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
+    full[:, plan.in_final_box] = spectrum
+    full = full.view(-1, box, box, box // 2 + 1)
+    inverse = one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
+    return standardised(inverse)
 
 
 def frequencies_per_nm(microscope: Microscope, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -171,7 +176,9 @@ def _plan(microscope: Microscope, device: str) -> _Plan:
     by_radius = torch.argsort(squared[inside], stable=True)
     kz, ky, kx, squared = (part[inside][by_radius] for part in (kz, ky, kx, squared))
     frequency = squared.double().sqrt() / width
-    low_pass = _soft_edge(frequency * microscope.low_pass_nm)
+    # A raised cosine: 1 up to 0.9 of the cut-off frequency, 0 from 1.1 on.
+    ratio = frequency * microscope.low_pass_nm
+    low_pass = 0.5 * (1 + torch.cos(torch.pi * ((ratio - 0.9) / 0.2).clamp(0, 1))) * (ratio < 1.1)
     n_signal, n_final = int((low_pass > 0).sum()), int((squared < (final // 2) ** 2).sum())
 
     def place(grid: int, n: int) -> torch.Tensor:
@@ -203,18 +210,6 @@ def _plan(microscope: Microscope, device: str) -> _Plan:
         shell=shell.to(device),
         microscope=microscope,
     )
-
-
-def _soft_edge(ratio: torch.Tensor) -> torch.Tensor:
-    # Raised cosine: 1 up to 0.9 of the cut-off frequency, 0 from 1.1 on.
-    return 0.5 * (1 + torch.cos(torch.pi * ((ratio - 0.9) / 0.2).clamp(0, 1))) * (ratio < 1.1)
-
-
-def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
-    full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
-    full[:, plan.in_final_box] = spectrum
-    full = full.view(-1, box, box, box // 2 + 1)
-    return one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
 
 
 def standardised(volumes: torch.Tensor) -> torch.Tensor:
