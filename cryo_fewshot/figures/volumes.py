@@ -56,16 +56,11 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_tria
             break
     z, y, x = ((vertices - np.array(density.shape) // 2) * voxel_size_nm).astype(np.float32).T
     index = np.uint16 if len(vertices) < 2**16 else np.uint32
-    i, j, k = faces.astype(index).T
+    corners = dict(zip("ijk", faces.astype(index).T, strict=True))
     radius = np.sqrt(x**2 + y**2 + z**2)
     nearest, farthest = (edge * voxel_size_nm for edge in _surface_radii(density, level))
     mesh = go.Mesh3d(
-        x=x,
-        y=y,
-        z=z,
-        i=i,
-        j=j,
-        k=k,
+        **{"x": x, "y": y, "z": z, **corners},
         intensity=radius,
         cmin=nearest,
         cmax=farthest,
