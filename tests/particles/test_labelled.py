@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.particles.labelled import measured_data, read_labelled
+from cryo_fewshot.particles.labelled import measured_data
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope
@@ -22,12 +22,16 @@ TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
 
 
+def read_labelled(path, **settings):
+    return measured_data(path, name="own", snr=0.1, split_sizes=(1, 0, 0), **settings).whole
+
+
 def test_a_folder_becomes_a_set(classes):
     found = read_labelled(classes, box=10)
     assert found.class_names == ("a protéasome", "b ribosome")
     assert found.labels.tolist() == [0, 0, 1, 1, 1] and found.labels.dtype == np.int64
     assert found.volumes.shape == (5, 10, 10, 10) and found.volumes.dtype == torch.float32
-    assert found.voxel_size_nm == 1.0 and np.isnan(found.snrs).all()
+    assert found.voxel_size_nm == 1.0 and (found.snrs == 0.1).all()
     assert found.volumes.mean(dim=(1, 2, 3)).abs().max() < 1e-6
     assert (found.volumes.var(dim=(1, 2, 3), correction=0) - 1).abs().max() < 1e-5
     assert read_labelled(classes, voxel_size_nm=1.5, file_voxel_size_nm=1.368).voxel_size_nm == 1.5
