@@ -176,9 +176,7 @@ def _plan(microscope: Microscope, device: str) -> _Plan:
     by_radius = torch.argsort(squared[inside], stable=True)
     kz, ky, kx, squared = (part[inside][by_radius] for part in (kz, ky, kx, squared))
     frequency = squared.double().sqrt() / width
-    # A raised cosine: 1 up to 0.9 of the cut-off frequency, 0 from 1.1 on.
-    ratio = frequency * microscope.low_pass_nm
-    low_pass = 0.5 * (1 + torch.cos(torch.pi * ((ratio - 0.9) / 0.2).clamp(0, 1))) * (ratio < 1.1)
+    low_pass = _soft_edge(frequency * microscope.low_pass_nm)
     n_signal, n_final = int((low_pass > 0).sum()), int((squared < (final // 2) ** 2).sum())
 
     def place(grid: int, n: int) -> torch.Tensor:
@@ -210,6 +208,11 @@ def _plan(microscope: Microscope, device: str) -> _Plan:
         shell=shell.to(device),
         microscope=microscope,
     )
+
+
+def _soft_edge(ratio: torch.Tensor) -> torch.Tensor:
+    # Raised cosine: 1 up to 0.9 of the cut-off frequency, 0 from 1.1 on.
+    return 0.5 * (1 + torch.cos(torch.pi * ((ratio - 0.9) / 0.2).clamp(0, 1))) * (ratio < 1.1)
 
 
 def standardised(volumes: torch.Tensor) -> torch.Tensor:
