@@ -34,7 +34,7 @@ def read_ctf(block, where: str, optics: list, remedy: str) -> np.ndarray:
     return ctfs
 
 
-def ctf_values(squared_per_a2: torch.Tensor, defocus_um, optics: Sequence, phase_shift_degrees=0.0) -> torch.Tensor:
+def ctf_values(squared_per_a2: torch.Tensor, defocus_um, optics: Sequence[float], phase_shift_degrees=0.0) -> torch.Tensor:
     """CTF at squared frequencies of any shape, positive at low frequency; defocus may differ between frequencies.
 
     optics : kV, mm of spherical aberration, and the share of amplitude contrast; phase_shift_degrees : of a phase plate
@@ -42,7 +42,7 @@ def ctf_values(squared_per_a2: torch.Tensor, defocus_um, optics: Sequence, phase
     torch_ctf's function of whole images is not used: it works in float32, off by 3e-4 at 6 um of defocus, and is NaN
     where rlnDefocusV is larger than rlnDefocusU. Its angle has the same zero.
     """
-    kilovolts, aberration_mm, contrast = map(torch.as_tensor, optics)
+    kilovolts, aberration_mm, contrast = map(torch.tensor, optics)
     phase = calculate_total_phase_shift(
         defocus_um=torch.as_tensor(defocus_um),
         voltage_kv=kilovolts,
@@ -62,7 +62,8 @@ def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctfs: np.ndarray) -
     """
     b = images.shape[-1]
     ky, kx = torch.meshgrid(torch.fft.fftfreq(b), torch.fft.rfftfreq(b), indexing="ij")
-    u, v, degrees, *optics, shift = (torch.from_numpy(column)[:, None, None] for column in ctfs.T)
+    u, v, degrees, *_, shift = (torch.from_numpy(column)[:, None, None] for column in ctfs.T)
+    optics = ctfs[0, 3:6].tolist()  # of one tilt series
     from_u = torch.atan2(ky, kx) - torch.deg2rad(degrees)  # rlnDefocusAngle is from x to the axis of rlnDefocusU
     defocus_um = ((u + v) / 2 + (u - v) / 2 * torch.cos(2 * from_u)) / 1e4
     values = _not_near_zero(ctf_values((ky**2 + kx**2) / (10 * pixel_size_nm) ** 2, defocus_um, optics, shift))
