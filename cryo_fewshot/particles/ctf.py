@@ -34,7 +34,9 @@ def read_ctf(block, where: str, optics: list, remedy: str) -> np.ndarray:
     return ctfs
 
 
-def ctf_values(squared_per_a2: torch.Tensor, defocus_um, optics: Sequence[float], phase_shift_degrees=0.0) -> torch.Tensor:
+def ctf_values(
+    squared_per_a2: torch.Tensor, defocus_um, optics: Sequence[float], phase_shift_degrees=0.0
+) -> torch.Tensor:
     """CTF at squared frequencies of any shape, positive at low frequency; defocus may differ between frequencies.
 
     optics : kV, mm of spherical aberration, and the share of amplitude contrast; phase_shift_degrees : of a phase plate
