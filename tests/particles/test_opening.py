@@ -53,6 +53,14 @@ def test_what_concerns_the_whole_input_is_one_line(project, tmp_path, files):
     files.one_line(lambda: open_particles(twice), "rlnImageName appears twice")
 
 
+def test_the_wing_itself_offers_its_door():
+    import cryo_fewshot.particles as particles
+
+    assert particles.open_particles is open_particles
+    with pytest.raises(AttributeError, match="it has Particles, open_particles"):
+        particles.open_everything  # noqa: B018
+
+
 def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_signal(tmp_path, files):
     """Blobs of both signs; an input of noise alone has no clear sign, and is not called mixed."""
     g = np.arange(12) - 6
