@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,18 +12,15 @@ from .cli_inputs import CommandOfInputs, EncoderOption, as_files, opened, reads
 from .errors import UserError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-ProfileOption = Annotated[
-    str, typer.Option(help="smoke, quick, cpu, extended or paper; auto uses paper if there is a GPU, else quick")
-]
+ProfileOption = Annotated[str, typer.Option(help="smoke, quick, cpu, extended, paper; auto: paper on GPU, else quick")]
+MinutesOption = Annotated[float | None, typer.Option(help="stop cleanly after this time; run the same again to resume")]
 
 
 @app.command()
 def reproduce(
     profile: ProfileOption = "auto",
     book: bool = True,
-    minutes: Annotated[
-        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
-    ] = None,
+    minutes: MinutesOption = None,
 ):
     """Run every experiment of a profile and build the book from the results; resumes after an interruption."""
     from .reproduction import pipeline as pipeline
@@ -42,8 +40,6 @@ def notebook(
     output: Annotated[str, typer.Option(help="folder of the executed notebook")] = "",
 ):
     """Run one notebook with new parameters; the result lands beside the book, never over it."""
-    from pathlib import Path
-
     from .reproduction.notebooks import parse_parameters, run_notebook
     from .reproduction.store import results_folder
 
@@ -85,13 +81,9 @@ def book():
 def pretrain(
     out: Annotated[str, typer.Option(help="output file; by default the pretrained encoder is replaced")] = "",
     epochs: Annotated[int, typer.Option(help="epochs of the first training, 10,000 volumes each; 8 more follow")] = 40,
-    minutes: Annotated[
-        float | None, typer.Option(help="stop cleanly after this time; run the same command to resume")
-    ] = None,
+    minutes: MinutesOption = None,
 ):
     """Train the general encoder on the whole library, alone in the box and then as in cells, and measure it."""
-    from pathlib import Path
-
     from .recognition.model_card import pretrain_in_two
     from .training import DeadlineReached
     from .weights import PRETRAINED
@@ -118,8 +110,6 @@ def calibrate(
     cross_fitted: Annotated[list[str], typer.Option(help="encoder of the same recipe; may be repeated")] = [],  # noqa: B006
 ):
     """Measure an encoder's probabilities and thresholds again, on classes that cross-fitted encoders left out too."""
-    from pathlib import Path
-
     from .recognition.model_card import recalibrate
 
     card = recalibrate(Path(encoder), list(map(Path, cross_fitted)), Path(out))
@@ -137,8 +127,6 @@ def train(
     seed: int = 0,
 ):
     """Finetune an encoder on your own labelled particles, and keep the epoch that is best on held-out ones."""
-    from pathlib import Path
-
     from .particles.opening import open_particles
     from .recognition.finetuning import finetune_on_particles
 
@@ -160,42 +148,30 @@ def classify(
     readings: dict,
     encoder: EncoderOption = "",
     false_accept_rate: Annotated[
-        float,
-        typer.Option(help="accept at most this share of the particles of unknown classes, 0.01 to 0.2"),
+        float, typer.Option(help="accept at most this share of the particles of unknown classes, 0.01 to 0.2")
     ] = 0.05,
     fdr: Annotated[
-        float | None,
-        typer.Option(help="instead: at most this share of the accepted particles of each class is wrong"),
+        float | None, typer.Option(help="instead: at most this share of the accepted particles of each class is wrong")
     ] = None,
     junk: Annotated[str, typer.Option(help="classes of the support that are never accepted, separated by commas")] = "",
-    adapt: Annotated[
-        bool, typer.Option(help="fit the scatter within classes to these data; needs no further labels")
-    ] = True,
+    adapt: Annotated[bool, typer.Option(help="fit the scatter within classes to these data, without labels")] = True,
     background: Annotated[
         str,
-        typer.Option(
-            help="boxes that particles must stand out from; by default some of tomograms, away from the picks; 0: none"
-        ),
+        typer.Option(help="boxes to stand out from; by default some of tomograms, away from the picks; 0: none"),
     ] = "",
     transductive: Annotated[bool, typer.Option(help="let the unlabelled particles refine the classes")] = False,
     rotations: Annotated[
         int,
-        typer.Option(
-            help="test-time augmentation: 1, 2, or 4 (symmetric tilt range only) rotations, at as many times the cost"
-        ),
+        typer.Option(help="test-time augmentation: 1, 2, or 4 (symmetric tilt range), at as many times the cost"),
     ] = 1,
     averages: Annotated[int, typer.Option(help="particles per class average; 0 for none")] = 100,
     tilt_min: Annotated[float, typer.Option(help="degrees, for the averages")] = -60.0,
     tilt_max: Annotated[float, typer.Option(help="degrees, for the averages")] = 60.0,
     workers: Annotated[int, typer.Option(help="number of processes that read files")] = 0,
     cache: Annotated[str, typer.Option(help="folder of embeddings shared between runs; default in OUT")] = "",
-    shard: Annotated[
-        str, typer.Option(help="embed only this share, such as 3/8, and stop; run without it to merge")
-    ] = "",
+    shard: Annotated[str, typer.Option(help="embed this share, such as 3/8, and stop; run without to merge")] = "",
 ):
     """Give every particle a class and a probability, or reject it, from a few labelled examples of each class."""
-    from pathlib import Path
-
     from tqdm import tqdm
 
     from .particles.base import class_indices
@@ -273,11 +249,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        sys.exit(_say(str(error), 2))
+        print(f"cryo-fewshot: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(_say("interrupted; run the same command to resume", 130))
-
-
-def _say(message: str, code: int) -> int:
-    print(f"cryo-fewshot: {message}", file=sys.stderr)
-    return code
+        print("cryo-fewshot: interrupted; run the same command to resume", file=sys.stderr)
+        sys.exit(130)

@@ -1,5 +1,6 @@
 """Commands about files and real data: what would be read, how well particles can be told apart, how to fetch some."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,8 +16,6 @@ def inspect(
     picture: Annotated[str, typer.Option(help="PNG to write: central slices, one row per class")] = "",
 ):
     """Print what would be read from an input and how: a line for each thing found, scaled, undone or left out."""
-    from pathlib import Path
-
     from .particles.opening import open_particles
 
     rows = {}
@@ -52,7 +51,6 @@ def benchmark_real(
 ):
     """Measure the accuracy of `classify` on your labelled tomogram, beside simple features, on one half and on all."""
     import tempfile
-    from pathlib import Path
 
     from tqdm import tqdm
 
@@ -81,8 +79,6 @@ def fetch_portal(
     processing: Annotated[str, typer.Option(help="of the tomograms: raw, filtered or denoised")] = "raw",
 ):
     """Fetch tomograms and picks of a dataset of the CZ cryoET Data Portal; needs `pip install cryoet-data-portal`."""
-    from pathlib import Path
-
     from .particles.portal import fetch_dataset
 
     print(f"Done: {fetch_dataset(dataset, Path(out), processing=processing, say=print)}")

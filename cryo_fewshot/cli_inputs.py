@@ -44,9 +44,7 @@ class Reading(NamedTuple):
 
 
 READINGS = (
-    Reading(
-        "coordinates", "coordinates", str, "STAR, csv, tbl, mod or EMAN2 json, where the input is tomograms", False
-    ),
+    Reading("coordinates", "coordinates", str, "STAR, csv, tbl, mod, EMAN2 json, where tomograms are the input", False),
     Reading("tomogram", "tomogram", str, "tomogram(s), where the input is coordinates; wbp@10.0 of copick"),
     Reading("picks", "picks", str, "user/session of a copick project's picks"),
     Reading("tomograms_star", "tomograms-star", str, "tilt geometry of 2D stacks"),
@@ -70,14 +68,25 @@ def reads(*inputs: str) -> Callable:
     `--option` is for all of its inputs, where they can share it, and `--input-option` for one of several alone.
     """
 
+    several = len(inputs) > 1
+    options = {LABELS.keyword: (inputs[:1], LABELS, LABELS.option)}
+    options |= {r.keyword: (inputs, r, r.option) for r in READINGS if r.shared or not several}
+    alone = {f"{name}_{r.keyword}": ((name,), r, f"{name}-{r.option}") for name in inputs for r in READINGS if several}
+    options |= alone  # come later and win
+
+    def annotation(parameter: str) -> object:
+        (name, *_), reading, option = options[parameter]
+        of = f"the {name} alone is" if parameter in alone else "the inputs are" if several else "the files are"
+        shown = typer.Option(f"--{option}", help=reading.help, rich_help_panel=f"How {of} read", show_default=False)
+        return Annotated[reading.kind | None, shown]
+
     def decorate(command: Callable) -> Callable:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "readings"]
-        options = _options(inputs)
 
         @functools.wraps(command)
         def with_readings(**given):
             readings: dict[str, dict] = {name: {} for name in inputs} | {"shared": {}}
-            for parameter, (names, reading, _) in options.items():  # those of one input come later and win
+            for parameter, (names, reading, _) in options.items():
                 value = given.pop(parameter)
                 if not (value is None or value is False or value == ""):
                     for name in names:
@@ -85,34 +94,12 @@ def reads(*inputs: str) -> Callable:
                         readings["shared"][name, reading.keyword] = len(names) > 1
             return command(**given, readings=readings)
 
-        added = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-            for name, (*_, annotation) in options.items()
-        ]
-        as_keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        with_readings.__signature__ = inspect.Signature([*as_keywords, *added])
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        added = [inspect.Parameter(name, keyword, default=None, annotation=annotation(name)) for name in options]
+        with_readings.__signature__ = inspect.Signature([*(p.replace(kind=keyword) for p in own), *added])
         return with_readings
 
     return decorate
-
-
-def _options(inputs: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], Reading, object]]:
-    """By parameter: the inputs that an option is for, what it says, and its annotation for typer."""
-    of_all = "the inputs are" if len(inputs) > 1 else "the files are"
-    options = {"label_column": ((inputs[0],), LABELS, _annotation(LABELS, LABELS.option, of_all))}
-    for reading in READINGS:
-        if reading.shared or len(inputs) == 1:
-            options[reading.keyword] = inputs, reading, _annotation(reading, reading.option, of_all)
-    for name in inputs if len(inputs) > 1 else ():
-        for reading in READINGS:
-            annotation = _annotation(reading, f"{name}-{reading.option}", f"the {name} alone is")
-            options[f"{name}_{reading.keyword}"] = (name,), reading, annotation
-    return options
-
-
-def _annotation(reading: Reading, name: str, of: str) -> object:
-    option = typer.Option(f"--{name}", help=reading.help, rich_help_panel=f"How {of} read", show_default=False)
-    return Annotated[reading.kind | None, option]
 
 
 def _value(reading: Reading, value):

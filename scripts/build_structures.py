@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 from skimage.filters import threshold_otsu
 from tqdm import tqdm
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import write_atomically
 from cryo_fewshot.particles.mrc import open_mrc
-from cryo_fewshot.simulation.pdb import max_diameter_nm, read_atoms, to_beads
+from cryo_fewshot.simulation.pdb import read_atoms, to_beads
 
 PROTEIN_DENSITY_KDA_PER_NM3 = 0.81  # the usual figure for protein; nucleic acid is denser, so ribosomes come out light
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -158,7 +160,8 @@ def build(source: Path, output: Path, averages: Sequence[dict] = ()) -> pd.DataF
         # Rounded to what matters (1 pm, 0.1 Da), so that the last bits of a sum on another machine change nothing.
         bead_positions, bead_masses = bead_positions.round(3), bead_masses.round(4)
         beads[row["key"]] = np.column_stack([bead_positions, bead_masses]).astype(np.float32)
-        rows.append(describe(row, path, masses.sum(), max_diameter_nm(positions), len(bead_masses), threshold))
+        diameter_nm = float(pdist(positions[ConvexHull(positions).vertices]).max())
+        rows.append(describe(row, path, masses.sum(), diameter_nm, len(bead_masses), threshold))
     registry = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)
     for name, part in {"beads.npz": classes, "averages.npz": averages}.items():

@@ -32,8 +32,6 @@ class TiltSeries:
 class Search:
     """How poses are searched; lengths in nm, angles in degrees.
 
-    Parameters
-    ----------
     low_pass_nm, coarse_low_pass_nm : resolution of the comparison, in the local and in the exhaustive search
     grid_degrees, finest_degrees : step of the exhaustive grid of rotations, then halved locally down to the finest
     n_candidates : rotations of the grid that are refined locally, for each particle
@@ -96,15 +94,11 @@ def align(
     overlap as well, as is usual, noise scores higher the smaller the overlap, and wedges are pushed apart. Against a
     complete reference the two are the same.
 
-    Parameters
-    ----------
     volumes : `(n, b, b, b)` float32 particles
     reference : `(b, b, b)` density; an average is zero at the frequencies that none of its particles sampled
     tilt_series : its angles and the width of the box of `volumes`
 
-    Raises
-    ------
-    UserError : boxes that are not cubic or differ, or voxels that are not finite
+    Raises UserError: boxes that are not cubic or differ, or voxels that are not finite
     """
     search = search or Search()
     check_particles(volumes, reference)

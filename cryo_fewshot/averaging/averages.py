@@ -83,8 +83,6 @@ def average(volumes: torch.Tensor, poses: Poses, tilt_series: TiltSeries) -> Ave
     weight of its tilt series there: the least-squares density, its floor a tenth of one particle. A soft sphere of 0.4
     of the box cuts out each particle.
 
-    Parameters
-    ----------
     volumes : `(n, b, b, b)` float32
     poses : of the n particles
     tilt_series : its angles and the width of the box of `volumes`
@@ -130,17 +128,13 @@ def refine(
     particles (the best of `n_starts` draws after two coarse rounds), then is aligned to its own average, filtered by
     the FSC of the halves (a Wiener filter), `n_iterations` times. Same seed, CPU and number of threads: same bits.
 
-    Parameters
-    ----------
     volumes : `(n, b, b, b)` float32 particles of one class, n at least 8
     tilt_series : its angles and the width of the box of `volumes`
     seed : of the split into halves and of the particles to start from
     groups : `(n,)` numbers, equal for particles that share voxels: they come into one half, which would agree with
         the other by their noise
 
-    Raises
-    ------
-    UserError : too few particles, boxes that are not cubic, voxels that are not finite
+    Raises UserError: too few particles, boxes that are not cubic, voxels that are not finite
     """
     search = search or Search()
     check_particles(volumes)

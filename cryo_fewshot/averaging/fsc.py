@@ -53,8 +53,6 @@ def corrected_correlation(
     who do so for the mask). Next to that shell n is too large, for the mask carries true signal there; so the better
     one counts of this and the same without a mask. The last shell is NaN: it holds nothing but what the mask carries.
 
-    Parameters
-    ----------
     a, b : `(box, box, box)`, b laid onto a; voxel_size_nm : nm
     lay : function that lays its second density onto its first, as b was onto a
     seed : of the random phases; n_draws : of which n is the mean

@@ -126,10 +126,7 @@ def accuracy_by_class(frame: pd.DataFrame) -> Figure:
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Heat map of a confusion matrix in percent of each true class.
 
-    Parameters
-    ----------
     counts : `(n_classes, n_classes)`, row true class, column predicted class; a class never asked for stays grey
-    class_names : one per class
     """
     counts = np.asarray(counts, dtype=float)
     n_classes = len(class_names)
@@ -163,8 +160,6 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
 def training_figure(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Loss and validation accuracy by epoch.
 
-    Parameters
-    ----------
     histories : name -> {'loss': per epoch, 'validation_accuracy': per epoch, 0 to 1}, as the results store holds them;
         a ring marks the best epoch, whose weights were kept
     """

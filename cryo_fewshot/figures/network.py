@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, Polygon
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -117,13 +117,7 @@ def _millions(number: int) -> str:
 
 
 def architecture_figure(encoder_stages: Sequence[Stage], adaptation_stages: Sequence[Stage], n_way: int) -> Figure:
-    """Fig 3: the encoder as boxes, the attention and both distances below it; every number comes from the stages.
-
-    Parameters
-    ----------
-    encoder_stages, adaptation_stages : from `trace_encoder` and `trace_adaptation`
-    n_way : prototypes among the tokens
-    """
+    """Fig 3: the encoder as boxes, the attention and both distances below it; every number comes from the stages."""
     blocks: dict[str, list[Stage]] = {}
     for stage in encoder_stages[1:-1]:
         blocks.setdefault(stage.name.rpartition(".")[0], []).append(stage)
@@ -155,8 +149,7 @@ def _draw_encoder(ax: Axes, start: Stage, blocks: list[list[Stage]], end: Stage,
         _label(ax, x, floor - 0.15, shape_text([*volumes, end][i].shape), fontweight="bold")
         _label(ax, x, floor - 0.34, numbers[i], color="#555555", fontweight="bold" if is_embedding else "normal")
         if is_embedding:
-            bar = _rectangle(x - 0.06, floor, 0.12, 0.84)
-            ax.add_patch(Polygon(bar, facecolor="#a9d3ec", **_OUTLINE))
+            ax.add_patch(Rectangle((x - 0.06, floor), 0.12, 0.84, facecolor="#a9d3ec", **_OUTLINE))
         else:
             edge, thick = edges[i], 0.05 + 0.03 * np.log2(volumes[i].shape[0])
             corner = (x - (edge + thick) / 2, floor + 0.42 - edge / 2)
@@ -231,15 +224,10 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
     ax.annotate("", end, start, arrowprops=style)
 
 
-def _rectangle(x: float, y: float, width: float, height: float) -> list[tuple[float, float]]:
-    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
-
-
 def _cuboid(ax: Axes, x: float, y: float, edge: float, thick: float, colour: str) -> None:
     """Front face of edge^2 with channels as its thickness, drawn to the upper right."""
-    corner = np.array([thick, thick])
-    a, b, c, d = (np.array(point) for point in _rectangle(x, y, edge, edge))
-    faces = ((a, b, c, d), 1.0), ((d, c, c + corner, d + corner), 0.9), ((b, c, c + corner, b + corner), 0.75)
+    a, b, c, d = np.array([(x, y), (x + edge, y), (x + edge, y + edge), (x, y + edge)])
+    faces = ((a, b, c, d), 1.0), ((d, c, c + thick, d + thick), 0.9), ((b, c, c + thick, b + thick), 0.75)
     for face, shade in faces:
         tint = tuple(shade * part for part in plt.matplotlib.colors.to_rgb(colour))
         ax.add_patch(Polygon(face, facecolor=tint, **_OUTLINE))

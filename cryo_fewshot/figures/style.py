@@ -15,13 +15,7 @@ METHOD_COLOURS = {
     "ProtoNet-CE": "#D55E00",
     "ProtoNet-CE (mix)": "#E69F00",
 }
-METHOD_MARKERS = {
-    "baseline": "x",
-    "ProtoNet3D": "o",
-    "ProtoNet3D (mix)": "D",
-    "ProtoNet-CE": "^",
-    "ProtoNet-CE (mix)": "v",
-}
+METHOD_MARKERS = dict(zip(METHOD_COLOURS, "xoD^v", strict=True))
 OTHER_COLOURS = ("#009E73", "#CC79A7", "#7F7F7F", "#F0E442")
 WIDTH = 6.5
 """Width of a figure, inches: at this width no text is smaller than 9 points."""

@@ -25,13 +25,7 @@ def isosurface_picture(
 ) -> None:
     """Shaded picture of an isosurface seen along z (x to the right, y up), coloured by distance from the centre.
 
-    Parameters
-    ----------
     density : `(d, h, w)` zyx; what is above the level is solid
-    level : in the unit of the density
-    voxel_size_nm : edge of a voxel
-    scale_bar : of 5 or 10 nm
-    ax : where to draw
     """
     height, width = density.shape[1:]
     extent = extent_nm(height, width, voxel_size_nm)
@@ -48,11 +42,7 @@ def isosurface_picture(
 def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_triangles: int = 12_000):
     """Isosurface that the reader can turn, coloured by distance from the centre: a plotly figure with one Mesh3d.
 
-    Parameters
-    ----------
-    density : `(d, h, w)` zyx
-    level : in the unit of the density
-    voxel_size_nm : edge of a voxel; the axes are in nm from the centre (voxel n // 2)
+    density : `(d, h, w)` zyx; the axes are in nm from its centre (voxel n // 2)
     max_triangles : the mesh is made on a coarser grid until it has no more; 12,000 are some 200 kB of HTML
     """
     import plotly.graph_objects as go
@@ -66,16 +56,11 @@ def isosurface(density: np.ndarray, level: float, voxel_size_nm: float, max_tria
             break
     z, y, x = ((vertices - np.array(density.shape) // 2) * voxel_size_nm).astype(np.float32).T
     index = np.uint16 if len(vertices) < 2**16 else np.uint32
-    i, j, k = faces.astype(index).T
+    corners = dict(zip("ijk", faces.astype(index).T, strict=True))
     radius = np.sqrt(x**2 + y**2 + z**2)
     nearest, farthest = (edge * voxel_size_nm for edge in _surface_radii(density, level))
     mesh = go.Mesh3d(
-        x=x,
-        y=y,
-        z=z,
-        i=i,
-        j=j,
-        k=k,
+        **{"x": x, "y": y, "z": z, **corners},
         intensity=radius,
         cmin=nearest,
         cmax=farthest,
@@ -117,11 +102,7 @@ def turnable_html(figure, name: str) -> str:
 def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float) -> Figure:
     """One row of five xy slices per volume, evenly spaced over the middle half of the box, on one grey scale.
 
-    Parameters
-    ----------
     volumes : each `(d, h, w)` zyx, of one shape, standardised to mean 0 and variance 1
-    titles : one per row
-    voxel_size_nm : edge of a voxel, for the scale bar of 10 nm and the heights z from the centre
     """
     volumes = [np.asarray(volume) for volume in volumes]
     depth, height, width = volumes[0].shape
@@ -150,14 +131,7 @@ def gallery_figure(
     n_columns: int = 5,
     title_colours: Sequence[str] | None = None,
 ) -> Figure:
-    """Isosurface pictures as small multiples on one scale.
-
-    Parameters
-    ----------
-    densities, levels, titles : one per complex; densities `(d, h, w)` zyx of one shape
-    voxel_size_nm : edge of a voxel
-    title_colours : one per complex; default black
-    """
+    """Isosurface pictures of densities, each `(d, h, w)` zyx of one shape, as small multiples on one scale."""
     n_rows = -(-len(densities) // n_columns)
     height = WIDTH / n_columns + 0.12 + 0.15 * max(title.count("\n") + 1 for title in titles)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=(WIDTH, n_rows * height), squeeze=False)

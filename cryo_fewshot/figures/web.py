@@ -129,7 +129,7 @@ def figure_data(figure: Figure) -> pd.DataFrame:
             "panel": ax.get_title() or str(number),
             "series": " ".join(name.split()),
             "x": _named(ax.xaxis, x),
-            "y": y if _is_heat_map(ax) else _named(ax.yaxis, y),
+            "y": y if any(isinstance(marks, QuadMesh) for marks in ax.collections) else _named(ax.yaxis, y),
             "low": low,
             "high": high,
         }
@@ -177,10 +177,6 @@ def _series(ax: Axes, legend: dict[str, str]):
             grid = np.ma.filled(marks.get_array(), np.nan).reshape(-1, marks.get_coordinates().shape[1] - 1)
             for row, values in zip(names, grid, strict=False):
                 yield row, _without_interval(np.c_[np.arange(len(values)) + 0.5, values])
-
-
-def _is_heat_map(ax: Axes) -> bool:
-    return any(isinstance(marks, QuadMesh) for marks in ax.collections)
 
 
 def _without_interval(places) -> np.ndarray:

@@ -65,24 +65,15 @@ class Particles:
         return len(self.names)
 
     def read(
-        self,
-        indices: Sequence[int],
-        box: int = 20,
-        voxel_size_nm: float = 2.0,
+        self, indices: Sequence[int], box: int = 20, voxel_size_nm: float = 2.0
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Read some particles into one box and voxel size, protein dark.
+        """Read some particles into one box and voxel size, protein dark: where `dark_protein` is False, inverted.
 
-        Where `dark_protein` is False they are inverted.
-
-        Parameters
-        ----------
         indices : which, in the order of the result
         box, voxel_size_nm : voxels and nm of the result; where a file shows less, the rest is its mean
 
-        Returns
-        -------
-        `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one line for
-        each particle that cannot be used: its volume is all zeros.
+        Returns `(len(indices), box, box, box)` float32, each with mean 0 and variance 1; and, by particle index, one
+        line for each particle that cannot be used: its volume is all zeros.
         """
         volumes, _, rejected = self.read_with_grey(indices, box, voxel_size_nm)
         return volumes, rejected
@@ -165,7 +156,7 @@ def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:
     for i, key in support.source.identities(range(len(support))):
         known.setdefault(key, []).append(i)
     alike = range(len(query))
-    if isinstance(getattr(query.source, "files", query.source), ParticleFiles):
+    if isinstance(query.source, ParticleFiles):
         # A file is only looked for on disk where its name is a support file's: a query may have a million.
         last_names = {_last_name(name) for name in support.names}
         alike = [i for i in alike if _last_name(query.names[i]) in last_names]
@@ -182,7 +173,7 @@ def share_files(support: Particles, query: Particles, looked_at: int = 256) -> b
 def copies(particles: Particles) -> dict[int, int]:
     """By index, the first particle that is the same piece of the same file; of those alone that come again."""
     alike = range(len(particles))
-    if isinstance(getattr(particles.source, "files", particles.source), ParticleFiles):
+    if isinstance(particles.source, ParticleFiles):
         counts = Counter(map(_last_name, particles.names))  # only files called alike are looked for on disk
         alike = [i for i in alike if counts[_last_name(particles.names[i])] > 1]
     first: dict[tuple, int] = {}

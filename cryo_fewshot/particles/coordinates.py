@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from ..errors import UserError
 from .base import Particles
 from .copick_projects import copick_table, is_copick
-from .exchange import CSV_COLUMNS, csv_table, exchange_table
+from .exchange import CSV_COLUMNS, exchange_table
 from .listings import column_labels, stated_nm
 from .mrc import SAME_PIXEL, remark_lines
 from .star import numbers, read_star_blocks, table_with
@@ -73,7 +73,7 @@ def open_coordinates(
     shapes = np.array([one.shape for one in tomograms])[which]
     centres, unit = read_coordinates(stated, block_name, nm, shapes, coordinate_voxel_size_nm)
     _check_inside(centres, shapes, listed_in, unit)
-    edges = tuple(_even(box_nm / one.voxel_size_nm) for one in tomograms)
+    edges = tuple(max(4, 2 * int(np.ceil(box_nm / one.voxel_size_nm / 2 - 1e-6))) for one in tomograms)
     stems = [one.path.name for one in tomograms]
     names = [f"{listed_in.name}:{i + 1} in {stems[k]}" for i, k in enumerate(which)]
     main = int(np.bincount(which).argmax())
@@ -108,8 +108,6 @@ def read_coordinates(
     Columns: the first of CONVENTIONS that are there; it is said where others say another place. rlnOriginXAngst, the
     shift found in a refinement, is subtracted.
 
-    Parameters
-    ----------
     blocks, name : of the STAR file, and which is the table of n rows
     nm, shapes : `(n,)` and `(n, 3)` voxel size and zyx voxels of each row's tomogram
     unit_nm : nm of what coordinates in voxels count; by default what the file states, else the tomogram's voxel
@@ -222,26 +220,22 @@ def near(support: Particles, query: Particles, within_nm: float) -> list[tuple[i
     """Pairs (index in support, index in query) of boxes of one tomogram whose centres are nearer than within_nm."""
     if not (isinstance(support.source, Boxes) and isinstance(query.source, Boxes)):
         return []
-    pairs, places = [], [_places(support), _places(query)]
-    for k, one in enumerate(support.source.tomograms):
-        for j, other in enumerate(query.source.tomograms):
-            if one.path.resolve() != other.path.resolve():
-                continue
-            rows = [
-                np.flatnonzero((which == number) & np.isfinite(nm).all(axis=1))
-                for (which, nm), number in zip(places, (k, j), strict=True)
-            ]
-            trees = [cKDTree(nm[chosen]) for (_, nm), chosen in zip(places, rows, strict=True)]
-            found = trees[0].query_ball_tree(trees[1], within_nm)
-            pairs += [(int(rows[0][s]), int(rows[1][q])) for s, near_by in enumerate(found) for q in near_by]
+    (s_which, s_nm), (q_which, q_nm) = _places(support), _places(query)
+    pairs = []
+    for tomogram in sorted({*s_which} & {*q_which}):
+        s = np.flatnonzero((s_which == tomogram) & np.isfinite(s_nm).all(axis=1))
+        q = np.flatnonzero((q_which == tomogram) & np.isfinite(q_nm).all(axis=1))
+        found = cKDTree(s_nm[s]).query_ball_tree(cKDTree(q_nm[q]), within_nm)
+        pairs += [(int(s[a]), int(q[b])) for a, near_by in enumerate(found) for b in near_by]
     return pairs
 
 
 def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
-    """Number of each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
-    if isinstance(particles.source, Boxes):
-        nm = np.array([tomogram.voxel_size_nm for tomogram in particles.source.tomograms])[particles.source.which]
-        return particles.source.which, particles.source.centres * nm[:, None]
+    """Each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
+    if isinstance(source := particles.source, Boxes):
+        nm = np.array([tomogram.voxel_size_nm for tomogram in source.tomograms])[source.which]
+        paths = np.array([str(tomogram.path.resolve()) for tomogram in source.tomograms])
+        return paths[source.which], source.centres * nm[:, None]
     column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
     if column is None:
         return None
@@ -260,8 +254,7 @@ def _coordinate_blocks(path: Path) -> tuple[dict, str]:
         blocks = read_star_blocks(path)
         columns = [pattern.format(axis) for axis in "Xx" for pattern, *_ in CONVENTIONS]
         return blocks, table_with(blocks, path, columns, "give the STAR file of the coordinates")
-    table = exchange_table(path)
-    return {"particles": csv_table(path) if table is None else table}, "particles"
+    return {"particles": exchange_table(path)}, "particles"
 
 
 def _tomograms_of(
@@ -313,12 +306,7 @@ def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit
         return
     i = int(np.flatnonzero(finite & ~inside)[0]) if finite.any() else 0
     extent, where = " x ".join(map(str, shapes[i])), ", ".join(f"{c:.1f}" for c in centres[i])
-    raise UserError(
-        f"{listed_in}: {len(inside) - inside.sum()} of {len(inside)} coordinates lie outside their tomogram, for "
-        f"example row {i + 1}, zyx {where} of {extent} voxels ({unit}); give coordinate_voxel_size_nm "
-        "(--coordinate-voxel-size-nm) or the right tomogram"
-    )
-
-
-def _even(voxels: float) -> int:
-    return max(4, 2 * int(np.ceil(voxels / 2 - 1e-6)))
+    outside = f"{len(inside) - inside.sum()} of {len(inside)} coordinates lie outside their tomogram"
+    example = f"for example row {i + 1}, zyx {where} of {extent} voxels ({unit})"
+    remedy = "give coordinate_voxel_size_nm (--coordinate-voxel-size-nm) or the right tomogram"
+    raise UserError(f"{listed_in}: {outside}, {example}; {remedy}")

@@ -8,7 +8,6 @@ The layout is read here, without the package copick, which asks for an older zar
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pandas as pd
 
 from ..errors import UserError
 from .exchange import is_eman
-from .mrc import SAME_PIXEL, first_line
+from .mrc import SAME_PIXEL, reading
 from .tomograms import Tomogram, tomogram_at
 
 COLUMNS = ("copickRun", "copickObject", "copickUser", "copickSession", "x_nm", "y_nm", "z_nm")
@@ -36,37 +35,32 @@ def copick_table(
 ) -> tuple[pd.DataFrame, list[Tomogram]]:
     """Every pick of a project, and the tomogram of each.
 
-    Parameters
-    ----------
     path : the project's json, or the folder
     tomogram : type and voxel size in angstrom of the tomograms to cut from, as in wbp@10.0; may be left out where each
         run has one
     picks : whose, as user or user/session; None where no object of a run has picks of two
 
-    Returns
-    -------
-    A DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
+    Returns a DataFrame of texts with COLUMNS; and a list with the `tomograms.Tomogram` of each row. Raises UserError.
     """
     # The folders are looked for once: below them lie all chunks of all tomograms.
     roots = [found for root in _roots(path) for found in sorted(root.glob("**/ExperimentRuns"))]
-    rows, tomograms = [], []
-    for run in sorted({found.parent.name for found in _glob(roots, "*/Picks")}):
-        chosen = [row for file in _glob(roots, f"{run}/Picks/*.json") for row in _picks_of(file) if _is_of(row, picks)]
-        if not chosen:
-            continue
-        _check_one_author(path, run, chosen)
-        where = _tomogram_of(path, roots, run, tomogram)
-        one = tomogram_at(where, file_voxel_size_nm)
-        by_folder = _spacing_a(where)
-        if not file_voxel_size_nm and abs(10 * one.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
-            both = f"voxels of {one.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
-            raise UserError(f"{where}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
-        rows += [(run, *row) for row in chosen]
-        tomograms += [one] * len(chosen)
-    if not rows:
+    rows = [(file.parent.parent.name, *row) for file in _glob(roots, "*/Picks/*.json") for row in _picks_of(file)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=str).sort_values("copickRun", kind="stable")
+    for column, wanted in zip(("copickUser", "copickSession"), (picks or "").split("/"), strict=False):
+        table = table[table[column] == wanted] if wanted else table
+    if table.empty:
         of = f" of {picks} (--picks)" if picks else ""
         raise UserError(f"{path}: no picks{of} in the project; add some")
-    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=str), tomograms
+    authors = table["copickUser"] + "/" + table["copickSession"]
+    for (run, name), of_object in authors.groupby([table["copickRun"], table["copickObject"]]):
+        counts = of_object.value_counts(sort=False)
+        if len(counts) > 1:
+            several = ", ".join(f"{author} ({n})" for author, n in counts.items())
+            remedy = "give picks (--picks), the user/session whose picks are meant"
+            raise UserError(f"{path}: {name} of run {run} was picked several times: {several}; {remedy}")
+    runs = table["copickRun"]
+    found = {run: _tomogram_of(path, roots, run, tomogram, file_voxel_size_nm) for run in runs.unique()}
+    return table.reset_index(drop=True), runs.map(found).tolist()
 
 
 def picks_files(table: pd.DataFrame, objects: Sequence[str], scores: Sequence[float]) -> Iterator[tuple[str, bytes]]:
@@ -90,12 +84,10 @@ def _roots(path: Path) -> list[Path]:
     """The folders of a project, which hold ExperimentRuns or a folder with it."""
     if path.is_dir():
         return [path]
-    try:
+    with reading(path, "a copick project", "correct it"):
         project = json.loads(path.read_bytes())
         named = [project[key] for key in ("static_root", "overlay_root") if project.get(key)]
         kind = project.get("config_type", "filesystem")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a copick project ({first_line(error)}); correct it") from error
     if kind != "filesystem" or not named:
         what = f"a copick project of type {kind}" if kind != "filesystem" else "neither static_root nor overlay_root"
         raise UserError(f"{path}: {what}; give a copick project of files on this machine, see also fetch-portal")
@@ -104,9 +96,7 @@ def _roots(path: Path) -> list[Path]:
         scheme, _, rest = name.rpartition("://")
         root = path.absolute().parent / rest
         if scheme not in ("", "local", "file") or not root.is_dir():
-            raise UserError(
-                f"{path}: {name} is not a folder on this machine; copy the project here and correct its roots"
-            )
+            raise UserError(f"{path}: {name} is not a folder on this machine; copy it here and correct the roots")
         roots.append(root)
     return roots
 
@@ -117,14 +107,15 @@ def _glob(roots: Sequence[Path], pattern: str) -> list[Path]:
     return list(found.values())
 
 
-def _tomogram_of(path: Path, roots: list[Path], run: str, tomogram: str | None) -> Path:
+def _tomogram_of(
+    path: Path, roots: list[Path], run: str, tomogram: str | None, file_voxel_size_nm: float | None
+) -> Tomogram:
     kind, _, size = (tomogram or "").partition("@")
     try:
         size_a = float(size) if size else None
     except ValueError:
-        raise UserError(
-            f"{path}: tomogram {tomogram} names no tomograms of a copick project; give it {AS_IN}"
-        ) from None
+        said = f"tomogram {tomogram} names no tomograms of a copick project"
+        raise UserError(f"{path}: {said}; give it {AS_IN}") from None
     found = [file for file in _glob(roots, f"{run}/VoxelSpacing*/*") if file.suffix in (".zarr", ".mrc")]
     fitting = [
         file for file in found if kind in ("", file.stem) and (size_a is None or abs(_spacing_a(file) - size_a) < 1e-3)
@@ -133,7 +124,11 @@ def _tomogram_of(path: Path, roots: list[Path], run: str, tomogram: str | None) 
         there = ", ".join(f"{file.stem}@{file.parent.name.removeprefix('VoxelSpacing')}" for file in found) or "none"
         asked = f"{len(fitting)} are {tomogram}" if tomogram else "which one is meant is not said"
         raise UserError(f"{path}: tomograms of run {run}: {there}; {asked}; give tomogram (--tomogram) {AS_IN}")
-    return fitting[0]
+    found, by_folder = tomogram_at(fitting[0], file_voxel_size_nm), _spacing_a(fitting[0])
+    if not file_voxel_size_nm and abs(10 * found.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
+        both = f"voxels of {found.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
+        raise UserError(f"{fitting[0]}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
+    return found
 
 
 def _spacing_a(path: Path) -> float:
@@ -146,7 +141,7 @@ def _spacing_a(path: Path) -> float:
 
 def _picks_of(path: Path) -> list[tuple[str, ...]]:
     """Object, user, session, x, y and z in nm of each pick of a file."""
-    try:
+    with reading(path, "picks of copick", "write it again"):
         content = json.loads(path.read_bytes())
         if content.get("unit", "angstrom") != "angstrom":
             raise ValueError(f"unit {content['unit']}")
@@ -158,21 +153,4 @@ def _picks_of(path: Path) -> list[tuple[str, ...]]:
             if moved is not None and np.any(np.asarray(moved, dtype=float)[:3, 3]):
                 raise ValueError("transformation_ of a pick moves it: add that to its location")
             rows.append((*who, *(repr(float(point["location"][axis]) / 10) for axis in "xyz")))
-        return rows
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not picks of copick ({first_line(error)}); write it again") from error
-
-
-def _is_of(row: tuple[str, ...], picks: str | None) -> bool:
-    user, _, session = (picks or "").partition("/")
-    return user in ("", row[1]) and session in ("", row[2])
-
-
-def _check_one_author(path: Path, run: str, rows: list) -> None:
-    """UserError where an object of a run was picked by several users or in several sessions: one of them counts."""
-    authors = Counter((name, f"{user}/{session}") for name, user, session, *_ in rows)
-    for name in dict.fromkeys(name for name, _ in authors):
-        counts = [f"{author} ({n})" for (of, author), n in authors.items() if of == name]
-        if len(counts) > 1:
-            several = f"{name} of run {run} was picked several times: {', '.join(counts)}"
-            raise UserError(f"{path}: {several}; give picks (--picks), the user/session whose picks are meant")
+    return rows

@@ -5,56 +5,37 @@ particle's low frequencies, most of what there is to see at a few nm, are then a
 unprocessed particles would know it again. The defocus is in tomograms.star, so the product is undone.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch_ctf import calculate_total_phase_shift
 
 from ..errors import UserError
+from .star import as_numbers
 
 DEFOCUS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")
-PHASE_SHIFT = "rlnPhaseShift"
 OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+PHASE_SHIFT = "rlnPhaseShift"
 LEAST_CTF = 0.05
 """A CTF nearer to zero counts as this: what it was multiplied to zero by does not come back, only rounding errors."""
 
 
-@dataclass(frozen=True)
-class Ctf:
-    """Contrast transfer functions of one tilt series; plain data.
+def read_ctf(block, where: str, optics: list, remedy: str) -> np.ndarray:
+    """CTFs `(n_tilts, 7)` of a tilt series: DEFOCUS, OPTICS and PHASE_SHIFT, in angstrom, degrees, kV, mm, degrees.
 
-    defocus : `(n_tilts, 3)` rlnDefocusU and V in angstrom, rlnDefocusAngle in degrees; optics : kV, mm, and a share;
-    phase_shift : `(n_tilts,)` rlnPhaseShift of a phase plate in degrees, None where there was none
+    block : the table of the tilt series, whose values `stated.check_values` has checked; optics : the three OPTICS
     """
-
-    defocus: np.ndarray
-    optics: tuple[float, float, float]
-    phase_shift: np.ndarray | None = None
-
-    def of_tilts(self, tilts: np.ndarray) -> "Ctf":
-        """Those of some tilts, by index."""
-        phase_shift = None if self.phase_shift is None else self.phase_shift[tilts]
-        return Ctf(self.defocus[tilts], self.optics, phase_shift)
-
-
-def read_ctf(block, where: str, optics: list, remedy: str) -> Ctf:
-    """CTFs from the table of a tilt series and the three OPTICS values; raises UserError for what cannot be one."""
-    try:
-        defocus = np.stack([block[column].astype(float) for column in DEFOCUS], axis=1)
-        phase_shift = block[PHASE_SHIFT].to_numpy(float) if PHASE_SHIFT in block else None
-        kilovolts, aberration_mm, contrast = map(float, optics)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: a defocus or an optics value that is not a number ({error}); {remedy}") from error
-    if not (np.isfinite(defocus).all() and kilovolts > 0 and 0 <= contrast < 1):
-        raise UserError(f"{where}: a defocus, voltage or amplitude contrast out of range; {remedy}")
-    if phase_shift is not None and not np.isfinite(phase_shift).all():
-        raise UserError(f"{where}: a {PHASE_SHIFT} that is not a number; {remedy}")
-    return Ctf(defocus, (kilovolts, aberration_mm, contrast), phase_shift)
+    phase_shift = as_numbers(block[PHASE_SHIFT]) if PHASE_SHIFT in block else 0.0
+    columns = (*(as_numbers(block[column]) for column in DEFOCUS), *as_numbers(optics), phase_shift)
+    ctfs = np.stack(np.broadcast_arrays(*columns), axis=1)
+    if not np.isfinite(ctfs).all():
+        raise UserError(f"{where}: a defocus, an optics value or a {PHASE_SHIFT} is missing; {remedy}")
+    return ctfs
 
 
 def ctf_values(
-    squared_per_a2: torch.Tensor, defocus_um, optics: tuple[float, float, float], phase_shift_degrees=0.0
+    squared_per_a2: torch.Tensor, defocus_um, optics: Sequence[float], phase_shift_degrees=0.0
 ) -> torch.Tensor:
     """CTF at squared frequencies of any shape, positive at low frequency; defocus may differ between frequencies.
 
@@ -75,30 +56,31 @@ def ctf_values(
     return -torch.sin(phase)
 
 
-def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctf: Ctf) -> np.ndarray:
+def divided_by_ctf(images: np.ndarray, pixel_size_nm: float, ctfs: np.ndarray) -> np.ndarray:
     """Tilt images `(n, b, b)` as they were before each was multiplied by its CTF, positive at low frequency.
 
-    Exposure weights stay. The defocus is that of the tomogram's centre: a particle 100 nm above it is 0.1 um off.
+    ctfs : `(n, 7)` as from `read_ctf`. Exposure weights stay. The defocus is that of the tomogram's centre: a particle
+    100 nm above it is 0.1 um off.
     """
     b = images.shape[-1]
     ky, kx = torch.meshgrid(torch.fft.fftfreq(b), torch.fft.rfftfreq(b), indexing="ij")
-    u, v, degrees = (torch.from_numpy(column)[:, None, None] for column in ctf.defocus.T)
+    u, v, degrees, *_, shift = (torch.from_numpy(column)[:, None, None] for column in ctfs.T)
+    optics = ctfs[0, 3:6].tolist()  # of one tilt series
     from_u = torch.atan2(ky, kx) - torch.deg2rad(degrees)  # rlnDefocusAngle is from x to the axis of rlnDefocusU
     defocus_um = ((u + v) / 2 + (u - v) / 2 * torch.cos(2 * from_u)) / 1e4
-    shift = 0.0 if ctf.phase_shift is None else torch.from_numpy(ctf.phase_shift)[:, None, None]
-    values = _not_near_zero(ctf_values((ky**2 + kx**2) / (10 * pixel_size_nm) ** 2, defocus_um, ctf.optics, shift))
+    values = _not_near_zero(ctf_values((ky**2 + kx**2) / (10 * pixel_size_nm) ** 2, defocus_um, optics, shift))
     return torch.fft.irfft2(torch.fft.rfft2(torch.from_numpy(images)) / values, s=(b, b)).numpy()
 
 
 def volume_divided_by_ctf(volume: np.ndarray, voxel_size_nm: float, ctf: np.ndarray) -> np.ndarray:
     """A volume `(b, b, b)` as it was before it was multiplied by its CTF, which depends on the frequency's length.
 
-    ctf : `(5,)` defocus in um, kV, mm of spherical aberration, amplitude contrast, phase shift in degrees
+    ctf : `(7,)` as from `read_ctf`; of both defoci the mean counts
     """
-    defocus_um, *optics, phase_shift = map(float, ctf)
+    u, v, _, *optics, phase_shift = map(float, ctf)
     full, half = torch.fft.fftfreq(len(volume)), torch.fft.rfftfreq(len(volume))
     squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * voxel_size_nm) ** 2
-    values = _not_near_zero(ctf_values(squared.double(), defocus_um, tuple(optics), phase_shift))
+    values = _not_near_zero(ctf_values(squared.double(), (u + v) / 2e4, optics, phase_shift))
     return torch.fft.irfftn(torch.fft.rfftn(torch.from_numpy(volume)) / values, s=volume.shape).numpy()
 
 

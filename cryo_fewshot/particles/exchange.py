@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
-from .mrc import first_line
+from .mrc import reading
 
 LABEL_COLUMNS = ("dynamoClass", "imodObject", "emanClass", "peetClass")
 CSV_COLUMNS = "x, y, z in voxels from 0, or x_nm, y_nm, z_nm"
@@ -30,20 +30,14 @@ def is_eman(path: Path) -> bool:
         return False
 
 
-def exchange_table(path: Path) -> pd.DataFrame | None:
-    """Coordinates and classes of a .tbl, .mod or EMAN2 json as a table of texts, in columns that `coordinates` knows;
-    None of any other kind of file. Raises UserError."""
+def exchange_table(path: Path) -> pd.DataFrame:
+    """Coordinates and classes of a .tbl, .mod, EMAN2 json or csv as a table of texts, in columns that `coordinates`
+    knows; raises UserError."""
     reader = {".tbl": _dynamo, ".mod": _imod, ".json": _eman}.get(path.suffix.lower())
     if reader is None:
-        return None
-    try:
+        return csv_table(path)
+    with reading(path, f"a whole {path.suffix} file", "export it again"):
         table = reader(path)
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except Exception as error:  # the libraries' parsers have no common class of errors
-        raise UserError(f"{path}: not a whole {path.suffix} file ({first_line(error)}); export it again") from error
     if not len(table):
         raise UserError(f"{path}: lists no particles; export it again")
     return table.map(lambda value: value if isinstance(value, str) else repr(float(value)))
@@ -51,16 +45,12 @@ def exchange_table(path: Path) -> pd.DataFrame | None:
 
 def csv_table(path: Path) -> pd.DataFrame:
     """A table of coordinates as texts, without blanks around them: csv of any separator, or a motive list of PEET."""
-    try:
+    with reading(path, "a csv in UTF-8", f"give columns {CSV_COLUMNS}"):
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
         separator = next((s for s in ",;\t" if s in header), ",")  # spreadsheets of many countries write semicolons
         options = {"dtype": str, "encoding": "utf-8-sig", "skipinitialspace": True, "keep_default_na": False}
         table = pd.read_csv(path, sep=separator, **options)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except Exception as error:  # pandas' parser errors and those of the encoding
-        raise UserError(f"{path}: not a csv in UTF-8 ({first_line(error)}); give columns {CSV_COLUMNS}") from error
     if {"CCC", "pIndex"} <= set(table):
         return _peet(path, table)
     table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
@@ -112,9 +102,7 @@ def _peet(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     points, columns = exchange_table(model), ("pIndex", "xOffset", "yOffset", "zOffset")
     index, *offsets = (pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in columns)
     if not np.isin(index, np.arange(1, len(points) + 1)).all() or not np.isfinite(offsets).all():
-        raise UserError(
-            f"{path}: pIndex or an offset does not fit the {len(points)} points of {model.name}; correct it"
-        )
+        raise UserError(f"{path}: pIndex or an offset does not fit the {len(points)} points of {model.name}; correct")
     points = points.iloc[index.astype(int) - 1].reset_index(drop=True)
     moved = {a: (points[a].astype(float) + offset).map(repr) for a, offset in zip("xyz", offsets, strict=True)}
     return points.assign(**moved, peetClass=table.iloc[:, len(MOTIVE_LIST) - 1].fillna("").to_numpy())

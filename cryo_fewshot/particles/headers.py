@@ -61,21 +61,17 @@ def _symmetry(header) -> str:
 
 
 def _start(header) -> str:
-    start = [int(header[f"n{axis}start"]) for axis in "xyz"]
-    return f"first voxel at {_listed(start)} (nxstart, nystart, nzstart){_COUNTED}" if any(start) else ""
+    return _of_place("first voxel at", [int(header[f"n{axis}start"]) for axis in "xyz"], "(nxstart, nystart, nzstart)")
 
 
 def _origin(header) -> str:
-    origin_a = [float(c) for c in header.origin.item()]
-    known = np.isfinite(origin_a).all() and any(origin_a)
-    return f"origin {_listed(origin_a)} A{_COUNTED}" if known else ""
+    return _of_place("origin", [float(c) for c in header.origin.item()], "A")
 
 
-_COUNTED = ", which is not subtracted: coordinates count from the first voxel"
-
-
-def _listed(values) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def _of_place(what: str, place: list, unit: str) -> str:
+    counted = "which is not subtracted: coordinates count from the first voxel"
+    known = np.isfinite(place).all() and any(place)
+    return f"{what} {', '.join(f'{c:g}' for c in place)} {unit}, {counted}" if known else ""
 
 
 FIELDS = (

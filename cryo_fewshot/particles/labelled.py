@@ -20,66 +20,6 @@ from .opening import open_particles
 from .resampling import looks_dark
 
 
-def read_labelled(
-    path: str | Path,
-    *,
-    label_column: str | None = None,
-    box: int = 40,
-    voxel_size_nm: float | None = 1.0,
-    file_voxel_size_nm: float | None = None,
-    dark_protein: bool = True,
-    max_per_class: int = 100,
-    seed: int = 0,
-) -> SubtomogramSet:
-    """Read labelled particles whole: a folder with a sub-folder per class, a STAR file, an npz archive with labels.
-
-    Parameters
-    ----------
-    path, label_column, file_voxel_size_nm : as in `opening.open_particles`
-    box : voxels along one edge of the result; where the files show less, the rest is their mean
-    voxel_size_nm : nm, of the result; None keeps that of the files
-    dark_protein : whether protein is dark in the files, as in an unprocessed tomogram; where it is not they are
-        inverted, for it is dark in all arrays here
-    max_per_class : of a class with more particles, this many are drawn; the seed alone decides which
-
-    Raises
-    ------
-    UserError
-        The input, a class or a particle is missing, empty, damaged, or does not fit the others.
-    """
-    particles = open_particles(
-        path, label_column=label_column, file_voxel_size_nm=file_voxel_size_nm, dark_protein=dark_protein
-    )
-    classes = class_indices(particles, path, at_least=1)
-    chosen, labels = _draw(classes, max_per_class, seed)
-    nm = particles.voxel_size_nm if voxel_size_nm is None else float(voxel_size_nm)
-    volumes, rejected = particles.read(chosen, box, nm)
-    for reason in rejected.values():
-        raise UserError(reason)
-    if looks_dark(volumes) is False:
-        seems = f"protein looks {'bright' if dark_protein else 'dark'} in these files but dark_protein={dark_protein}"
-        warnings.warn(f"{path}: {seems}; if it is, give dark_protein={not dark_protein}", stacklevel=2)
-    return SubtomogramSet(
-        volumes=volumes,
-        labels=labels,
-        class_names=tuple(classes),
-        snrs=np.full(len(labels), np.nan),
-        voxel_size_nm=nm,
-    )
-
-
-def _draw(classes: dict[str, list[int]], max_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of at most max_per_class of each class, in their order, and their labels as numbers."""
-    if max_per_class < 1:
-        raise UserError(f"max_per_class={max_per_class}: give at least 1")
-    drawn = []
-    for name, members in classes.items():
-        rng = np.random.default_rng(seed_from("reader", seed, name))  # a class does not affect another
-        drawn.append(np.array(members)[np.sort(rng.permutation(len(members))[:max_per_class])])
-    labels = np.repeat(np.arange(len(drawn), dtype=np.int64), [len(part) for part in drawn])
-    return np.concatenate(drawn), labels
-
-
 @dataclass(frozen=True, kw_only=True)
 class MeasuredData:
     """The user's own set in the place of a recipe; made by `measured_data`, which reads the files once.
@@ -125,30 +65,68 @@ def measured_data(
     name: str,
     snr: float,
     split_sizes: tuple[int, int, int],
-    n_way: int = 3,
-    **reading,
+    label_column: str | None = None,
+    box: int = 40,
+    voxel_size_nm: float = 1.0,
+    file_voxel_size_nm: float | None = None,
+    dark_protein: bool = True,
+    max_per_class: int = 100,
+    seed: int = 0,
 ) -> MeasuredData:
-    """Read labelled particles as the data of an experiment; `reading` as in `read_labelled`.
+    """Read labelled particles whole: a folder with a sub-folder per class, a STAR file, an npz archive with labels.
 
-    Raises UserError as `read_labelled` does, and where the set has fewer classes than the split needs.
+    name, snr, split_sizes : as `MeasuredData` has them, name as class_set
+    path, label_column, file_voxel_size_nm : as in `opening.open_particles`
+    box, voxel_size_nm : voxels and nm of the result; where the files show less, the rest is their mean
+    dark_protein : whether protein is dark in the files, as in an unprocessed tomogram; where it is not they are
+    inverted, for it is dark in all arrays here
+    max_per_class : of a class with more particles, this many are drawn; the seed alone decides which
+
+    Raises UserError for an input, class or particle that is missing, empty, damaged, or does not fit the others, and
+    where the set has fewer classes than the split needs.
     """
-    whole = read_labelled(path, **reading)
-    if len(whole.class_names) < sum(split_sizes):
-        raise UserError(
-            f"{path}: {len(whole.class_names)} classes, but the split {split_sizes} needs {sum(split_sizes)}; "
-            "add classes or change the split"
-        )
-    counts = np.bincount(whole.labels, minlength=len(whole.class_names))
+    particles = open_particles(
+        path, label_column=label_column, file_voxel_size_nm=file_voxel_size_nm, dark_protein=dark_protein
+    )
+    classes = class_indices(particles, path, at_least=1)
+    if len(classes) < sum(split_sizes):
+        lacking = f"{len(classes)} classes, but the split {split_sizes} needs {sum(split_sizes)}"
+        raise UserError(f"{path}: {lacking}; add classes or change the split")
+    chosen, labels = _draw(classes, max_per_class, seed)
+    volumes, rejected = particles.read(chosen, box, voxel_size_nm)
+    for reason in rejected.values():
+        raise UserError(reason)
+    if looks_dark(volumes) is False:
+        seems = f"protein looks {'bright' if dark_protein else 'dark'} in these files but dark_protein={dark_protein}"
+        warnings.warn(f"{path}: {seems}; if it is, give dark_protein={not dark_protein}", stacklevel=2)
+    counts = np.bincount(labels).tolist()
     return MeasuredData(
         class_set=name,
-        digest=hashlib.sha256(np.ascontiguousarray(whole.volumes.numpy()).tobytes()).hexdigest()[:16],
-        class_names=whole.class_names,
-        counts=tuple(int(count) for count in counts),
-        n_per_class=int(counts.max()),
+        digest=hashlib.sha256(np.ascontiguousarray(volumes.numpy()).tobytes()).hexdigest()[:16],
+        class_names=tuple(classes),
+        counts=tuple(counts),
+        n_per_class=max(counts),
         snr=snr,
-        box=whole.volumes.shape[1],
-        voxel_size_nm=whole.voxel_size_nm,
+        box=box,
+        voxel_size_nm=voxel_size_nm,
         split_sizes=split_sizes,
-        n_way=n_way,
-        whole=whole,
+        whole=SubtomogramSet(
+            volumes=volumes,
+            labels=labels,
+            class_names=tuple(classes),
+            snrs=np.full(len(labels), snr),
+            voxel_size_nm=voxel_size_nm,
+        ),
     )
+
+
+def _draw(classes: dict[str, list[int]], max_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of at most max_per_class of each class, in their order, and their labels as numbers."""
+    if max_per_class < 1:
+        raise UserError(f"max_per_class={max_per_class}: give at least 1")
+    drawn = []
+    for name, members in classes.items():
+        rng = np.random.default_rng(seed_from("reader", seed, name))  # a class does not affect another
+        drawn.append(np.array(members)[np.sort(rng.permutation(len(members))[:max_per_class])])
+    labels = np.repeat(np.arange(len(drawn), dtype=np.int64), [len(part) for part in drawn])
+    return np.concatenate(drawn), labels

@@ -1,7 +1,6 @@
 """Folders, stacks and STAR files that list particles: which there are, of which class and voxel size."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,19 +8,27 @@ import numpy as np
 
 from ..errors import UserError
 from . import exchange
-from .base import Particles, Source, composed, known_labels
-from .mrc import SUFFIXES, is_mrc, open_mrc
+from .base import Particles, composed, known_labels
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT
+from .mrc import SAME_PIXEL, SUFFIXES, is_mrc, open_mrc
 from .mrc_particles import ParticleFiles, file_groups
-from .npz import ArchivedRows, archived_names, open_npz
-from .premultiplied import open_volumes
+from .npz import archived_names, open_npz
 from .star import as_numbers, check_optics_groups, names_are_in, numbers, read_star_blocks, table_with, texts
-from .stated import box_notes, column_notes, size_notes
-from .tilt_stacks import open_tilt_stacks, optimisation_set
+from .stated import box_notes, column_notes
+from .tilt_stacks import find_tomograms_star, open_tilt_stacks, optimisation_set, read_series
 from .tomograms import NARROWEST_NM
 
 # rlnGroupName is not among them: it tells groups of intensity apart.
 LABEL_COLUMNS = ("rlnClassName", "rlnClassNumber", *exchange.LABEL_COLUMNS, "class", "label")
 MRC_FILE = f"MRC file ({', '.join(SUFFIXES)}, or one of them with .gz)"
+BESIDE, PACKED = "CTF, weight, mask or half-map volumes by their names", "packed copies of files beside them"
+OTHER = "files of other kinds"
+SIZES = (  # columns that state a particle's voxel size, and nm of their values
+    (("rlnImagePixelSize",), lambda size_a: size_a / 10),
+    (("rlnPixelSize",), lambda size_a: size_a / 10),
+    (("rlnDetectorPixelSize", "rlnMagnification"), lambda size_um, times: size_um / times * 1e3),
+    (("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"), lambda size_a, binning: size_a * binning / 10),
+)
 # Names as RELION, WarpTools and others write them: 23_weights.mrc, TS_1_0000001_ctf_10.00A.mrc, run_half1_unfil.mrc.
 # What is corrected for its CTF is a particle.
 NO_PARTICLE = re.compile(
@@ -42,11 +49,16 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
     loose = [p for p in inside if p.name not in found]
-    files = [p.name for p in loose if _is_particle(p, path)]
-    classes = {name: [f for f in members if _is_particle(f, path)] for name, members in found.items()}
+    kinds = {file: _left_out(file, path) for file in (*loose, *(f for members in found.values() for f in members))}
+    files = [p.name for p in loose if not kinds[p]]
+    classes = {name: [f for f in members if not kinds[f]] for name, members in found.items()}
     classes = {name: kept for name, kept in classes.items() if kept or not any(map(is_mrc, found[name]))}
     labelled = any(classes.values())
-    notes = _passed_over(path, [*loose, *(f for members in found.values() for f in members)])
+    notes = tuple(
+        f"{path}: {len(names)} {kind} are left out, for example {names[0]}"
+        for kind in (BESIDE, PACKED, OTHER)
+        if (names := [file.name for file in kinds if kinds[file] == kind and not file.name.startswith(".")])
+    )
     if labelled and files:
         raise UserError(f"{path / files[0]}: lies beside class folders; move it into one of them")
     if not labelled and not files:
@@ -59,7 +71,7 @@ def open_folder(path: Path, file_voxel_size_nm: float | None) -> Particles:
     labels = [composed(name) for name, members in classes.items() for _ in members] if labelled else None
     names = [f"{f.parent.name}/{f.name}" for members in classes.values() for f in members] if labelled else files
     particles = ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm)
-    return of_files(particles, notes=notes, labels=labels)
+    return of_files(particles.surveyed(), notes, labels=labels)
 
 
 def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
@@ -71,7 +83,7 @@ def open_stack(path: Path, file_voxel_size_nm: float | None) -> Particles:
         remedy = "give its coordinates (--support-coordinates, --query-coordinates), or a cube cut from it"
         raise UserError(f"{path}: one volume of {extent} voxels, apparently a tomogram; {remedy}")
     names = [f"{i}@{path.name}" for i in range(1, len(data) + 1)] if data.ndim == 4 else [path.name]
-    return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm))
+    return of_files(ParticleFiles(names, path, np.zeros(len(names), int), (None,), file_voxel_size_nm).surveyed())
 
 
 def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> Particles:
@@ -92,12 +104,56 @@ def open_star(path, label_column, file_voxel_size_nm, root, tomograms_star) -> P
     if (archived := archived_names(names)) is not None:
         return _of_archive(files, *archived, said, known)
     if _lists_images(blocks):
-        stacks, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
-        return of_files(stacks.files, stacks, notes + said, **known)
-    volumes, notes = open_volumes(files, blocks, name, tomograms_star)
-    files = getattr(volumes, "files", volumes)
-    said += box_notes(blocks, name, path, files.boxes)
-    return of_files(files, volumes, notes + said, **known)
+        files, notes = open_tilt_stacks(files, blocks, name, tomograms_star)
+        return of_files(files, notes + said, **known)
+    files, notes = _open_volumes(files, blocks, name, tomograms_star)
+    return of_files(files, notes + said + box_notes(blocks, name, path, files.boxes), **known)
+
+
+def _open_volumes(
+    files: ParticleFiles, blocks: dict, name: str, tomograms_star: str | Path | None
+) -> tuple[ParticleFiles, tuple[str, ...]]:
+    """Volumes of a particle STAR file, surveyed, and what was said of their CTF.
+
+    One that RELION 4 multiplied by its CTF is the sum of its tilt images, each times its own. Their defoci differ by
+    little, so that at a few nm the CTF of the particle's defocus stands for all.
+    """
+    flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
+    files = files.surveyed()
+    if flags is None or not (flags == 1).any():
+        said = "" if flags is None else f"{files.listed_in}: volumes that were not multiplied by their CTF"
+        return files, (said,) if said else ()
+    optics = [numbers(blocks, name, column) for column in OPTICS]
+    defocus_a, source = _defocus(files, blocks, name, tomograms_star)
+    what = f"{files.listed_in}: {(flags == 1).sum()} of {len(flags)} volumes were multiplied by their CTF"
+    if defocus_a is None or any(values is None for values in optics):
+        return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
+    phase = numbers(blocks, name, PHASE_SHIFT)
+    none = np.zeros(len(flags))
+    columns = [defocus_a, defocus_a, none, *optics, none if phase is None else phase]
+    ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)
+    if lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum()):
+        raise UserError(f"{what}, but {lost} rows lack a defocus or optics value ({source}); export them again")
+    return replace(files, ctfs=ctfs), (f"{what}, which is undone with the defocus of {source}",)
+
+
+def _defocus(files: ParticleFiles, blocks: dict, name: str, tomograms_star) -> tuple[np.ndarray | None, str]:
+    """Defocus of each particle in angstrom, mean of both axes: its own, else its tilt series' mean; and where from."""
+    own = [numbers(blocks, name, column) for column in DEFOCUS[:2]]
+    if all(values is not None for values in own):
+        return np.mean(own, axis=0), "each row"
+    if "rlnTomoName" not in blocks[name]:
+        return None, ""
+    try:
+        path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
+        names = sorted(set(blocks[name]["rlnTomoName"]))
+        series = read_series(path, names)
+    except UserError:
+        return None, ""
+    if not all(set(DEFOCUS[:2]) <= set(block) for block, _ in series):
+        return None, ""
+    means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
+    return blocks[name]["rlnTomoName"].map(dict(zip(names, means, strict=True))).to_numpy(float), f"{path}"
 
 
 def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tuple[str, ...], known: dict) -> Particles:
@@ -107,7 +163,7 @@ def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tupl
     if max(indices) >= len(whole):
         lacks = f"names volume {max(indices)} of {place}, which has {len(whole)}"
         raise UserError(f"{files.listed_in}: {lacks}; correct it")
-    return replace(whole, names=files.names, source=ArchivedRows(whole.source, indices), notes=notes, **known)
+    return replace(whole, names=files.names, source=replace(whole.source, rows=indices), notes=notes, **known)
 
 
 def set_members(path: Path) -> tuple[Path, Path | None] | None:
@@ -132,10 +188,8 @@ def names_images(path: Path) -> bool:
     return any("rlnImageName" in block for block in read_star_blocks(path).values())
 
 
-def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[str, ...] = (), **known) -> Particles:
-    """Particles of files, surveyed here where no source that reads them is given."""
-    if source is None:
-        source = files = files.surveyed()
+def of_files(files: ParticleFiles, notes: tuple[str, ...] = (), **known) -> Particles:
+    """Particles of files that are surveyed."""
     group = files.main_group()
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
@@ -144,7 +198,7 @@ def of_files(files: ParticleFiles, source: Source | None = None, notes: tuple[st
     box, nm = files.boxes[group], files.voxel_sizes_nm[group]
     says = "given" if files.file_voxel_size_nm else "STAR file" if files.stated_nm[group] else "headers"
     known |= {"voxel_size_from": says, "notes": notes}
-    return Particles(names=files.names, source=source, box=box, voxel_size_nm=nm, **known)
+    return Particles(names=files.names, source=files, box=box, voxel_size_nm=nm, **known)
 
 
 def column_labels(table, path: Path, label_column: str | None) -> tuple[list[str | None], str] | tuple[None, None]:
@@ -165,42 +219,42 @@ def _accepted(table, column: str):
     return table[column].where(as_numbers(table["fewshotAccepted"]) == 1) if of_run else table[column]
 
 
-def _is_particle(path: Path, root: Path) -> bool:
-    """Whether a file's name is that of an MRC file, not of one that goes with a particle or a copy of another."""
-    return is_mrc(path) and not _goes_with_one(path, root) and not _is_packed_copy(path)
+def _left_out(path: Path, root: Path) -> str:
+    """What a file is, by its name and that of its folder below root, where it is no particle; else nothing."""
+    if not is_mrc(path):
+        return OTHER
+    if any(map(NO_PARTICLE.search, path.relative_to(root).parts)):
+        return BESIDE
+    return PACKED if path.suffix.lower() == ".gz" and path.with_suffix("").exists() else ""
 
 
-def _goes_with_one(path: Path, root: Path) -> bool:
-    """Whether a file's name, or that of its folder below root, is not a particle's but of a volume beside it."""
-    return any(map(NO_PARTICLE.search, path.relative_to(root).parts))
-
-
-def _is_packed_copy(path: Path) -> bool:
-    return path.suffix.lower() == ".gz" and path.with_suffix("").exists()
-
-
-def _passed_over(path: Path, files: Iterable[Path]) -> tuple[str, ...]:
-    """A line for each kind of file that is no particle, with count and example."""
-    no_particles = [f.name for f in files if is_mrc(f) and _goes_with_one(f, path)]
-    copies = [f.name for f in files if is_mrc(f) and not _goes_with_one(f, path) and _is_packed_copy(f)]
-    other = [f.name for f in files if not is_mrc(f) and not f.name.startswith(".")]
-    said = {"CTF, weight, mask or half-map volumes by their names": no_particles}
-    said |= {"packed copies of files beside them": copies, "files of other kinds": other}
-    return tuple(f"{path}: {len(n)} {what} are left out, for example {n[0]}" for what, n in said.items() if n)
+def stated_sizes(blocks: dict, name: str) -> dict[str, np.ndarray]:
+    """nm, the voxel size of each row's particle, by the columns that state it; the first counts."""
+    found = {}
+    for columns, nm_of in SIZES:
+        values = [numbers(blocks, name, column) for column in columns]
+        if all(value is not None for value in values):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[" and ".join(columns)] = nm_of(*values)
+    return found
 
 
 def stated_nm(blocks: dict, name: str) -> np.ndarray | None:
-    """nm, the voxel size of each row's particle as its table or that of optics states it; None where neither does."""
-    for column in ("rlnImagePixelSize", "rlnPixelSize"):
-        size_a = numbers(blocks, name, column)
-        if size_a is not None:
-            return size_a / 10
-    pairs = (("rlnDetectorPixelSize", "rlnMagnification"), ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning"))
-    (detector_um, magnification), (unbinned_a, binning) = ([numbers(blocks, name, c) for c in pair] for pair in pairs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if detector_um is not None and magnification is not None:
-            return detector_um / magnification * 1e3
-        return None if unbinned_a is None or binning is None else unbinned_a * binning / 10
+    """The one of `stated_sizes` that counts; None where there is none."""
+    return next(iter(stated_sizes(blocks, name).values()), None)
+
+
+def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
+    """A line where a table states two voxel sizes that differ by more than they are rounded."""
+    (used, first), *others = stated_sizes(blocks, name).items() or [("", None)]
+    notes = []
+    for other, sizes in others:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
+        if len(rows):
+            both = f"{other} say {sizes[rows[0]]:.4g} nm, {used} {first[rows[0]]:.4g} nm"
+            notes.append(f"{path}: {both}, and the latter is used ({len(rows)} rows)")
+    return tuple(notes)
 
 
 def _lists_images(blocks: dict) -> bool:

@@ -2,7 +2,8 @@
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +42,8 @@ def open_mrc(path: Path) -> MrcData:
     if path.suffix.lower() in (".em", ".hdf"):
         return _open_em(path) if path.suffix.lower() == ".em" else _open_hdf(path)
     packed = path.suffix.lower() == ".gz"
-    try:
+    with reading(path, "a whole MRC file", WRITE_AGAIN):
         data, sizes, header = _mapped(path, packed)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
-    except Exception as error:  # what mrcfile and numpy raise for a damaged header has no common class
-        raise UserError(f"{path}: not a whole MRC file ({first_line(error)}); {WRITE_AGAIN}") from error
     if refusal := headers.refusal(header):
         raise UserError(f"{path}: {refusal}; {WRITE_AGAIN}")
     section = data[(0,) * (data.ndim - 2)].nbytes if data.size else 1
@@ -56,11 +53,7 @@ def open_mrc(path: Path) -> MrcData:
     data, section_axis, axis_remark = headers.as_zyx(data, header)
     remarks = (byte_remark, axis_remark, beyond, *headers.remarks(header, "remark"))
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
-    sizes = np.array([size for k, size in enumerate(sizes) if header.ispg or k != section_axis]) / 10
-    known = np.isfinite(sizes).all() and (sizes > 0).all()
-    if known and np.ptp(sizes) > SAME_VOXEL * sizes.max():
-        raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    nm = float(sizes[0]) if known else None
+    nm = cubic_nm([size / 10 for k, size in enumerate(sizes) if header.ispg or k != section_axis], path)
     places = headers.remarks(header, "of_place")
     return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
 
@@ -93,12 +86,8 @@ def _open_em(path: Path) -> MrcData:
     """An EM file, as Dynamo and the TOM toolbox write them; its header holds no voxel size that programs agree on."""
     import emfile
 
-    try:
+    with reading(path, "a whole EM file", WRITE_AGAIN):
         header, data = emfile.read(path, mmap=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
-    except Exception as error:  # what numpy and struct raise for a damaged header has no common class
-        raise UserError(f"{path}: not a whole EM file ({first_line(error)}); {WRITE_AGAIN}") from error
     if header["machine"] != 6 or data.dtype.kind not in "if":
         said = f"machine code {header['machine']} and data type {header['dtype']}"
         raise UserError(f"{path}: {said}, not real numbers of a PC (6); {WRITE_AGAIN}")
@@ -124,7 +113,7 @@ def _open_hdf(path: Path) -> MrcData:
     """A volume or a stack of volumes as EMAN2 writes it."""
     import h5py
 
-    try:
+    with reading(path, "a whole HDF file of EMAN2", WRITE_AGAIN):
         images = h5py.File(path, "r")["MDF/images"]
         groups = [images[name] for name in sorted(filter(str.isdecimal, images), key=int)]
         volumes = [group["image"] for group in groups]
@@ -132,17 +121,21 @@ def _open_hdf(path: Path) -> MrcData:
         sizes_a = {float(a.get(f"EMAN.apix_{axis}", a.get("EMAN.apix_x", 0))) for a in attributes for axis in "xyz"}
         is_complex = any(a.get("EMAN.is_complex") for a in attributes) or any(v.dtype.kind == "c" for v in volumes)
         n_axes = {volume.ndim for volume in volumes}
-    except Exception as error:  # h5py says OSError or KeyError for whatever is wrong inside a file
-        raise UserError(f"{path}: not a whole HDF file of EMAN2 ({first_line(error)}); {WRITE_AGAIN}") from error
     if n_axes != {3} or is_complex:
         what = "Fourier transforms" if is_complex else f"images of {n_axes} axes"
         raise UserError(f"{path}: {what}; cut 3D subtomograms")
-    if max(sizes_a) > (1 + SAME_VOXEL) * min(sizes_a):
-        sizes = ", ".join(f"{size:g}" for size in sorted(sizes_a))
-        raise UserError(f"{path}: voxels of {sizes} A (EMAN.apix_x, y, z); bring all to cubic voxels of one size")
-    size_a = sizes_a.pop()
-    nm = size_a / 10 if np.isfinite(size_a) and size_a > 0 else None
+    nm = cubic_nm([size_a / 10 for size_a in sorted(sizes_a)], f"{path} (EMAN.apix_x, y, z)")
     return MrcData(volumes[0] if len(volumes) == 1 else _HdfStack(volumes), nm, False)
+
+
+def cubic_nm(sizes_nm: Sequence[float], name: object) -> float | None:
+    """The voxel size that several axes or volumes share; None where one is unknown, UserError where they differ."""
+    if not all(np.isfinite(size) and size > 0 for size in sizes_nm):
+        return None
+    if max(sizes_nm) - min(sizes_nm) > SAME_VOXEL * max(sizes_nm):
+        sizes = " x ".join(f"{size:.4g}" for size in sizes_nm)
+        raise UserError(f"{name}: voxels of {sizes} nm; resample it to cubic voxels of one size")
+    return float(sizes_nm[0])
 
 
 def checked_voxel_size(nm: float, voxels: int, name: object, narrowest_nm: float = 30.0) -> float:
@@ -188,10 +181,7 @@ def remark_lines(remarks: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def checked_volume(data: np.ndarray, name: object, is_images: bool = False) -> np.ndarray:
-    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it.
-
-    is_images : whether its header says that its sections are images
-    """
+    """A copy `(n, n, n)` float64 of a cube of finite values that are not all one; else a UserError that names it."""
     if data.ndim != 3 or len(set(data.shape)) != 1 or is_images:
         shape = " x ".join(map(str, data.shape))
         kind = "a stack of images by its header (ispg 0, mz 1)" if is_images else "not a cube"
@@ -215,6 +205,19 @@ def checked_values(data: np.ndarray, name: object, remedy: str = "remove the fil
 def is_mrc(path: Path) -> bool:
     """Whether a name is an MRC file's; macOS leaves ._name.mrc beside name.mrc on foreign disks."""
     return path.name.lower().removesuffix(".gz").endswith(SUFFIXES) and not path.name.startswith(".")
+
+
+@contextmanager
+def reading(path: object, kind: str, remedy: str) -> Iterator[None]:
+    """A UserError of one line for whatever the libraries raise that read a file: their errors have no common class."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
+        raise UserError(f"{path}: not {kind} ({first_line(error)}); {remedy}") from error
 
 
 def first_line(error: Exception) -> str:

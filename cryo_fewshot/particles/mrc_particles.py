@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import UserError
+from .ctf import volume_divided_by_ctf
 from .mrc import (
     SAME_PIXEL,
     SAME_VOXEL,
@@ -37,6 +38,7 @@ class ParticleFiles:
     stated_nm : nm, voxel size of each group as the STAR file states it, None where it does not
     file_voxel_size_nm : nm, whatever headers and STAR file say
     boxes, voxel_sizes_nm : of each group as surveyed, None before
+    ctfs : `(n, 7)` what volumes were multiplied by and are divided by, as from `ctf.read_ctf`; NaN where they were not
     """
 
     names: list[str]
@@ -48,6 +50,7 @@ class ParticleFiles:
     named_in: Path | None = None
     boxes: tuple[int | None, ...] = ()
     voxel_sizes_nm: tuple[float | None, ...] = ()
+    ctfs: np.ndarray | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """A function that reads particle i: the volume float64 and its voxel size in nm; raises UserError.
@@ -64,7 +67,8 @@ class ParticleFiles:
             file = mapped[0][1]
             volume = self._volume(file, index, path)
             nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
-            self.check_against_group(i, len(volume), nm)
+            if self.ctfs is not None and np.isfinite(self.ctfs[i]).all():
+                volume = volume_divided_by_ctf(volume, nm, self.ctfs[i])
             return volume, nm
 
         return volume_of
@@ -106,25 +110,40 @@ class ParticleFiles:
 
     def _candidates(self, name: str) -> Iterator[Path]:
         """Where a file may lie, the likeliest first; backslashes are also read as Windows has them."""
-        for plain in dict.fromkeys((name, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")))):
-            for listed_in in (self.named_in, self.listed_in):
-                if listed_in is not None:
-                    yield from _candidates(Path(plain), listed_in, self.root)
+        places = [place.absolute() for place in (self.named_in, self.listed_in) if place is not None]
+        for path in map(Path, dict.fromkeys((name, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/"))))):
+            for place in places:
+                above = [*([place] if place.is_dir() else []), *place.parents]
+                if not path.is_absolute():
+                    yield from (folder / path for folder in ([self.root] if self.root else []) + above)
+                    continue
+                yield path
+                # A project that was moved: the end of the old path, its folder at least, below a folder of here.
+                ends = [Path(*path.parts[k:]) for k in range(1, len(path.parts))]
+                yield from (self.root / end for end in ends if self.root)
+                yield from (folder / end for folder in above for end in ends[:-1])
 
-    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, voxels: int) -> float:
-        """nm; raises UserError where header and STAR file contradict each other or neither states a likely one.
-
-        voxels : edge of the box
-        """
-        stated_nm = self.stated_nm[self.groups[i]]
-        if self.file_voxel_size_nm:
-            return self.file_voxel_size_nm
-        if header_nm is None and stated_nm is None:
-            raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
-        if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
-            both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
-            raise UserError(f"{path}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
-        return checked_voxel_size(stated_nm or header_nm, voxels, path)
+    def agreed_voxel_size(self, i: int, path: Path, header_nm: float | None, box: int) -> float:
+        """nm; raises UserError where header and STAR file contradict each other or neither states a likely one, and
+        after the survey where box or voxel size of a particle is not its group's."""
+        group = self.groups[i]
+        stated_nm, nm = self.stated_nm[group], self.file_voxel_size_nm
+        if not nm:
+            if header_nm is None and stated_nm is None:
+                raise UserError(f"{path}: its header states no voxel size; give file_voxel_size_nm (--voxel-size-nm)")
+            if header_nm is not None and stated_nm is not None and abs(header_nm / stated_nm - 1) > SAME_PIXEL:
+                both = f"voxel size {header_nm:.4g} nm in its header but {stated_nm:.4g} nm in the STAR file"
+                raise UserError(f"{path}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
+            nm = checked_voxel_size(stated_nm or header_nm, box, path)
+        if not self.boxes or self.boxes[group] is None:
+            return nm
+        there = f"but most of {self.listed_in} have"
+        if box != self.boxes[group]:
+            raise UserError(f"{self.names[i]}: box of {box} voxels {there} {self.boxes[group]}; cut all to one box")
+        if abs(nm / self.voxel_sizes_nm[group] - 1) > SAME_VOXEL:
+            sizes = f"voxel size {nm:.4g} nm {there} {self.voxel_sizes_nm[group]:.4g} nm"
+            raise UserError(f"{self.names[i]}: {sizes}; bring all to one, or give file_voxel_size_nm (--voxel-size-nm)")
+        return nm
 
     def surveyed(self, read: Callable[[int], tuple[np.ndarray, float]] | None = None) -> "ParticleFiles":
         """With box and voxel size of each group: what most of a few files of it, from all over, have.
@@ -180,18 +199,6 @@ class ParticleFiles:
             raise UserError(f"{index}@{path}: not a stack of volumes; correct the name")
         return checked_volume(file.data, path, file.is_images)
 
-    def check_against_group(self, i: int, box: int, nm: float) -> None:
-        """UserError where a particle's box or voxel size is not its group's; nothing before the survey."""
-        group = self.groups[i]
-        if not self.boxes or self.boxes[group] is None:
-            return
-        there = f"but most of {self.listed_in} have"
-        if box != self.boxes[group]:
-            raise UserError(f"{self.names[i]}: box of {box} voxels {there} {self.boxes[group]}; cut all to one box")
-        if abs(nm / self.voxel_sizes_nm[group] - 1) > SAME_VOXEL:
-            sizes = f"voxel size {nm:.4g} nm {there} {self.voxel_sizes_nm[group]:.4g} nm"
-            raise UserError(f"{self.names[i]}: {sizes}; bring all to one, or give file_voxel_size_nm (--voxel-size-nm)")
-
 
 def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None) -> tuple[np.ndarray, tuple]:
     """Group of each of n particles, `(n,)`, by stated voxel size in nm and optics group; and each group's size."""
@@ -200,20 +207,6 @@ def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
     first = np.unique(groups, return_index=True)[1]
     return groups, tuple(float(nm) if np.isfinite(nm) else None for nm in sizes[first])
-
-
-def _candidates(path: Path, listed_in: Path, root: Path | None) -> Iterator[Path]:
-    listed_in = listed_in.absolute()
-    above = [listed_in, *listed_in.parents] if listed_in.is_dir() else list(listed_in.parents)
-    if not path.is_absolute():
-        yield from (folder / path for folder in ([root] if root else []) + above)
-        return
-    yield path
-    # A project that was moved: the end of the old path, its folder at least, below a folder of here.
-    parts = path.parts[1:]
-    if root:
-        yield from (root.joinpath(*parts[k:]) for k in range(len(parts)))
-    yield from (folder.joinpath(*parts[k:]) for folder in above for k in range(len(parts) - 1))
 
 
 def _exists(path: Path) -> bool:

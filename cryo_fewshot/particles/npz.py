@@ -6,7 +6,7 @@ that memory stays flat; what savez_compressed writes has to be unpacked whole, a
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,16 +15,19 @@ import numpy as np
 
 from ..errors import UserError
 from .base import Particles, known_labels
-from .mrc import checked_values, checked_voxel_size, first_line, overruled_remark
+from .mrc import checked_values, checked_voxel_size, overruled_remark, reading
 
+WHOLE = "a whole npz of plain arrays"
+WRITE_SO = "write it with numpy.savez(path, volumes=..., labels=..., voxel_size_nm=...)"
 LARGEST_COMPRESSED = 2 * 1024**3  # bytes; a compressed archive has to be unpacked whole
 
 
 @dataclass(frozen=True)
 class ArchivedVolumes:
-    """Array `volumes` of an npz: mapped where it lies as it is, unpacked where it is compressed.
+    """Volumes of the array `volumes` of an npz: mapped where it lies as it is, unpacked where it is compressed.
 
-    offset : bytes from the start of the file, None where it is compressed; order : C or F, as numpy stores it
+    rows : which of them; order : C or F, as numpy stores it; offset : bytes from the start of the file, None where it
+    is compressed
     """
 
     path: Path
@@ -33,41 +36,25 @@ class ArchivedVolumes:
     order: str
     offset: int | None
     voxel_size_nm: float
+    rows: Sequence[int]
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`."""
-        try:
+        with reading(self.path, WHOLE, "write it again"):
             if self.offset is None:
                 volumes = _unpacked(self.path, self.path.stat().st_mtime_ns)
             else:
                 volumes = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
-        except Exception as error:  # as in open_npz
-            raise UserError(f"{self.path}: can no longer be read ({first_line(error)}); write it again") from error
         remedy = "remove it or extract it again"
-        return lambda i: (checked_values(volumes[i], f"{self.path}[{i}]", remedy), self.voxel_size_nm)
+        return lambda i: (
+            checked_values(volumes[self.rows[i]], f"{self.path}[{self.rows[i]}]", remedy),
+            self.voxel_size_nm,
+        )
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
         """As in `base.Source`."""
         path = str(self.path.resolve())
-        return ((i, (path, i)) for i in indices)
-
-
-@dataclass(frozen=True)
-class ArchivedRows:
-    """Some of an archive's volumes, by index."""
-
-    archive: ArchivedVolumes
-    indices: list[int]
-
-    def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
-        """As in `base.Source`."""
-        read = self.archive.opened()
-        return lambda i: read(self.indices[i])
-
-    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `base.Source`."""
-        path = str(self.archive.path.resolve())
-        return ((i, (path, self.indices[i])) for i in indices)
+        return ((i, (path, self.rows[i])) for i in indices)
 
 
 def archived_names(names: list[str]) -> tuple[str, list[int]] | None:
@@ -80,24 +67,21 @@ def archived_names(names: list[str]) -> tuple[str, list[int]] | None:
 
 def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
     """Particles of an npz with `volumes` `(n, b, b, b)`, and if need be `labels` `(n,)` and `voxel_size_nm`."""
-    again = "write it with numpy.savez(path, volumes=..., labels=..., voxel_size_nm=...)"
-    try:
+    with reading(path, WHOLE, WRITE_SO):
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("labels", "voxel_size_nm") if name in archive}
         shape, dtype, order, offset = _layout(path)
-    except KeyError:
-        raise UserError(f"{path}: no array volumes in it; {again}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check that it is there") from error
-    except Exception as error:  # what zipfile, zlib and numpy raise for a damaged archive has no common class
-        raise UserError(f"{path}: not a whole npz of plain arrays ({first_line(error)}); {again}") from error
     if len(shape) != 4 or len(set(shape[1:])) != 1 or not all(shape):
-        raise UserError(f"{path}: volumes of shape {shape}; {again}, volumes of shape (n, box, box, box)")
+        raise UserError(f"{path}: volumes of shape {shape}; {WRITE_SO}, volumes of shape (n, box, box, box)")
     if dtype.kind not in "iuf":
-        raise UserError(f"{path}: volumes are {dtype}, not real numbers; {again}")
-    stated = arrays.get("voxel_size_nm")
-    nm = file_voxel_size_nm or checked_voxel_size(_single(stated, path), shape[1], path)
-    known = stated.item() if stated is not None and stated.size == 1 and stated.dtype.kind in "iuf" else None
+        raise UserError(f"{path}: volumes are {dtype}, not real numbers; {WRITE_SO}")
+    stated = arrays.get("voxel_size_nm", np.empty(0))
+    stated_nm = float(stated.item()) if stated.size == 1 and stated.dtype.kind in "iuf" else None
+    if not file_voxel_size_nm and not (stated_nm and 0 < stated_nm < np.inf):
+        says = f"voxel_size_nm {stated!s:.40}; store one positive length in nm"
+        none = "states no voxel_size_nm; give file_voxel_size_nm (--voxel-size-nm) or store it"
+        raise UserError(f"{path}: {says if stated.size else none}")
+    nm = file_voxel_size_nm or checked_voxel_size(stated_nm, shape[1], path)
     n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if offset is None and n_bytes > LARGEST_COMPRESSED:
         size = f"{n_bytes / 1e9:.1f} GB compressed, which cannot be read in parts"
@@ -105,15 +89,14 @@ def open_npz(path: Path, file_voxel_size_nm: float | None) -> Particles:
     labels = arrays.get("labels")
     if labels is not None and labels.shape != (shape[0],):
         raise UserError(f"{path}: labels of shape {labels.shape} for {shape[0]} volumes; give one each")
-    source = ArchivedVolumes(path, shape, dtype.str, order, offset, nm)
     return Particles(
         names=[f"{path.name}[{i}]" for i in range(shape[0])],
-        source=source,
+        source=ArchivedVolumes(path, shape, dtype.str, order, offset, nm, range(shape[0])),
         voxel_size_nm=nm,
         voxel_size_from="given" if file_voxel_size_nm else "archive",
         box=shape[1],
         labels=None if labels is None else known_labels(labels),
-        notes=tuple(f"{path}: {remark}" for remark in overruled_remark(file_voxel_size_nm, known)),
+        notes=tuple(f"{path}: {remark}" for remark in overruled_remark(file_voxel_size_nm, stated_nm)),
     )
 
 
@@ -137,11 +120,3 @@ def _layout(path: Path) -> tuple[tuple[int, ...], np.dtype, str, int | None]:
 def _unpacked(path: Path, modified: int) -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
         return archive["volumes"]
-
-
-def _single(voxel_size_nm: np.ndarray | None, path: Path) -> float:
-    if voxel_size_nm is None:
-        raise UserError(f"{path}: states no voxel_size_nm; give file_voxel_size_nm (--voxel-size-nm) or store it")
-    if voxel_size_nm.size != 1 or voxel_size_nm.dtype.kind not in "iuf" or not 0 < voxel_size_nm.item() < np.inf:
-        raise UserError(f"{path}: voxel_size_nm {voxel_size_nm!s:.40}; store one positive length in nm")
-    return float(voxel_size_nm.item())

@@ -44,8 +44,6 @@ def open_particles(
 ) -> Particles:
     """Open particles of any kind; nothing but tables, headers and a few particles is read yet.
 
-    Parameters
-    ----------
     path : a STAR file (RELION 3, 4, 5, WarpTools), a folder of MRC files or with one such folder per class, an npz
         archive (volumes, and if need be labels and voxel_size_nm), an MRC file or stack of volumes, a tomogram (MRC or
         OME-Zarr, with `coordinates`), a table of coordinates (with `tomogram`), the json or the
@@ -64,18 +62,13 @@ def open_particles(
     coordinate_voxel_size_nm : nm, unit of the coordinates where it is not the tomogram's voxel
     pad_edges : fill boxes that reach out of the tomogram with their mean; by default those particles are rejected
 
-    Raises
-    ------
-    UserError
-        The input as a whole cannot be read, or contradicts itself.
+    Raises UserError: the input as a whole cannot be read, or contradicts itself.
     """
     sizes_nm = {"file_voxel_size_nm": file_voxel_size_nm, "coordinate_voxel_size_nm": coordinate_voxel_size_nm}
     checked_sizes(4, box_nm=box_nm, **sizes_nm)
     path, root = Path(path), Path(root) if root is not None else None
     if root is not None and not root.is_dir():
-        raise UserError(
-            f"root={root} (--root): no such folder; give the one that the names in {path.name} are relative to"
-        )
+        raise UserError(f"root={root} (--root): no such folder; give the one that names in {path.name} are relative to")
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
     if path.suffix.lower() == ".star" and (members := set_members(path)) is not None:

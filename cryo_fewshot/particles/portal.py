@@ -1,10 +1,10 @@
 """Fetching a dataset of the CZ cryoET Data Portal into a folder that `copick_projects` reads."""
 
 import json
-import os
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+import pooch
 
 from ..errors import UserError
 from ..files import write_atomically
@@ -57,13 +57,8 @@ def fetch_dataset(
 
 def _download(url: str, path: Path) -> Path:
     """A file from the network, once; what was cut off is fetched again."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            urllib.request.urlretrieve(url, part)  # raises where fewer bytes come than were announced
-        except OSError as error:
-            remedy = "run the same command to resume"
-            raise UserError(f"{url}: could not be fetched ({first_line(error)}); {remedy}") from error
-        os.replace(part, path)
-    return path
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        return Path(pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent))
+    except OSError as error:  # requests' errors are OSErrors
+        raise UserError(f"{url}: could not be fetched ({first_line(error)}); run the same command to resume") from error

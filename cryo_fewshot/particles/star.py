@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import UserError
 from ..files import write_atomically
+from .mrc import reading
 
 _NAMES_ARE_IN = "# cryo-fewshot: file names as in "
 MISSING = frozenset(("nan", "NaN", "<NA>"))
@@ -23,13 +24,8 @@ def read_star_blocks(path: Path) -> dict:
 
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-        blocks = _parsed(lines)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there") from error
-    except ValueError as error:  # of the encoding, or our own
-        raise UserError(f"{path}: not a STAR file in UTF-8 ({error}); export it again") from error
+    with reading(path, "a STAR file in UTF-8", "export it again"):
+        blocks = _parsed(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
     for block in blocks.values():
         if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
             twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
@@ -85,7 +81,10 @@ def _parsed(lines: list[str]) -> dict:
     empty = next((name for name in loops if not loops[name] and not values[name]), None)
     if empty is not None:
         raise ValueError(f"nothing in block data_{empty}")
-    return {name: values[name] if loop is None else _table(*loop) for name, loop in loops.items()}
+    return {
+        name: values[name] if loop is None else pd.DataFrame(loop[1], columns=loop[0], dtype=object)
+        for name, loop in loops.items()
+    }
 
 
 def _words(line: str) -> list:
@@ -101,15 +100,6 @@ def _words(line: str) -> list:
             break
         words.append(quoted if quote else np.nan if word in MISSING else word)
     return words
-
-
-def _table(columns: list[str], rows: list[list]) -> pd.DataFrame:
-    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
-    # Of type object where all are missing, which would otherwise become a column of numbers.
-    typed = [pd.Series(list(c), dtype=None if any(isinstance(x, str) for x in c) else object) for c in by_column]
-    table = pd.DataFrame(dict(enumerate(typed)))
-    table.columns = columns
-    return table
 
 
 def table_with(blocks: dict, path: Path, columns: Sequence[str], remedy: str) -> str:
@@ -193,18 +183,13 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
     Coordinates of other programs get columns of RELION as well. A comment says where the names of its files are
     relative to, so that the file can be read from any folder.
 
-    Parameters
-    ----------
     particles : a `base.Particles`; where its input was no STAR file, a table with rlnImageName is made, which
         holds their names, and an optics table with box and voxel size
     columns : DataFrame with a value per particle written; a column that the input has already is replaced in place.
         Numbers are written as the shortest text that reads back as the same number
     rows : indices of the particles to write, all by default
 
-    Raises
-    ------
-    UserError
-        The columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
+    Raises UserError where columns do not fit the rows, a value cannot be quoted, or the file cannot be written.
     """
     path = Path(path)
     rows = np.arange(len(particles.names)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -232,8 +217,6 @@ def write_star(path: str | Path, particles, columns=None, rows: Sequence[int] | 
 def _names_line(particles) -> str:
     """The comment that `names_are_in` reads; none for particles that no file holds."""
     source = getattr(particles, "source", None)
-    for part in ("files", "archive"):
-        source = getattr(source, part, source)
     places = (getattr(source, name, None) for name in ("named_in", "listed_in", "path"))
     named_in = next((place for place in places if place), None)
     return f"{_NAMES_ARE_IN}{named_in.absolute()}\n\n" if named_in else ""

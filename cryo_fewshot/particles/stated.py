@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SAME_PIXEL
 from .star import as_numbers, numbers
 
 
@@ -28,7 +27,6 @@ KILOVOLTS = Kind("kV, from 50 to 1500", lambda x: (x >= 50) & (x <= 1500))
 MILLIMETRES = Kind("mm, from 0 to 20", lambda x: (x >= 0) & (x <= 20))
 # Some tilts may be in focus; where all are, those are micrometres.
 ANGSTROM = Kind("angstrom", lambda x: np.isfinite(x) & ((x == 0) | (np.nan_to_num(np.abs(x)).max() >= 100)))
-ANYTHING = None
 USED = {
     "rlnImagePixelSize": ("voxel size", LENGTH),
     "rlnPixelSize": ("voxel size", LENGTH),
@@ -40,8 +38,6 @@ USED = {
     **{f"rlnOrigin{axis}Angst": ("subtracted from coordinates in a tomogram", NUMBER) for axis in "XYZ"},
     "rlnImageDimensionality": ("2 for stacks of tilt images", LENGTH),
     "rlnTomoSubTomosAre2DStacks": ("1 for stacks of tilt images", FLAG),
-    "rlnTomoVisibleFrames": ("tilts of a stack", ANYTHING),
-    "rlnTomoProjX": ("geometry of a tilt", ANYTHING),
     "rlnTomoYTilt": ("geometry of a tilt", NUMBER),
     "rlnCtfDataAreCtfPremultiplied": ("divided by the CTF", FLAG),
     "rlnDefocusU": ("the CTF to divide by", ANGSTROM),
@@ -51,9 +47,6 @@ USED = {
     "rlnVoltage": ("the CTF to divide by", KILOVOLTS),
     "rlnSphericalAberration": ("the CTF to divide by", MILLIMETRES),
     "rlnAmplitudeContrast": ("the CTF to divide by", SHARE),
-    "wrpSourceName": ("tomogram of a row", ANYTHING),
-    "rlnTomoReconstructedTomogram": ("tomogram of a row", ANYTHING),
-    "rlnTomoReconstructedTomogramDenoised": ("tomogram of a row, where the plain one is not meant", ANYTHING),
 }
 """What is read elsewhere in this folder, and as what; a value that is none of it is refused."""
 
@@ -115,37 +108,10 @@ def check_values(blocks: dict, path: object) -> None:
             what, kind = kinds[name]
             texts = np.atleast_1d(np.asarray(block[name], dtype=object))
             given = np.array([isinstance(text, str) and text not in ("", "None") for text in texts])
-            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if kind and given.any() else ()
+            bad = np.flatnonzero(given & ~kind.holds(as_numbers(texts))) if given.any() else ()
             if len(bad):
                 said = f"{name} of row {bad[0] + 1} is {texts[bad[0]]}, not {kind.text} ({what}; {len(bad)} rows)"
                 raise UserError(f"{path}: {said}; correct it")
-
-
-def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
-    """A line where a table states two voxel sizes that differ by more than they are rounded."""
-    columns = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
-    columns += ("rlnTomoTiltSeriesPixelSize", "rlnTomoSubtomogramBinning")
-    image, pixel, detector, magnification, unbinned, binning = (numbers(blocks, name, column) for column in columns)
-    products = {
-        columns[0]: image,
-        columns[1]: pixel,
-        "rlnDetectorPixelSize and rlnMagnification": _both(detector, magnification, lambda d, m: 1e4 * d / m),
-        "rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning": _both(unbinned, binning, lambda u, b: u * b),
-    }
-    (used, first), *others = [(name, a) for name, a in products.items() if a is not None] or [("", None)]
-    notes = []
-    for other, sizes in others:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rows = np.flatnonzero(np.abs(sizes / first - 1) > SAME_PIXEL)
-        if len(rows):
-            both = f"{other} say {sizes[rows[0]] / 10:.4g} nm, {used} {first[rows[0]] / 10:.4g} nm"
-            notes.append(f"{path}: {both}, and the latter is used ({len(rows)} rows)")
-    return tuple(notes)
-
-
-def _both(a: np.ndarray | None, b: np.ndarray | None, of: Callable) -> np.ndarray | None:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return None if a is None or b is None else of(a, b)
 
 
 def box_notes(blocks: dict, name: str, path: object, boxes: tuple[int | None, ...]) -> tuple[str, ...]:

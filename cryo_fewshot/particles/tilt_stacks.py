@@ -5,8 +5,8 @@ slice theorem an image's transform lies in the plane that the inverse, the trans
 (kx, ky, 0).
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, Ctf, divided_by_ctf, read_ctf
-from .mrc import WRITE_AGAIN, checked_values, open_mrc
+from .ctf import DEFOCUS, OPTICS, PHASE_SHIFT, divided_by_ctf, read_ctf
+from .mrc import checked_values, open_mrc, reading
 from .mrc_particles import ParticleFiles
 from .resampling import resampling_matrix
 from .star import as_numbers, numbers, read_star_blocks, texts
@@ -26,30 +26,28 @@ EULER = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot")
 EXPORT = "export particles and tomograms.star again"
 
 
-@dataclass(frozen=True)
-class TiltStacks:
+@dataclass(frozen=True, kw_only=True)
+class TiltStacks(ParticleFiles):
     """Stacks of images with their tilt geometry; plain data.
 
     tomograms : `(n,)` index into rotations; rotations : per tomogram `(n_tilts, 3, 3)` that map tomogram xyz to image
-    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram what
-    the images were multiplied by and are divided by when they are read, or None to leave them as they are;
-    multiplied : `(n,)` whether a particle's images were
+    xyz; visible : per particle a text of 0 and 1 for its tilts, or None where all are used; ctfs : per tomogram
+    `(n_tilts, 7)`, what the images were multiplied by and are divided by when they are read, or None to leave them as
+    they are; multiplied : `(n,)` whether a particle's images were
     """
 
-    files: ParticleFiles
     tomograms: np.ndarray
     rotations: tuple[np.ndarray, ...]
     visible: list[str] | None = None
-    ctfs: tuple[Ctf | None, ...] | None = None
+    ctfs: tuple[np.ndarray | None, ...] | None = None
     multiplied: np.ndarray | None = None
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; images are cropped in Fourier space to voxel_size_nm before they are projected."""
-        find = self.files.finder()
+        find = self.finder()
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
             images, nm, path = self._images(i, find)
-            self.files.check_against_group(i, images.shape[-1], nm)
             rotations = self.rotations[self.tomograms[i]]
             seen = np.ones(len(rotations), bool) if self.visible is None else _flags(self.visible[i], path)
             if len(seen) != len(rotations):
@@ -65,20 +63,16 @@ class TiltStacks:
                 raise UserError(f"{path}: every image is empty; remove the file or extract it again")
             images = images[kept]
             if self.ctfs is not None and self.multiplied[i]:
-                images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]].of_tilts(np.flatnonzero(seen)[kept]))
+                images = divided_by_ctf(images, nm, self.ctfs[self.tomograms[i]][seen][kept])
             images, nm = _coarser(images, nm, voxel_size_nm)
             return back_project(images, rotations[seen][kept]).double().numpy(), nm
 
         return volume_of
 
-    def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
-        """As in `base.Source`."""
-        return self.files.identities(indices)
-
     def surveyed(self) -> "TiltStacks":
-        """With box and voxel size of each group, as in `ParticleFiles.surveyed`."""
-        find = self.files.finder()
-        return replace(self, files=self.files.surveyed(lambda i: self._images(i, find)[:2]))
+        """As in `ParticleFiles.surveyed`, of the images."""
+        find = self.finder()
+        return super().surveyed(lambda i: self._images(i, find)[:2])
 
     def _images(self, i: int, find) -> tuple[np.ndarray, float, Path]:
         path, index = find(i)
@@ -86,8 +80,8 @@ class TiltStacks:
         if index is not None or file.data.ndim != 3 or file.data.shape[1] != file.data.shape[2]:
             shape = " x ".join(map(str, file.data.shape))
             raise UserError(f"{path}: {shape} pixels, not a stack of square tilt images of one particle; {EXPORT}")
-        images = checked_values(file.data, path, WRITE_AGAIN.replace("volume", "stack"))
-        return images, self.files.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
+        images = checked_values(file.data, path)
+        return images, self.agreed_voxel_size(i, path, file.voxel_size_nm, images.shape[-1]), path
 
 
 def back_project(images: np.ndarray, rotations: np.ndarray) -> torch.Tensor:
@@ -118,12 +112,13 @@ def open_tilt_stacks(
     visible = table["rlnTomoVisibleFrames"].tolist() if "rlnTomoVisibleFrames" in table else None
     multiplied, ctfs, said = _multiplied_by(blocks, name, tomograms, series)
     note = f"{files.listed_in}: tilt images, {said}, back-projected with the geometry of {path}"
-    return TiltStacks(files, tomograms, rotations, visible, ctfs, multiplied).surveyed(), (note,)
+    geometry = {"tomograms": tomograms, "rotations": rotations, "visible": visible, "multiplied": multiplied}
+    return TiltStacks(**{**vars(files), **geometry, "ctfs": ctfs}).surveyed(), (note,)
 
 
 def _multiplied_by(
     blocks: dict, name: str, tomograms: np.ndarray, series: list[tuple]
-) -> tuple[np.ndarray, tuple[Ctf | None, ...] | None, str]:
+) -> tuple[np.ndarray, tuple[np.ndarray | None, ...] | None, str]:
     """Which particles were multiplied by their CTF, the CTFs of their tomograms where known, and this in words."""
     flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
     multiplied = np.zeros(len(tomograms), bool) if flags is None else flags == 1
@@ -160,9 +155,7 @@ def find_tomograms_star(files: ParticleFiles) -> Path:
             return found
     beside = f" and none of {len(sets)} optimisation sets beside it names it" if sets else ""
     remedy = "give tomograms_star (--tomograms-star), or extract the particles as 3D subtomograms"
-    raise UserError(
-        f"{files.listed_in}: lists 2D stacks of tilt images, but no tomograms.star is near it{beside}; {remedy}"
-    )
+    raise UserError(f"{files.listed_in}: lists 2D stacks, but no tomograms.star is near it{beside}; {remedy}")
 
 
 def optimisation_set(blocks: dict) -> tuple[str, str]:
@@ -198,7 +191,7 @@ def read_series(path: Path, names: list[str]) -> list[tuple]:
 
 
 def _rotations(block, where: str) -> np.ndarray:
-    try:
+    with reading(where, "three rows of numbers in each projection", EXPORT):
         if set(PROJECTION) <= set(block):
             rows = [[[float(x) for x in text.strip("[]").split(",")[:3]] for text in block[c]] for c in PROJECTION]
             rotations = np.array(rows, dtype=np.float64).transpose(1, 0, 2)
@@ -209,8 +202,6 @@ def _rotations(block, where: str) -> np.ndarray:
         else:
             raise UserError(f"{where}: no columns {PROJECTION[0]} or {EULER[0]}; {EXPORT}")
         product = rotations @ rotations.transpose(0, 2, 1)
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{where}: a projection that is not three rows of numbers; {EXPORT}") from error
     if not np.abs(product - np.eye(3)).max() < 0.01:
         raise UserError(f"{where}: a projection that is not a rotation; {EXPORT}")
     return rotations
@@ -219,9 +210,8 @@ def _rotations(block, where: str) -> np.ndarray:
 def _flags(text: str, path: Path) -> np.ndarray:
     flags = as_numbers(str(text).strip("[] ").replace(",", " ").split())
     if not set(flags) <= {0, 1} or 1 not in flags:
-        raise UserError(
-            f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is not a list of 0 and 1 with at least one 1; {EXPORT}"
-        )
+        what = "not a list of 0 and 1 with at least one 1"
+        raise UserError(f"{path}: rlnTomoVisibleFrames {str(text)[:40]} is {what}; {EXPORT}")
     return flags == 1
 
 

@@ -39,9 +39,9 @@ class Tomogram:
         """The array, from which slices are read: mapped MRC, or a zarr array read in chunks."""
         return open_mrc(self.path).data if self.level is None else open_group(self.path)[self.level]
 
-    def grey_values(self, n_boxes: int = 64, edge: int = 16) -> tuple[float, float]:
-        """Mean and standard deviation, of boxes at random places, the same ones each time."""
-        array, rng = self.array(), np.random.default_rng(0)
+    def grey_values(self) -> tuple[float, float]:
+        """Mean and standard deviation, of 64 boxes at random places, the same ones each time."""
+        array, rng, n_boxes, edge = self.array(), np.random.default_rng(0), 64, 16
         low = rng.integers(0, np.maximum(1, np.array(self.shape) - edge + 1), size=(n_boxes, 3))
         boxes = [np.asarray(_piece(array, start, start + edge), dtype=np.float64).ravel() for start in low]
         values = np.concatenate(boxes)
@@ -135,9 +135,8 @@ class Boxes:
         try:
             piece = _piece(array, low, high)
         except Exception as error:  # a damaged chunk of a zarr array: codecs have no common class
-            raise UserError(
-                f"{self.names[i]}: cannot be read ({first_line(error)}); write {tomogram.path} again"
-            ) from error
+            said = f"cannot be read ({first_line(error)}); write {tomogram.path} again"
+            raise UserError(f"{self.names[i]}: {said}") from error
         piece = checked_values(piece, self.names[i], "remove the particle")
         if inside:
             return piece
@@ -222,19 +221,22 @@ def _one_called(last: str, name: str, inside: list[Path], path: Path, listed_in:
     remedy = f"name its file {last}.mrc or rec_{last}.mrc, or give its file in place of the folder"
     if path.is_file():
         remedy = "give a tomograms.star that names it, or the folder of the tomograms"
-    raise UserError(
-        f"{path}: no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists; {remedy}"
-    )
+    absent = f"no such tomogram as {last or 'one without a name'}, which {listed_in.name} lists"
+    raise UserError(f"{path}: {absent}; {remedy}")
 
 
 def tilt_pixel_sizes(path: Path, names: Iterable[str]) -> np.ndarray:
     """Angstrom, the unbinned pixel of each named tomogram `(n,)` as a tomograms.star says, NaN where none does."""
-    star, sizes = _tomograms_star(path), {}
-    for block in () if star is None else read_star_blocks(star).values():
-        if {"rlnTomoName", TILT_PIXEL} <= set(block):
-            columns = (np.atleast_1d(np.asarray(block[c], dtype=object)) for c in ("rlnTomoName", TILT_PIXEL))
-            sizes |= {name_of_tomogram(str(name)): size for name, size in zip(*columns, strict=True)}
+    sizes = dict(_by_tomogram(_tomograms_star(path), TILT_PIXEL))
     return as_numbers([sizes.get(name_of_tomogram(name)) for name in names])
+
+
+def _by_tomogram(star: Path | None, column: str) -> Iterator[tuple[str, str]]:
+    """Each tomogram of a tomograms.star, and what a column says of it."""
+    for block in () if star is None else read_star_blocks(star).values():
+        if {"rlnTomoName", column} <= set(block):
+            columns = (np.atleast_1d(np.asarray(block[c], dtype=object)).astype(str) for c in ("rlnTomoName", column))
+            yield from ((name_of_tomogram(name), value) for name, value in zip(*columns, strict=True))
 
 
 def _tomograms_star(path: Path) -> Path | None:
@@ -246,19 +248,12 @@ def _reconstructed(path: Path) -> dict[str, Path]:
     """Files that a tomograms.star names by tomogram; of a folder, those of its tomograms.star that lie in it."""
     star = _tomograms_star(path)
     files: dict[str, Path] = {}
-    for block in () if star is None else read_star_blocks(star).values():
-        for column in RECONSTRUCTED if "rlnTomoName" in block else ():
-            pairs = (
-                np.atleast_1d(np.asarray(block.get(c, ()), dtype=object)).astype(str) for c in ("rlnTomoName", column)
-            )
-            for name, file in zip(*pairs, strict=False):
-                name, above = name_of_tomogram(name), (folder / file for folder in star.absolute().parents)
-                there = next((candidate for candidate in above if candidate.exists()), None)
-                if there is None and star == path and name not in files:
-                    remedy = "give the folder with it, or correct the name"
-                    raise UserError(f"{file}: named in {star} but missing; {remedy}")
-                if there is not None and (star == path or path.resolve() in there.resolve().parents):
-                    files.setdefault(name, there)
+    for name, file in (pair for column in RECONSTRUCTED for pair in _by_tomogram(star, column)):
+        there = next((above / file for above in star.absolute().parents if (above / file).exists()), None)
+        if there is None and star == path and name not in files:
+            raise UserError(f"{file}: named in {star} but missing; give the folder with it, or correct the name")
+        if there is not None and (star == path or path.resolve() in there.resolve().parents):
+            files.setdefault(name, there)
     if star == path and not files:
         raise UserError(f"{path}: no column {RECONSTRUCTED[0]} in it; give the folder of the tomograms in its place")
     return files

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .mrc import SAME_VOXEL, first_line
+from .mrc import cubic_nm, reading
 
 UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 STEPS = ("scale", "translation")  # what a coordinateTransformation may be here
@@ -23,16 +23,14 @@ class ZarrImage(NamedTuple):
 
 def open_group(path: Path):
     """The group, whose levels are arrays."""
-    try:
-        import zarr
-    except ImportError:
-        raise UserError(f"{path}: reading OME-Zarr needs the package zarr; run pip install zarr") from None
+    import zarr
+
     return zarr.open_group(str(path), mode="r")
 
 
 def zarr_image(path: Path) -> ZarrImage:
     """What a group holds; raises UserError for what is not one volume of real numbers in cubic voxels."""
-    try:
+    with reading(path, "an OME-Zarr image", "write it again"):
         group = open_group(path)
         attributes = group.attrs.asdict()
         image, *others = attributes.get("ome", attributes)["multiscales"]  # OME-Zarr 0.5 nests, 0.4 does not
@@ -45,15 +43,13 @@ def zarr_image(path: Path) -> ZarrImage:
         unknown = {step["type"] for step in steps} - {*STEPS, "identity"}
         names, shape = [axis["name"] for axis in axes], tuple(map(int, array.shape))
         missing = array.nchunks - array.nchunks_initialized
-    except UserError:
-        raise
-    except Exception as error:  # zarr and the attributes of a damaged group raise anything
-        raise UserError(f"{path}: not an OME-Zarr image ({first_line(error)}); write it again") from error
     if names[-3:] != ["z", "y", "x"] or any(n != 1 for n in shape[:-3]) or len(shape) != len(axes):
         raise UserError(f"{path}: axes {' '.join(names)} of {shape}, not one volume zyx; write it as one")
     if unknown or any(len(value) != len(axes) for kind in values.values() for value in kind):
         what = f"type {', '.join(sorted(unknown))}" if unknown else f"other than {len(axes)} axes"
         raise UserError(f"{path}: coordinateTransformations of {what}; write it with a scale for each axis alone")
+    if any((scale <= 0).any() for scale in values["scale"]):
+        raise UserError(f"{path}: a scale that is not positive in its coordinateTransformations; write it again")
     if array.dtype.kind not in "iuf":
         raise UserError(f"{path}: values are {array.dtype}, not real numbers; write it again")
     remarks = {
@@ -62,14 +58,6 @@ def zarr_image(path: Path) -> ZarrImage:
         f"{len(others) + 1} images in its multiscales, of which the first is read": others,
     }
     units = [UNITS_NM.get(axis.get("unit")) for axis in axes[-3:]]
-    nm = _voxel_size(values["scale"], units, path)
+    scales = values["scale"]
+    nm = None if not scales or None in units else cubic_nm((np.prod(scales, axis=0)[-3:] * units).tolist(), path)
     return ZarrImage(level["path"], shape[-3:], nm, tuple(said for said, holds in remarks.items() if holds))
-
-
-def _voxel_size(scales: list[np.ndarray], units: list[float | None], path: Path) -> float | None:
-    if not scales or None in units:
-        return None
-    sizes = np.prod(scales, axis=0)[-3:] * units
-    if not (sizes > 0).all() or np.ptp(sizes) > SAME_VOXEL * sizes.max():
-        raise UserError(f"{path}: voxels of {' x '.join(f'{s:.4g}' for s in sizes)} nm; resample it to cubic voxels")
-    return float(sizes[0])

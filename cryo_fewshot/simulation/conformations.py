@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
 from .datasets import SimulatedData
-from .structures import load_complex
+from .structures import complex_beads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +44,8 @@ def bent(key: str, angle_degrees: float) -> tuple[np.ndarray, np.ndarray]:
     The complex stands upright: its longest axis along y, its shortest along z, the viewer's. The halves lie above and
     below the centre of mass, the hinge is the middle of the beads within 1.5 nm of it, the turn is about z.
     """
-    entry = load_complex(key)
-    masses = entry.masses_kda
-    positions = entry.positions_nm - np.average(entry.positions_nm, axis=0, weights=masses)
+    positions, masses = complex_beads(key)
+    positions = positions - np.average(positions, axis=0, weights=masses)
     _, axes = np.linalg.eigh((positions * masses[:, None]).T @ positions)  # columns zyx, shortest extent first
     shortest, middle, longest = axes.T
     if np.linalg.det(np.stack([shortest, longest, middle])) < 0:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from ..randomness import seed_from
 from ..subtomograms import SubtomogramSet
 from .imaging import simulate
 from .microscope import Microscope
-from .structures import class_keys, load_complex
+from .structures import class_keys, complex_beads
 
 EMPTY = "empty"
 """Name of the class without a macromolecule."""
@@ -55,7 +54,7 @@ class SimulatedData:
 
     def beads_of(self, name: str, seeds: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray] | None]:
         """Positions and masses of the samples of a class, one per seed; None for no macromolecule."""
-        return [None if name == EMPTY else _beads(name)] * len(seeds)
+        return [None if name == EMPTY else complex_beads(name)] * len(seeds)
 
     def subtomograms(self, snr_counts: dict[float, int], class_names: Sequence[str], device) -> "SubtomogramSet":
         """The volumes of some classes, see `simulate_set`."""
@@ -102,9 +101,3 @@ def simulate_set(
         snrs=np.concatenate(snrs),
         voxel_size_nm=recipe.voxel_size_nm,
     )
-
-
-@lru_cache(maxsize=64)
-def _beads(name: str) -> tuple[np.ndarray, np.ndarray]:
-    entry = load_complex(name)
-    return entry.positions_nm, entry.masses_kda

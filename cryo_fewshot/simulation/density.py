@@ -26,17 +26,13 @@ def mass_density(
 ) -> np.ndarray:
     """Mass density of a complex without microscope: beads in their pose, blurred, no CTF, no wedge, no noise.
 
-    Parameters
-    ----------
     positions_nm, masses_kda : `(n_beads, 3)` zyx in nm, `(n_beads,)` in kDa
     box : voxels along one edge, even
     voxel_size_nm : at most 1 nm
     blur_nm : standard deviation of the Gaussian that each bead becomes
     quaternion, shift_nm : pose as in `imaging.Acquisition`: xyzw, and zyx in nm
 
-    Returns
-    -------
-    `(box, box, box)` zyx float32, kDa per nm3.
+    Returns `(box, box, box)` zyx float32, kDa per nm3.
     """
     if voxel_size_nm > 1:
         raise UserError(f"voxel_size_nm={voxel_size_nm}: a density is drawn with voxels of at most 1 nm")
@@ -61,10 +57,7 @@ def protein_level(density: np.ndarray, mass_kda: float, voxel_size_nm: float) ->
 
 
 def upright(positions_nm: np.ndarray, masses_kda: np.ndarray, tilt: float = 25.0) -> np.ndarray:
-    """Turn a complex for looking at it along z: longest axis up, shortest towards the viewer, then tilted.
-
-    positions_nm `(n_beads, 3)` zyx in nm; tilt in degrees about x. Returns positions of the same shape.
-    """
+    """A complex turned for looking at it along z: longest axis up, shortest towards the viewer, then tilted about x."""
     centred = positions_nm - np.average(positions_nm, axis=0, weights=masses_kda)
     _, axes = np.linalg.eigh((centred * masses_kda[:, None]).T @ centred)  # columns zyx, shortest extent first
     z, x, y = axes[:, 0], axes[:, 1], axes[:, 2]

@@ -34,16 +34,12 @@ def simulate(
     network sees where nothing is binned. The noise is white in each tilt image; a share passes the CTF, the rest the
     detector's MTF; as both are Gaussian, their sum is drawn at once from the summed power spectrum.
 
-    Parameters
-    ----------
     beads : per sample, positions `(n_beads, 3)` zyx in nm and masses `(n_beads,)`; None for no macromolecule
     seeds : `(n,)` int64, one per sample; sample i depends on seeds[i] alone, not on the batch
     snr : ratio of variances; None for no noise
     acquisition : poses, shifts and defocus to use instead of those drawn from the seeds
 
-    Returns
-    -------
-    `(n, b, b, b)` float32 on `device`, b = microscope.final_box; each volume with mean 0 and variance 1.
+    Returns `(n, b, b, b)` float32 on `device`, b = microscope.final_box; each volume with mean 0 and variance 1.
     """
     if snr is not None and snr <= 0:
         raise UserError(f"snr={snr}: give a positive ratio of variances, or None for no noise")
@@ -99,7 +95,12 @@ def with_noise(
 
 def finished_volumes(spectrum: torch.Tensor, microscope: Microscope) -> torch.Tensor:
     """Volumes `(n, b, b, b)` of spectra `(n, n_final)`, b = microscope.final_box, each with mean 0 and variance 1."""
-    return standardised(_to_volume(spectrum, _plan(microscope, str(spectrum.device)), microscope.final_box))
+    box, plan = microscope.final_box, _plan(microscope, str(spectrum.device))
+    full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
+    full[:, plan.in_final_box] = spectrum
+    full = full.view(-1, box, box, box // 2 + 1)
+    inverse = one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
+    return standardised(inverse)
 
 
 def frequencies_per_nm(microscope: Microscope, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -212,13 +213,6 @@ def _plan(microscope: Microscope, device: str) -> _Plan:
 def _soft_edge(ratio: torch.Tensor) -> torch.Tensor:
     # Raised cosine: 1 up to 0.9 of the cut-off frequency, 0 from 1.1 on.
     return 0.5 * (1 + torch.cos(torch.pi * ((ratio - 0.9) / 0.2).clamp(0, 1))) * (ratio < 1.1)
-
-
-def _to_volume(spectrum: torch.Tensor, plan: _Plan, box: int) -> torch.Tensor:
-    full = torch.zeros(len(spectrum), box * box * (box // 2 + 1), dtype=torch.complex64, device=spectrum.device)
-    full[:, plan.in_final_box] = spectrum
-    full = full.view(-1, box, box, box // 2 + 1)
-    return one_by_one(lambda part: torch.fft.irfftn(part, s=(box,) * 3, dim=(1, 2, 3), norm="forward"), full)
 
 
 def standardised(volumes: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,6 @@ _SHIFT_AND_DEFOCUS_COUNTERS = torch.arange(4) - 8
 class Microscope:
     """Acquisition and box of a simulated subtomogram; lengths in nm, angles in degrees.
 
-    Parameters
-    ----------
     box : voxels along one edge of the cubic box, before binning
     voxel_size_nm : edge of a voxel, before binning
     binning : the finished volume is cropped in Fourier space to box / binning; its SNR is stated before
@@ -59,21 +57,15 @@ class Microscope:
         if self.binning < 1 or self.box % (2 * self.binning):
             raise UserError(f"binning={self.binning}: box={self.box} must be an even multiple of it")
         if not -90 <= self.tilt_min < self.tilt_max <= 90 or self.tilt_increment <= 0:
-            raise UserError(
-                f"tilt range {self.tilt_min}..{self.tilt_max} by {self.tilt_increment} degrees: "
-                "give -90 <= tilt_min < tilt_max <= 90 and a positive increment"
-            )
+            range_text = f"{self.tilt_min}..{self.tilt_max} by {self.tilt_increment} degrees"
+            raise UserError(f"tilt range {range_text}: give -90 <= tilt_min < tilt_max <= 90, a positive increment")
         if self.voxel_size_nm <= 0 or self.low_pass_nm < 2 * self.voxel_size_nm:
-            raise UserError(
-                f"low_pass_nm={self.low_pass_nm} is finer than the box can hold: "
-                f"use at least twice voxel_size_nm={self.voxel_size_nm}"
-            )
+            remedy = f"use at least twice voxel_size_nm={self.voxel_size_nm}"
+            raise UserError(f"low_pass_nm={self.low_pass_nm} is finer than the box can hold: {remedy}")
         if not 0 <= self.noise_before_ctf <= 1:
             raise UserError(f"noise_before_ctf={self.noise_before_ctf}: give a share between 0 and 1")
         if self.defocus_min_um > self.defocus_max_um:
-            raise UserError(
-                f"defocus {self.defocus_min_um}..{self.defocus_max_um} um: the minimum is above the maximum"
-            )
+            raise UserError(f"defocus {self.defocus_min_um}..{self.defocus_max_um} um: give the smaller one first")
 
     @property
     def final_box(self) -> int:

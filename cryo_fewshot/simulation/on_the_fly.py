@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -21,18 +20,10 @@ RELATED = {"tric": "groel", "ino80": "nucleosome"}
 """Families that are homologous to another one: TRiC is a chaperonin as GroEL is; this INO80 holds a nucleosome."""
 
 
-# ---------------------------------------------------------------- classes
-
-
 def homologous_family(class_name: str) -> str:
     """Homologous family of a class, related ones under one name; a class outside the registry is its own family."""
-    family = _families().get(class_name) or class_name
+    family = registry()["family"].get(class_name) or class_name
     return RELATED.get(family, family)
-
-
-@cache
-def _families() -> dict[str, str]:
-    return registry()["family"].to_dict()
 
 
 def outside_families(class_names: Sequence[str], held_out: Sequence[str]) -> tuple[str, ...]:
@@ -48,9 +39,6 @@ def library_classes(held_out: Sequence[str], width_nm: float = 40.0) -> tuple[st
     return outside_families([*fitting, EMPTY], held_out)
 
 
-# ---------------------------------------------------------------- acquisitions and samples
-
-
 @dataclass(frozen=True, kw_only=True)
 class Acquisitions:
     """Acquisition settings that training samples are drawn from; lengths in nm, angles in degrees.
@@ -59,8 +47,6 @@ class Acquisitions:
     set whose plans stay in memory. Pose, shift, defocus and noise are drawn for each sample. How finely the tomogram
     was sampled before binning only changes what an SNR means, so the range of SNRs covers it.
 
-    Parameters
-    ----------
     microscope : the box, and every setting that is not drawn
     snrs : drawn from with equal chance
     n_microscopes : 1 for `microscope` as it is

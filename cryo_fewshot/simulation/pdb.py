@@ -1,12 +1,12 @@
 """Coordinate files turned into beads: about one point mass per cubic nanometre.
 
-Used to build the bundled library and to read the entries that are fetched on demand. gemmi is imported where it is
-used, because training does not need it.
+Used to build the bundled library and to read the entries that are fetched on demand; training needs none of it.
 """
 
 from functools import cache
 from pathlib import Path
 
+import gemmi
 import numpy as np
 
 from ..errors import UserError
@@ -22,26 +22,18 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
     The mass of a residue, hydrogens included, is spread over the atoms that are present. A C-alpha trace and a complete
     model of one complex therefore weigh the same. Waters and second conformations are left out.
 
-    Parameters
-    ----------
-    path : str or Path
-        Coordinate file; its first model is read.
-    assembly : str
-        Name of the biological assembly to expand, or "as-is" where the file holds the assembly already.
+    assembly : name of the biological assembly to expand, "as-is" where the file holds the assembly already
 
-    Returns
-    -------
-    positions_nm : (n_atoms, 3) float64 array, zyx, nm
-    masses_kda : (n_atoms,) float64 array, kDa
-
-    Raises
-    ------
-    UserError
-        The file is missing or unreadable, holds no such assembly, or holds no atoms.
+    Returns positions `(n_atoms, 3)` zyx in nm and masses `(n_atoms,)` in kDa, float64, of the first model. Raises
+    UserError for a file that is missing or unreadable, holds no such assembly, or no atoms.
     """
     structure = _read_structure(path)
     if assembly != "as-is":
-        _expand(structure, assembly, path)
+        known = [entry.name for entry in structure.assemblies]
+        if assembly not in known:
+            listed = ", ".join(known) or "none"
+            raise UserError(f"{path}: no biological assembly {assembly!r} (it lists: {listed}); read it with 'as-is'")
+        structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.Short)
     positions, masses = [], []
     for chain in structure[0]:
         for residue in chain:
@@ -57,21 +49,14 @@ def read_atoms(path: str | Path, assembly: str = "1") -> tuple[np.ndarray, np.nd
     return np.array(positions)[:, ::-1] / 10, np.concatenate(masses)
 
 
-def read_title(path: str | Path) -> str:
-    """Title of a coordinate file in one line, "" where it has none; raises UserError where it cannot be read."""
-    info = _read_structure(path).info
-    return " ".join(info["_struct.title"].split()) if "_struct.title" in info else ""
-
-
 def _read_structure(path):
-    import gemmi
-
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; give a PDB or mmCIF file")
     try:
         structure = gemmi.read_structure(str(path))
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable PDB or mmCIF file ({_one_line(error)}); get it again") from error
+        said = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable PDB or mmCIF file ({said}); get it again") from error
     if len(structure) == 0:
         raise UserError(f"{path}: holds no atoms; give a PDB or mmCIF file with coordinates")
     structure.setup_entities()
@@ -80,21 +65,9 @@ def _read_structure(path):
     return structure
 
 
-def _expand(structure, assembly, path):
-    import gemmi
-
-    known = [entry.name for entry in structure.assemblies]
-    if assembly not in known:
-        listed = ", ".join(known) or "none"
-        raise UserError(f"{path}: no biological assembly {assembly!r} (it lists: {listed}); read it with 'as-is'")
-    structure.transform_to_assembly(assembly, gemmi.HowToNameCopiedChain.Short)
-
-
 @cache
 def _residue_mass_da(name: str) -> float | None:
     """Mass of a residue within its chain, of a ligand as it is; None where gemmi has no entry for the name."""
-    import gemmi
-
     if name == "UNK":
         return UNKNOWN_RESIDUE_DA
     residue = gemmi.find_tabulated_residue(MODELLING_NAMES.get(name, name))
@@ -104,40 +77,17 @@ def _residue_mass_da(name: str) -> float | None:
     return residue.weight - (WATER_DA if is_linked else 0)
 
 
-def to_beads(
-    positions_nm: np.ndarray, masses_kda: np.ndarray, spacing_nm: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gather point masses into beads: one per occupied grid cell, at the centre of mass of what the cell holds.
+def to_beads(positions_nm: np.ndarray, masses_kda: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gather point masses into beads: one per occupied cell of 1 nm, at the centre of mass of what the cell holds.
 
-    Parameters
-    ----------
-    positions_nm : (n, 3) array, zyx, nm
-    masses_kda : (n,) array, kDa
-    spacing_nm : float
-        Edge of a grid cell, nm.
+    positions_nm, masses_kda : `(n, 3)` zyx in nm and `(n,)` in kDa
 
-    Returns
-    -------
-    positions_nm : (n_beads, 3) float32 array, zyx, nm, from the centre of mass of the whole
-    masses_kda : (n_beads,) float32 array, kDa
+    Returns positions `(n_beads, 3)` from the centre of mass of the whole, and masses `(n_beads,)`, float32.
     """
-    cells = np.floor((positions_nm - positions_nm.min(axis=0)) / spacing_nm).astype(np.int64)
+    cells = np.floor(positions_nm - positions_nm.min(axis=0)).astype(np.int64)
     _, bead = np.unique(cells, axis=0, return_inverse=True)
     masses = np.bincount(bead, weights=masses_kda)
     moments = [np.bincount(bead, weights=masses_kda * axis) for axis in np.transpose(positions_nm)]
     positions = np.stack(moments, axis=1) / masses[:, None]
     positions -= np.average(positions, axis=0, weights=masses)
     return positions.astype(np.float32), masses.astype(np.float32)
-
-
-def max_diameter_nm(positions_nm: np.ndarray) -> float:
-    """Largest distance between two of the (n, 3) points, nm."""
-    from scipy.spatial import ConvexHull
-    from scipy.spatial.distance import pdist
-
-    corners = positions_nm[ConvexHull(positions_nm).vertices]
-    return float(pdist(corners).max())
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -21,7 +21,7 @@ from .imaging import (
 )
 from .membranes import Sheets
 from .microscope import Acquisition, Microscope, draw_acquisition
-from .structures import load_complex
+from .structures import complex_beads
 from .surroundings import BACKGROUND, Surroundings, radial_gain, texture_gain, widened
 
 GOLD = "gold"
@@ -75,9 +75,6 @@ def _without_outside(volumes: torch.Tensor, share: float, rng: np.random.Generat
     return volumes * inside[0, :, :, None, None] * inside[1, :, None, :, None] * inside[2, :, None, None, :]
 
 
-# ---------------------------------------------------------------- complexes
-
-
 @dataclass(frozen=True)
 class _Packed:
     """Beads of several complexes on one device, one behind the other."""
@@ -93,7 +90,7 @@ class _Packed:
 
 @lru_cache(maxsize=16)
 def _packed(names: tuple[str, ...], device: str) -> _Packed:
-    found = [_gold() if name == GOLD else _beads(name) for name in names]
+    found = [_gold() if name == GOLD else complex_beads(name) for name in names]
     count = np.array([len(masses) for _, masses in found])
     return _Packed(
         number={name: index for index, name in enumerate(names)},
@@ -104,11 +101,6 @@ def _packed(names: tuple[str, ...], device: str) -> _Packed:
         positions_xyz=torch.from_numpy(np.concatenate([p for p, _ in found])[:, ::-1].copy()).float().to(device),
         masses=torch.from_numpy(np.concatenate([m for _, m in found])).float().to(device),
     )
-
-
-def _beads(name: str) -> tuple[np.ndarray, np.ndarray]:
-    entry = load_complex(name)
-    return entry.positions_nm, entry.masses_kda
 
 
 def _gold() -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +123,6 @@ def _rotations(n: int, rng: np.random.Generator) -> np.ndarray:
 def _matrices(quaternions: np.ndarray) -> np.ndarray:
     """Matrices `(n, 3, 3)` of quaternions `(n, 4)` xyzw of any length; scipy takes no empty batch."""
     return Rotation.from_quat(quaternions).as_matrix() if len(quaternions) else np.zeros((0, 3, 3))
-
-
-# ---------------------------------------------------------------- one group of samples
 
 
 class _Scene:

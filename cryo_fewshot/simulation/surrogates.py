@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..randomness import uniforms
 from .datasets import EMPTY, SimulatedData
 from .microscope import Microscope, draw_acquisition
-from .structures import load_complex
+from .structures import complex_beads
 
 Beads = tuple[np.ndarray, np.ndarray]
 """Positions `(n_beads, 3)` zyx in nm, and masses `(n_beads,)` in kDa."""
@@ -95,25 +95,23 @@ class Surrogate(SimulatedData):
         """
         if name == EMPTY:
             return [None] * len(seeds)
+        half_width_nm = self.microscope.width_nm / 2
         if name == MEMBRANE:
             low, high = MEMBRANE_RADII_NM
             radii = low + (high - low) * uniforms(seeds.cpu(), _RADIUS_COUNTER)[:, 0].numpy()
-            reach = 3**0.5 * (self._half_width_nm + self.microscope.max_shift_nm)
+            reach = 3**0.5 * (half_width_nm + self.microscope.max_shift_nm)
             samples = [membrane(radius, reach) for radius in radii]
         else:
-            samples = [_particle(name)] * len(seeds)
+            n_caps = {SINGLE_CAPPED: 1, DOUBLE_CAPPED: 2}.get(name)
+            samples = [proteasome_26s(n_caps) if n_caps else complex_beads(name)] * len(seeds)
         acquisition = draw_acquisition(seeds, self.microscope)
         rotations = Rotation.from_quat(acquisition.quaternions).as_matrix()
         cut = []
         for (positions, masses), rotation, shift in zip(samples, rotations, acquisition.shifts_nm, strict=True):
             turned = (positions[:, ::-1] @ rotation.T)[:, ::-1] + shift
-            inside = (np.abs(turned) < self._half_width_nm).all(axis=1)
+            inside = (np.abs(turned) < half_width_nm).all(axis=1)
             cut.append((positions[inside], masses[inside]))
         return cut
-
-    @property
-    def _half_width_nm(self) -> float:
-        return self.microscope.width_nm / 2
 
 
 # Every class of the real set has its own grid, session and pixel size; these share one microscope, so that noise does
@@ -127,25 +125,16 @@ GUO = Surrogate(
 )
 
 
-@lru_cache(maxsize=16)
-def _particle(name: str) -> Beads:
-    if name == SINGLE_CAPPED:
-        return proteasome_26s(n_caps=1)
-    if name == DOUBLE_CAPPED:
-        return proteasome_26s(n_caps=2)
-    entry = load_complex(name)
-    return entry.positions_nm, entry.masses_kda
-
-
+@lru_cache(maxsize=2)
 def proteasome_26s(n_caps: int) -> Beads:
     """Beads of the 26S proteasome with one or two caps, from the centre of mass; with two caps that of the core.
 
     4CR2 is a cap and half a core. Its image under the two-fold axis is the other half of the particle: all of it, or
     the part that belongs to the core.
     """
-    entry = load_complex("4CR2")
+    positions, masses = complex_beads("4CR2")
     axis, _ = core_axes()
-    positions, masses = entry.positions_nm - np.array(CORE_CENTRE_NM), entry.masses_kda
+    positions = positions - np.array(CORE_CENTRE_NM)
     along = positions @ axis
     off_axis = np.linalg.norm(positions - along[:, None] * axis, axis=1)
     is_core = (along > -CORE_HALF_LENGTH_NM) & (off_axis < CORE_RADIUS_NM)

@@ -26,7 +26,7 @@ def microscope_of(particles: Particles, like: Microscope) -> Microscope:
     # The 5th percentile: single images beyond the tilt range of most particles do not widen it.
     end = round(float(np.rad2deg(np.arccos(np.percentile(cosines, 5)))), 1)
     n_tilts = len(source.rotations[0])
-    micrometres = np.concatenate([ctf.defocus[:, :2].mean(1) for ctf in source.ctfs]) / 1e4
+    micrometres = np.concatenate([ctfs[:, :2].mean(1) for ctfs in source.ctfs]) / 1e4
     low, high = np.percentile(micrometres, [5, 95]).round(2)
     return replace(
         like,

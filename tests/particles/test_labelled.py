@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.particles.labelled import measured_data, read_labelled
+from cryo_fewshot.particles.labelled import measured_data
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Microscope
@@ -22,15 +22,19 @@ TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
 
 
+def read_labelled(path, **settings):
+    return measured_data(path, name="own", snr=0.1, split_sizes=(1, 0, 0), **settings).whole
+
+
 def test_a_folder_becomes_a_set(classes):
     found = read_labelled(classes, box=10)
     assert found.class_names == ("a protéasome", "b ribosome")
     assert found.labels.tolist() == [0, 0, 1, 1, 1] and found.labels.dtype == np.int64
     assert found.volumes.shape == (5, 10, 10, 10) and found.volumes.dtype == torch.float32
-    assert found.voxel_size_nm == 1.0 and np.isnan(found.snrs).all()
+    assert found.voxel_size_nm == 1.0 and (found.snrs == 0.1).all()
     assert found.volumes.mean(dim=(1, 2, 3)).abs().max() < 1e-6
     assert (found.volumes.var(dim=(1, 2, 3), correction=0) - 1).abs().max() < 1e-5
-    assert read_labelled(classes, voxel_size_nm=None, file_voxel_size_nm=1.368).voxel_size_nm == 1.368
+    assert read_labelled(classes, voxel_size_nm=1.5, file_voxel_size_nm=1.368).voxel_size_nm == 1.5
 
 
 def test_a_star_file_becomes_a_set_in_the_order_of_numbers(project, files):
@@ -119,19 +123,19 @@ def test_particles_without_classes_are_one_line(classes, project, files):
 
 
 def test_measured_data_is_what_the_files_hold(classes, files):
-    data = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), n_way=1, box=10)
+    data = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), box=10)
     whole = read_labelled(classes, box=10)
     assert data.class_names == whole.class_names and data.counts == (2, 3) and data.n_per_class == 3
-    assert (data.class_set, data.snr, data.box, data.voxel_size_nm, data.n_way) == ("own", 0.1, 10, 1.0, 1)
+    assert (data.class_set, data.snr, data.box, data.voxel_size_nm, data.n_way) == ("own", 0.1, 10, 1.0, 3)
     assert [data.count_of(name, 2) for name in data.class_names] == [2, 2]
     assert [data.count_of(name, 9) for name in data.class_names] == [2, 3]
     part = data.subtomograms({0.1: 2}, ["b ribosome", "a protéasome"], "cpu")
     assert torch.equal(part.volumes, whole.volumes[[2, 3, 0, 1]]) and part.labels.tolist() == [0, 0, 1, 1]
     assert part.snrs.tolist() == [0.1] * 4 and part.class_names == ("b ribosome", "a protéasome")
-    same = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), n_way=1, box=10)
+    same = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), box=10)
     assert same == data
     files.write(classes / "b ribosome" / "1.mrc", seed=99)
-    other = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), n_way=1, box=10)
+    other = measured_data(classes, name="own", snr=0.1, split_sizes=(1, 0, 1), box=10)
     assert other.digest != data.digest and other != data
     few = lambda: measured_data(classes, name="own", snr=0.1, split_sizes=(1, 1, 1))  # noqa: E731
     files.one_line(few, "2 classes", "needs 3", "add classes")
@@ -140,7 +144,7 @@ def test_measured_data_is_what_the_files_hold(classes, files):
 @needs_real
 def test_real_ribosomes_are_read_both_ways(tmp_path):
     pytest.importorskip("starfile")
-    settings = {"voxel_size_nm": None, "box": 32, "dark_protein": False}
+    settings = {"voxel_size_nm": 1.2, "box": 32, "dark_protein": False}
     found = read_labelled(RIBOSOMES / "particles.star", label_column="rlnTomoName", **settings)
     assert found.class_names == ("Unt_050", "Unt_083") and found.labels.tolist() == [0] * 10 + [1] * 10
     assert found.volumes.shape == (20, 32, 32, 32) and found.voxel_size_nm == pytest.approx(1.2)

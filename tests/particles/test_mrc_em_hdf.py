@@ -67,7 +67,7 @@ def test_voxels_of_an_hdf_file_are_cubic_and_of_one_size(tmp_path, files):
     assert open_mrc(hdf(tmp_path / "a.hdf", *two, apix_y=10.005)).voxel_size_nm == pytest.approx(1.0, rel=1e-3)
     for changed in ({"apix_y": 10.02}, {"apix_x": 12.0, "apix_y": 12.0, "apix_z": 12.0}):
         path = hdf(tmp_path / f"b{len(changed)}.hdf", *two, **changed)
-        files.one_line(lambda path=path: open_mrc(path), ": voxels of 10, 1", "cubic voxels of one size")
+        files.one_line(lambda path=path: open_mrc(path), ": voxels of 1 x 1", "cubic voxels of one size")
     path = hdf(tmp_path / "c.hdf", *two, is_complex=1)
     files.one_line(lambda: open_mrc(path), "c.hdf: Fourier transforms")
     stack = open_mrc(hdf(tmp_path / "d.hdf", *two)).data

@@ -41,11 +41,12 @@ def test_bad_archives_are_one_line(tmp_path, files):
         np.savez(path, **arrays)
         files.one_line(lambda: open_particles(path), "x.npz", *words)
 
-    attempt("no array volumes", a=good)
+    attempt("not a whole npz", "volumes.npy", a=good)
     attempt("volumes of shape (12, 12, 12)", volumes=good[0], voxel_size_nm=1.0)
     attempt("not real numbers", volumes=good.astype(complex), voxel_size_nm=1.0)
     attempt("states no voxel_size_nm", "file_voxel_size_nm", volumes=good)
-    attempt("voxel_size_nm -1", volumes=good, voxel_size_nm=-1.0)
+    for wrong in (-1.0, 0.0, np.inf, np.nan, True, [1.0, 1.0]):
+        attempt(f"voxel_size_nm {np.array(wrong)!s}", "one positive length in nm", volumes=good, voxel_size_nm=wrong)
     attempt("labels of shape (1,) for 2", volumes=good, voxel_size_nm=1.0, labels=np.array(["a"]))
     attempt("unpickled", volumes=np.array([[[[{}]]]], dtype=object), voxel_size_nm=1.0)
     attempt("not a whole npz", volumes=good, voxel_size_nm=1.0, labels=np.array(["a", {}], dtype=object))
@@ -100,7 +101,7 @@ def test_an_archive_that_was_written_again_is_read_again(tmp_path, files):
         np.testing.assert_allclose(read, (volume - volume.mean()) / volume.std(), atol=1e-5)
     assert list(particles.source.identities([1])) == [(1, (str(path.resolve()), 1))]
     path.unlink()
-    files.one_line(lambda: particles.read([0]), "x.npz", "can no longer be read")
+    files.one_line(lambda: particles.read([0]), "x.npz", "cannot be read")
 
 
 def test_an_unlikely_voxel_size_is_refused_until_it_is_given(tmp_path, files):

@@ -9,6 +9,7 @@ import pytest
 
 import cryo_fewshot.particles.stated as stated
 from cryo_fewshot.errors import UserError
+from cryo_fewshot.particles.listings import size_notes
 from cryo_fewshot.particles.opening import open_particles
 
 mrcfile = pytest.importorskip("mrcfile")
@@ -50,9 +51,7 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     assert not [name for name in stated.USED if families.get(name, name) not in code]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (_, kind) in stated.USED.items() if kind] + [c.name for c in stated.STATED]
-)
+@pytest.mark.parametrize("name", [*stated.USED] + [c.name for c in stated.STATED])
 def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
     """Whatever spelling a program has for a flag or a number, it is used or named."""
     files.write(tmp_path / "p.mrc")
@@ -125,16 +124,16 @@ def test_columns_of_one_kind_are_said_together():
 def test_voxel_sizes_that_differ_by_more_than_rounding_are_said():
     detector = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
     tilts = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
-    assert stated.size_notes(blocks_of(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
+    assert size_notes(blocks_of(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
         "p: rlnDetectorPixelSize and rlnMagnification say 0.102 nm, rlnImagePixelSize 0.1009 nm, "
         "and the latter is used (1 rows)",
     )
-    assert stated.size_notes(blocks_of(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
+    assert size_notes(blocks_of(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
         "p: rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning say 0.8 nm, rlnPixelSize 1 nm, "
         "and the latter is used (1 rows)",
     )
-    assert stated.size_notes(blocks_of(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
-    assert stated.size_notes(blocks_of(rlnKind=["x"]), "particles", "p") == ()
+    assert size_notes(blocks_of(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
+    assert size_notes(blocks_of(rlnKind=["x"]), "particles", "p") == ()
 
 
 def test_boxes_that_no_file_has_are_said():
