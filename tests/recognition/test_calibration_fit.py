@@ -42,6 +42,17 @@ def test_the_noise_of_data_sets_is_told(held_out, classes):
         np.testing.assert_array_equal(trial.conditions.crowding, 0)
 
 
+def test_how_a_task_looks_is_the_mean_over_its_particles_of_what_the_geometry_says(held_out, classes):
+    x, labels = classes(5)
+    particles = held_out(x, labels)
+    alike = {"noise": np.r_[np.zeros(x.shape[1]), -2.0], "crowd": np.r_[np.zeros(x.shape[1]), 0.75]}
+    found = {family: known | alike for family, known in particles.geometries(10).items()}
+    for trial in run_trials(particles, (2,), (3,), geometries=found, **TASKS):
+        assert trial.conditions.n_shot == 2 and trial.conditions.n_way == 3
+        np.testing.assert_allclose(trial.conditions.log_snr, [-2.0] * 2)
+        np.testing.assert_allclose(trial.conditions.crowding, [0.75] * 2)
+
+
 def test_crowded_data_sets_are_told(held_out, classes):
     """What lies beside a particle adds a component to its embedding."""
     x, labels = classes(8)
