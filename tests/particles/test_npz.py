@@ -45,7 +45,8 @@ def test_bad_archives_are_one_line(tmp_path, files):
     attempt("volumes of shape (12, 12, 12)", volumes=good[0], voxel_size_nm=1.0)
     attempt("not real numbers", volumes=good.astype(complex), voxel_size_nm=1.0)
     attempt("states no voxel_size_nm", "file_voxel_size_nm", volumes=good)
-    attempt("voxel_size_nm -1", volumes=good, voxel_size_nm=-1.0)
+    for wrong in (-1.0, 0.0, np.inf, np.nan, True, [1.0, 1.0]):
+        attempt(f"voxel_size_nm {np.array(wrong)!s}", "one positive length in nm", volumes=good, voxel_size_nm=wrong)
     attempt("labels of shape (1,) for 2", volumes=good, voxel_size_nm=1.0, labels=np.array(["a"]))
     attempt("unpickled", volumes=np.array([[[[{}]]]], dtype=object), voxel_size_nm=1.0)
     attempt("not a whole npz", volumes=good, voxel_size_nm=1.0, labels=np.array(["a", {}], dtype=object))
