@@ -188,3 +188,15 @@ def test_every_number_follows_from_the_model_of_the_classes(calibration, user):
     frame = found.to_frame()
     assert frame["class"].tolist() == [found.class_names[k] for k in found.label]
     assert frame["runner_up"].tolist() == [found.class_names[k] for k in found.runner_up]
+
+
+def test_embeddings_that_carry_gradients_are_taken_as_they_are(calibration, user):
+    support, names, queries, _ = user(n=30)
+    plain = build_recogniser(support, names, calibration)
+    carrying = build_recogniser(support.clone().requires_grad_(), names, calibration)
+    assert not carrying.model.means.requires_grad and not carrying.support.requires_grad
+    queries = queries.clone().requires_grad_()
+    for one, other in ((plain, carrying), (plain.adapted(queries.detach()), carrying.adapted(queries))):
+        assert not other.model.means.requires_grad
+        np.testing.assert_array_equal(one.recognise(queries).score, other.recognise(queries).score)
+    assert plain.seeing(queries).conditions == plain.seeing(queries.detach()).conditions
