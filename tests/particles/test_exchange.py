@@ -143,3 +143,12 @@ def test_written_coordinates_are_relions_and_those_that_artiax_reads(tmp_path, t
         again = open_particles(tmp_path / name, tomogram=tomogram, box_nm=12)
         files.assert_cut(again, array)
         assert not any("another place" in note for note in again.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"), [("x,y,z,", "{},"), ("", "0,{}"), (",x,y,z", "5,{}"), ('"x","y","z","of, all"', '{},"a, b"')]
+)
+def test_columns_without_a_name_or_with_a_separator_in_it_are_left_alone(header, row, tmp_path, tomogram, array, files):
+    lines = [header or "number,x,y,z", *(row.format(",".join(map(str, c[::-1]))) for c in files.CENTRES)]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    files.assert_cut(open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12), array)

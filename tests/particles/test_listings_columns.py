@@ -55,6 +55,9 @@ def test_of_the_classes_of_a_run_those_that_it_accepted_count():
     assert column_labels(table, HERE, "fewshotClass")[0] == ["a", None, "b"]
     assert column_labels(table, HERE, "other")[0] == list("xyz")
     assert column_labels(table[["fewshotClass"]], HERE, "fewshotClass")[0] == list("aab")
+    for other in ("2", "-1", "x", "1.0"):  # accepted is 1, whoever wrote it
+        labels = column_labels(table.assign(fewshotAccepted=["1", other, "1"]), HERE, "fewshotClass")[0]
+        assert labels == ["a", "a" if other == "1.0" else None, "b"]
 
 
 @pytest.mark.parametrize(
