@@ -1,12 +1,14 @@
 """Recognition of simulated embeddings whose classes are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import expected_calibration_error
-from cryo_fewshot.recognition.calibration import Conditions
+from cryo_fewshot.recognition.calibration import Conditions, class_model
 from cryo_fewshot.recognition.recogniser import INVALID, build_recogniser
 
 
@@ -200,3 +202,20 @@ def test_embeddings_that_carry_gradients_are_taken_as_they_are(calibration, user
         assert not other.model.means.requires_grad
         np.testing.assert_array_equal(one.recognise(queries).score, other.recognise(queries).score)
     assert plain.seeing(queries).conditions == plain.seeing(queries.detach()).conditions
+
+
+def test_a_geometry_of_the_users_data_tells_classes_and_the_encoders_own_accepts(calibration, user):
+    support, names, queries, _ = user(n_classes=3, n=30)
+    own = calibration.space
+    other = replace(own, axes=own.axes[:, ::-1] * 0.5, between=own.between[::-1] * 0.25)
+    plain, fitted = (build_recogniser(support, names, calibration, space=space) for space in (None, other))
+    for recogniser, space in ((plain, plain.own), (fitted, other)):
+        expected = class_model(space, space.project(support), recogniser.members)
+        assert recogniser.space is space
+        torch.testing.assert_close(recogniser.model.means, expected.means)
+        torch.testing.assert_close(recogniser.support, space.project(support))
+    assert plain.model is plain.labelled and fitted.model is not fitted.labelled
+    torch.testing.assert_close(fitted.labelled.means, plain.labelled.means)
+    found, before = fitted.recognise(queries), plain.recognise(queries)
+    np.testing.assert_allclose(found.score, before.score, rtol=1e-4, atol=1e-4)
+    assert np.abs(found.distance - before.distance).max() > 0.1
