@@ -105,6 +105,14 @@ def test_junk_is_never_accepted(calibration, user):
     assert found.accepted.any()
 
 
+def test_junk_that_is_no_class_is_refused_by_its_name(calibration, user):
+    support, names, *_ = user(n_classes=3)
+    with pytest.raises(
+        UserError, match=r"junk class 'ice' \(--junk\) is not in the support; it has class 0, class 1, "
+    ):
+        build_recogniser(support, names, calibration, junk=["class 1", "ice", "gold"])
+
+
 def test_adapting_to_unbalanced_queries_helps_single_shots(calibration, user):
     gains = []
     for seed in range(1, 9):
@@ -126,7 +134,10 @@ def test_adapting_to_unbalanced_queries_helps_single_shots(calibration, user):
     [
         (lambda x, names: (x[:5], names[:5]), "support of 1 class"),
         (lambda x, names: (x, names[:-1]), "one label per embedding"),
-        (lambda x, names: (torch.where(torch.arange(len(x))[:, None] == 4, torch.nan, x), names), "particle 4"),
+        (
+            lambda x, names: (torch.where(torch.arange(len(x))[:, None] // 3 == 2, torch.nan, x), names),
+            r"labelled particle 6 has an embedding with NaN \(3 do\)",
+        ),
         (lambda x, names: (x[:, :3], names), "3 dimensions"),
     ],
 )
