@@ -112,8 +112,10 @@ def test_a_particle_that_is_listed_again_counts_once_and_two_labels_are_refused(
     particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     assert copies(particles) == {2: 0, 4: 3}
     assert class_indices(particles) == {"a": [0], "b": [1, 4]}
-    both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, ("p1.mrc", "a")]))
-    files.one_line(lambda: class_indices(both, "mine.star"), "mine.star: p1.mrc is labelled b and a", "remove both")
+    for name, label, said in (("p1.mrc", "a", "b and a"), ("p0.mrc", "b", "a and b")):
+        both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, (name, label)]))
+        words = f"mine.star: {name} is labelled {said}", "remove both"
+        files.one_line(lambda both=both: class_indices(both, "mine.star"), *words)
 
 
 def test_grey_values_are_those_of_the_box_and_its_middle_12_nm(tmp_path, files):
