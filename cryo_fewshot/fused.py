@@ -8,6 +8,8 @@ from torch.nn import functional as F
 aten = torch.ops.aten
 PATCH = 27
 """Voxels that a convolution of 3x3x3 sees at once."""
+HALVING = [2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False
+"""MaxPool(2): window, stride, padding, dilation, no window at the edge that is not whole."""
 
 
 def block_of_volumes(convolution: nn.Conv3d, norm: nn.BatchNorm3d, volumes: torch.Tensor) -> torch.Tensor:
@@ -69,7 +71,7 @@ class ConvPoolReLU(torch.autograd.Function):
         volumes = volumes.clone(memory_format=torch.channels_last_3d)
         ctx.places, ctx.exact, pooled = [], shift.dtype, []
         for part in volumes.split(at_a_time(volumes, 4)):
-            maxima, places = aten.max_pool3d_with_indices(F.conv3d(part, weight, padding=1), [2, 2, 2], [2, 2, 2])
+            maxima, places = aten.max_pool3d_with_indices(F.conv3d(part, weight, padding=1), *HALVING)
             pooled.append(maxima.add_(shift.view(-1, 1, 1, 1)).relu_())
             ctx.places.append(places.int())
         result = torch.cat(pooled)
@@ -90,9 +92,7 @@ class ConvPoolReLU(torch.autograd.Function):
             convolved = torch.empty(
                 shape, dtype=maxima.dtype, device=maxima.device, memory_format=torch.channels_last_3d
             )
-            convolved = aten.max_pool3d_with_indices_backward(
-                maxima, convolved, [2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False, places.long()
-            )
+            convolved = aten.max_pool3d_with_indices_backward(maxima, convolved, *HALVING, places.long())
             of_weight += aten.convolution_backward(
                 convolved, part, weight, None, [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1, [False, True, False]
             )[1]
@@ -113,7 +113,7 @@ class NormPoolReLU(torch.autograd.Function):
             normed, mean, inverse_std = aten.native_batch_norm(
                 features, weight, bias, running_mean, running_var, True, momentum, eps
             )
-            pooled, places = aten.max_pool3d_with_indices(normed, [2, 2, 2], [2, 2, 2])
+            pooled, places = aten.max_pool3d_with_indices(normed, *HALVING)
         del normed
         result = pooled.relu_()
         ctx.save_for_backward(features, weight, mean, inverse_std, result)
@@ -127,9 +127,7 @@ class NormPoolReLU(torch.autograd.Function):
         places, ctx.places = ctx.places, None
         gradient = aten.threshold_backward(gradient, result, 0)
         # Of its second argument, this reads the shape only.
-        gradient = aten.max_pool3d_with_indices_backward(
-            gradient, features, [2, 2, 2], [2, 2, 2], [0, 0, 0], [1, 1, 1], False, places
-        )
+        gradient = aten.max_pool3d_with_indices_backward(gradient, features, *HALVING, places)
         del places
         # In bf16 this kernel takes ten times as long.
         of_features, of_weight, of_bias = aten.native_batch_norm_backward(

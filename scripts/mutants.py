@@ -1,5 +1,7 @@
 """Do the tests notice when the code is wrong? A random sample of mutants, each against the tests of its own file.
 
+Defaults and constants of all files are held by one test, which runs after them.
+
 A mutant is the code with one small change, such as `<` for `<=`, made by Cosmic Ray. A mutant that the tests pass has
 survived: read its line, and write the test that kills it, or find that the change does not matter. Everything happens
 in a copy; the working tree stays as it is.
@@ -28,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("cryo_fewshot")
 ROOMS = (".", "recognition", "averaging", "particles")
 """The method at the root, and the wings that people's own data go through."""
+INTERFACE = "tests/test_interface.py"
 BASELINE_LIMIT = 300
 """Seconds after which the tests of a file count as too slow to be run against mutants."""
 
@@ -39,8 +42,8 @@ def mirrored_tests(module: Path) -> list[str]:
 
 
 def test_command(tests: list[str]) -> str:
-    """Run these tests until one fails."""
-    return f"{sys.executable} -m pytest -q -x -p no:cacheprovider {' '.join(tests)}"
+    """Run these tests, and that of all defaults, until one fails."""
+    return f"{sys.executable} -m pytest -q -x -p no:cacheprovider {' '.join(tests)} {INTERFACE}"
 
 
 def mutations_of(module: Path) -> Iterator[MutationSpec]:

@@ -86,6 +86,19 @@ def test_a_permutation_of_classes_permutes_the_logits(variant):
         assert torch.allclose(head(support[:, order], queries), head(support, queries)[..., order], atol=1e-3)
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("variant", ["inductive", "transductive"])
+def test_episodes_may_lie_along_any_number_of_axes(variant, layer_norm):
+    model = adaptation(variant=variant, layer_norm=layer_norm)
+    support, queries = projected_episode(model)
+    one_by_one = torch.stack([model.distances(s, q) for s, q in zip(support, queries, strict=True)])
+    torch.testing.assert_close(model.distances(support, queries), one_by_one, rtol=1e-4, atol=1e-3)
+    twice = model.distances(support.expand(2, *support.shape), queries.expand(2, *queries.shape))
+    torch.testing.assert_close(twice, one_by_one.expand(2, *one_by_one.shape), rtol=1e-4, atol=1e-3)
+    for head in (prototype_logits, partial(z_scored_logits, model), partial(combined_logits, model)):
+        torch.testing.assert_close(head(support[0], queries[0]), head(support, queries)[0], rtol=1e-3, atol=1e-3)
+
+
 def test_an_unknown_variant_is_refused():
     with pytest.raises(UserError, match="inductive, transductive"):
         Adaptation(8, variant="psychic")
@@ -120,6 +133,14 @@ def test_a_distance_below_zero_by_rounding_is_zero_in_the_product(monkeypatch):
     for both in ((negative, positive), (positive, negative)):
         monkeypatch.setattr("cryo_fewshot.adaptation.both_distances", lambda *_, both=both: both)
         assert torch.equal(product_logits(None, None, None).abs(), torch.zeros(1, 1, 2))
+
+
+def test_scores_of_classes_that_are_equally_far_are_zero_and_their_scale_does_not_count(monkeypatch):
+    equal, unlike = torch.full((1, 1, 3), 2.0), torch.tensor([[[0.0, 3.0, 6.0]]])
+    for scale in (1e-4, 1.0, 1e4):
+        both = (equal, scale * unlike)
+        monkeypatch.setattr("cryo_fewshot.adaptation.both_distances", lambda *_, both=both: both)
+        torch.testing.assert_close(z_scored_logits(None, None, None), torch.tensor([[[1.0, 0.0, -1.0]]]))
 
 
 def test_the_attention_starts_with_logits_of_order_one():

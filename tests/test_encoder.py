@@ -54,6 +54,12 @@ def test_the_folded_encoder_equals_the_encoder_in_evaluation():
         assert ((in_bf16 - encoder(volumes)).norm() / encoder(volumes).norm()) < 1e-2
 
 
+def test_embeddings_keep_no_gradients():
+    encoder, volumes = Encoder3D(8, 1, 2), torch.randn(3, 8, 8, 8, requires_grad=True)
+    assert not embed(encoder, volumes).requires_grad
+    assert not any(part.requires_grad for part in embed_stream(encoder, volumes.split(2)))
+
+
 def test_a_wrong_box_is_refused_with_both_sizes():
     with pytest.raises(UserError, match=r"\(28, 28, 28\).*40\^3"):
         Encoder3D()(torch.zeros(1, 28, 28, 28))

@@ -88,6 +88,19 @@ def test_predictions_do_not_depend_on_the_chunk():
         assert (predict(noise, episodes(), prototype_logits, chunk) == whole).all()
 
 
+def test_predictions_keep_no_gradients():
+    noise = torch.randn(len(LABELS), 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    seen = []
+
+    def head(support, queries):
+        logits = prototype_logits(support, queries)
+        seen.append(logits.requires_grad)
+        return logits
+
+    predict(noise, episodes(3), head)
+    assert seen == [False]
+
+
 def test_the_interval_of_few_episodes():
     assert mean_and_interval([0.0, 1.0]) == pytest.approx((0.5, 1.96 * 0.5))
     mean, interval = mean_and_interval([0.25])

@@ -30,7 +30,7 @@ def test_split_is_disjoint_and_depends_on_seed_alone():
         (lambda: small_set(torch.randn(4, 8, 8, 6)), "boxes must be cubic"),
         (lambda: small_set(torch.full((4, 8, 8, 8), float("nan"))), "subtomogram 0 holds NaN"),
         (lambda: small_set(labels=np.array([0, 1])), "4 subtomograms but 2 labels"),
-        (lambda: small_set().indices_of(["c"]), "class 'c' is not in the set; it has a, b"),
+        (lambda: small_set().indices_of(["a", "c", "d"]), "class 'c' is not in the set; it has a, b"),
     ],
 )
 def test_bad_sets_are_refused_in_one_line(make, message):

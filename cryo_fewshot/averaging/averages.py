@@ -145,7 +145,7 @@ def refine(
     rng = np.random.default_rng(seed)
     halves = _halves(len(volumes), groups, rng)
     small = cropped(volumes, 2 * math.ceil(1.3 * tilt_series.width_nm / search.low_pass_nm))
-    width, grid = tilt_series.width_nm, rotation_grid(search.grid_degrees)
+    voxel_size_nm, grid = tilt_series.width_nm / volumes.shape[-1], rotation_grid(search.grid_degrees)
     members = [torch.as_tensor(np.flatnonzero(halves == side)) for side in (0, 1)]
     sides = [small[indices] for indices in members]
     particles = [ParticleSpectra(side, tilt_series, search) for side in sides]
@@ -162,12 +162,10 @@ def refine(
     poses[1] = _composed(poses[1], pose)
     both = _merged(poses, halves)
     maps = tuple(average(volumes[members[side]], poses[side], tilt_series) for side in (0, 1))
-    frequencies, fsc = shell_correlation(maps[0].density, maps[1].density, width / volumes.shape[-1])
+    densities = [one.density for one in maps]
+    frequencies, fsc = shell_correlation(*densities, voxel_size_nm)
     corrected = corrected_correlation(
-        *(one.density for one in maps),
-        width / volumes.shape[-1],
-        lambda one, other: laid_onto(one, other, tilt_series, search)[0],
-        seed,
+        *densities, voxel_size_nm, lambda one, other: laid_onto(one, other, tilt_series, search)[0], seed
     )
     whole = average(volumes, both, tilt_series)
     return Refined(whole, maps, both, halves, frequencies, fsc, corrected, tuple(history))

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryo_fewshot.averaging.fsc import (
     _both_curves,
@@ -28,8 +30,23 @@ def test_resolution_is_read_between_shells():
     frequencies = np.array([0.0, 0.1, 0.2, 0.3])
     fsc = np.array([1.0, 0.9, 0.6, 0.1])
     assert resolution(fsc, frequencies, 0.5) == pytest.approx(1 / 0.22)
+    assert resolution(fsc, frequencies) == pytest.approx(1 / (0.2 + 0.1 * 0.457 / 0.5))  # at 0.143
     assert math.isnan(resolution(fsc, frequencies, 0.05))
     assert resolution(np.array([1.0, 0.1, 0.9, 0.1]), frequencies, 0.5) == math.inf
+
+
+@settings(max_examples=40)
+@given(st.lists(st.floats(-0.5, 0.99), min_size=2, max_size=8), st.floats(0.05, 0.9), st.floats(0.01, 0.5))
+def test_at_its_resolution_the_curve_crosses_the_threshold_for_the_first_time(falling, threshold, step):
+    fsc, frequencies = np.array([1.0, 0.95, *falling]), step * np.arange(len(falling) + 2)
+    below = fsc < threshold
+    found = resolution(fsc, frequencies, threshold)
+    if not below.any():
+        assert math.isnan(found)
+        return
+    first = int(below.argmax())
+    assert frequencies[first - 1] * (1 - 1e-9) <= 1 / found <= frequencies[first] * (1 + 1e-9)
+    assert np.interp(1 / found, frequencies, fsc) == pytest.approx(threshold, abs=1e-6)
 
 
 def test_the_axis_is_in_shells_of_the_box():
@@ -110,6 +127,13 @@ def test_of_what_remains_by_chance_a_share_is_taken_off():
     np.testing.assert_allclose(curves[1], shell_correlation(one, other, 2.0, 1e6)[1])
 
 
+def test_where_laying_alone_makes_all_agree_nothing_is_left():
+    one, other = halves_that_share(3, 0.05, box=16)
+    curves = _both_curves(one, other, 2.0)
+    corrected = corrected_correlation(one, other, 2.0, lambda a, b: a, seed=4, n_draws=1)
+    np.testing.assert_allclose(corrected[4:-1], ((curves[:, 4:-1] - 1) / 1e-6).max(axis=0), rtol=1e-3)
+
+
 def test_random_phases_keep_amplitudes_and_what_lies_before_their_first_shell():
     density = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(0))
     changed = phase_randomised(density, 3, torch.Generator().manual_seed(1))
@@ -118,8 +142,11 @@ def test_random_phases_keep_amplitudes_and_what_lies_before_their_first_shell():
     shell = (k[:, None, None] ** 2 + k[:, None] ** 2 + k**2).sqrt().round()
     torch.testing.assert_close(after[shell < 3], before[shell < 3], atol=1e-4, rtol=0)
     inner = (shell >= 3) & (shell < 4)
-    torch.testing.assert_close(after.abs()[inner], before.abs()[inner], atol=1e-3, rtol=1e-3)
     assert not torch.allclose(after[inner], before[inner], atol=0.1)
+    torch.testing.assert_close(after.abs(), before.abs(), atol=1e-3, rtol=1e-3)
+    cold = phase_randomised(1e-4 * density, 3, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(cold, 1e-4 * changed, atol=1e-8, rtol=1e-4)
+    assert not phase_randomised(0 * density, 0, torch.Generator()).any()
 
 
 def test_halves_that_agree_to_the_end_are_finer_than_the_box_can_tell():

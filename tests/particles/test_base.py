@@ -63,6 +63,8 @@ def test_mirroring_turns_z_about_the_centre(tmp_path, files):
 
 def test_support_needs_two_classes(project, tmp_path, files):
     assert class_indices(open_particles(project)) == {"1": [0, 2, 4], "2": [1, 3, 5]}
+    one_class = open_particles(project, label_column="rlnOpticsGroup")
+    assert class_indices(one_class, at_least=1) == {"1": [0, 1, 2, 3, 4, 5]}
     files.one_line(
         lambda: class_indices(open_particles(project, label_column="rlnOpticsGroup"), project), "only one class (1"
     )
@@ -78,6 +80,11 @@ def test_duplicates_are_found_through_links_and_numbers(project, tmp_path, files
     files.write(tmp_path / "set" / "b" / "p1.mrc", seed=1)  # the same content, another file
     assert duplicates(open_particles(tmp_path / "set"), query) == [(0, 4)]
     assert share_files(open_particles(tmp_path / "set"), query)
+    files.write(tmp_path / "last" / "p9.mrc", seed=9)
+    (tmp_path / "last" / "z5.mrc").symlink_to(project.parent / "p5.mrc")
+    last = open_particles(tmp_path / "last")
+    for looked_at in (2, 6, 256):  # the first and the last are looked at whatever their number
+        assert share_files(query, last, looked_at) and share_files(last, query, looked_at)
     assert not share_files(open_particles(tmp_path / "set" / "b"), query)
     files.write(tmp_path / "stack.mrcs", np.stack([files.noise(i) for i in range(4)]))
     rows = [("2@stack.mrcs",), ("0004@stack.mrcs",)]
@@ -105,8 +112,10 @@ def test_a_particle_that_is_listed_again_counts_once_and_two_labels_are_refused(
     particles = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], rows))
     assert copies(particles) == {2: 0, 4: 3}
     assert class_indices(particles) == {"a": [0], "b": [1, 4]}
-    both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, ("p1.mrc", "a")]))
-    files.one_line(lambda: class_indices(both, "mine.star"), "mine.star: p1.mrc is labelled b and a", "remove both")
+    for name, label, said in (("p1.mrc", "a", "b and a"), ("p0.mrc", "b", "a and b")):
+        both = open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], [*rows, (name, label)]))
+        words = f"mine.star: {name} is labelled {said}", "remove both"
+        files.one_line(lambda both=both: class_indices(both, "mine.star"), *words)
 
 
 def test_grey_values_are_those_of_the_box_and_its_middle_12_nm(tmp_path, files):
@@ -135,6 +144,9 @@ def test_slices_of_each_class_are_those_of_its_first_particles_that_can_be_read(
     files.write(tmp_path / "large" / "0.mrc", box=40)
     (only,) = open_particles(tmp_path / "large").central_slices().values()
     assert only.shape == (1, 24, 24)
+    files.write(tmp_path / "coarse" / "0.mrc", box=36, voxel_size_nm=2.0)
+    coarse = open_particles(tmp_path / "coarse", dark_protein=True)  # the whole box of 72 nm in 24 voxels
+    np.testing.assert_array_equal(coarse.central_slices()[None], coarse.read([0], 24, 3.0)[0][:, 12])
     assert list(open_particles(tmp_path / "large").central_slices()) == [None]
 
 

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from cryo_fewshot.particles.base import class_indices
-from cryo_fewshot.particles.exchange import MOTIVE_LIST, write_dynamo, write_peet
+from cryo_fewshot.particles.exchange import MOTIVE_LIST, exchange_table, write_dynamo, write_peet
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 
+CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 dynamotable, imodmodel = map(pytest.importorskip, ("dynamotable", "imodmodel"))
 
 
@@ -38,15 +39,16 @@ def eman(files, path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("write", "name", "labels"),
+    ("write", "name", "labels", "columns"),
     [
-        (dynamo, "a.tbl", ["1", "2", "2"]),
-        (imod, "a.mod", ["object 1", "object 2", "object 2"]),
-        (eman, "TS_1_info.json", ["ribosome", "membrane", "membrane"]),
+        (dynamo, "a.tbl", ["1", "2", "2"], [*"xyz", "tomogram", "dynamoClass"]),
+        (imod, "a.mod", ["object 1", "object 2", "object 2"], [*"xyz", "imodObject"]),
+        (eman, "TS_1_info.json", ["ribosome", "membrane", "membrane"], [*CENTRED, "emanClass"]),
     ],
 )
-def test_coordinates_and_classes_of_other_programs(tmp_path, tomogram, array, files, write, name, labels):
+def test_coordinates_and_classes_of_other_programs(tmp_path, tomogram, array, files, write, name, labels, columns):
     path = write(files, tmp_path / name)
+    assert list(exchange_table(path)) == columns
     for given in ((tomogram, {"coordinates": path}), (path, {"tomogram": tomogram})):
         particles = open_particles(given[0], box_nm=12, **given[1])
         files.assert_cut(particles, array)
@@ -102,6 +104,7 @@ def test_motive_lists_of_peet_are_read_with_the_model_of_their_name_and_written(
     particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12)
     files.assert_cut(particles, array)
     assert particles.labels == ["7", "7", "3"] and particles.label_column == "peetClass"
+    assert list(particles.table) == ["x", "y", "z", "imodObject", "peetClass"]
     lines[1][3] = "9"
     (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
     files.one_line(
@@ -143,3 +146,12 @@ def test_written_coordinates_are_relions_and_those_that_artiax_reads(tmp_path, t
         again = open_particles(tmp_path / name, tomogram=tomogram, box_nm=12)
         files.assert_cut(again, array)
         assert not any("another place" in note for note in again.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "row"), [("x,y,z,", "{},"), ("", "0,{}"), (",x,y,z", "5,{}"), ('"x","y","z","of, all"', '{},"a, b"')]
+)
+def test_columns_without_a_name_or_with_a_separator_in_it_are_left_alone(header, row, tmp_path, tomogram, array, files):
+    lines = [header or "number,x,y,z", *(row.format(",".join(map(str, c[::-1]))) for c in files.CENTRES)]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    files.assert_cut(open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12), array)

@@ -130,6 +130,8 @@ def test_a_file_of_old_is_read_where_its_size_fits(order, tmp_path, files):
         ((3, 2, 1), (2, 1, 0), 0),
         ((1, 3, 2), (1, 0, 2), 1),
         ((2, 3, 1), (1, 2, 0), 0),
+        ((2, 1, 3), (0, 2, 1), 2),
+        ((3, 1, 2), (2, 0, 1), 1),
     ],
 )
 def test_axes_are_turned_to_zyx(order, turned, along):

@@ -25,6 +25,9 @@ def test_a_stack_lists_its_volumes_from_one_and_a_file_of_one_itself(tmp_path, f
         ((12, 12, 12), 1.0, None, False),
         ((12, 12, 12), 9.0, 20.0, True),
         ((24, 24, 24), 9.0, None, True),
+        ((20, 20, 20), 1.0, 10.0, False),
+        ((20, 20, 20), 9.9, None, False),
+        ((21, 21, 21), 9.9, None, True),
         ((24, 24, 24), 9.0, 1.0, False),
         ((12, 12, 14), 1.0, None, True),
     ],
@@ -52,6 +55,9 @@ def test_of_the_classes_of_a_run_those_that_it_accepted_count():
     assert column_labels(table, HERE, "fewshotClass")[0] == ["a", None, "b"]
     assert column_labels(table, HERE, "other")[0] == list("xyz")
     assert column_labels(table[["fewshotClass"]], HERE, "fewshotClass")[0] == list("aab")
+    for other in ("2", "-1", "x", "1.0"):  # accepted is 1, whoever wrote it
+        labels = column_labels(table.assign(fewshotAccepted=["1", other, "1"]), HERE, "fewshotClass")[0]
+        assert labels == ["a", "a" if other == "1.0" else None, "b"]
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,10 @@ def test_a_single_section_and_an_empty_file_are_no_error_of_numpy(tmp_path, file
     assert not open_mrc(path).remarks  # less than a section
     path.write_bytes(path.read_bytes() + b"x")
     assert "1 more sections than its header counts (nz)" in open_mrc(path).remarks[0]
+    one = files.write(tmp_path / "one.mrc", np.zeros((1, 12, 12)))
+    assert open_mrc(one).data.shape == (1, 12, 12) and not open_mrc(one).remarks
+    one.write_bytes(one.read_bytes() + bytes(2 * 12 * 12 * 4))
+    assert "2 more sections" in open_mrc(one).remarks[0]
 
 
 def test_a_packed_file_is_read_like_a_plain_one(tmp_path, files):

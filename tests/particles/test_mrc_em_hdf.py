@@ -74,3 +74,4 @@ def test_voxels_of_an_hdf_file_are_cubic_and_of_one_size(tmp_path, files):
     assert len(stack) == 2 and stack.ndim == 4
     assert all(np.array_equal(checked_volume(stack[i], "x"), two[i]) for i in range(2))
     assert open_mrc(hdf(tmp_path / "e.hdf", two[0], size_a=np.inf)).voxel_size_nm is None
+    assert open_mrc(hdf(tmp_path / "f.hdf", two[0], size_a=0.9)).voxel_size_nm == pytest.approx(0.09)

@@ -65,6 +65,10 @@ def test_two_contrasts_are_told_by_class_or_optics_group(monkeypatch):
     table = pd.DataFrame({"rlnOpticsGroup": labels})
     said = opening._two_contrasts(particles(12, labels=["x", "y"] * 6, table=table), sample, torch.zeros(12, 1))
     assert said.endswith("bright in optics group a")
+    for sign in (1, -1):  # a class of one kind beside one of both tells nothing
+        with_sides(monkeypatch, sign * np.array([0.5] * 3 + [-0.5] * 3 + [0.1] * 6))
+        mixed = particles(12, labels=list("aaabbbbbbbbb"))
+        assert opening._two_contrasts(mixed, np.arange(12), torch.zeros(12, 1)).endswith("particles examined")
 
 
 @pytest.mark.parametrize(

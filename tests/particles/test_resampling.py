@@ -202,3 +202,16 @@ def test_lengths_of_no_use_are_refused(box, sizes, said, files):
 def test_finer_voxels_pass_through_the_old_ones(n):
     matrix = resampling_matrix(n, 1.0, 2 * n, 0.5)
     np.testing.assert_allclose(matrix[[n + 2 * (i - n // 2) for i in range(n)]], np.eye(n), atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "new_n", "step"), [(6, 40, 0.25), (7, 30, 0.5), (6, 31, 0.4), (5, 9, 1.3)])
+def test_the_old_box_ends_half_a_voxel_beyond_its_last_and_before_its_first(n, new_n, step):
+    """Within it a constant stays one, at its faces too; beyond there is nothing."""
+    position = n // 2 + step * (np.arange(new_n) - new_n // 2)
+    inside = (position >= -0.5 - 1e-6) & (position <= n - 0.5 + 1e-6)
+    matrix = resampling_matrix(n, 2.0, new_n, 2.0 * step)
+    np.testing.assert_allclose(matrix.sum(1), inside, atol=1e-12)
+    assert not matrix[~inside].any()
+    mirrored = resampling_matrix(n, 2.0, new_n, 2.0 * step, True)
+    position = n // 2 - step * (np.arange(new_n) - new_n // 2)
+    np.testing.assert_allclose(mirrored.sum(1), (position >= -0.5 - 1e-6) & (position <= n - 0.5 + 1e-6), atol=1e-12)

@@ -59,6 +59,12 @@ def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
     files.one_line(lambda: open_particles(star), f"{name} of row 1 is true, not ", "1 rows", "correct it")
 
 
+def test_of_several_wrong_values_the_first_is_named_and_all_are_counted(files):
+    blocks = blocks_of(rlnCtfDataArePhaseFlipped=["1", "no", "", "yes", "None"])
+    said = "p.star: rlnCtfDataArePhaseFlipped of row 2 is no, not a number"
+    files.one_line(lambda: stated.check_values(blocks, "p.star"), said, "2 rows); correct it")
+
+
 def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     particles = open_particles(particle_star(files, tmp_path, "rlnImageSize", 32))
     assert any("rlnImageSize says 0, 32 voxels, the files have 12" in note for note in particles.notes)

@@ -1,11 +1,37 @@
 """Boxes of the background as a class and as decoys."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from cryo_fewshot.recognition.background import BACKGROUND, against_background, background_text, with_background
+from cryo_fewshot.particles.base import Particles
+from cryo_fewshot.particles.tomograms import Boxes, Tomogram
+from cryo_fewshot.recognition.background import (
+    BACKGROUND,
+    against_background,
+    background_of,
+    background_text,
+    with_background,
+)
+
+
+def test_boxes_of_the_background_are_cut_where_a_tomogram_has_room():
+    def cut_from(*shape):
+        source = Boxes(["p"], (Tomogram(Path("t.mrc"), shape, 1.0),), np.zeros(1, int), np.full((1, 3), 6.0), (12,))
+        table = pd.DataFrame({"x": ["6"]})
+        return Particles(names=["p"], source=source, voxel_size_nm=1.0, box=12, labels=["a"], table=table)
+
+    query = cut_from(12, 40, 40)
+    found = background_of(query, 3, 5)
+    expected = query.source.background(3, 5)
+    assert found.names == expected.names == found.source.names and len(found) == 3
+    np.testing.assert_array_equal(found.source.centres, expected.centres)
+    assert found.labels is None and found.table is None
+    assert background_of(query, 0, 5) is None and background_of(cut_from(12, 12, 12), 3, 5) is None
+    assert background_of(Particles(names=["p"], source=None, voxel_size_nm=1.0, box=12), 3, 5) is None
 
 
 def test_half_of_the_readable_boxes_are_a_class_and_half_are_decoys():

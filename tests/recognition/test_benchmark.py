@@ -86,5 +86,12 @@ def test_a_folder_of_grey_codes_is_read_as_its_tomogram(tmp_path, tomogram):
     assert particles.labels == table["class"].tolist() and particles.voxel_size_nm == pytest.approx(NM)
     box, _ = particles.source.opened()(0)
     np.testing.assert_allclose(box, codes[13:27, 13:27, 13:27] / 254 * (high - low) + low, atol=1e-3)
-    with pytest.raises(UserError, match="0 files"):
+    with pytest.raises(UserError, match=r"0 files \*_bin\*.npz and 0 \*coordinates"):
         open_tomogram_folder(tmp_path / "unpacked", tmp_path)
+    (tmp_path / "u_coordinates.csv").write_text("x,y,z,class\n")
+    with pytest.raises(UserError, match=r"1 files \*_bin\*.npz and 2 \*coordinates"):
+        open_tomogram_folder(tmp_path, tmp_path)
+    (tmp_path / "u_coordinates.csv").unlink()
+    (tmp_path / "u_bin16.npz").touch()
+    with pytest.raises(UserError, match=r"2 files \*_bin\*.npz and 1 \*coordinates"):
+        open_tomogram_folder(tmp_path, tmp_path)

@@ -42,6 +42,33 @@ def test_the_noise_of_data_sets_is_told(held_out, classes):
         np.testing.assert_array_equal(trial.conditions.crowding, 0)
 
 
+def test_how_a_task_looks_is_the_mean_over_its_particles_of_what_the_geometry_says(held_out, classes):
+    x, labels = classes(5)
+    particles = held_out(x, labels)
+    alike = {"noise": np.r_[np.zeros(x.shape[1]), -2.0], "crowd": np.r_[np.zeros(x.shape[1]), 0.75]}
+    found = {family: known | alike for family, known in particles.geometries(10).items()}
+    for trial in run_trials(particles, (2,), (3,), geometries=found, **TASKS):
+        assert trial.conditions.n_shot == 2 and trial.conditions.n_way == 3
+        np.testing.assert_allclose(trial.conditions.log_snr, [-2.0] * 2)
+        np.testing.assert_allclose(trial.conditions.crowding, [0.75] * 2)
+
+
+@pytest.mark.parametrize(("crowding", "which"), [(0.49, "space"), (0.5, "crowded_space"), (1.0, "crowded_space")])
+def test_tasks_that_look_crowded_are_judged_in_the_geometry_of_cells(crowding, which, held_out, classes):
+    particles = held_out(*classes(5))
+    alone = particles.geometries(10)
+    both = {
+        family: {**known, "crowded_space": replace(known["space"], between=3 * known["space"].between)}
+        for family, known in alone.items()
+    }
+    crowd = np.r_[np.zeros(10), crowding]
+    one = {family: {"space": known[which], "noise": known["noise"]} for family, known in both.items()}
+    judged = run_trials(particles, (2,), (3,), geometries={f: k | {"crowd": crowd} for f, k in both.items()}, **TASKS)
+    for found, expected in zip(judged, run_trials(particles, (2,), (3,), geometries=one, **TASKS), strict=True):
+        np.testing.assert_allclose(found.scores, expected.scores)
+        np.testing.assert_allclose(found.log_likelihoods, expected.log_likelihoods)
+
+
 def test_crowded_data_sets_are_told(held_out, classes):
     """What lies beside a particle adds a component to its embedding."""
     x, labels = classes(8)

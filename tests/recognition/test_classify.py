@@ -173,3 +173,18 @@ def test_what_a_run_wrote_is_an_input_again(data, encoder_path, tmp_path, run):
     assert not rejected and bool((volumes == query.read(chosen, 12, 2.0)[0]).all())
     said = json.loads((tmp_path / "out" / "run.json").read_text())["query"]["said"]
     assert said == list(query.notes)
+
+
+def test_boxes_of_the_background_take_evidence_away_and_are_shown(data, encoder_path, tmp_path, run):
+    lines = []
+    boxes = open_particles(data[0] / "all" / "particles.star")
+    alone = run(tmp_path / "alone", encoder_path, say=lines.append)
+    assert alone.background is None and any("without boxes of the background" in line for line in lines)
+    lines.clear()
+    beside = run(tmp_path / "beside", encoder_path, background=boxes, say=lines.append)
+    assert len(beside.background) == len(boxes) // 2
+    assert sum(line.startswith("background: half of the boxes are a class as well, 20 others") for line in lines) == 1
+    assert (beside.table["p_value"] >= alone.table["p_value"]).all()
+    accepted = beside.table["accepted"]
+    assert (accepted == (alone.table["accepted"] & (beside.table["p_value"] <= 0.05))).all()
+    assert alone.table["accepted"].sum() > accepted.sum()

@@ -127,6 +127,6 @@ def test_answers_are_joined_with_the_reasons_of_those_that_cannot_be_used():
     table = room._recognised(recogniser, SimpleNamespace(chunks=lambda: chunks), lines.append)
     assert table["score"].tolist() == [1, 2, 3] and table["reason"].tolist() == ["", "bad", ""]
     assert lines == ["1 of 3 particles cannot be used, see unreadable.csv; bad"]
-    none = SimpleNamespace(chunks=lambda: [(np.array([0]), torch.tensor([[1.0]]), {0: "bad"})])
-    with pytest.raises(UserError, match="none of the 1 particles can be used; the first: bad"):
+    none = SimpleNamespace(chunks=lambda: [(np.arange(2), torch.ones(2, 1), {0: "bad", 1: "worse"})])
+    with pytest.raises(UserError, match="none of the 2 particles can be used; the first: bad"):
         room._recognised(recogniser, none, lines.append)

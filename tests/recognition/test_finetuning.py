@@ -71,8 +71,8 @@ def test_own_sets_that_cannot_be_trained_on_say_why():
             finetune(replace(small, labels=labels), start)
     with pytest.raises(UserError, match="one class only"):
         finetune(replace(small, labels=np.zeros(12, dtype=np.int64), class_names=("1PMA",)), start)
-    with pytest.raises(UserError, match="12 voxels, but the encoder takes 20"):
-        finetune(small, PooledEncoder3D(20, (4, 8)))
+    with pytest.raises(UserError, match="boxes of 12 voxels, but the encoder takes 20"):
+        finetune(own_set(5), PooledEncoder3D(20, (4, 8)))
 
 
 def test_training_on_files_writes_an_encoder_that_is_calibrated_anew(tmp_path, monkeypatch, quickly_calibrated):

@@ -80,6 +80,21 @@ def test_expected_accuracy_is_that_of_its_episodes(monkeypatch):
     assert rows == [row]
 
 
+@pytest.mark.parametrize(("minutes", "left"), [(None, None), (2.0, 1.5)])
+def test_the_second_training_has_the_minutes_that_the_first_leaves(minutes, left, monkeypatch, tmp_path, tiny):
+    clock, given = [100.0], []
+
+    def pretrain(spec, path, minutes, **start):
+        clock[0] += 30
+        given.append((path.name, minutes))
+
+    monkeypatch.setattr(model_card.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(model_card, "pretrain", pretrain)
+    monkeypatch.setattr(model_card, "load_encoder", lambda path: (torch.nn.Linear(1, 1), {}))
+    model_card.pretrain_in_two(tmp_path / "encoder.x", 1, minutes)
+    assert given == [("encoder-first.x", minutes), ("encoder.x", left)]
+
+
 def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch, tmp_path, tiny):
     clock, written = [100.0], []
 

@@ -10,6 +10,7 @@ import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.hashing import digest_of, spec_dict
+from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition import pretraining
 from cryo_fewshot.recognition.pretraining import (
     CALIBRATION_CLASSES,
@@ -56,7 +57,7 @@ def test_kin_of_a_held_out_class_cannot_be_trained_on(tiny):
     assert outside_families(["1AON", "4V94", "1S3X"], ["1OEL"]) == ("1S3X",)
     for role in ("selection", "test"):
         with pytest.raises(UserError, match="'1S3X' is of the family of held-out '1S3X'"):
-            tiny(**{role: ("1S3X", "1BXN")})
+            tiny(**{role: ("1BXN", "3IYD", "1S3X")})
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,9 @@ def test_cosine_classifier_does_not_see_lengths():
 
 def test_the_same_seed_starts_from_the_same_weights(tiny, assert_equal_states):
     assert_equal_states(new_encoder(tiny()), new_encoder(tiny()))
+    for seed in (0, 5):
+        new_encoder(tiny(seed=seed))
+        assert torch.initial_seed() == seed_from("weights", seed) % 2**31
 
 
 def test_a_card_gives_back_the_spec_it_was_made_by(tiny):

@@ -1,5 +1,7 @@
 """What promises say of the trials that they were fitted to, counted again by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,7 +107,16 @@ def test_false_accepts_by_class_and_encoder_and_their_excess(trials, promises):
     assert promises.excess == pytest.approx(np.quantile((drawn / RATES).max(1), 0.95))
 
 
-def test_doubt_is_the_least_factor_with_which_tasks_are_as_wrong_as_foreseen(trials, promises):
+@pytest.mark.parametrize("every", [1000, 8])
+def test_doubt_is_the_least_factor_with_which_tasks_are_as_wrong_as_foreseen(trials, every):
+    """Where every eighth task is harder than it looks, more are wrong in it than its probabilities say."""
+    harder = np.arange(12) % every == every - 1
+    trials = [
+        replace(t, log_likelihoods=np.where(harder[:, None, None], t.log_likelihoods[..., ::-1], t.log_likelihoods))
+        for t in trials
+    ]
+    promises = fit_promises(trials, n_choices=0)
+    assert (promises.doubt > 1.2) == (every == 8)
     told = [answers(trial, promises)[:2] for trial in trials]
     wrong = np.concatenate([(~right).sum(1) for _, right in told])
     foreseen = np.concatenate([(1 - p).sum(1) for p, _ in told])

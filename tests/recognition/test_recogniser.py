@@ -1,12 +1,14 @@
 """Recognition of simulated embeddings whose classes are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import expected_calibration_error
-from cryo_fewshot.recognition.calibration import Conditions
+from cryo_fewshot.recognition.calibration import Conditions, class_model
 from cryo_fewshot.recognition.recogniser import INVALID, build_recogniser
 
 
@@ -103,6 +105,14 @@ def test_junk_is_never_accepted(calibration, user):
     assert found.accepted.any()
 
 
+def test_junk_that_is_no_class_is_refused_by_its_name(calibration, user):
+    support, names, *_ = user(n_classes=3)
+    with pytest.raises(
+        UserError, match=r"junk class 'ice' \(--junk\) is not in the support; it has class 0, class 1, "
+    ):
+        build_recogniser(support, names, calibration, junk=["class 1", "ice", "gold"])
+
+
 def test_adapting_to_unbalanced_queries_helps_single_shots(calibration, user):
     gains = []
     for seed in range(1, 9):
@@ -124,7 +134,10 @@ def test_adapting_to_unbalanced_queries_helps_single_shots(calibration, user):
     [
         (lambda x, names: (x[:5], names[:5]), "support of 1 class"),
         (lambda x, names: (x, names[:-1]), "one label per embedding"),
-        (lambda x, names: (torch.where(torch.arange(len(x))[:, None] == 4, torch.nan, x), names), "particle 4"),
+        (
+            lambda x, names: (torch.where(torch.arange(len(x))[:, None] // 3 == 2, torch.nan, x), names),
+            r"labelled particle 6 has an embedding with NaN \(3 do\)",
+        ),
         (lambda x, names: (x[:, :3], names), "3 dimensions"),
     ],
 )
@@ -188,3 +201,32 @@ def test_every_number_follows_from_the_model_of_the_classes(calibration, user):
     frame = found.to_frame()
     assert frame["class"].tolist() == [found.class_names[k] for k in found.label]
     assert frame["runner_up"].tolist() == [found.class_names[k] for k in found.runner_up]
+
+
+def test_embeddings_that_carry_gradients_are_taken_as_they_are(calibration, user):
+    support, names, queries, _ = user(n=30)
+    plain = build_recogniser(support, names, calibration)
+    carrying = build_recogniser(support.clone().requires_grad_(), names, calibration)
+    assert not carrying.model.means.requires_grad and not carrying.support.requires_grad
+    queries = queries.clone().requires_grad_()
+    for one, other in ((plain, carrying), (plain.adapted(queries.detach()), carrying.adapted(queries))):
+        assert not other.model.means.requires_grad
+        np.testing.assert_array_equal(one.recognise(queries).score, other.recognise(queries).score)
+    assert plain.seeing(queries).conditions == plain.seeing(queries.detach()).conditions
+
+
+def test_a_geometry_of_the_users_data_tells_classes_and_the_encoders_own_accepts(calibration, user):
+    support, names, queries, _ = user(n_classes=3, n=30)
+    own = calibration.space
+    other = replace(own, axes=own.axes[:, ::-1] * 0.5, between=own.between[::-1] * 0.25)
+    plain, fitted = (build_recogniser(support, names, calibration, space=space) for space in (None, other))
+    for recogniser, space in ((plain, plain.own), (fitted, other)):
+        expected = class_model(space, space.project(support), recogniser.members)
+        assert recogniser.space is space
+        torch.testing.assert_close(recogniser.model.means, expected.means)
+        torch.testing.assert_close(recogniser.support, space.project(support))
+    assert plain.model is plain.labelled and fitted.model is not fitted.labelled
+    torch.testing.assert_close(fitted.labelled.means, plain.labelled.means)
+    found, before = fitted.recognise(queries), plain.recognise(queries)
+    np.testing.assert_allclose(found.score, before.score, rtol=1e-4, atol=1e-4)
+    assert np.abs(found.distance - before.distance).max() > 0.1
