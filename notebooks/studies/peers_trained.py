@@ -79,7 +79,7 @@ def triplet_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     same = labels[:, None] == labels
     pairs = same & ~torch.eye(len(labels), dtype=bool, device=labels.device)
     gaps = cosines[:, :, None] - cosines[:, None]
-    semi_hard = pairs[:, :, None] & ~same[:, None] & (gaps > 0) & (gaps < MARGIN)
+    semi_hard = pairs[:, :, None] & ~same[:, None] & (gaps >= 0) & (gaps < MARGIN)
     return (MARGIN - gaps)[semi_hard].sum() / semi_hard.sum().clamp(min=1)
 
 
