@@ -28,6 +28,8 @@ RATES = {("TomoTwin", "triplets"): RATE, ("pooled", "triplets"): 3e-3, ("pooled"
 """Learning rates: of our network that of the pretrained encoder's recipe."""
 COLLAPSED = 1e-4
 """All embeddings are equal where the loss is this close to the margin."""
+OF_PRETRAINED = 480_000
+"""Volumes that the pretrained encoder was trained on."""
 VOLUMES_PER_STEP = pretrained_spec().volumes_per_step
 SHARES = {64: "", 32: ", half as wide"}
 """What a row says of the width of TomoTwin's network."""
