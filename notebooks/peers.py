@@ -123,18 +123,21 @@ Markdown(
 # %% tags=["hide-input"]
 row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
 n_volumes, losses, selected = n_volumes_of(entry), entry["result"]["losses"], entry["result"]["accuracies"]
+is_short = n_volumes < OF_PRETRAINED / 2
 Markdown(
-    "**TomoTwin's network**: that of Rice et al. (2023), written from its description and released settings, at full "
-    "width: five blocks of two convolutions, 32 numbers a particle, triplet loss with semi-hard negatives; asked by "
-    f"nearest prototypes. *{row}*: the pretrained encoder had {OF_PRETRAINED / n_volumes:.0f} times as many, so **this "
-    f"is no verdict on it**. Its loss went from {losses[0]:.3f} to {losses[-1]:.3f}, its accuracy on the selection "
-    f"classes from {selected[0]:.2f} to {max(selected):.2f}; chance is 0.20. Beside it stands *our network* with that "
-    "loss and with our own, on as many volumes, each at a constant rate.\n\n"
+    "**TomoTwin's network**: that of Rice et al. (2023), written from its description and released settings, in full "
+    "width where the row says nothing else: five blocks of two convolutions, 32 numbers a particle, triplet loss with "
+    f"semi-hard negatives; asked by nearest prototypes. *{row}*: the pretrained encoder had {OF_PRETRAINED:,}"
+    f"{', so **this is no verdict on it**' if is_short else ''}. Its loss went from {losses[0]:.3f} to "
+    f"{losses[-1]:.3f}, its accuracy on the selection classes from {selected[0]:.2f} to {max(selected):.2f}; chance is "
+    "0.20. Beside it stands *our network* with that loss and with our own, on as many volumes, each at a constant "
+    "rate.\n\n"
     "An earlier attempt on a GPU had collapsed: with a margin of 0.2 between squared distances, the farthest negative "
     "where no semi-hard one was there, maps pooled to a single voxel and a rate of 10⁻⁴, the loss stood at the margin "
-    "and the accuracy at chance through 70,000 volumes. Whoever has a GPU trains it at full length by "
-    "`python scripts/train_peer.py --minutes 9`, again until it is done; it stops by itself if the loss stays at the "
-    "margin, and leaves one small file, which this page shows."
+    "and the accuracy at chance through 70,000 volumes. The loss was the cause: in the first steps on training "
+    "classes, either form of the network draws all classes together with that one, and apart with this. Whoever has a "
+    "GPU trains it at full length by `python scripts/train_peer.py --minutes 9`, again until it is done; it stops by "
+    "itself if the loss stays at the margin, and leaves one small file, which this page shows."
 )
 
 # %% [markdown]
