@@ -2,7 +2,14 @@
 # # Beside its peers
 #
 # What would a group do without this package? Every method gets the same particles, labels and tasks as the pretrained
-# encoder, so differences are paired. Where another is better, the page says so.
+# encoder, so differences are paired.
+#
+# ## Which to take
+#
+# With known structures, or with five labels and time, template matching is better on noisy simulated complexes; for the
+# rest it is `classify`. At SNR 0.03; in brackets what `classify` gains on the particles that both answered, **negative where
+# the method is better**. Not compared: classification without references, as of RELION or Dynamo, which asks for no
+# labels but for many particles of each class.
 
 # %% tags=["parameters"]
 store = "extended"  # folder of results
@@ -34,19 +41,7 @@ conditions = peers_tables.conditions_frame(runner, pretrained, run)
 if tomogram:
     run_real(runner, pretrained, tomogram)
 real = peers_tables.real_frame(runner.store, pretrained)
-peers_tables.accuracy_figure(simulated);
 
-# %% [markdown]
-# Five of the eight test classes, boxes of 20³ at 2 nm, the episodes of {doc}`table1`. Bars: 95 %, over tasks. Dashed:
-# chance. acryo and pyTME, with 20 particles each, stand in the table below.
-#
-# ## Which to take
-#
-# At SNR 0.03; in brackets what `classify` gains on the particles that both answered, **negative where the method is
-# better**. Not compared: classification without references, as of RELION or Dynamo, which asks for
-# no labels but for many particles of each class.
-
-# %% tags=["hide-input"]
 five, one = (partial(peers_tables.number, simulated, snr=0.03, n_shot=n_shot) for n_shot in (5, 1))
 under, on_tomogram = partial(peers_tables.number, conditions), partial(peers_tables.number, real, task="all five")
 structure, labelled, ours = peers.TRUE_MAP, peers.LABELLED, peers.CLASSIFY
@@ -75,7 +70,13 @@ Markdown(
     "refuses unknown ones."
 )
 
+# %% tags=["hide-input"]
+peers_tables.accuracy_figure(simulated);
+
 # %% [markdown]
+# Five of the eight test classes, boxes of 20³ at 2 nm, the episodes of {doc}`table1`. Bars: 95 %, over tasks. Dashed:
+# chance. acryo and pyTME, with 20 particles each, stand in the table below.
+#
 # ## The same tasks
 #
 # Below each accuracy stands what `classify` gains over the method on queries that both answered; **negative: the method
