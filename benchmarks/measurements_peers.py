@@ -128,7 +128,7 @@ def reading(box: int) -> dict:
         return repeated(lambda: particles.read(range(N_ASKED), box, 40.0 / box), 5, per=N_ASKED)
 
 
-_SEARCH = {"grid_degrees": 30.0, "mask_nm": 8.0, "band_nm": 6.0, "is_refined": True, "n": 20, "new": LAST}
+_SEARCH = {"grid_degrees": 30.0, "mask_nm": 8.0, "band_nm": 6.0, "is_refined": True, "new": LAST}
 PEERS = {
     "reading": ("reading MRC files", reading),
     "template_structure": ("template: true structure", partial(method, **_SEARCH, repeats=2)),

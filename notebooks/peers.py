@@ -7,9 +7,9 @@
 # ## Which to take
 #
 # With known structures, or with five labels and time, template matching is better on noisy simulated complexes; for the
-# rest it is `classify`. At SNR 0.03; in brackets what `classify` gains on the particles that both answered, **negative where
-# the method is better**. Not compared: classification without references, as of RELION or Dynamo, which asks for no
-# labels but for many particles of each class.
+# rest it is `classify`. At SNR 0.03; in brackets what `classify` gains on the particles that both answered, **negative
+# where the method is better**. Not compared: classification without references, as of RELION or Dynamo, which asks for
+# no labels but for many particles of each class.
 
 # %% tags=["parameters"]
 store = "extended"  # folder of results
@@ -56,8 +56,8 @@ Markdown(
     f"{under(structure, condition=peers.INVERTED)} inverted, {under(structure, condition=peers.OFF_CENTRE)} where "
     "picks are off farther than it looks.\n"
     f"- **Labelled particles as templates, where all classes are complexes and time does not matter**, "
-    f"{times[labelled]:.0f} times that of `classify`: the aligned mean of five {five(labelled)}, a single one "
-    f"{one(labelled)}; the mean among neighbours {under(labelled, condition=peers.NEIGHBOURS)}, with tilts of ±40° "
+    f"{times[labelled]:.0f} times that of `classify` for 100 particles: the aligned mean of five {five(labelled)}, a "
+    f"single one {one(labelled)}; the mean among neighbours {under(labelled, condition=peers.NEIGHBOURS)}, with tilts of ±40° "
     f"{under(labelled, condition=peers.TILTS)}, inverted {under(labelled, condition=peers.INVERTED)}. Labels and picks "
     f"have to be right: {under(labelled, condition=peers.WRONG_LABEL)} with one label in five wrong, "
     f"{under(labelled, condition=peers.OFF_CENTRE)} off centre. On the real tomogram, where most classes are none, "
@@ -170,10 +170,10 @@ plain_style(peers_tables.real_table(real))
 # ## What a particle costs
 #
 # From a box in memory to a class among five, five labels each (one for *one labelled particle*). What is done once for
-# all (aligning the labelled particles, fitting) is shared by the particles of the run, 20 for templates, 100 for the
-# others; templates are searched as chosen above, poses refined; acryo is counted up from a part of its 233 rotations.
-# **Time of the processor**, both threads summed, of the fastest repeat: other programs kept the machine busy, so the
-# clock would say nothing. Two idle cores take half of it at best. Peak memory is that of the whole process.
+# all (aligning the labelled particles, fitting) is shared by 100 particles: for many more, the aligned mean comes down
+# to the cost of one labelled particle. Templates are searched as chosen above, poses refined; acryo is counted up from
+# a part of its 233 rotations. **Time of the processor**, both threads summed, of the fastest repeat, as other programs
+# kept the machine busy: two idle cores take half of it at best. Peak memory is that of the whole process.
 #
 # **A class more**: template matching searches all particles again with one more template. Features and embeddings stay:
 # the nearest prototype needs but one more mean; an SVM or the fit of `classify` is done anew, and the small network is
