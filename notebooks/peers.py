@@ -46,8 +46,7 @@ five, one = (partial(peers_tables.number, simulated, snr=0.03, n_shot=n_shot) fo
 under, on_tomogram = partial(peers_tables.number, conditions), partial(peers_tables.number, real, task="all five")
 structure, labelled, ours = peers.TRUE_MAP, peers.LABELLED, peers.CLASSIFY
 costs, threads = peers_tables.speed_table()
-costs = costs.set_index("Method")
-times = costs["20³, times classify"]
+times = costs.set_index("Method")["20³, times classify"]
 Markdown(
     f"- **Template matching, where the structures of all classes are known**: {five(structure)}, and {one(structure)} "
     f"against `classify` with one label; among neighbours, which its mask shuts out, "
@@ -57,9 +56,9 @@ Markdown(
     "picks are off farther than it looks.\n"
     f"- **Labelled particles as templates, where all classes are complexes and time does not matter**, "
     f"{times[labelled]:.0f} times that of `classify` for 100 particles: the aligned mean of five {five(labelled)}, a "
-    f"single one {one(labelled)}; the mean among neighbours {under(labelled, condition=peers.NEIGHBOURS)}, with tilts of ±40° "
-    f"{under(labelled, condition=peers.TILTS)}, inverted {under(labelled, condition=peers.INVERTED)}. Labels and picks "
-    f"have to be right: {under(labelled, condition=peers.WRONG_LABEL)} with one label in five wrong, "
+    f"single one {one(labelled)}; the mean among neighbours {under(labelled, condition=peers.NEIGHBOURS)}, with tilts "
+    f"of ±40° {under(labelled, condition=peers.TILTS)}, inverted {under(labelled, condition=peers.INVERTED)}. Labels "
+    f"and picks have to be right: {under(labelled, condition=peers.WRONG_LABEL)} with one label in five wrong, "
     f"{under(labelled, condition=peers.OFF_CENTRE)} off centre. On the real tomogram, where most classes are none, "
     f"{on_tomogram(labelled, n_shot=5)}; `classify` has {on_tomogram('classify', n_shot=5)}.\n"
     "- **A supervised network, where there are hundreds of labels** of each class: on five it reaches "
@@ -180,7 +179,7 @@ plain_style(peers_tables.real_table(real))
 # trained anew. Last, the **time to the first answer**: these milliseconds times the particles, with reading of files.
 
 # %% tags=["hide-input"]
-plain_style(costs.reset_index()).format(precision=2, na_rep="–").hide(axis="index").set_caption(f"Threads: {threads}")
+plain_style(costs).format(precision=2, na_rep="–").hide(axis="index").set_caption(f"Threads: {threads}")
 
 # %% [markdown]
 # ## The released code of the paper
