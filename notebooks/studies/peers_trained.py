@@ -176,10 +176,13 @@ def trained_rows(store: Store) -> dict[str, dict]:
     """Entries of all trainings that were run, by the name of their row, the longest first."""
     rows = {}
     for entry in store.entries("peertraining"):
-        width, n_volumes = entry["spec"]["width"], n_volumes_of(entry)
-        network = "our network, our loss" if entry["spec"]["loss"] == "classes" else "our network, triplet loss"
-        if entry["spec"]["network"] == "TomoTwin":
+        spec, n_volumes = entry["spec"], n_volumes_of(entry)
+        width, rate = spec["width"], spec["training"]["schedule"]["learning_rate"]
+        network = "our network, our loss" if spec["loss"] == "classes" else "our network, triplet loss"
+        if spec["network"] == "TomoTwin":
             network = f"TomoTwin's network{SHARES.get(width, f', width {width}')}"
+        if rate != RATES[spec["network"], spec["loss"]]:
+            network += f", rate {rate:g}"
         rows[-n_volumes, f"{network}, {n_volumes:,} volumes"] = entry
     return {name: rows[length, name] for length, name in sorted(rows)}
 
