@@ -16,9 +16,12 @@ that has a calibration. A name is loaded when it is first used, so that importin
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("cryo-fewshot")
+try:
+    __version__ = version("cryo-fewshot")
+except PackageNotFoundError:  # run from its source tree
+    __version__ = "0+source"
 
 _MODULES = {
     "adaptation": ("Adaptation", "adapted_logits", "combined_logits"),

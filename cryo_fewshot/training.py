@@ -122,7 +122,8 @@ def fit(
 
 def _write_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam, history: History, best: dict) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
+    if history.best_epoch + 1 < len(history.losses):  # else it is the model itself
+        tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
     # Safetensors stores plain row-major tensors; channels-last ones are laid out anew on loading.
@@ -155,7 +156,8 @@ def _read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Adam) 
         state.setdefault(int(index), {})[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     device = parameters[0].device
-    return history, {name: value.to(device) for name, value in groups["best"].items()}
+    best = groups["best"] or groups["model"]
+    return history, {name: value.to(device) for name, value in best.items()}
 
 
 def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Size]:

@@ -1,8 +1,10 @@
 """What `import cryo_fewshot` shows, that it loads nothing heavy, and the README's example of it."""
 
 import re
+import runpy
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,14 @@ def test_each_name_is_what_its_module_defines_and_is_documented(name):
     assert found.__name__ == name
     assert found.__module__.startswith("cryo_fewshot.")
     assert found.__doc__
+
+
+def test_a_source_tree_that_is_not_installed_is_imported_too(monkeypatch):
+    def missing(name: str):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert runpy.run_path(cf.__file__)["__version__"] == "0+source"
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_known_ones():

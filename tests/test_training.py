@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional as F
 
 from cryo_fewshot.training import Schedule, episode_loss, fit
@@ -39,6 +40,15 @@ def test_a_resumed_training_has_the_same_bits_as_an_uninterrupted_one(tmp_path):
     resumed, resumed_history = train(tmp_path / "c")
     assert resumed_history.losses == history.losses
     assert torch.equal(resumed.weight, model.weight)
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_the_best_state_is_resumed_and_written_apart_only_where_it_is_not_the_last(tmp_path, is_flat):
+    with pytest.raises(Killed):
+        train(tmp_path / "c", stop_after=3, flat=is_flat)
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        assert ("best.0.weight" in file.keys()) == is_flat
+    assert torch.equal(train(tmp_path / "c", flat=is_flat)[0].weight, train(flat=is_flat)[0].weight)
 
 
 def test_a_damaged_checkpoint_means_training_from_the_start(tmp_path):

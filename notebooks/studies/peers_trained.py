@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.pretraining import Pretraining, pretrained_spec, train
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS
@@ -21,18 +22,24 @@ from cryo_fewshot.training import Schedule
 from .open_world import Pretrained
 from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
 
-MARGIN = 0.2
-RATES = {("TomoTwin", "triplets"): 1e-4, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
-"""Learning rates: for the first, all embeddings became equal within 20 steps at 1e-3 and 3e-4, on training classes; for
-the others that of the pretrained encoder's recipe.
-"""
+MARGIN, RATE = 0.539, 5.945e-5
+"""Margin, of cosines, and learning rate of TomoTwin's released settings."""
+RATES = {("TomoTwin", "triplets"): RATE, ("pooled", "triplets"): 3e-3, ("pooled", "classes"): 3e-3}
+"""Learning rates: of our network that of the pretrained encoder's recipe."""
+COLLAPSED = 1e-4
+"""All embeddings are equal where the loss is this close to the margin."""
+OF_PRETRAINED = 480_000
+"""Volumes that the pretrained encoder was trained on."""
 VOLUMES_PER_STEP = pretrained_spec().volumes_per_step
 SHARES = {64: "", 32: ", half as wide"}
 """What a row says of the width of TomoTwin's network."""
 
 
 class TomoTwin(nn.Module):
-    """Five blocks of two convolutions 3x3x3, each normalised and through a leaky ReLU, pooled; a head to 32 numbers.
+    """Five blocks of two convolutions 3x3x3, each normalised and through a leaky ReLU; a head to 32 numbers.
+
+    Maps are halved until 2x2x2 voxels are left, as theirs have before the head. Unlike theirs: convolutions keep the
+    size, as the boxes are 20x20x20 and not 37x37x37; no dropout, as no sample is seen twice.
 
     width : channels of the first block, 64 in the paper; each block has twice those of the one before
     """
@@ -41,15 +48,19 @@ class TomoTwin(nn.Module):
         super().__init__()
         self.box, self.embedding_dim = box, embedding_dim
         *_, last = widths = [width * 2**i for i in range(5)]
-        layers = []
+        layers, size = [], box
         for before, channels in zip([1, *widths[:-1]], widths, strict=True):
             for n_in in (before, channels):
                 # Groups of channels of one volume: a batch mixes microscopes.
-                norm = nn.GroupNorm(32, channels)
+                norm = nn.GroupNorm(min(64, channels), channels)
                 layers += [nn.Conv3d(n_in, channels, 3, padding=1, bias=False), norm, nn.LeakyReLU(inplace=True)]
-            layers.append(nn.AdaptiveMaxPool3d(1) if channels == last else nn.MaxPool3d(2))
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Linear(last, last), nn.LeakyReLU(), nn.Linear(last, embedding_dim))
+                nn.init.kaiming_normal_(layers[-3].weight)
+            if size >= 4:
+                layers.append(nn.MaxPool3d(2))
+                size //= 2
+        self.blocks = nn.Sequential(*layers, nn.AdaptiveMaxPool3d(2))
+        hidden = [nn.Linear(8 * last, 2 * last), nn.LeakyReLU(), nn.Linear(2 * last, 2 * last), nn.LeakyReLU()]
+        self.head = nn.Sequential(*hidden, nn.Linear(2 * last, embedding_dim))
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -61,19 +72,43 @@ class TomoTwin(nn.Module):
 
 
 def triplet_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean over violated triplets: each pair of a class with its semi-hard negative (Schroff et al. 2015).
+    """Mean over semi-hard triplets: a pair of a class, a sample of another that is less like by up to the margin.
 
-    That is the nearest one that is farther than the pair's distance; where there is none, the farthest of all.
+    Pairs without such a sample have no part. With their farthest one in its place, and a margin of 0.2 between squared
+    distances, all embeddings became equal.
     """
     directions = F.normalize(embeddings.float(), dim=-1)
-    distances = 2 - 2 * directions @ directions.T
+    cosines = directions @ directions.T
     same = labels[:, None] == labels
-    others = distances.masked_fill(same, torch.inf)[:, None].expand(-1, len(labels), -1)
-    negatives = others.masked_fill(others <= distances[:, :, None], torch.inf).amin(-1)
-    farthest = distances.masked_fill(same, -torch.inf).amax(1, keepdim=True)
-    negatives = torch.where(negatives.isinf(), farthest, negatives)
-    losses = F.relu(distances - negatives + MARGIN)[same & ~torch.eye(len(labels), dtype=bool, device=labels.device)]
-    return losses.sum() / (losses > 0).sum().clamp(min=1)
+    pairs = same & ~torch.eye(len(labels), dtype=bool, device=labels.device)
+    gaps = cosines[:, :, None] - cosines[:, None]
+    semi_hard = pairs[:, :, None] & ~same[:, None] & (gaps >= 0) & (gaps < MARGIN)
+    return (MARGIN - gaps)[semi_hard].sum() / semi_hard.sum().clamp(min=1)
+
+
+class Watched:
+    """`triplet_loss` that refuses to go on, after an epoch, where nothing is learnt.
+
+    runner : its deadline is checked thereafter
+    """
+
+    def __init__(self, runner: Runner):
+        self.runner, self.losses = runner, []
+
+    def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = triplet_loss(embeddings, labels)
+        self.losses.append(loss.detach())
+        return loss
+
+    def after_epoch(self) -> None:
+        """Raises `UserError` where the mean loss of the epoch is the margin."""
+        if self.losses and (mean := float(torch.stack(self.losses).mean())) > MARGIN - COLLAPSED:
+            raise UserError(
+                f"the loss of {len(self.losses)} steps is {mean:.5f}, its margin: all embeddings are equal and nothing "
+                "is learnt; give a lower --rate"
+            )
+        self.losses.clear()
+        self.runner.check_time()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +136,14 @@ class PeerTraining:
         on the selection classes and `losses` after each epoch; `seconds` of training.
         """
         torch.manual_seed(seed_from("weights", self.training.seed) % 2**31)
+        watched = Watched(runner)
         encoder, history = train(
             self.training,
             runner.store.path(self, ".checkpoint"),
-            after_checkpoint=runner.check_time,
+            after_checkpoint=watched.after_epoch,
             device=runner.device,
             encoder=TomoTwin(self.training.box, self.width) if self.network == "TomoTwin" else None,
-            loss=triplet_loss if self.loss == "triplets" else None,
+            loss=watched if self.loss == "triplets" else None,
         )
         pretrained, tasks = Pretrained(encoder.cpu(), {}), {}
         for snr, n_shot in product(PAPER_SNRS, PAPER_SHOTS):
@@ -119,14 +155,16 @@ class PeerTraining:
         return {"tasks": tasks, "parameters": n_parameters, **vars(history)}
 
 
-def peer_training(network: str, loss: str, n_volumes: int, width: int = 64) -> PeerTraining:
+def peer_training(network: str, loss: str, n_volumes: int, width: int = 64, rate: float | None = None) -> PeerTraining:
     """On the samples of the pretrained encoder's first training, at a constant rate, which any length can end.
 
-    n_volumes : hundreds; an epoch, after which a training can be stopped, has 10,000, of short trainings a fifth
+    n_volumes : hundreds; an epoch, after which a training can be stopped, has 10,000, of short trainings 1,000 or 100
+    rate : of learning, instead of that of `RATES`
     """
     n_steps = n_volumes // VOLUMES_PER_STEP
-    per_epoch = min(100, max(1, n_steps // 5))
-    schedule = Schedule(n_epochs=n_steps // per_epoch, steps_per_epoch=per_epoch, learning_rate=RATES[network, loss])
+    per_epoch = 100 if n_steps >= 500 else 10 if n_steps >= 50 else 1
+    rate = rate or RATES[network, loss]
+    schedule = Schedule(n_epochs=n_steps // per_epoch, steps_per_epoch=per_epoch, learning_rate=rate)
     training = replace(pretrained_spec(), schedule=schedule, n_selection_samples=20)
     if network != "TomoTwin":
         return PeerTraining(training=training, network=network, loss=loss)
@@ -138,10 +176,13 @@ def trained_rows(store: Store) -> dict[str, dict]:
     """Entries of all trainings that were run, by the name of their row, the longest first."""
     rows = {}
     for entry in store.entries("peertraining"):
-        width, n_volumes = entry["spec"]["width"], n_volumes_of(entry)
-        network = "our network, our loss" if entry["spec"]["loss"] == "classes" else "our network, triplet loss"
-        if entry["spec"]["network"] == "TomoTwin":
+        spec, n_volumes = entry["spec"], n_volumes_of(entry)
+        width, rate = spec["width"], spec["training"]["schedule"]["learning_rate"]
+        network = "our network, our loss" if spec["loss"] == "classes" else "our network, triplet loss"
+        if spec["network"] == "TomoTwin":
             network = f"TomoTwin's network{SHARES.get(width, f', width {width}')}"
+        if rate != RATES[spec["network"], spec["loss"]]:
+            network += f", rate {rate:g}"
         rows[-n_volumes, f"{network}, {n_volumes:,} volumes"] = entry
     return {name: rows[length, name] for length, name in sorted(rows)}
 

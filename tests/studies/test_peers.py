@@ -14,6 +14,7 @@ from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference
 from studies.peers import test_classes as classes_of_tables  # not a test
 from studies.peers_features import Boxes
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -127,16 +128,26 @@ def test_the_table_says_what_was_not_run():
     assert table[BY_ACRYO]["5 labels, SNR 0.1"] == "19 of 20<br><small>+0.050</small>"
 
 
-def test_a_triplet_has_the_nearest_negative_that_is_farther_than_its_pair():
-    angles = torch.tensor([0.0, 60.0, 40.0, 80.0]).deg2rad()  # of class 0, 0, 1, 1
+def test_triplets_are_semi_hard_a_negative_less_like_by_up_to_the_margin():
+    angles = torch.tensor([0.0, 60.0, 35.0, 80.0]).deg2rad()  # of class 0, 0, 1, 1
     embeddings = torch.stack([angles.cos(), angles.sin()], 1)
-    near, pair, far = (2 - 2 * torch.tensor(angle).deg2rad().cos() for angle in (20.0, 60.0, 80.0))
-    pair_of_1 = 2 - 2 * torch.tensor(40.0).deg2rad().cos()
-    # The first has one farther than its pair; the second has none, so its farthest; and of class 1 likewise.
-    losses = [pair - far + 0.2, pair - near + 0.2, pair_of_1 - pair_of_1 + 0.2, pair_of_1 - far + 0.2]
-    violated = [float(loss) for loss in losses if loss > 0]
+    pair, far, pair_of_1 = (torch.tensor(angle).deg2rad().cos() for angle in (60.0, 80.0, 45.0))
+    # All other negatives are more like the first of the pair than the second is.
+    losses = [peers_trained.MARGIN - (pair - far), peers_trained.MARGIN - (pair_of_1 - far)]
     found = peers_trained.triplet_loss(3 * embeddings, torch.tensor([0, 0, 1, 1]))
-    assert float(found) == pytest.approx(sum(violated) / len(violated), rel=1e-5)
+    assert float(found) == pytest.approx(float(sum(losses)) / 2, rel=1e-5)
+
+
+def test_a_training_that_learns_nothing_stops_after_an_epoch():
+    checked = []
+    watched = peers_trained.Watched(type("Runner", (), {"check_time": staticmethod(lambda: checked.append(1))}))
+    labels = torch.tensor([0, 0, 1, 1])
+    watched(torch.eye(4)[[0, 0, 1, 1]] + 0.5, labels)
+    watched.after_epoch()
+    watched(torch.ones(4, 3), labels)
+    with pytest.raises(UserError, match=r"loss of 1 steps is 0\.53900, its margin.* give a lower --rate"):
+        watched.after_epoch()
+    assert len(checked) == 1
 
 
 def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_path, monkeypatch, capsys):
@@ -153,7 +164,7 @@ def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_pat
     stopped, done = capsys.readouterr().out.splitlines()
     assert "run the same command to resume" in stopped and done.startswith(f"Done: {tmp_path / 'out'}")
     ((row, entry),) = peers_trained.trained_rows(Store(tmp_path / "results")).items()
-    assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 14_412_032
+    assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 19_410_688
     mean, _, n = accuracy(peers_trained.tasks_of(entry, 0.1, 1)["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
 
