@@ -159,6 +159,17 @@ def test_reliability_is_that_of_the_answers_with_few_labels_and_many(trials, pro
         assert [{**row, "crowded": crowded, "n_shot": n_shot} for row in expected] == found
 
 
+def test_bins_of_less_than_one_answer_in_a_thousand_are_left_out(promises):
+    many = [trial for seed in range(6) for trial in trials_of(seed=seed, lift=1.0) if trial.n_way == 4]
+    told = [[part[~trial.crowded] for part in answers(trial, promises)[:2]] for trial in many]
+    p, right = (np.concatenate([part.ravel() for part in parts]) for parts in zip(*told, strict=True))
+    every = reliability(p, right)
+    kept = [row for row in every if row["n"] >= len(p) / 1000]
+    found = reliability_rows(many, promises)
+    assert 0 < len(kept) < len(every)
+    assert [row for row in found if not row["crowded"]] == [{"crowded": False, "n_shot": 5, **row} for row in kept]
+
+
 def test_adapted_trials_change_temperature_and_doubt_alone(trials, promises):
     adapted = with_adapted(promises, list(trials_of(seed=1, lift=1.0)))
     assert adapted.thresholds == promises.thresholds and adapted.temperature == promises.temperature
