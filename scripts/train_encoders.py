@@ -1,7 +1,7 @@
 """Train encoders by a list of specs: each ends as a file of weights with its card, ready for `classify --encoder`.
 
     python scripts/train_encoders.py --list
-    python scripts/train_encoders.py --only neighbours-0 membranes-0 --device cuda --seconds 120 --out encoders
+    python scripts/train_encoders.py --only neighbours-0 --start results/encoders/first.safetensors --seconds 120
 
 Needs torch, numpy, scipy, pandas, safetensors, tqdm and torch-ctf alone. The same command goes on where it was stopped.
 Several processes can share a GPU and a folder, each with specs of its own. The card holds spec, history and machine;
