@@ -54,10 +54,12 @@ show_claims(at_full_size).set_caption("Claims at the paper's own size")
 # end of the schedule.
 
 # %% tags=["hide-input"]
-curves_figure(
-    validation_frame(), x="episodes", curve="trained_on", panel="network", x_label="training episodes", chance=0.2,
-    bottom=0.1,
-);  # fmt: skip
+validation = validation_frame()
+if len(validation):
+    curves_figure(
+        validation, x="episodes", curve="trained_on", panel="network", x_label="training episodes", chance=0.2,
+        bottom=0.1,
+    )  # fmt: skip
 
 # %% [markdown]
 # ## Over several splits of the classes

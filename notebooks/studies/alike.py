@@ -88,7 +88,10 @@ def treated_alike(snr: float = 0.1, n_splits: int = 5):
     profile, store, frames = profile_named("finished"), Store(results_folder("finished")), []
     for cells_of in (second_stages, classifier_heads):
         cells = [cell for seed in range(n_splits) for cell in cells_of(profile, snr=snr, split_seed=seed)]
-        frames.append(against_first(*stored_cells(store, cells)))
+        at_hand, entries = stored_cells(store, cells)
+        if not at_hand:
+            return Markdown("Not run.")
+        frames.append(against_first(at_hand, entries))
     return Markdown(alike_text(*frames))
 
 

@@ -51,21 +51,10 @@ def judged(values: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
             found = STILL_IMPROVING
         else:
             found = verdict(claim, mean - reach, mean + reach) if n_splits >= FEWEST_SPLITS else TOO_FEW
-        rows.append(
-            {
-                "number": number,
-                "claim": claim.words,
-                "n_shot": claim.n_shot,
-                "paper": paper_text(claim),
-                "mean": mean,
-                "low": mean - reach,
-                "high": mean + reach,
-                "n_splits": n_splits,
-                "n_runs": len(part),
-                "verdict": found,
-            }
-        )
-    return pd.DataFrame(rows)
+        interval = (mean, mean - reach, mean + reach)
+        rows.append((number, claim.words, claim.n_shot, paper_text(claim), *interval, n_splits, len(part), found))
+    columns = ["number", "claim", "n_shot", "paper", "mean", "low", "high", "n_splits", "n_runs", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 _OUTCOMES = {"holds": "hold", "agrees": "hold"} | dict.fromkeys(["cannot be told", TOO_FEW, STILL_IMPROVING], "open")
@@ -169,10 +158,11 @@ def _conclusions(full: pd.DataFrame, reduced: pd.DataFrame, n_needed: int, n_tra
     n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
     trained = f"All {n_needed}" if n_trained == n_needed else f"{n_trained} of the {n_needed}"
     full, reduced = full.rename(columns={"this_work": "gain"}), reduced.rename(columns={"mean": "gain"})
+    n_splits = reduced["n_splits"].max() if len(reduced) else 0
     sentences = [
         f"{trained} networks behind its tables are trained at its own size (40³, 100 subtomograms of each class and "
         f"SNR), on one split of the classes. At 20³ they are trained until they stop improving, on "
-        f"{reduced['n_splits'].max()} splits. In accuracy:\n"
+        f"{n_splits} splits. In accuracy:\n"
     ]
     for words, start in _PAIRS.items():
         at_full, at_reduced = (frame[frame["claim"].str.startswith(start)] for frame in (full, reduced))

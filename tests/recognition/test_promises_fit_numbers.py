@@ -108,14 +108,15 @@ def test_false_accepts_by_class_and_encoder_and_their_excess(trials, promises):
 
 
 @pytest.mark.parametrize("every", [1000, 8])
-def test_doubt_is_the_least_factor_with_which_tasks_are_as_wrong_as_foreseen(trials, every):
+def test_doubt_is_the_least_factor_with_which_tasks_are_as_wrong_as_foreseen(trials, every, monkeypatch):
     """Where every eighth task is harder than it looks, more are wrong in it than its probabilities say."""
     harder = np.arange(12) % every == every - 1
     trials = [
         replace(t, log_likelihoods=np.where(harder[:, None, None], t.log_likelihoods[..., ::-1], t.log_likelihoods))
         for t in trials
     ]
-    promises = fit_promises(trials, n_choices=0)
+    monkeypatch.setattr(room, "N_CHOICES", 0)
+    promises = fit_promises(trials)
     assert (promises.doubt > 1.2) == (every == 8)
     told = [answers(trial, promises)[:2] for trial in trials]
     wrong = np.concatenate([(~right).sum(1) for _, right in told])
@@ -160,7 +161,9 @@ def test_reliability_is_that_of_the_answers_with_few_labels_and_many(trials, pro
 
 
 def test_bins_of_less_than_one_answer_in_a_thousand_are_left_out(promises):
-    many = [trial for seed in range(6) for trial in trials_of(seed=seed, lift=1.0) if trial.n_way == 4]
+    many = [
+        trial for seed in range(6) for trial in trials_of(seed=seed, lift=1.0) if trial.log_likelihoods.shape[-1] == 4
+    ]
     told = [[part[~trial.crowded] for part in answers(trial, promises)[:2]] for trial in many]
     p, right = (np.concatenate([part.ravel() for part in parts]) for parts in zip(*told, strict=True))
     every = reliability(p, right)
