@@ -130,8 +130,8 @@ Markdown(
     f"semi-hard negatives; asked by nearest prototypes. *{row}*: the pretrained encoder had {OF_PRETRAINED:,}"
     f"{', so **this is no verdict on it**' if is_short else ''}. Its loss went from {losses[0]:.3f} to "
     f"{losses[-1]:.3f}, its accuracy on the selection classes from {selected[0]:.2f} to {max(selected):.2f}; chance is "
-    "0.20. Beside it stands *our network* with that loss and with our own, on as many volumes, each at a constant "
-    "rate.\n\n"
+    f"0.20. On the tasks, with five labels at SNR 0.03, it has {five(row)}. Beside it stands *our network* with that "
+    "loss and with our own, each at a constant rate, on as many volumes where the row says so.\n\n"
     "An earlier attempt on a GPU had collapsed: with a margin of 0.2 between squared distances, the farthest negative "
     "where no semi-hard one was there, maps pooled to a single voxel and a rate of 10⁻⁴, the loss stood at the margin "
     "and the accuracy at chance through 70,000 volumes. The loss was the cause: in the first steps on training "
@@ -172,7 +172,7 @@ plain_style(peers_tables.real_table(real))
 # all (aligning the labelled particles, fitting) is shared by 100 particles: for many more, the aligned mean comes down
 # to the cost of one labelled particle. Templates are searched as chosen above, poses refined; acryo is counted up from
 # a part of its 233 rotations. **Time of the processor**, both threads summed, of the fastest repeat, as other programs
-# kept the machine busy: two idle cores take half of it at best. Peak memory is that of the whole process.
+# ran beside it: two idle cores take half of it at best. Peak memory is that of the whole process.
 #
 # **A class more**: template matching searches all particles again with one more template. Features and embeddings stay:
 # the nearest prototype needs but one more mean; an SVM or the fit of `classify` is done anew, and the small network is
