@@ -68,7 +68,8 @@ schedule = factor_spec(CONTROL).cost
 Markdown(
     f"{schedule:,} volumes each, a thirteenth of the pretrained encoder's second training: what a longer one would "
     f"bring is not seen here. The tomogram's even columns were used to choose by; there the second membrane has too "
-    f"few boxes for 5 labels, hence four classes. The odd columns were looked at once, when the table was finished. "
+    f"few boxes for 5 labels, hence four classes. The odd columns were looked at when the table was finished, and once "
+    f"more for the pretrained encoder. "
     f"{study.seeds_text(even, 'Even columns')} {study.seeds_text(simulated, 'Simulated')} One seed on the odd columns. "
     "Differences no larger than between seeds mean nothing. `classify` fits how classes scatter to the tomogram and "
     "has its grey values, so it needs the training less."
