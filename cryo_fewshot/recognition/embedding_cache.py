@@ -186,7 +186,7 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: in
     meaning = (particles.dark_protein, particles.mirror, list(particles.names))
     digest.update(json.dumps([reading, meaning]).encode())
     digest.update(f"read as {_READING}".encode())
-    digest.update(json.dumps(asdict(particles.source), default=lambda x: getattr(x, "tolist", x.__str__)()).encode())
+    digest.update(json.dumps(asdict(particles.source), default=_plain).encode())
     looked_at = np.unique(np.linspace(0, len(particles) - 1, _FILES_LOOKED_AT).astype(int))
     for _, (path, *_) in particles.source.identities(looked_at.tolist()):
         try:
@@ -195,3 +195,7 @@ def _digest(particles: Particles, encoder: AnyEncoder, card: dict, rotations: in
             continue
         digest.update(f"{found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
