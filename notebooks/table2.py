@@ -20,13 +20,19 @@ from IPython.display import Markdown
 from cryo_fewshot.reproduction.cells import table_2
 from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_differences, sum_of_distances
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.tables import differences_frame, tidy_frame
+from cryo_fewshot.reproduction.store import Store, results_folder
+from cryo_fewshot.reproduction.tables import differences_frame, still_improving, stored_cells, tidy_frame
 
 # %% [markdown]
 # ## At the paper's own size
 
 # %% tags=["hide-input"]
-papers_size(table_2(profile_named("paper")))
+full_size = table_2(profile_named("paper"))
+papers_size(full_size)
+
+# %% tags=["hide-input"]
+at_hand = stored_cells(Store(results_folder("paper")), full_size)
+Markdown(sum_of_distances(tidy_frame(*at_hand)) if at_hand[0] else "")
 
 # %% [markdown]
 # ## At a reduced size
@@ -55,4 +61,4 @@ differences = differences_frame(cells, entries, against="d")
 show_differences(differences)
 
 # %% tags=["hide-input"]
-Markdown(sum_of_distances(table))
+Markdown(sum_of_distances(table, len(still_improving(page.runner.store, cells))))

@@ -76,6 +76,7 @@ def test_the_sum_of_distances_is_judged_over_the_columns():
     frame = accuracies(**{"d": [0.5, 0.5, 0.5, 0.5], "d*": [0.4, 0.6, 0.4, 0.4], "d + d*": [0.6, 0.55, 0.6, 0.6]})
     text = sum_of_distances(frame)
     assert "in 3 of 4 columns" in text and "holds in this run" in text
+    assert "has no verdict here, as the trainings behind 2 cells" in sum_of_distances(frame, n_improving=2)
     assert "not all run" in sum_of_distances(frame[frame["method"] != "d"])
 
 
