@@ -106,7 +106,7 @@ def test_a_folder_of_the_user_takes_the_place_of_a_surrogate(results, tmp_path, 
             mrcfile.write(tmp_path / "guo" / name / f"{number}.mrc", volume, voxel_size=25.0)
     parameters = {"guo_path": str(tmp_path / "guo"), "n_shot": "1"}
     (table,) = tables(executed("table4", parameters, results, tmp_path, monkeypatch))
-    assert set(table.columns.get_level_values(0)[1:]) == {"noble stand-in", "guo"}
+    assert set(table.columns.get_level_values(0)[1:]) == {"noble surrogate", "guo"}
 
 
 def test_a_missing_folder_is_one_line(results, tmp_path, monkeypatch):
