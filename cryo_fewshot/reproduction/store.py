@@ -153,13 +153,19 @@ class Store:
         return save(tensors)
 
     def publish_weights(self, kind: str) -> Path:
-        """Gather the cached weights of a kind in `<kind>.safetensors`, each tensor as `<name>/<tensor>`."""
-        path, tensors = self._gathered(kind), {}
-        for file in [path, *sorted((self.root / kind).glob("*.safetensors"))]:
-            prefix = "" if file == path else f"{file.stem}/"
-            if file.exists():
-                tensors |= {f"{prefix}{name}": tensor for name, tensor in load(file.read_bytes()).items()}
-        write_atomically(path, save(tensors))
+        """Gather the cached weights of a kind in `<kind>.safetensors`, each tensor as `<name>/<tensor>`.
+
+        The file is left alone where the cache adds nothing.
+        """
+        path, cached = self._gathered(kind), sorted((self.root / kind).glob("*.safetensors"))
+        if not cached:
+            return path
+        before = path.read_bytes() if path.exists() else b""
+        tensors = load(before) if before else {}
+        for file in cached:
+            tensors |= {f"{file.stem}/{name}": tensor for name, tensor in load(file.read_bytes()).items()}
+        if (content := save(tensors)) != before:
+            write_atomically(path, content)
         return path
 
     def _gathered(self, kind: str) -> Path:

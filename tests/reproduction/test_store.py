@@ -130,7 +130,10 @@ def test_published_weights_serve_a_store_without_a_cache(filled, tmp_path):
     filled.publish()
     for path in (filled.publish_weights("spec"), filled.publish_weights("spec")):  # the second adds nothing
         assert path.stat().st_size < 1000
+    written = path.stat().st_mtime_ns
     shutil.rmtree(tmp_path / "spec")
+    filled.publish()
+    assert path.stat().st_mtime_ns == written  # the cache adds nothing
     for spec in (Spec(), Spec(4)):
         assert torch.equal(filled.get(spec, with_tensors=True)["tensors"]["weight"], torch.arange(4.0))
     assert filled.get(Spec(5), with_tensors=True) is None
