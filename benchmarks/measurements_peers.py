@@ -91,9 +91,10 @@ def package(row: str, box: int, module: str, n: int) -> dict:
 
 def encoder(kind: str, box: int, repeats: int = 5) -> dict:
     """By nearest prototypes of an encoder; the pretrained one gets larger boxes resampled, as the tool does."""
-    from studies.open_world import Pretrained, fitted
+    from studies.open_world import fitted
     from studies.peers import METHODS, PROTOTYPE
     from studies.peers_trained import TomoTwin
+    from studies.pretrained import Pretrained
 
     from cryo_fewshot.encoder import Encoder3D
     from cryo_fewshot.weights import load_encoder

@@ -21,8 +21,7 @@ from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import stored_cells, tidy_frame
+from cryo_fewshot.reproduction.tables import stored_at_papers_size, tidy_frame
 from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
@@ -86,7 +85,7 @@ treated_alike()
 # {doc}`table1` has every number, {doc}`claims` what the paper says beside it, number by number.
 
 # %% tags=["hide-input"]
-at_hand, full_size_entries = stored_cells(Store(results_folder("paper")), table_1(profile_named("paper")))
+at_hand, full_size_entries = stored_at_papers_size(table_1(profile_named("paper")))
 full_size = tidy_frame(at_hand, full_size_entries) if at_hand else table
 accuracy_by_snr(full_size[full_size["n_episodes"] == full_size["n_episodes"].max()]);
 

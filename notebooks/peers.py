@@ -22,20 +22,17 @@ from functools import partial
 
 from IPython.display import Markdown
 from studies import peers, peers_tables
-from studies.open_world import Pretrained
 from studies.peers_real import run_real
 from studies.peers_trained import OF_PRETRAINED, n_volumes_of, trained_rows
+from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.figures.style import use_style
-from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.reproduction.display import plain_style
-from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.weights import load_encoder
 
 use_style()
 pretrained = Pretrained(*load_encoder(encoder or None))
-runner = Runner(Store(REPOSITORY / "results" / store))
+runner = published_runner(store)
 simulated = peers_tables.simulated_frame(runner, pretrained, run)
 conditions = peers_tables.conditions_frame(runner, pretrained, run)
 if tomogram:

@@ -20,8 +20,7 @@ from IPython.display import Markdown
 from cryo_fewshot.reproduction.cells import table_2
 from cryo_fewshot.reproduction.display import Page, papers_size, show_accuracies, show_differences, sum_of_distances
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
-from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import differences_frame, still_improving, stored_cells, tidy_frame
+from cryo_fewshot.reproduction.tables import differences_frame, still_improving, stored_at_papers_size, tidy_frame
 
 # %% [markdown]
 # ## At the paper's own size
@@ -31,7 +30,7 @@ full_size = table_2(profile_named("paper"))
 papers_size(full_size)
 
 # %% tags=["hide-input"]
-at_hand = stored_cells(Store(results_folder("paper")), full_size)
+at_hand = stored_at_papers_size(full_size)
 Markdown(sum_of_distances(tidy_frame(*at_hand)) if at_hand[0] else "")
 
 # %% [markdown]

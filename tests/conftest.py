@@ -30,6 +30,22 @@ def beads():
 
 
 @pytest.fixture
+def embeddings():
+    """`embeddings(n_classes, n, seed)`: particles `(n_classes * n, 3)` of known scatter, and their labels.
+
+    Classes scatter by standard deviations of 3, 2 and 1, and particles within a class by 1, 2 and 0.5.
+    """
+
+    def made(n_classes=400, n=10, seed=0):
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(n_classes, 1, 3)) * [3, 2, 1]
+        x = centres + rng.normal(size=(n_classes, n, 3)) * [1, 2, 0.5]
+        return torch.from_numpy(x.reshape(-1, 3) + 5).float(), np.repeat(np.arange(n_classes), n)
+
+    return made
+
+
+@pytest.fixture
 def browse(tmp_path):
     """`browse(url)`: the page's DOM after its scripts have run, without network, and what the console said."""
     if CHROMIUM is None:

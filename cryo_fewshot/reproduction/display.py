@@ -15,8 +15,7 @@ from .cells import Cell
 from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
-from .store import Store, results_folder
-from .tables import accuracy_of, by_task, paper_text, stored_cells
+from .tables import accuracy_of, by_task, paper_text, stored_at_papers_size
 
 
 def show_accuracies(frame: pd.DataFrame, claims: Sequence[Claim] = ()) -> Styler:
@@ -218,7 +217,7 @@ def papers_size(cells: Sequence[Cell], number: Callable[[Cell, dict], str] = acc
     """Cells of a table at the paper's own size, for reading: those that were run, the others "not run"; protocol."""
     from IPython.display import HTML
 
-    at_hand, entries = stored_cells(Store(results_folder("paper")), cells)
+    at_hand, entries = stored_at_papers_size(cells)
     found = {cell: number(cell, entry) for cell, entry in zip(at_hand, entries, strict=True)}
     rows = [
         {

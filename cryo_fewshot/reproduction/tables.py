@@ -13,7 +13,8 @@ from ..evaluation import mean_and_interval
 from ..files import write_atomically
 from .cells import Cell
 from .quoted import NOT_QUOTED, TABLE_1_CLAIMS, Claim
-from .store import Store
+from .store import Store, results_folder
+from .training_specs import AdaptationRun, EncoderRun
 
 PAPER_EPISODES = 100
 
@@ -23,6 +24,11 @@ def stored_cells(store: Store, cells: Sequence[Cell]) -> tuple[list[Cell], list[
     entries = [store.get(cell.evaluation) for cell in cells]
     at_hand = [cell for cell, entry in zip(cells, entries, strict=True) if entry is not None]
     return at_hand, [entry for entry in entries if entry is not None]
+
+
+def stored_at_papers_size(cells: Sequence[Cell]) -> tuple[list[Cell], list[dict]]:
+    """`stored_cells` of what was run at the paper's own size."""
+    return stored_cells(Store(results_folder("paper")), cells)
 
 
 def stored_or_run(runner, cells: Sequence[Cell], run_missing: bool) -> tuple[list[Cell], list[dict]]:
@@ -221,14 +227,17 @@ def key_of(cell: Cell) -> Key:
 
 def still_improving(store: Store, cells: Sequence[Cell]) -> set[Key]:
     """Cells whose encoder or attention was best in its last epoch: a longer training may well change them."""
-
-    def improving(run: object) -> bool:
-        entry = store.get(run) if run is not None else None
-        return entry is not None and entry["result"]["best_epoch"] == len(entry["result"]["loss"]) - 1
-
     return {
-        key_of(cell) for cell in cells if improving(cell.evaluation.encoder) or improving(cell.evaluation.adaptation)
+        key_of(cell)
+        for cell in cells
+        if any(best_at_the_end(store, run) for run in (cell.evaluation.encoder, cell.evaluation.adaptation) if run)
     }
+
+
+def best_at_the_end(store: Store, run: EncoderRun | AdaptationRun) -> bool:
+    """Whether a training was best in its last epoch; False where it was not run."""
+    entry = store.get(run)
+    return entry is not None and entry["result"]["best_epoch"] == len(entry["result"]["loss"]) - 1
 
 
 def measure(claim: Claim, by_cell: dict[Key, np.ndarray]) -> tuple[np.ndarray, list[Key]] | None:

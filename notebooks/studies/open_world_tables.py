@@ -18,7 +18,8 @@ from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_see
 from cryo_fewshot.simulation.datasets import EMPTY
 
 from .bounds import Oracle, oracle_accuracy
-from .open_world import HEADS, Pretrained, Rejection, evaluated, paper_like, same_tasks
+from .open_world import HEADS, Rejection, evaluated, paper_like, same_tasks
+from .pretrained import Pretrained
 from .transfer import Variation, variations_frame
 
 PAPER_LIKE = "ProtoNet3D (mix)"

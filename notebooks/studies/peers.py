@@ -27,8 +27,9 @@ from cryo_fewshot.simulation.microscope import Microscope
 from . import peers_features as features
 from . import peers_template as template
 from .held_out import held_out
-from .open_world import Pretrained, Tasks, paper_like
+from .open_world import Tasks, paper_like
 from .peers_features import Boxes
+from .pretrained import Pretrained
 
 VALIDATION = ("1PMA", "3IPM", "1BXN", "3ZBI", "1F4A", "6DVW", "6RKW", "2CG9")
 """Eight classes for choosing settings: of those that the pretrained encoder was calibrated on, never tested on."""

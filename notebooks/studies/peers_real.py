@@ -8,9 +8,9 @@ from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.benchmark import LabelledTomogram, benchmark
 from cryo_fewshot.reproduction.runner import Runner
 
-from .open_world import Pretrained
 from .peers import DATA, METHODS, NETWORK, SPHERE, TRUE_MAP, chosen_setting
 from .peers_features import Boxes
+from .pretrained import Pretrained
 from .real_benchmark import TASKS, YEAST, tomogram_of
 
 _ELSEWHERE = (TRUE_MAP, SPHERE, NETWORK)

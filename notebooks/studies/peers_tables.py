@@ -17,10 +17,10 @@ from cryo_fewshot.reproduction.store import Store
 
 from . import peers
 from .charts import labels_text
-from .open_world import Pretrained
 from .peers import CLASSIFY, CONDITIONS, LABELLED, METHODS, PLAIN, PROTOTYPE, TRUE_MAP
 from .peers_real import SHOTS, SHOWN_TASKS
 from .peers_trained import tasks_of, trained_rows
+from .pretrained import Pretrained, published_runner
 
 OF_PAPER = ("ProtoNet3D", "ProtoNet3D (mix)", "ProtoNet-CE", "ProtoNet-CE (mix)")
 """Networks of the paper, as the profile `finished` trained them until they stopped improving."""
@@ -35,7 +35,7 @@ NOT_RUN, FEW = float("nan"), 20
 
 def simulated_frame(runner: Runner, pretrained: Pretrained, run_missing: bool) -> pd.DataFrame:
     """A row per method, SNR and number of labels, see `_frame`."""
-    stored, profile, cells = Store(REPOSITORY / "results" / "finished"), profile_named("finished"), []
+    stored, profile, cells = published_runner("finished").store, profile_named("finished"), []
     trained = trained_rows(runner.store)
     for n_shot, snr in product(PAPER_SHOTS, PAPER_SNRS):
         tasks = {"snr": snr, "n_shot": n_shot}

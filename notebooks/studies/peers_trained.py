@@ -19,8 +19,8 @@ from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
 from cryo_fewshot.training import Schedule
 
-from .open_world import Pretrained
 from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
+from .pretrained import Pretrained
 
 MARGIN, RATE = 0.539, 5.945e-5
 """Margin, of cosines, and learning rate of TomoTwin's released settings."""

@@ -11,7 +11,7 @@ from cryo_fewshot.reproduction.cells import Cell, encoder_run, evaluation_of
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
-from cryo_fewshot.reproduction.tables import accuracy_of, mean_over_seeds
+from cryo_fewshot.reproduction.tables import accuracy_of, best_at_the_end, mean_over_seeds
 from cryo_fewshot.simulation.conformations import Conformations
 from cryo_fewshot.simulation.datasets import SimulatedData
 
@@ -150,12 +150,12 @@ def variations_frame(variations: Sequence[Variation], entries: Sequence[dict]) -
 
 def study_protocol(page: Page, variations: Sequence[Variation]):
     """The protocol of a study: that of its first run, the number of repetitions, and of unfinished trainings."""
-    runs = dict.fromkeys(variation.evaluation.encoder for variation in variations)
+    runs, store = dict.fromkeys(variation.evaluation.encoder for variation in variations), page.runner.store
     cells = [Cell(variation.trained_on, variation.evaluation) for variation in variations]
-    entries = [entry["result"] for run in runs if (entry := page.runner.store.get(run)) is not None]
-    n_improving = sum(result["best_epoch"] == len(result["loss"]) - 1 for result in entries)
+    n_run = sum(store.get(run) is not None for run in runs)
+    n_improving = sum(best_at_the_end(store, run) for run in runs)
     unfinished = (
-        f"**{n_improving} of {len(entries)} trainings were best in their last epoch**, so they were still improving: "
+        f"**{n_improving} of {n_run} trainings were best in their last epoch**, so they were still improving: "
         "what differs here may change with longer ones."
     )
     n_seeds = len({run.seed for run in runs})

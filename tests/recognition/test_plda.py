@@ -15,15 +15,7 @@ from cryo_fewshot.recognition.plda import (
 )
 
 
-def embeddings(n_classes=400, n=10, seed=0):
-    """Particles whose classes scatter by standard deviations of 3, 2 and 1, and within a class by 1, 2 and 0.5."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n_classes, 1, 3)) * [3, 2, 1]
-    x = centres + rng.normal(size=(n_classes, n, 3)) * [1, 2, 0.5]
-    return torch.from_numpy(x.reshape(-1, 3) + 5).float(), np.repeat(np.arange(n_classes), n)
-
-
-def test_the_fit_finds_the_covariances():
+def test_the_fit_finds_the_covariances(embeddings):
     x, labels = embeddings()
     model = fit_plda(x, labels, n_axes=3, shrinkage=0)
     projected = model.project(x).numpy().reshape(400, 10, 3)
@@ -35,13 +27,13 @@ def test_the_fit_finds_the_covariances():
     np.testing.assert_allclose(model.project(x).mean(0), 0, atol=1e-3)  # where an unknown class is expected
 
 
-def test_few_particles_per_class_do_not_widen_the_scatter_of_the_centres():
+def test_few_particles_per_class_do_not_widen_the_scatter_of_the_centres(embeddings):
     """The sample means of two particles scatter more than the centres do; the fit takes that off."""
     model = fit_plda(*embeddings(4000, n=2), n_axes=3, shrinkage=0)
     np.testing.assert_allclose(model.between, [1, 4, 9], rtol=0.15)
 
 
-def test_shrinkage_makes_covariances_rounder():
+def test_shrinkage_makes_covariances_rounder(embeddings):
     x, labels = embeddings()
     ratios = [np.ptp(np.log(fit_plda(x, labels, shrinkage=share).between)) for share in (0, 0.1, 0.5, 1)]
     assert ratios == sorted(ratios, reverse=True)
@@ -52,7 +44,7 @@ def test_shrinkage_makes_covariances_rounder():
     np.testing.assert_allclose(fit_plda(x, labels, shrinkage=0.1).between, expected, rtol=0.25)
 
 
-def test_only_the_longest_axes_are_kept():
+def test_only_the_longest_axes_are_kept(embeddings):
     x, labels = embeddings()
     assert fit_plda(x, labels, n_axes=2).axes.shape == (3, 2)
     assert fit_plda(x, labels).axes.shape == (3, 3)
@@ -86,7 +78,7 @@ def test_log_likelihoods_are_gaussians_without_their_constant():
     np.testing.assert_allclose(found.T, expected, rtol=1e-9)
 
 
-def test_what_does_not_belong_together_is_refused():
+def test_what_does_not_belong_together_is_refused(embeddings):
     x, labels = embeddings(20)
     model = fit_plda(x, labels)
     with pytest.raises(UserError, match="4 dimensions, the calibration was fitted on 3"):
@@ -99,7 +91,7 @@ def test_what_does_not_belong_together_is_refused():
         fit_plda(x[:21], labels[:21])
 
 
-def test_what_was_fitted_on_length_1_takes_nothing_else():
+def test_what_was_fitted_on_length_1_takes_nothing_else(embeddings):
     """Embeddings of another length would be accepted or rejected by it."""
     x, labels = embeddings(20)
     unit = torch.nn.functional.normalize(x, dim=-1)

@@ -112,15 +112,7 @@ def test_centring_takes_away_what_all_classes_share():
     assert accuracy(scaled_prototype_logits, *centred, true) > 0.85
 
 
-def embeddings(n_classes=400, n=10, seed=0):
-    """Particles whose classes scatter by standard deviations of 3, 2 and 1, and within a class by 1, 2 and 0.5."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n_classes, 1, 3)) * [3, 2, 1]
-    x = centres + rng.normal(size=(n_classes, n, 3)) * [1, 2, 0.5]
-    return torch.from_numpy(x.reshape(-1, 3) + 5).float(), np.repeat(np.arange(n_classes), n)
-
-
-def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre():
+def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre(embeddings):
     x, labels = embeddings(40)
     model = fit_plda(x, labels, n_axes=3)
     support, queries = x.view(40, 10, 3)[None, :4, :5], x.view(40, 10, 3)[:4, 5:].reshape(1, 20, 3)
@@ -133,7 +125,7 @@ def test_the_logits_are_log_likelihoods_under_the_posterior_of_each_centre():
     np.testing.assert_allclose(plda_logits(support, queries, model=model)[0], np.transpose(expected), atol=1e-3)
 
 
-def test_expectation_maximisation_follows_its_equations_step_by_step():
+def test_expectation_maximisation_follows_its_equations_step_by_step(embeddings):
     x, labels = embeddings(40)
     model = fit_plda(x, labels, n_axes=3)
     support, queries = x.view(40, 10, 3)[None, :3, :2], x.view(40, 10, 3)[:3, 2:].reshape(1, 24, 3)
