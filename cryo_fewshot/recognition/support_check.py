@@ -116,10 +116,10 @@ def _too_few(counts: np.ndarray, names: Sequence[str]) -> list[str]:
 def _duplicates(embeddings: torch.Tensor, own: np.ndarray, names: Sequence[str]) -> list[str]:
     _, first, inverse = np.unique(embeddings.numpy(), axis=0, return_index=True, return_inverse=True)
     pairs = [(first[group], i) for i, group in enumerate(inverse.ravel()) if first[group] != i]
-    alike = [(i, j) for i, j in pairs if own[i] == own[j]]
+    alike, contrary = ([(i, j) for i, j in pairs if (own[i] == own[j]) == same] for same in (True, False))
     warnings = [
         f"labelled particles {i} ('{names[own[i]]}') and {j} ('{names[own[j]]}') are identical: remove the wrong one"
-        for i, j in [pair for pair in pairs if pair not in alike][:10]
+        for i, j in contrary[:10]
     ]
     if alike:
         (i, j), others = alike[0], f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
