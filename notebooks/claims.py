@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Which claims hold
 #
-# What the paper says about its simulated data, claim by claim: at the paper's own size on one split of the classes, and
-# on boxes of 20³ over several splits, where every training was left running until it stopped improving.
+# What the paper says about its simulated data, claim by claim: at the paper's own size, on one split of the classes and
+# where they were run on several, and on boxes of 20³ over several splits, where every training was left running until
+# it stopped improving.
 
 # %% tags=["parameters"]
 profile = "finished"  # smoke or finished
@@ -12,7 +13,15 @@ train = False  # train what is missing; else show what was run
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.charts import claims_figure, curves_figure
-from studies.claims import at_papers_size, judged, quotes_table, summary_frame, summary_text, validation_frame
+from studies.claims import (
+    at_papers_size,
+    judged,
+    over_stored_splits,
+    quotes_table,
+    summary_frame,
+    summary_text,
+    validation_frame,
+)
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.display import Page, plain_style, show_claims, show_judged
@@ -22,14 +31,18 @@ from cryo_fewshot.reproduction.tables import claim_values, keep_table, stored_or
 page = Page(profile)
 every = repeated_table_1(page.settings, splits=range(splits), seeds=[0])
 cells, entries = stored_or_run(page.runner, every, train)
-at_full_size = at_papers_size()
+at_full_size, full_over_splits = at_papers_size(), over_stored_splits("paper")
 values = claim_values(cells, entries, page.runner.store, CLAIMS)
 verdicts = judged(values, CLAIMS)
 keep_table(at_full_size, "claims_at_papers_size")
 keep_table(verdicts, "claims")
-n_splits = verdicts["n_splits"].max()
-by_size = {"Paper's size, one split": at_full_size, f"20³, up to {n_splits} splits": verdicts}
-summary = summary_frame({size: frame for size, frame in by_size.items() if len(frame)})
+keep_table(full_over_splits, "claims_at_papers_size_over_splits")
+sizes = {
+    "Paper's size, one split": at_full_size,
+    f"Paper's size, {full_over_splits['n_splits'].max()} splits": full_over_splits,
+    f"20³, up to {verdicts['n_splits'].max()} splits": verdicts,
+}
+summary = summary_frame({size: frame for size, frame in sizes.items() if len(frame)})
 Markdown(summary_text(summary))
 
 # %% tags=["hide-input"]
@@ -47,6 +60,13 @@ plain_style(summary).format(na_rep="–")
 
 # %% tags=["hide-input", "fold"]
 show_claims(at_full_size).set_caption("Claims at the paper's own size")
+
+# %% [markdown]
+# Where three splits were run at this size, with the interval over the splits. Classes differ by more than methods do:
+# the best 5-shot accuracy at SNR 0.1 is 0.79, 0.88 and 0.75 on the three.
+
+# %% tags=["hide-input", "fold"]
+show_judged(full_over_splits).set_caption("Claims at the paper's own size, over several splits")
 
 # %% [markdown]
 # Accuracy on the validation classes. With 5 labels, training on one SNR stops paying after 300 to 1,100 episodes, and

@@ -30,7 +30,7 @@
 # * - over seeds: standard error
 #   - first weights and training tasks
 #   - other classes and particles
-#   - {doc}`ablation`, {doc}`remarks`
+#   - {doc}`ablation`, {doc}`geometry`
 # :::
 
 # %% tags=["parameters"]

@@ -10,16 +10,16 @@
 profile = "quick"  # smoke, quick, cpu or paper
 
 # %% tags=["hide-input"]
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from studies.alike import treated_alike
-from studies.claims import conclusions
+from studies.claims import by_size, conclusions_table, networks_text, substitutes_text
 from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure, three_numbers
 from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, complex_name
+from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.tables import stored_at_papers_size, tidy_frame
 from cryo_fewshot.weights import load_encoder
@@ -69,7 +69,10 @@ HTML(three_numbers(table, pretrained.card["expected_accuracy"], run))
 # ## What can be concluded about the paper
 
 # %% tags=["hide-input"]
-conclusions()
+plain_style(conclusions_table(by_size())).set_caption(networks_text())
+
+# %% tags=["hide-input"]
+Markdown(substitutes_text())
 
 # %% [markdown]
 # Most of these differences come from length of training and choice of rates. With the same care for every method, at

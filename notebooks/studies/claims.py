@@ -122,87 +122,86 @@ def validation_frame(every: int = 5) -> pd.DataFrame:
     return frame.sort_values("network", key=lambda name: name != "baseline", kind="stable").assign(ci95=np.nan)
 
 
-def at_reduced_size(claims: Sequence[Claim] = CLAIMS, n_splits: int = 5) -> pd.DataFrame:
-    """`judged` of the finished trainings at 20^3 that were run."""
-    store = Store(results_folder("finished"))
-    every = repeated_table_1(profile_named("finished"), splits=range(n_splits), seeds=[0])
-    return judged(claim_values(*stored_cells(store, every), store, claims), claims)
+def over_stored_splits(profile: str, claims: Sequence[Claim] = CLAIMS, n_splits: int = 5) -> pd.DataFrame:
+    """`judged` of the trainings of a profile that were run, claims with enough splits for a verdict."""
+    store = Store(results_folder(profile))
+    every = repeated_table_1(profile_named(profile), splits=range(n_splits), seeds=[0])
+    verdicts = judged(claim_values(*stored_cells(store, every), store, claims), claims)
+    return verdicts[verdicts["n_splits"] >= FEWEST_SPLITS]
 
 
-def conclusions():
-    """What can be concluded about the paper, in Markdown; every number is read off the stored runs."""
-    from IPython.display import Markdown
+def by_size() -> dict[str, pd.DataFrame]:
+    """Claims on one split of the classes, and at each size over several: columns claim, n_shot, paper, gain, verdict."""
+    found = {"paper's size, one split": at_papers_size().rename(columns={"this_work": "gain"})}
+    for size, profile in {"paper's size": "paper", "20³": "finished"}.items():
+        if len(frame := over_stored_splits(profile)):
+            found[f"{size}, {frame['n_splits'].max()} splits"] = frame.rename(columns={"mean": "gain"})
+    return found
 
-    return Markdown(_conclusions(at_papers_size(), at_reduced_size(), *_networks()))
 
-
-def _networks() -> tuple[int, int]:
-    """Encoders that the tables need at the paper's size, and how many of them were trained."""
+def networks_text() -> str:
+    """What was trained at the paper's size, in a sentence."""
     profile, store = profile_named("paper"), Store(results_folder("paper"))
     cells = table_1(profile) + table_3(profile)
     for name in SURROGATES:
         cells += table_4(profile, surrogate(name, profile))
     needed = {cell.evaluation.encoder for cell in cells}
-    return len(needed), sum(store.get(encoder) is not None for encoder in needed)
+    n_trained = sum(store.get(encoder) is not None for encoder in needed)
+    return (
+        f"{'All' if n_trained == len(needed) else f'{n_trained} of the'} {len(needed)} networks behind its tables are "
+        "trained at its own size: 40³, 100 subtomograms of each class and SNR."
+    )
 
 
 _PAIRS = {
-    "Mix training against training on one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
-    "ProtoNet3D against the finetuned baseline": "ProtoNet3D minus baseline",
-    "ProtoNet-CE against ProtoNet3D": "ProtoNet-CE minus ProtoNet3D",
+    "mix training minus one SNR": "ProtoNet3D (mix) minus ProtoNet3D",
+    "ProtoNet3D minus baseline": "ProtoNet3D minus baseline",
+    "ProtoNet-CE minus ProtoNet3D": "ProtoNet-CE minus ProtoNet3D",
 }
 
 
-def _conclusions(full: pd.DataFrame, reduced: pd.DataFrame, n_needed: int, n_trained: int) -> str:
-    keys = class_keys("paper22")
-    n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
-    trained = f"All {n_needed}" if n_trained == n_needed else f"{n_trained} of the {n_needed}"
-    full, reduced = full.rename(columns={"this_work": "gain"}), reduced.rename(columns={"mean": "gain"})
-    n_splits = reduced["n_splits"].max() if len(reduced) else 0
-    sentences = [
-        f"{trained} networks behind its tables are trained at its own size (40³, 100 subtomograms of each class and "
-        f"SNR), on one split of the classes. At 20³ they are trained until they stop improving, on "
-        f"{n_splits} splits. In accuracy:\n"
-    ]
+def conclusions_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What can be concluded about the paper: a row per kind of claim, a column per size of `by_size`.
+
+    Cells: the range of the gains over the columns of Table 1, and in how many of them the claim holds.
+    """
+    rows = {}
     for words, start in _PAIRS.items():
-        at_full, at_reduced = (frame[frame["claim"].str.startswith(start)] for frame in (full, reduced))
-        if len(paper := [*at_full["paper"], *at_reduced["paper"]]):
-            sentences.append(
-                f"- **{words}** (the paper: {paper[0]}). At its own size {_found(at_full)}. "
-                f"At 20³ {_found(at_reduced)}."
-            )
-    best = [f"{size} {_levels(frame)}" for size, frame in {"at its own size": full, "at 20³": reduced}.items()]
-    sentences.append(f"- **Best accuracy at SNR 0.1**: {'; '.join(best)}.")
-    sentences.append(
-        f"\nLevels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does "
-        "not say which classes it tested on, and SNR has several meanings. Differences between methods can. To "
-        "conclude more takes further splits at the paper's size, and the authors' subtomograms, which were not "
-        "released."
-    )
-    return "\n".join(sentences)
+        parts = {size: frame[frame["claim"].str.startswith(start)] for size, frame in found.items()}
+        rows[words] = {"paper": _quoted(parts)} | {size: _gains_text(part) for size, part in parts.items()}
+    for n_shot, labels in ((5, "5 labels"), (1, "1 label")):
+        parts = {
+            size: frame[frame["claim"].str.startswith("best method") & (frame["n_shot"] == n_shot)]
+            for size, frame in found.items()
+        }
+        best = {size: f"{part['gain'].item():.3f}" if len(part) else "not run" for size, part in parts.items()}
+        rows[f"best accuracy at SNR 0.1, {labels}"] = {"paper": _quoted(parts)} | best
+    return pd.DataFrame(rows).T
 
 
-def _found(part: pd.DataFrame) -> str:
-    """Range of a claim's gains over the columns of Table 1, and in how many it holds."""
+def _quoted(parts: Mapping[str, pd.DataFrame]) -> str:
+    return next((part["paper"].iloc[0] for part in parts.values() if len(part)), "–")
+
+
+def _gains_text(part: pd.DataFrame) -> str:
     if not len(part):
         return "not run"
-    n = part["verdict"].value_counts()
-    others = n.drop("holds", errors="ignore").items()
-    others = ", ".join(f"{_SHORT.get(verdict, verdict)} in {count}" for verdict, count in others)
+    low, high = (f"{round(gain, 3) + 0.0:+.3f}" for gain in (part["gain"].min(), part["gain"].max()))  # no minus zero
+    counts = part["verdict"].value_counts().drop("holds", errors="ignore").items()
+    others = "".join(f", {_SHORT.get(verdict, verdict)} in {count}" for verdict, count in counts)
+    n_held = (part["verdict"] == "holds").sum()
+    return f"{low} to {high}<br><small>holds in {n_held} of {len(part)} columns{others}</small>"
+
+
+_SHORT = {"does not hold": "not", STILL_IMPROVING: "no verdict (still improving)"}
+
+
+def substitutes_text() -> str:
+    """Why levels cannot be compared, in a sentence."""
+    keys = class_keys("paper22")
+    n_substitutes = int((registry().loc[list(keys), "fidelity"] == "substitute").sum())
     return (
-        f"from {_signed(part['gain'].min())} to {_signed(part['gain'].max())}; the claim holds in {n.get('holds', 0)} "
-        f"of {len(part)} columns{others and f' ({others})'}"
+        f"Levels cannot be compared: {n_substitutes} of the {len(keys)} structures are substitutes, the paper does not "
+        "say which classes it tested on, and SNR has several meanings. Differences between methods can. To conclude "
+        "more takes further splits at the paper's size, and the authors' subtomograms, which were not released."
     )
-
-
-def _levels(found: pd.DataFrame) -> str:
-    best = found[found["claim"].str.startswith("best method")]
-    levels = [f"{row.gain:.3f} in {row.n_shot}-shot (paper {row.paper})" for row in best.itertuples()]
-    return " and ".join(levels) or "not run"
-
-
-_SHORT = {"does not hold": "not met", STILL_IMPROVING: "no verdict, as a training was still improving,"}
-
-
-def _signed(gain: float) -> str:
-    return f"{round(gain, 3) + 0.0:+.3f}"  # no minus before a zero

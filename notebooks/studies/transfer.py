@@ -66,20 +66,14 @@ class Variation:
 
 
 def training_ways(
-    profile: Profile,
-    *,
-    ways: Sequence[int],
-    snrs: Sequence[float] = (0.1,),
-    shots: Sequence[int] = (5, 1),
-    seeds: Sequence[int] = SEEDS,
-) -> list[Variation]:
+    profile: Profile, *, ways: Sequence[int], snr: float, shots: Sequence[int], splits: Sequence[int]
+) -> list[Cell]:
     """ProtoNet3D trained on episodes of more classes than it is tested on, always 5-way (Remark 2)."""
-    variations = []
-    for n_shot, snr, n_way, seed in product(shots, snrs, ways, seeds):
-        encoder = encoder_run(profile, single(snr, profile), n_shot, n_way=n_way, train_seed=seed)
-        evaluation = evaluation_of(profile, encoder, "prototype", snr, n_shot, n_way=5)
-        variations.append(Variation(f"{n_way}-way", "5-way", evaluation))
-    return variations
+    cells = []
+    for n_shot, split, n_way in product(shots, splits, ways):
+        encoder = encoder_run(profile, single(snr, profile), n_shot, n_way=n_way, split_seed=split)
+        cells.append(Cell(f"{n_way}-way", evaluation_of(profile, encoder, "prototype", snr, n_shot, n_way=5)))
+    return cells
 
 
 def tilt_geometries(

@@ -38,7 +38,7 @@ SMALLER = {  # the studies repeat trainings: once is enough to see that their no
     "alike_for_all": {"splits": 1, "epochs": "2", "n_shot": "5", "train": True},
     "bounds": {"oracle_snrs": "0.1", "snrs": "0.1", "samples": "12", "n_per_class": 2},
     "ablation": {"splits": "0,1", "snrs": "0.1", "n_shot": "1"},
-    "remarks": {"ways": "5,8", "n_shot": "5", "seeds": 2},
+    "remarks": {"ways": "5,8", "n_shot": "5", "splits": 1, "train": True},
     "own_data": {"classes": "1OEL,3KUY", "unknown_classes": "4NMN", "n_particles": 10, "n_averaged": 8},
     "bad_input": {"words": "NaN"},
     "geometry": {"seeds": 2},

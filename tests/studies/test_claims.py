@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-from studies.claims import _conclusions, judged, quotes_table, summary_frame, summary_text, validation_frame
+from studies.claims import (
+    conclusions_table,
+    judged,
+    networks_text,
+    over_stored_splits,
+    quotes_table,
+    substitutes_text,
+    summary_frame,
+    summary_text,
+    validation_frame,
+)
 
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.profiles import profile_named
@@ -113,22 +123,36 @@ def test_the_summary_counts_claims_by_kind_and_size():
 def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
     words = [f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr}" for snr in (0.1, 0.05)] + ["best method at SNR 0.1"]
     found = pd.DataFrame({"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"]})
-    full = found.assign(this_work=[0.02, 0.3, 0.79], verdict=["holds", "still improving", "below"])
-    reduced = found.assign(mean=[0.03, -0.0001, 0.87], n_splits=[5, 4, 5], verdict=["holds", "holds", "agrees"])
-    text = _conclusions(full, reduced, 19, 10)
-    assert "10 of the 19 networks" in text and "on 5 splits" in text
-    assert "All 19 networks" in _conclusions(full, reduced, 19, 19)
-    assert "own size from +0.020 to +0.300; the claim holds in 1 of 2 columns (no verdict, as a training was" in text
-    assert "At 20³ from +0.000 to +0.030; the claim holds in 2 of 2 columns." in text
-    assert "at its own size 0.790 in 5-shot (paper ≥ 0.86); at 20³ 0.870 in 5-shot" in text
-    assert "own size not run. At 20³ from" in _conclusions(full[2:], reduced, 19, 10)
-    assert "12 of the 22 structures are substitutes" in text
+    full = found.assign(gain=[0.02, 0.3, 0.79], verdict=["holds", "still improving", "below"])
+    reduced = found.assign(gain=[0.03, -0.0001, 0.87], verdict=["holds", "holds", "agrees"])
+    table = conclusions_table({"40³": full, "20³": reduced, "none": full[:0]})
+    assert table.loc["mix training minus one SNR"].tolist() == [
+        "> 0",
+        "+0.020 to +0.300<br><small>holds in 1 of 2 columns, no verdict (still improving) in 1</small>",
+        "+0.000 to +0.030<br><small>holds in 2 of 2 columns</small>",
+        "not run",
+    ]
+    assert table.loc["ProtoNet3D minus baseline"].tolist() == ["–", *["not run"] * 3]
+    assert table.loc["best accuracy at SNR 0.1, 5 labels"].tolist() == ["≥ 0.86", "0.790", "0.870", "not run"]
+    assert table.loc["best accuracy at SNR 0.1, 1 label"].tolist() == ["–", *["not run"] * 3]
+
+
+def test_what_stands_beside_the_conclusion():
+    assert networks_text().startswith("All 19 networks")
+    assert "12 of the 22 structures are substitutes" in substitutes_text()
+
+
+def test_stored_splits_are_judged_where_there_are_enough():
+    frame = over_stored_splits("paper")
+    assert set(frame["n_splits"]) == {3} and "too few splits" not in set(frame["verdict"])
+    assert len(over_stored_splits("paper", n_splits=2)) == 0
 
 
 def test_the_validation_curves_are_those_of_the_stored_trainings():
     frame = validation_frame(every=50)
     entries = Store(results_folder("paper")).entries("encoderrun")
-    (entry,) = [e for e in entries if e["spec"]["objective"] == "classes" and e["spec"]["snr_counts"] == [[0.1, 100]]]
+    asked = {"objective": "classes", "snr_counts": [[0.1, 100]], "split_seed": 0, "train_seed": 0}
+    (entry,) = [e for e in entries if asked.items() <= {"train_seed": 0, **e["spec"]}.items()]
     found = frame[(frame["network"] == "baseline") & (frame["trained_on"] == "SNR 0.1")]
     assert found["episodes"].tolist() == [25, 1250, 2500]
     assert found["accuracy"].tolist() == [entry["result"]["validation_accuracy"][n] for n in (0, 49, 99)]

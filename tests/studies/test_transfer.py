@@ -12,6 +12,10 @@ from cryo_fewshot.reproduction.tables import mean_over_seeds
 SMOKE = profile_named("smoke")
 
 
+def ways_of(ways, splits=(0,)):
+    return training_ways(SMOKE, ways=ways, snr=0.1, shots=[5], splits=splits)
+
+
 def test_an_evaluation_on_other_data_meets_other_volumes_in_the_same_tasks(tmp_path):
     runner = Runner(Store(tmp_path))
     variations = tilt_geometries(SMOKE, {name: TILT_RANGES[name] for name in ("±60°", "±40°")}, seeds=[0])
@@ -28,7 +32,7 @@ def test_an_evaluation_on_other_data_meets_other_volumes_in_the_same_tasks(tmp_p
 def test_testing_on_its_own_data_equals_the_plain_evaluation(tmp_path):
     runner = Runner(Store(tmp_path))
     transfer = tilt_geometries(SMOKE, {"±60°": {}}, seeds=[0])[0].evaluation
-    plain = training_ways(SMOKE, ways=[5], shots=[5], seeds=[0])[0].evaluation
+    plain = ways_of([5])[0].evaluation
     assert transfer == transferred(plain, plain.encoder.data, plain.encoder.split.novel)
     first, second = runner.run([transfer, plain])
     assert first["result"]["n_correct"] == second["result"]["n_correct"]
@@ -36,9 +40,9 @@ def test_testing_on_its_own_data_equals_the_plain_evaluation(tmp_path):
 
 def test_training_episodes_may_have_more_classes_than_validation_has(tmp_path):
     runner = Runner(Store(tmp_path))
-    (variation,) = training_ways(SMOKE, ways=[8], shots=[5], seeds=[0])
-    assert (variation.evaluation.encoder.n_way, variation.evaluation.n_way) == (8, 5)
-    result = runner(variation.evaluation)["result"]
+    (cell,) = ways_of([8])
+    assert (cell.evaluation.encoder.n_way, cell.evaluation.n_way) == (8, 5)
+    result = runner(cell.evaluation)["result"]
     assert result["n_queries"] == 5 * SMOKE.n_query
 
 
@@ -51,7 +55,7 @@ def test_conformations_are_tested_two_by_two():
 
 
 def test_mean_over_seeds_gives_the_error_of_the_mean():
-    variations = training_ways(SMOKE, ways=[5], shots=[5], seeds=[0, 1, 2])
+    variations = tilt_geometries(SMOKE, {"±60°": {}}, seeds=[0, 1, 2])
     entries = [{"result": {"n_correct": [n, n], "n_queries": 10}} for n in (4, 5, 6)]
     (row,) = mean_over_seeds(variations_frame(variations, entries), "trained_on").itertuples()
     assert (row.accuracy, row.n_seeds) == (pytest.approx(0.5), 3)
