@@ -16,7 +16,7 @@ from cryo_fewshot.randomness import seed_from
 from cryo_fewshot.recognition.pretraining import Pretraining, pretrained_spec, train
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, PAPER_SNRS
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.store import Store
+from cryo_fewshot.reproduction.store import Store, Trained
 from cryo_fewshot.training import Schedule
 
 from .peers import DATA, PROTOTYPE, PeerEvaluation, test_classes
@@ -131,9 +131,9 @@ class PeerTraining:
         """What the tasks are made of."""
         return {"margin": MARGIN, "classes": test_classes(), "n_per_class": DATA.n_per_class}
 
-    def run(self, runner: Runner) -> dict:
-        """Result: `tasks`, of each SNR and number of labels what `PeerEvaluation` returns; `parameters`; `accuracies`
-        on the selection classes and `losses` after each epoch; `seconds` of training.
+    def run(self, runner: Runner) -> Trained:
+        """The weights, and as result: `tasks`, of each SNR and number of labels what `PeerEvaluation` returns;
+        `parameters`; `accuracies` on the selection classes and `losses` after each epoch; `seconds` of training.
         """
         torch.manual_seed(seed_from("weights", self.training.seed) % 2**31)
         watched = Watched(runner)
@@ -152,7 +152,8 @@ class PeerTraining:
             )
             tasks[f"SNR {snr:g}, {n_shot} labels"] = cell.run(runner, pretrained)
         n_parameters = sum(parameter.numel() for parameter in encoder.parameters())
-        return {"tasks": tasks, "parameters": n_parameters, **vars(history)}
+        result = {"tasks": tasks, "parameters": n_parameters, **vars(history)}
+        return Trained(result, encoder.state_dict(), history.seconds)
 
 
 def peer_training(network: str, loss: str, n_volumes: int, width: int = 64, rate: float | None = None) -> PeerTraining:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 from studies import peers, peers_features, peers_tables, peers_template, peers_trained
 from studies.peers import DATA, Method, PeerEvaluation, accuracy, difference
@@ -167,6 +168,8 @@ def test_another_network_is_trained_in_two_calls_and_asked_for_the_tasks(tmp_pat
     assert row == "TomoTwin's network, half as wide, 100 volumes" and entry["result"]["parameters"] == 19_410_688
     mean, _, n = accuracy(peers_trained.tasks_of(entry, 0.1, 1)["result"])
     assert n == 3 * 75 and 0 <= mean <= 1
+    (weights,) = (tmp_path / "out").glob("*.safetensors")
+    peers_trained.TomoTwin(width=32).load_state_dict(load_file(weights))
 
 
 @pytest.mark.parametrize(("n_volumes", "epochs", "steps"), [(300, 3, 1), (5_000, 5, 10), (480_000, 48, 100)])
