@@ -7,9 +7,9 @@
 # ## Which to take
 #
 # With known structures, or with five labels and time, template matching is better on noisy simulated complexes; for the
-# rest it is `classify`, until a larger network is at hand. At SNR 0.03; in brackets what `classify` gains on the particles that both answered, **negative
-# where the method is better**. Not compared: classification without references, as of RELION or Dynamo, which asks for
-# no labels but for many particles of each class.
+# rest it is `classify`, until a larger network is at hand. At SNR 0.03; in brackets what `classify` gains on the
+# particles that both answered, **negative where the method is better**. Not compared: classification without
+# references, as of RELION or Dynamo, which asks for no labels but for many particles of each class.
 
 # %% tags=["parameters"]
 store = "extended"  # folder of results
@@ -63,8 +63,9 @@ Markdown(
     f"{peers_tables.number(simulated, peers.NETWORK, snr=0.1, n_shot=5)} at SNR 0.1. The page on bounds has 100 and "
     "500.\n"
     f"- **A larger network, once it is trained**: TomoTwin's, on as many volumes as the pretrained encoder, with the "
-    f"nearest prototype alone {five(larger)}, {one(larger)} with one label. It takes {times[larger.split(',')[0]]:.0f} times as "
-    "long as `classify`, comes with no calibration and no refusal, and was not asked on the real tomogram.\n"
+    f"nearest prototype alone {five(larger)}, {one(larger)} with one label. It takes "
+    f"{times[larger.split(',')[0]]:.0f} times as long as `classify`, has no calibration and refuses nothing, and was "
+    "not asked on the real tomogram.\n"
     f"- **`classify`, for the rest**, {five(ours)}, {one(ours)} with one label: no structures, few labels, classes "
     "that are no complexes, many particles or classes that come and go. It alone says how likely each answer is and "
     "refuses unknown ones."
@@ -124,18 +125,20 @@ Markdown(
 # %% tags=["hide-input"]
 row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
 losses, selected = entry["result"]["losses"], entry["result"]["accuracies"]
+n_own = sum(weights.numel() for weights in pretrained.encoder.parameters())
 Markdown(
     "**TomoTwin's network**: that of Rice et al. (2023), written from its description and released settings, in full "
     "width: five blocks of two convolutions, 32 numbers a particle, triplet loss with semi-hard negatives; "
-    f"{entry['result']['parameters'] / 1e6:.0f} million weights, where the pretrained encoder has "
-    f"{sum(weights.numel() for weights in pretrained.encoder.parameters()) / 1e6:.1f} million. It saw {OF_PRETRAINED:,} "
-    f"volumes, as many as the pretrained encoder in its first training ({entry['result']['seconds'] / 60:.0f} minutes "
-    f"of an {entry['provenance']['gpu']}). Its loss went from {losses[0]:.3f} to {losses[-1]:.3f}, its accuracy on the "
-    f"selection classes from {selected[0]:.2f} to {max(selected):.2f}; chance is 0.20. Beside it stands *our network* "
+    f"{entry['result']['parameters'] / 1e6:.0f} million weights, where the pretrained encoder has {n_own / 1e6:.1f} "
+    f"million. It saw {OF_PRETRAINED:,} volumes, as many as the pretrained encoder in its first training "
+    f"({entry['result']['seconds'] / 60:.0f} minutes, {entry['provenance']['gpu']}). Its loss went from "
+    f"{losses[0]:.3f} to {losses[-1]:.3f}, its accuracy on the selection classes from {selected[0]:.2f} to "
+    f"{max(selected):.2f}; chance is 0.20. Beside it stands *our network* "
     "with that loss and with our own, on the very same samples, each at a constant rate: **what it gains is the "
     "network's, not the loss's**. It needs the samples: on 8,000 volumes it is behind ours.\n\n"
     "**Not run**: its network under the conditions below and on the real tomogram, as its weights were not kept, and "
-    "our architecture made as large. So this says that a larger network pays in simulation, not that it does on other people's data. "
+    "our architecture made as large. So this says that a larger network pays in simulation, not that it does on other "
+    "people's data. "
     "`python scripts/train_peer.py --minutes 9`, again until it is done, repeats the training on a GPU; it stops by "
     "itself if the loss stays at the margin, as a first attempt did with a margin of 0.2 between squared distances, "
     "the farthest negative where no semi-hard one was there, and a rate of 10⁻⁴."

@@ -6,8 +6,8 @@
 
 Needs torch, numpy, scipy, pandas, scikit-learn, safetensors, tqdm and torch-ctf alone. What comes out is one JSON file
 of 40 kB, which the page shows once it is in `results/extended/peertraining` of a checkout, and the weights beside it,
-310 MB at full width. The checkpoint takes 0.9 GB, 1.2 GB where the best state is not the last; it goes when the training
-is done. A training whose loss stays at the margin stops after an epoch.
+310 MB at full width. The checkpoint takes 0.9 GB, 1.2 GB where the best state is not the last; it goes when the
+training is done. A training whose loss stays at the margin stops after an epoch.
 """
 
 import argparse

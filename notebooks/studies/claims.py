@@ -131,7 +131,7 @@ def over_stored_splits(profile: str, claims: Sequence[Claim] = CLAIMS, n_splits:
 
 
 def by_size() -> dict[str, pd.DataFrame]:
-    """Claims on one split of the classes, and at each size over several: columns claim, n_shot, paper, gain, verdict."""
+    """Claims on one class split, and at each size over several: columns claim, n_shot, paper, gain, verdict."""
     found = {"paper's size, one split": at_papers_size().rename(columns={"this_work": "gain"})}
     for size, profile in {"paper's size": "paper", "20³": "finished"}.items():
         if len(frame := over_stored_splits(profile)):
