@@ -69,7 +69,7 @@ HTML(three_numbers(table, pretrained.card["expected_accuracy"], run))
 # ## What can be concluded about the paper
 
 # %% tags=["hide-input"]
-plain_style(conclusions_table(by_size())).set_caption(networks_text())
+plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} Ranges: over the columns of Table 1.")
 
 # %% tags=["hide-input"]
 Markdown(substitutes_text())
