@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryo_fewshot.encoder import Encoder3D, FoldedEncoder, PooledEncoder3D, embed, embed_stream
+from cryo_fewshot.encoder import Encoder3D, PooledEncoder3D, embed, embed_stream
 from cryo_fewshot.errors import UserError
 
 
@@ -46,7 +46,7 @@ def test_the_folded_encoder_equals_the_encoder_in_evaluation():
     encoder.eval()
     volumes = torch.randn(9, 16, 16, 16)
     with torch.no_grad():
-        assert torch.allclose(FoldedEncoder(encoder)(volumes), encoder(volumes), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(encoder.folded()(volumes), encoder(volumes), rtol=1e-4, atol=1e-5)
         assert torch.allclose(embed(encoder, volumes, chunk=2), encoder(volumes), rtol=1e-4, atol=1e-5)
         streamed = torch.cat(list(embed_stream(encoder, volumes.split(4))))
         assert torch.allclose(streamed, encoder(volumes), rtol=1e-4, atol=1e-5)

@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.simulation import surrogates
-from cryo_fewshot.simulation.datasets import simulate_set
-from cryo_fewshot.simulation.density import bead_spectra
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Acquisition, Microscope
-from cryo_fewshot.simulation.structures import class_keys, load_complex
-from cryo_fewshot.simulation.surrogates import (
+from cryo_fewshot.reproduction import surrogates
+from cryo_fewshot.reproduction.surrogates import (
     CORE_CENTRE_NM,
     DOUBLE_CAPPED,
     GUO,
@@ -24,6 +19,11 @@ from cryo_fewshot.simulation.surrogates import (
     proteasome_26s,
     turned_about_two_fold,
 )
+from cryo_fewshot.simulation.datasets import simulate_set
+from cryo_fewshot.simulation.density import bead_spectra
+from cryo_fewshot.simulation.imaging import simulate
+from cryo_fewshot.simulation.microscope import Acquisition, Microscope
+from cryo_fewshot.simulation.structures import class_keys, load_complex
 
 
 def whole(recipe, chunk=32):
