@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .book import STUDIES, book_notebooks, build_book
+from .book import book_notebooks, build_book
 from .cells import (
     SURROGATES,
     Cell,
@@ -90,7 +90,7 @@ def _tables(profile: Profile) -> dict[str, list[Cell]]:
 
 def _run_studies(runner: Runner) -> None:
     """Each study's notebook runs what it needs and writes its own tables."""
-    for name in STUDIES:
+    for name in filter(_own_profile, book_notebooks()):
         runner.check_time()
         print(f"Study: {name}", flush=True)
         run_notebook(name, {}, results_folder("notebooks") / f"{name}.ipynb", tables=_study_tables(name))
@@ -108,16 +108,23 @@ def _run(runner: Runner, cells: list[Cell]) -> None:
     runner.run_cells(cells)
 
 
+def _own_profile(notebook: str) -> str | None:
+    """The profile that a study shows in every book but that of the tests; None for the pages of the paper."""
+    parameters = notebook_parameters(notebook)
+    profile = parameters.get("profile", parameters.get("store"))
+    return profile if profile in ("extended", "finished") else None
+
+
 def _study_tables(notebook: str) -> Path | None:
     """Where a study's notebook writes its tables; the pipeline writes those of the paper itself."""
-    own = notebook_parameters(notebook).get("profile", "extended")
-    return results_folder(own) / "tables" if notebook in STUDIES else None
+    own = _own_profile(notebook)
+    return results_folder(own) / "tables" if own else None
 
 
 def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
-    """A notebook's profile. The studies show one of their own in every book but that of the tests."""
-    default = notebook_parameters(notebook).get("profile")
-    return {} if default is None or (notebook in STUDIES and profile != "smoke") else {"profile": profile}
+    """What a notebook is told about the profile of the book."""
+    is_fixed = profile != "smoke" and _own_profile(notebook)
+    return {} if is_fixed or "profile" not in notebook_parameters(notebook) else {"profile": profile}
 
 
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:
