@@ -63,6 +63,8 @@ def test_embeddings_keep_no_gradients():
 def test_a_wrong_box_is_refused_with_both_sizes():
     with pytest.raises(UserError, match=r"\(28, 28, 28\).*40\^3"):
         Encoder3D()(torch.zeros(1, 28, 28, 28))
+    with pytest.raises(UserError, match=r"\(24, 24, 24\).*20\^3"):
+        embed(PooledEncoder3D(20, (2, 2)), torch.zeros(1, 24, 24, 24))  # in evaluation form, too
     for box, n_blocks in ((8, 4), (15, 4)):
         with pytest.raises(UserError, match="too small"):
             Encoder3D(box, n_blocks)
