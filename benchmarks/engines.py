@@ -1,8 +1,8 @@
 """OpenVINO as an optional engine for embedding on a CPU (extra [engine]); the same network, other machine code."""
 
 import copy
-import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
@@ -13,7 +13,6 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.fused import at_a_time
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_COMPILED: dict[str, Callable] = {}
 
 
 def openvino_installed() -> bool:
@@ -24,37 +23,21 @@ def openvino_installed() -> bool:
 @torch.no_grad()
 def openvino_embed(encoder, volumes: torch.Tensor, precision: str = "fp32", chunk: int | None = None) -> torch.Tensor:
     """`cryo_fewshot.encoder.embed` computed by OpenVINO, within rounding of it; on a CPU only."""
-    network = openvino_network(encoder.folded(), tuple(volumes.shape[1:]), precision)
-    return torch.cat([network(part) for part in volumes.split(chunk or at_a_time(volumes, 1))])
+    network = _compiled(encoder, tuple(volumes.shape[1:]), precision, torch.get_num_threads())
+    parts = volumes.float().split(chunk or at_a_time(volumes, 1))
+    return torch.cat([torch.from_numpy(network(part.contiguous().numpy())[0]) for part in parts])
 
 
 EMBED = {"torch": embed, "openvino": openvino_embed}
 """What embeds volumes, by the name of its engine."""
 
 
-def openvino_network(folded: torch.nn.Module, shape: tuple[int, ...], precision: str) -> Callable:
-    """Compile an encoder in evaluation form for volumes `(n, *shape)`: a function from a tensor to float32 embeddings.
-
-    In 'bf16' it rounds less often than torch. The last few compiled networks are kept: single volumes, one call each,
-    compile once.
-    """
-    threads = torch.get_num_threads()
-    digest = hashlib.sha256(repr((type(folded).__name__, shape, precision, threads)).encode())
-    for weights in folded.state_dict().values():
-        digest.update(weights.float().contiguous().numpy())
-    key = digest.hexdigest()
-    if key not in _COMPILED:
-        if len(_COMPILED) >= 4:
-            _COMPILED.pop(next(iter(_COMPILED)))
-        _COMPILED[key] = _compile(folded, shape, precision, threads)
-    network = _COMPILED[key]
-    return lambda volumes: torch.from_numpy(network(volumes.float().contiguous().numpy())[0])
-
-
-def _compile(folded: torch.nn.Module, shape: tuple[int, ...], precision: str, threads: int) -> Callable:
+@lru_cache(maxsize=4)
+def _compiled(encoder: torch.nn.Module, shape: tuple[int, ...], precision: str, threads: int) -> Callable:
+    """An encoder for volumes `(n, *shape)`, with the weights of its first call; in 'bf16' it rounds less than torch."""
     from openvino import Core, convert_model
 
-    model = convert_model(folded, example_input=torch.zeros(2, *shape))
+    model = convert_model(encoder.folded(), example_input=torch.zeros(2, *shape))
     model.reshape([-1, *shape])
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],

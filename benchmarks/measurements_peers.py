@@ -75,7 +75,7 @@ def package(row: str, box: int, module: str, n: int) -> dict:
     from studies.peers_template import PACKAGES, structure
 
     from cryo_fewshot.averaging.alignment import rotation_grid
-    from cryo_fewshot.fourier import soft_sphere
+    from cryo_fewshot.averaging.spectra import soft_sphere
 
     particles = boxes(box)
     templates = [structure(name, particles.microscope).numpy() for name in dict.fromkeys(particles.labels)]

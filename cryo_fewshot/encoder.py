@@ -1,6 +1,8 @@
 """The 3D encoders, in the form that is trained and folded for inference, and the embedding of volumes."""
 
+import copy
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 import torch
 from torch import nn
@@ -48,7 +50,8 @@ class FoldedBlock(nn.Module):
 
     def __init__(self, convolution: nn.Conv3d, norm: nn.BatchNorm3d):
         super().__init__()
-        self.weight, self.bias = map(nn.Parameter, folded(convolution, norm))
+        both = folded(convolution, norm)
+        self.weight, self.bias = both.weight, both.bias
 
     def before_relu(self, features: torch.Tensor) -> torch.Tensor:
         """The block without its ReLU."""
@@ -66,14 +69,36 @@ class FoldedBlock(nn.Module):
         return F.max_pool3d(features, 2)
 
 
-def folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of the convolution that does what a convolution and its BatchNorm do in evaluation."""
-    scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-    weight = convolution.weight.detach() * scale.view(-1, 1, 1, 1, 1)
-    return weight, norm.bias.detach() + scale * (convolution.bias.detach() - norm.running_mean)
+@torch.no_grad()
+def folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> nn.Conv3d:
+    """The convolution that does what a convolution and its BatchNorm do in evaluation."""
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    both = copy.deepcopy(convolution)
+    both.weight.copy_(convolution.weight * scale.view(-1, 1, 1, 1, 1))
+    both.bias.copy_(norm.bias + scale * (convolution.bias - norm.running_mean))
+    return both
 
 
-class Encoder3D(nn.Module):
+class _Encoder(nn.Module):
+    """What both encoders share: `blocks` that halve a box, and a form for evaluation."""
+
+    box: int
+    blocks: nn.Sequential
+
+    def features(self, volumes: torch.Tensor) -> torch.Tensor:
+        """What the blocks make of volumes `(n, box, box, box)`: `(n, channels, d, d, d)`."""
+        if volumes.shape[1:] != (self.box,) * 3:
+            raise UserError(f"volumes of shape {tuple(volumes.shape[1:])}: this encoder takes boxes of {self.box}^3")
+        return self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
+
+    def folded(self) -> Self:
+        """A copy for evaluation, BatchNorm folded into the convolutions: `eval()` up to rounding."""
+        copied = copy.deepcopy(self).eval()
+        copied.blocks = nn.Sequential(*(FoldedBlock(block[0], block[1]) for block in self.blocks))
+        return copied.requires_grad_(False).to(memory_format=torch.channels_last_3d)
+
+
+class Encoder3D(_Encoder):
     """ConvBlocks, then flatten (Li et al. 2020, "Implementation details").
 
     Parameters
@@ -97,31 +122,10 @@ class Encoder3D(nn.Module):
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         """Embed volumes `(n, box, box, box)` as `(n, embedding_dim)` float32."""
-        if volumes.shape[1:] != (self.box,) * 3:
-            raise UserError(f"volumes of shape {tuple(volumes.shape[1:])}: this encoder takes boxes of {self.box}^3")
-        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
-        return features.contiguous().flatten(1).float()
-
-    def folded(self) -> "FoldedEncoder":
-        """The encoder in evaluation form."""
-        return FoldedEncoder(self)
+        return self.features(volumes).contiguous().flatten(1).float()
 
 
-class FoldedEncoder(nn.Module):
-    """The encoder in evaluation form, BatchNorm folded into the convolutions: `Encoder3D.eval()` up to rounding."""
-
-    def __init__(self, encoder: Encoder3D):
-        super().__init__()
-        self.blocks = nn.Sequential(*(FoldedBlock(block[0], block[1]) for block in encoder.blocks))
-        self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
-
-    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Embed volumes `(n, d, h, w)` as `(n, embedding_dim)` float32."""
-        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
-        return features.contiguous().flatten(1).float()
-
-
-class PooledEncoder3D(nn.Module):
+class PooledEncoder3D(_Encoder):
     """ConvBlocks that halve the box, a plain and a residual convolution at the coarsest grid, global average pooling.
 
     Parameters
@@ -141,7 +145,10 @@ class PooledEncoder3D(nn.Module):
         self.box, self.widths = box, tuple(widths)
         *halving, last = self.widths
         self.blocks = nn.Sequential(*(ConvBlock(*pair) for pair in zip([1, *halving[:-1]], halving, strict=True)))
-        self.coarse = nn.ModuleList(_convolution_and_norm(n, last) for n in (halving[-1], last))
+        self.coarse = nn.ModuleList(
+            nn.Sequential(nn.Conv3d(width, last, kernel_size=3, padding=1), nn.BatchNorm3d(last))
+            for width in (halving[-1], last)
+        )
         self.to(memory_format=torch.channels_last_3d)
 
     @property
@@ -150,38 +157,16 @@ class PooledEncoder3D(nn.Module):
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         """Embed volumes `(n, box, box, box)` as `(n, embedding_dim)` float32."""
-        if volumes.shape[1:] != (self.box,) * 3:
-            raise UserError(f"volumes of shape {tuple(volumes.shape[1:])}: this encoder takes boxes of {self.box}^3")
-        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
         widened, residual = self.coarse
-        features = torch.relu(widened(features))
+        features = torch.relu(widened(self.features(volumes)))
         features = torch.relu(features + residual(features))
         return features.float().mean((2, 3, 4))
 
-    def folded(self) -> "FoldedPooledEncoder":
-        """The encoder in evaluation form."""
-        return FoldedPooledEncoder(self)
-
-
-class FoldedPooledEncoder(nn.Module):
-    """`PooledEncoder3D` in evaluation form, BatchNorm folded into the convolutions, as in `FoldedEncoder`."""
-
-    def __init__(self, encoder: PooledEncoder3D):
-        super().__init__()
-        self.blocks = nn.Sequential(*(FoldedBlock(block[0], block[1]) for block in encoder.blocks))
-        self.widened, self.residual = (nn.ParameterList(folded(*pair)) for pair in encoder.coarse)
-        self.requires_grad_(False).to(memory_format=torch.channels_last_3d)
-
-    def forward(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Embed volumes `(n, d, h, w)` as `(n, embedding_dim)` float32."""
-        features = self.blocks(volumes[:, None].contiguous(memory_format=torch.channels_last_3d))
-        features = torch.relu(nn.functional.conv3d(features, *self.widened, padding=1))
-        features = torch.relu(features + nn.functional.conv3d(features, *self.residual, padding=1))
-        return features.float().mean((2, 3, 4))
-
-
-def _convolution_and_norm(in_channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(in_channels, width, kernel_size=3, padding=1), nn.BatchNorm3d(width))
+    def folded(self) -> Self:
+        """As of `Encoder3D`; each layer of the coarsest grid becomes one convolution too."""
+        copied = super().folded()
+        copied.coarse = nn.ModuleList(folded(*pair) for pair in self.coarse)
+        return copied.requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ One safetensors file holds both, so neither gets lost, and nothing is ever unpic
 """
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,7 @@ from .files import LIBRARY, write_atomically
 
 PRETRAINED = LIBRARY / "encoder.safetensors"
 FORMAT = "cryo-fewshot encoder 1"
-KINDS = {
-    "Encoder3D": (Encoder3D, ("box", "n_blocks", "width")),
-    "PooledEncoder3D": (PooledEncoder3D, ("box", "widths")),
-}
+KINDS = {kind.__name__: kind for kind in (Encoder3D, PooledEncoder3D)}
 AnyEncoder = Encoder3D | PooledEncoder3D
 
 
@@ -35,7 +33,7 @@ def save_encoder(path: str | Path, encoder: AnyEncoder, card: dict[str, Any]) ->
     kind = type(encoder).__name__
     if kind not in KINDS:
         raise UserError(f"{path}: an encoder of kind {kind} cannot be saved; use {' or '.join(KINDS)}")
-    architecture = {"kind": kind, **{name: getattr(encoder, name) for name in KINDS[kind][1]}}
+    architecture = {"kind": kind, **{name: getattr(encoder, name) for name in signature(KINDS[kind]).parameters}}
     try:
         text = json.dumps({**card, "architecture": architecture, "package_version": __version__}, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -63,8 +61,8 @@ def load_encoder(path: str | Path | None = None) -> tuple[AnyEncoder, dict[str, 
         raise UserError(f"{path}: holds '{found}', not '{FORMAT}'; {remedy}")
     try:
         card = json.loads(metadata["card"])
-        encoder_type, names = KINDS[card["architecture"]["kind"]]
-        encoder = encoder_type(**{name: card["architecture"][name] for name in names})
+        settings = dict(card["architecture"])
+        encoder = KINDS[settings.pop("kind")](**settings)
         encoder.load_state_dict(tensors)
     except (ValueError, KeyError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{path}: its card and its weights do not fit together; {remedy}") from error

@@ -17,6 +17,7 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 from studies.charts import curves_figure
+from studies.conformations import bent
 from studies.open_world import role
 from studies.open_world_tables import conformations_frame
 from studies.pretrained import Pretrained
@@ -26,7 +27,6 @@ from cryo_fewshot.figures.volumes import gallery_figure
 from cryo_fewshot.reproduction.display import Page, complex_label
 from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import keep_table
-from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.density import mass_density, protein_level
 from cryo_fewshot.simulation.structures import load_complex
 from cryo_fewshot.weights import load_encoder

@@ -36,9 +36,9 @@ densities = [
     for positions, entry in zip(turned, complexes, strict=True)
 ]
 levels = [protein_level(density, entry.mass_kda, voxel_nm) for density, entry in zip(densities, complexes, strict=True)]
-titles = [f"{complex_label(entry.key)}\n{entry.mass_kda:.0f} kDa\n{entry.fidelity}" for entry in complexes]
+titles = [f"{complex_label(key)}\n{row.mass_kda:.0f} kDa\n{row.fidelity}" for key, row in table.iterrows()]
 inks = {"exact": "#00664b", "homologue": "#00568a", "substitute": "#9a4300"}
-colours = [inks.get(entry.fidelity, "black") for entry in complexes]
+colours = [inks.get(fidelity, "black") for fidelity in table["fidelity"]]
 gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
 
 # %% [markdown]

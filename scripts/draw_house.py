@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cryo_fewshot"
 PICTURE = ROOT / "book" / "figures" / "house.svg"
 
-WIDTH, GAP, MARGIN = 310, 46, 16  # points; the margins hold the arrows that pass a floor
+WIDTH, GAP, MARGIN = 310, 40, 4  # points
 LINE = 13
 INK, PAPER, EDGE = "#1a1a1a", "#f4f4f1", "#8a8a8a"  # boxes are light with dark text on any background
 COLOURS = {"recognition": "#0072B2", "reproduction": "#D55E00"}  # of their arrows; grey for all others
@@ -115,38 +115,30 @@ def floor_boxes(floor: list[str], top: float, height: float) -> dict[str, tuple[
 
 
 def draw_arrows(ax, shown: dict, boxes: dict) -> None:
-    """An arrow from each room down to each that it imports; one that passes a floor goes round it, or between."""
-    level = {room: number for number, floor in enumerate(shown["floors"]) for room in floor}
-    callers = {
-        room: [r for r in boxes if [r, room] in shown["arrows"] and level[r] + 1 == level[room]] for room in boxes
-    }
-    for importer, imported in shown["arrows"]:
-        left, bottom, width, height = boxes[importer]
-        t_left, t_bottom, t_width, t_height = boxes[imported]
-        centre, t_top = left + width / 2, t_bottom + t_height
-        side = 0 if abs(centre - WIDTH / 2) < 1 else 1 if centre > WIDTH / 2 else -1
-        if level[imported] == level[importer] + 1:
-            below = [room for room in shown["floors"][level[imported]] if importer in callers[room]]
-            start = left + width * (below.index(imported) + 1) / (len(below) + 1)
-            end = t_left + t_width * (callers[imported].index(importer) + 1) / (len(callers[imported]) + 1)
-            places = [(start, bottom), (start if imported == "root" else end, t_top)]
-        elif side:
-            x, edge = WIDTH / 2 + side * (WIDTH / 2 - 5), WIDTH / 2 + side * (WIDTH / 2 - MARGIN)
-            middle, t_middle = bottom + height / 2, t_bottom + t_height / 2
-            places = [(edge, middle), (x, middle), (x, t_middle), (edge, t_middle)]
-        else:
-            end = (
-                centre if t_left < centre < t_left + t_width else t_left + t_width * (0.85 if t_left < centre else 0.15)
-            )
-            places = [(centre, bottom), (centre, t_top + GAP * 0.6), (end, t_top)]
-        arrow(ax, places, COLOURS.get(importer, EDGE))
+    """An arrow from each room down to each that it imports, behind the rooms that lie between.
 
+    All import the root: of these arrows, only those of the floor above it are drawn.
+    """
+    arrows = [pair for pair in shown["arrows"] if pair[1] != "root" or pair[0] in shown["floors"][-2]]
+    centres = {room: left + width / 2 for room, (left, _, width, _) in boxes.items()}
 
-def arrow(ax, places: list[tuple[float, float]], colour: str) -> None:
-    """A line through these places with its head at the last."""
-    ax.plot(*zip(*places, strict=True), color=colour, linewidth=1.4, solid_joinstyle="round")
-    style = {"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 10}
-    ax.annotate("", places[-1], places[-2], arrowprops=style)
+    def place(room: str, other: str, others: list[str]) -> float:
+        """Where on its edge a room meets another, in the order of those at the other ends."""
+        left, _, width, _ = boxes[room]
+        return left + width * (1 + sorted(others, key=centres.get).index(other)) / (1 + len(others))
+
+    for importer, imported in arrows:
+        start = place(importer, imported, [to for room, to in arrows if room == importer])
+        end = place(imported, importer, [room for room, to in arrows if to == imported])
+        _, bottom, _, height = boxes[imported]
+        style = {
+            "arrowstyle": "-|>",
+            "color": COLOURS.get(importer, EDGE),
+            "linewidth": 1.4,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
+        ax.annotate("", (end, bottom + height), (start, boxes[importer][1]), arrowprops=style, zorder=0)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "notebooks")]
 from cryo_fewshot.device import default_device  # noqa: E402
 from cryo_fewshot.hashing import spec_digest  # noqa: E402
 from cryo_fewshot.recognition.model_card import training_card  # noqa: E402
-from cryo_fewshot.recognition.pretraining import Pretraining, simulated_batch, train  # noqa: E402
+from cryo_fewshot.recognition.pretraining import Pretraining, train  # noqa: E402
 from cryo_fewshot.training import DeadlineReached  # noqa: E402
 from cryo_fewshot.weights import load_encoder, save_encoder  # noqa: E402
 
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="specs to train, default all")
     parser.add_argument("--epochs", type=int, help="epochs instead of the spec's, its rate halved as often")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for each spec, until its last epoch ends")
-    parser.add_argument("--fill", action="store_true", help="as many epochs as fit --seconds, by a measured rate")
     parser.add_argument(
         "--start", help="file of the encoder that specs with a `start` go on from, default the package's"
     )
@@ -65,11 +64,8 @@ def train_one(name: str, spec: Pretraining, options: argparse.Namespace) -> None
         print(f"{name}: {path} is there", flush=True)
         return
     started = time.monotonic()
-    n_epochs = options.epochs
-    if options.fill and not spec.start:
-        n_epochs = max(1, int(0.85 * options.seconds / seconds_per_epoch(spec, options.device)))
-    if n_epochs:
-        schedule = replace(spec.schedule, n_epochs=n_epochs, halve_every=max(1, n_epochs // 5))
+    if options.epochs:
+        schedule = replace(spec.schedule, n_epochs=options.epochs, halve_every=max(1, options.epochs // 5))
         spec = replace(spec, schedule=schedule)
     checkpoint = options.out / f".{name}.{spec_digest(spec)}.checkpoint"
     done, start = 0, load_encoder(options.start)[0] if spec.start else None
@@ -95,14 +91,6 @@ def train_one(name: str, spec: Pretraining, options: argparse.Namespace) -> None
     save_encoder(path, encoder, training_card(spec, history))
     best = max(history.accuracies)
     print(f"Done: {path}, {len(history.losses)} epochs, selection accuracy {best:.3f}", flush=True)
-
-
-def seconds_per_epoch(spec: Pretraining, device: torch.device) -> float:
-    """Time of an epoch, validation included, from a training of one."""
-    for step in range(20):
-        simulated_batch(spec, step, device)  # so that every microscope has its plan
-    _, history = train(replace(spec, schedule=replace(spec.schedule, n_epochs=1)), device=device)
-    return history.seconds
 
 
 if __name__ == "__main__":

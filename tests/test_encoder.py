@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryo_fewshot.encoder import Encoder3D, FoldedEncoder, PooledEncoder3D, embed, embed_stream
+from cryo_fewshot.encoder import Encoder3D, PooledEncoder3D, embed, embed_stream
 from cryo_fewshot.errors import UserError
 
 
@@ -46,7 +46,7 @@ def test_the_folded_encoder_equals_the_encoder_in_evaluation():
     encoder.eval()
     volumes = torch.randn(9, 16, 16, 16)
     with torch.no_grad():
-        assert torch.allclose(FoldedEncoder(encoder)(volumes), encoder(volumes), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(encoder.folded()(volumes), encoder(volumes), rtol=1e-4, atol=1e-5)
         assert torch.allclose(embed(encoder, volumes, chunk=2), encoder(volumes), rtol=1e-4, atol=1e-5)
         streamed = torch.cat(list(embed_stream(encoder, volumes.split(4))))
         assert torch.allclose(streamed, encoder(volumes), rtol=1e-4, atol=1e-5)
@@ -63,6 +63,8 @@ def test_embeddings_keep_no_gradients():
 def test_a_wrong_box_is_refused_with_both_sizes():
     with pytest.raises(UserError, match=r"\(28, 28, 28\).*40\^3"):
         Encoder3D()(torch.zeros(1, 28, 28, 28))
+    with pytest.raises(UserError, match=r"\(24, 24, 24\).*20\^3"):
+        embed(PooledEncoder3D(20, (2, 2)), torch.zeros(1, 24, 24, 24))  # in evaluation form, too
     for box, n_blocks in ((8, 4), (15, 4)):
         with pytest.raises(UserError, match="too small"):
             Encoder3D(box, n_blocks)

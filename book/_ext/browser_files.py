@@ -32,10 +32,9 @@ def encoder_script(path: Path | None = None) -> str:
     if not isinstance(encoder, PooledEncoder3D) or not card.get("calibration"):
         raise UserError(f"{path}: not a calibrated PooledEncoder3D, which is what the browser computes")
     folded = encoder.folded()
-    pairs = [*((block.weight, block.bias) for block in folded.blocks), tuple(folded.widened), tuple(folded.residual)]
     layers, numbers = [], []
-    for weight, bias in pairs:
-        weight = weight.numpy()
+    for layer in (*folded.blocks, *folded.coarse):
+        weight, bias = layer.weight.numpy(), layer.bias
         scale = np.abs(weight).max(axis=(1, 2, 3, 4)) / 32767
         whole = np.round(weight / scale[:, None, None, None, None]).astype("<i2")
         rows = whole.transpose(2, 3, 4, 1, 0).reshape(-1, len(whole) // _PANEL, _PANEL)

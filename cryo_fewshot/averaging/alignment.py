@@ -15,7 +15,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from ..fourier import AXES, half_space, padded_spectrum, places, read_spectrum, slice_weights, soft_mask
+from ..fourier import slice_weights
+from .spectra import AXES, half_space, padded_spectrum, places, read_spectrum, soft_mask
 
 _NEIGHBOURS = torch.cartesian_prod(*[torch.tensor([0.0, -1.0, 1.0])] * 3)  # (27, 3), the unmoved first
 

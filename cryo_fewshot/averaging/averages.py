@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from ..fourier import cropped, half_space, padded_spectrum, places, read_spectrum, slice_weights, soft_mask
+from ..fourier import slice_weights
 from .alignment import (
     ParticleSpectra,
     Poses,
@@ -23,6 +23,7 @@ from .alignment import (
     rotation_grid,
 )
 from .fsc import corrected_correlation, resolution, shell_correlation, wiener_filtered
+from .spectra import cropped, half_space, padded_spectrum, places, read_spectrum, soft_mask
 
 LEAST_HALF = 4  # particles
 FEWEST_SHELLS = 3  # that two half maps have to agree in, for their agreement to be no chance

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..fourier import distances, soft_mask
+from ..fourier import distances
 from .alignment import check_particles
+from .spectra import soft_mask
 
 TRUSTED = 0.8  # unmasked correlation below which the phases are made random
 

@@ -26,7 +26,7 @@ class MeasuredData:
 
     class_set : a name for tables; digest : of all volumes, so that results belong to these very files; snr, box,
     voxel_size_nm : nominal SNR of the set, voxels and nm of the volumes as they are used; split_sizes, n_way : as in
-    `simulation.surrogates.Surrogate`; counts : subtomograms per class; the volumes take no part in comparison.
+    `reproduction.surrogates.Surrogate`; counts : subtomograms per class; the volumes take no part in comparison.
     """
 
     class_set: str

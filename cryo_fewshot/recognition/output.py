@@ -14,10 +14,10 @@ import torch
 
 from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
+from ..averaging.spectra import MASK_SHARE
 from ..errors import UserError
 from ..evaluation import reliability
 from ..files import write_atomically
-from ..fourier import MASK_SHARE
 from ..hashing import spec_digest
 from ..particles.base import Particles
 from ..particles.coordinates import overlapping

@@ -9,22 +9,6 @@ from pathlib import Path
 from ..errors import UserError
 from ..files import REPOSITORY
 
-STUDIES = (
-    "claims",
-    "alike_for_all",
-    "bounds",
-    "ablation",
-    "surroundings",
-    "remarks",
-    "geometry",
-    "conformations",
-    "real_particles",
-    "peers",
-    "open_world",
-    "own_data",
-)
-"""Notebooks beyond the paper, which show a profile of their own, `extended` or `finished`, in every book."""
-
 
 def book_notebooks(repository: Path = REPOSITORY) -> list[str]:
     """Notebooks that are pages of the book, in the order of its table of contents; UserError where there is none."""

@@ -6,10 +6,10 @@ from itertools import product
 from types import MappingProxyType
 
 from ..errors import UserError
-from ..simulation.surrogates import GUO, NOBLE, Surrogate
 from ..subtomograms import DataSource
 from .evaluation_specs import FITS, Evaluation
 from .profiles import PAPER_SHOTS, PAPER_SNRS, Profile, mix_34, mix_100, single
+from .surrogates import GUO, NOBLE, Surrogate
 from .training_specs import AdaptationRun, EncoderRun
 
 SURROGATES = {"noble": NOBLE, "guo": GUO}

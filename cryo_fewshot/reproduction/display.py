@@ -9,12 +9,12 @@ from pandas.io.formats.style import Styler
 
 from ..figures.style import use_style
 from ..simulation.structures import registry
-from ..simulation.surrogates import Surrogate
 from ..subtomograms import split_classes
 from .cells import Cell
 from .profiles import Profile, profile_named
 from .quoted import NOT_QUOTED, Claim
 from .runner import open_runner
+from .surrogates import Surrogate
 from .tables import accuracy_of, by_task, paper_text, stored_at_papers_size
 
 

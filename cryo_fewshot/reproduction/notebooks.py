@@ -166,7 +166,6 @@ def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> t
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
-    from traitlets import default
 
     # Studies lie beside the notebooks and are imported from there.
     paths = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.getenv("PYTHONPATH")]))
@@ -178,10 +177,7 @@ def _this_interpreter(tables: Path | None, threads: int | None, seen: Path) -> t
         """Starts the kernel in the running interpreter, whatever kernel is registered as python3 on this machine."""
 
         kernel_spec = KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]), env=environment)
-
-        @default("transport_encryption")
-        def _encrypt(self):  # off by default, and each kernel then warns on the terminal
-            return "auto"
+        transport_encryption = "auto"  # off by default, and each kernel then warns on the terminal
 
     return ThisInterpreter
 

@@ -4,12 +4,12 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import chain
 from pathlib import Path
 
-import pandas as pd
 import torch
 
-from .book import STUDIES, book_notebooks, build_book
+from .book import book_notebooks, build_book
 from .cells import (
     SURROGATES,
     Cell,
@@ -50,8 +50,16 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
         profile.name, show_progress=True, deadline=None if minutes is None else time.monotonic() + 60 * minutes
     )
     print(f"Profile '{profile.name}' on {runner.device}, {profile.precision}: {profile.note}.")
-    run = {"extended": _reproduce_extended, "finished": _reproduce_finished}.get(profile.name, _reproduce_paper)
-    frames = run(runner, profile)
+    tables = _tables(profile)
+    _run(runner, [cell for cells in tables.values() for cell in cells])
+    runs = {name: (cells, runner.run_cells(cells)) for name, cells in tables.items()}
+    frames = {name: tidy_frame(*run) for name, run in runs.items()}
+    if profile.name == "extended":
+        _run_studies(runner)
+    elif profile.name != "finished":
+        first = runs["table1"]
+        frames["table_a"], frames["classes"] = precision_frame(*first), class_frame(*first)
+        frames["claims"] = claims_frame(*first, runner.store)
     folder = results_folder(profile.name)
     for name, frame in frames.items():
         write_csv(frame, folder / "tables" / f"{name}.csv")
@@ -59,50 +67,37 @@ def reproduce(profile_name: str, with_book: bool = True, minutes: float | None =
     return build_profile_book(profile.name) if with_book else folder
 
 
-def _reproduce_paper(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
-    tables = {"table1": table_1(profile), "table2": table_2(profile), "table3": table_3(profile)}
-    tables["table4"] = [
-        cell for name in SURROGATES for cell in table_4(profile, surrogate(name, profile), quoted_real(name))
-    ]
-    _run(runner, [cell for cells in tables.values() for cell in cells])
-    runs = {name: (cells, runner.run_cells(cells)) for name, cells in tables.items()}
-    frames = {name: tidy_frame(*run) for name, run in runs.items()}
-    first = runs["table1"]
-    return frames | {
-        "table_a": precision_frame(*first),
-        "classes": class_frame(*first),
-        "claims": claims_frame(*first, runner.store),
+def _tables(profile: Profile) -> dict[str, list[Cell]]:
+    """The tables of a profile by name: the paper's; or Table 1, its second stages and heads, on several splits."""
+
+    def on_five_splits(table: Callable[..., list[Cell]]) -> list[Cell]:
+        return [cell for seed in range(5) for cell in table(profile, snr=0.1, split_seed=seed)]
+
+    if profile.name == "extended":
+        return {"table1": repeated_table_1(profile)}
+    if profile.name == "finished":
+        others = {"second_stages": second_stages, "classifier_heads": classifier_heads, "linear_fits": linear_fits}
+        repeated = {name: on_five_splits(table) for name, table in others.items()}
+        return {"table1": repeated_table_1(profile, seeds=[0])} | repeated
+    surrogates = (table_4(profile, surrogate(name, profile), quoted_real(name)) for name in SURROGATES)
+    return {
+        "table1": table_1(profile),
+        "table2": table_2(profile),
+        "table3": table_3(profile),
+        "table4": [*chain(*surrogates)],
     }
 
 
-def _reproduce_extended(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Table 1 on several splits and seeds; each study's notebook runs what it needs and writes its own tables."""
-    cells = repeated_table_1(profile)
-    frames = {"table1": tidy_frame(cells, _run(runner, cells))}
-    for name in STUDIES:
+def _run_studies(runner: Runner) -> None:
+    """Each study's notebook runs what it needs and writes its own tables."""
+    for name in filter(_own_profile, book_notebooks()):
         runner.check_time()
         print(f"Study: {name}", flush=True)
         run_notebook(name, {}, results_folder("notebooks") / f"{name}.ipynb", tables=_study_tables(name))
-    return frames
 
 
-def _reproduce_finished(runner: Runner, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Table 1 on several splits, second stages and the baseline's heads, by trainings that stop improving."""
-    frames = {}
-    for split_seed in range(5):
-        tables = {
-            "table1": table_1(profile, split_seed=split_seed),
-            "second_stages": second_stages(profile, snr=0.1, split_seed=split_seed),
-            "classifier_heads": classifier_heads(profile, snr=0.1, split_seed=split_seed),
-            "linear_fits": linear_fits(profile, snr=0.1, split_seed=split_seed),
-        }
-        for name, cells in tables.items():
-            frames.setdefault(name, []).append(tidy_frame(cells, _run(runner, cells)))
-    return {name: pd.concat(parts) for name, parts in frames.items()}
-
-
-def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
-    """The entries of cells; before the first training a line says how long all of them will take."""
+def _run(runner: Runner, cells: list[Cell]) -> None:
+    """Run cells; before the first training a line says how long all of them will take."""
     if missing := runner.missing(cell.evaluation for cell in cells):
         # Simulation, embedding and evaluation lie between the steps: 1.3 times their time, measured on two cores.
         estimate = 1.3 * runner.estimated_seconds(missing) / 60
@@ -110,19 +105,26 @@ def _run(runner: Runner, cells: list[Cell]) -> list[dict]:
             f"{len(missing)} trainings to run, about {estimate:.0f} minutes here, then notebooks and pages, about four "
             "minutes on two cores; you can stop and restart at any time."
         )
-    return runner.run_cells(cells)
+    runner.run_cells(cells)
+
+
+def _own_profile(notebook: str) -> str | None:
+    """The profile that a study shows in every book but that of the tests; None for the pages of the paper."""
+    parameters = notebook_parameters(notebook)
+    profile = parameters.get("profile", parameters.get("store"))
+    return profile if profile in ("extended", "finished") else None
 
 
 def _study_tables(notebook: str) -> Path | None:
     """Where a study's notebook writes its tables; the pipeline writes those of the paper itself."""
-    own = notebook_parameters(notebook).get("profile", "extended")
-    return results_folder(own) / "tables" if notebook in STUDIES else None
+    own = _own_profile(notebook)
+    return results_folder(own) / "tables" if own else None
 
 
 def _profile_parameter(notebook: str, profile: str) -> dict[str, str]:
-    """A notebook's profile. The studies show one of their own in every book but that of the tests."""
-    default = notebook_parameters(notebook).get("profile")
-    return {} if default is None or (notebook in STUDIES and profile != "smoke") else {"profile": profile}
+    """What a notebook is told about the profile of the book."""
+    is_fixed = profile != "smoke" and _own_profile(notebook)
+    return {} if is_fixed or "profile" not in notebook_parameters(notebook) else {"profile": profile}
 
 
 def build_profile_book(profile_name: str, publish_in: Path | None = None) -> Path:

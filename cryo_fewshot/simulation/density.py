@@ -81,8 +81,6 @@ def bead_spectra(
     Beads are rotated exactly, then spread onto a grid of at most 1 nm per voxel with a quadratic B-spline, whose
     transform (sinc cubed) is divided out: no interpolation of volumes takes place.
     """
-    grid = fine_box(microscope)
-    n_samples = len(beads)
     positions, masses, owner = [], [], []
     rotations = Rotation.from_quat(acquisition.quaternions).as_matrix()
     for i, sample in enumerate(beads):
@@ -95,20 +93,21 @@ def bead_spectra(
         owner.append(np.full(len(mass), i))
     none = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0, int)]
     positions, masses, owner = map(np.concatenate, (positions, masses, owner) if positions else none)
-    index = torch.from_numpy(positions * (grid / microscope.width_nm) + grid // 2).to(device)
-    weight = torch.from_numpy(masses).to(device, torch.float32)
-    return grid_spectra(index, weight, torch.from_numpy(owner).to(device), n_samples, grid)
+    masses = torch.from_numpy(masses).to(device, torch.float32)
+    positions, owner = (torch.from_numpy(part).to(device) for part in (positions, owner))
+    return spectra_of_placed(positions, masses, owner, len(beads), microscope)
 
 
-def grid_spectra(
-    index: torch.Tensor, weight: torch.Tensor, owner: torch.Tensor, n_samples: int, grid: int
+def spectra_of_placed(
+    positions_nm: torch.Tensor, masses: torch.Tensor, owner: torch.Tensor, n_samples: int, microscope: Microscope
 ) -> torch.Tensor:
-    """Fourier transforms `(n_samples, -1)` complex64 of beads on a grid, see `bead_spectra`.
+    """Fourier transforms `(n_samples, -1)` complex64 of beads in their places, see `bead_spectra`.
 
-    index `(m, 3)` zyx in voxels of the grid; weight `(m,)`, mass in kDa; owner `(m,)`, the sample each belongs to
+    positions_nm `(m, 3)` zyx from the centre of the box; masses `(m,)` in kDa; owner `(m,)`, the sample of each
     """
-    volume = torch.zeros(n_samples * grid**3, device=index.device)
-    _spread(volume, index, weight, owner * grid**3, grid)
+    grid = fine_box(microscope)
+    volume = torch.zeros(n_samples * grid**3, device=positions_nm.device)
+    _spread(volume, positions_nm * (grid / microscope.width_nm) + grid // 2, masses, owner * grid**3, grid)
     volumes = volume.view(n_samples, grid, grid, grid)
     return one_by_one(lambda part: torch.fft.rfftn(part, dim=(1, 2, 3)), volumes).flatten(1)
 

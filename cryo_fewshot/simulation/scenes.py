@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
-from .density import fine_box, grid_spectra
+from .density import spectra_of_placed
 from .imaging import (
     finished_volumes,
     frequencies_per_nm,
@@ -77,29 +77,22 @@ def _without_outside(volumes: torch.Tensor, share: float, rng: np.random.Generat
 
 @dataclass(frozen=True)
 class _Packed:
-    """Beads of several complexes on one device, one behind the other."""
+    """Beads of several complexes on one device, each a tensor."""
 
-    number: dict[str, int]
-    first: np.ndarray
-    count: np.ndarray
     mass: np.ndarray
     radius_nm: np.ndarray  # of a ball with the complex's radius of gyration
-    positions_xyz: torch.Tensor
-    masses: torch.Tensor
+    positions_xyz: list[torch.Tensor]
+    masses: list[torch.Tensor]
 
 
 @lru_cache(maxsize=16)
 def _packed(names: tuple[str, ...], device: str) -> _Packed:
     found = [_gold() if name == GOLD else complex_beads(name) for name in names]
-    count = np.array([len(masses) for _, masses in found])
     return _Packed(
-        number={name: index for index, name in enumerate(names)},
-        first=np.cumsum(count) - count,
-        count=count,
         mass=np.array([masses.sum() for _, masses in found]),
         radius_nm=np.array([np.sqrt(5 / 3 * np.average((p**2).sum(1), weights=m)) for p, m in found]),
-        positions_xyz=torch.from_numpy(np.concatenate([p for p, _ in found])[:, ::-1].copy()).float().to(device),
-        masses=torch.from_numpy(np.concatenate([m for _, m in found])).float().to(device),
+        positions_xyz=[torch.from_numpy(p[:, ::-1].copy()).float().to(device) for p, _ in found],
+        masses=[torch.from_numpy(m).float().to(device) for _, m in found],
     )
 
 
@@ -148,7 +141,8 @@ class _Scene:
             raise UserError("background alone has no scale: name complexes in Surroundings.complexes")
         self.by_mass = np.argsort(self.library.mass[: self.n_drawn], kind="stable")
         any_complex = rng.integers(self.n_drawn, size=self.n)
-        self.centre = np.array([self.library.number.get(k, c) for k, c in zip(kinds, any_complex, strict=True)])
+        number = {name: index for index, name in enumerate(self.names)}
+        self.centre = np.array([number.get(k, c) for k, c in zip(kinds, any_complex, strict=True)])
         # Nothing lies nearer to the centre of a crowd than a gap of random size.
         self.radius = np.where(self.is_crowd, rng.uniform(4, 10, self.n), self.library.radius_nm[self.centre])
         self.acquisition = Acquisition(drawn.quaternions, self._picked(drawn.shifts_nm), drawn.defocus_um)
@@ -241,7 +235,7 @@ class _Scene:
         samples = np.flatnonzero(rng.random(self.n) < self.settings.gold)
         distance = rng.uniform(self.radius[samples] + _GOLD_RADIUS_NM, 28)
         place = self.acquisition.shifts_nm[samples] + _directions(len(samples), rng) * distance[:, None]
-        self.placed.append((np.full(len(samples), self.library.number[GOLD]), samples, place))
+        self.placed.append((np.full(len(samples), self.names.index(GOLD)), samples, place))
 
     def signal(self, device: torch.device | str) -> torch.Tensor:
         """Spectra `(n, n_signal)` in which the complex alone has unit power over the simulated box."""
@@ -266,25 +260,21 @@ class _Scene:
         number = np.concatenate([self.centre, number])
         volume = np.concatenate([np.arange(self.n), self.n + samples])
         place = np.concatenate([self.acquisition.shifts_nm, place])
-        count = library.count[number]
-        # Of all beads, bead j is that of the placed complex which[j], and number bead[j] of the library.
-        shift = library.first[number] - (np.cumsum(count) - count)
-        count, shift, volume = torch.from_numpy(np.stack([count, shift, volume])).to(device)
-        which = torch.repeat_interleave(count, output_size=int(library.count[number].sum()))
-        bead = torch.arange(len(which), device=device) + shift[which]
+        positions, masses = (torch.cat([part[i] for i in number]) for part in (library.positions_xyz, library.masses))
+        counts = torch.tensor([len(library.masses[i]) for i in number])
+        which = torch.repeat_interleave(counts.to(device), output_size=int(counts.sum()))  # placed complex of each bead
         pose = np.concatenate([turns.reshape(-1, 9), place[:, ::-1]], axis=1)
         turn, move = torch.from_numpy(pose).float().to(device)[which].split([9, 3], dim=1)
-        xyz = torch.einsum("bij,bj->bi", turn.view(-1, 3, 3), library.positions_xyz[bead]) + move
-        return xyz.flip(1), library.masses[bead], volume[which]
+        xyz = torch.einsum("bij,bj->bi", turn.view(-1, 3, 3), positions) + move
+        return xyz.flip(1), masses, torch.from_numpy(volume).to(device)[which]
 
     def _imaged(self, positions: torch.Tensor, masses: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         """Spectra `(2 n, n_signal)` of the volumes, in the beads' scale."""
-        grid, width = fine_box(self.microscope), self.microscope.width_nm
-        inside = (positions.abs() < width / 2 - 1).all(dim=1)  # the rest would wrap around
+        inside = (positions.abs() < self.microscope.width_nm / 2 - 1).all(dim=1)  # the rest would wrap around
         if positions.device.type == "cpu":
             positions, masses, owner = positions[inside], masses[inside], owner[inside]
         else:
             masses = masses * inside  # counting those inside would wait for the GPU
-        spectra = grid_spectra(positions * (grid / width) + grid // 2, masses, owner, 2 * self.n, grid)
+        spectra = spectra_of_placed(positions, masses, owner, 2 * self.n, self.microscope)
         twice = Acquisition(*(np.concatenate([part, part]) for part in vars(self.acquisition).values()))
         return imaged(spectra, twice, self.microscope)

@@ -5,23 +5,20 @@ library is made by scripts/build_structures.py; the registry says where each str
 """
 
 import difflib
-import io
 import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from ..errors import UserError
-from ..files import LIBRARY, write_atomically
+from ..files import LIBRARY
 
 BASE_URL = "https://files.rcsb.org/download"
 CACHE_VARIABLE = "CRYO_FEWSHOT_CACHE"
-BEAD_VERSION = 1  # raise it when coordinates.to_beads changes: cached beads are then made again
 PAPER_ENTRIES = (  # the 22 of Li et al. 2020
     *("1A1S", "1BXR", "1EQR", "1F1B", "1FNT", "1GYT", "1KP8", "1LB3", "1QO1", "1VPX", "1VRG"),
     *("1W6T", "1YG6", "2AWB", "2BO9", "2BYU", "2GHO", "2GLS", "2H12", "2IDB", "2REC", "3DY4"),
@@ -36,15 +33,13 @@ REPLACED = {"2AWB": "4V4Q"}  # entries the PDB has merged into another
 class Complex:
     """One macromolecular complex as beads; the registry says more of those in the library.
 
-    key : name in the registry, or "pdb:" and a PDB id; fidelity : how closely it stands for one of the paper's classes
-    (exact, homologue or substitute), "" where it does not; mass_kda : of the whole
+    key : name in the registry, or "pdb:" and a PDB id; mass_kda : of the whole
     positions_nm, masses_kda : `(n_beads, 3)` zyx in nm from the centre of mass, and `(n_beads,)` in kDa, float32
     """
 
     key: str
     name: str
     mass_kda: float
-    fidelity: str
     positions_nm: np.ndarray
     masses_kda: np.ndarray
 
@@ -85,8 +80,8 @@ def class_keys(class_set: str = "paper22") -> tuple[str, ...]:
 def load_complex(key: str) -> Complex:
     """Load one complex from the library, or from the PDB with a key such as "pdb:1LB3".
 
-    A PDB entry is fetched as the mmCIF file of its biological assembly 1 on first use and kept, with its beads, in the
-    folder named by CRYO_FEWSHOT_CACHE (default: the user's cache folder).
+    A PDB entry is fetched as the mmCIF file of its biological assembly 1 on first use and kept in the folder named by
+    CRYO_FEWSHOT_CACHE (default: the user's cache folder).
 
     Raises UserError for a key that is not in the library, or an entry that does not exist or cannot be fetched.
     """
@@ -98,16 +93,12 @@ def load_complex(key: str) -> Complex:
         hint = f"close ones are {', '.join(close)}" if close else "class_keys('library') lists them"
         raise UserError(f"no complex {key!r} in the library; {hint}; another PDB entry is 'pdb:' and its id")
     row = table.loc[key]
-    name = "averages.npz" if row["set"] == "average" else "beads.npz"
-    with np.load(LIBRARY / name, allow_pickle=False) as archive:
+    with np.load(LIBRARY / ("averages.npz" if row["set"] == "average" else "beads.npz"), allow_pickle=False) as archive:
         beads = archive[key]
-    mass_kda = float(row["mass_kda"])
-    return _complex(beads, key=key, name=row["name"], mass_kda=mass_kda, fidelity=row["fidelity"])
-
-
-def _complex(beads: np.ndarray, **said) -> Complex:
     positions, masses = (np.ascontiguousarray(part) for part in (beads[:, :3], beads[:, 3]))
-    return Complex(positions_nm=positions, masses_kda=masses, **said)
+    return Complex(
+        key=key, name=row["name"], mass_kda=float(row["mass_kda"]), positions_nm=positions, masses_kda=masses
+    )
 
 
 @lru_cache(maxsize=128)
@@ -121,55 +112,30 @@ def _load_pdb(pdb_id: str) -> Complex:
     pdb_id = pdb_id.upper()
     if not re.fullmatch(r"[0-9][A-Z0-9]{3}", pdb_id):
         raise UserError(f"{pdb_id!r} is not a PDB id; give a digit and three letters or digits, as in pdb:1LB3")
-    path = _cache_folder() / f"{pdb_id}-assembly1.beads{BEAD_VERSION}.npz"
     try:
-        beads = _cached_beads(path)
-    except (OSError, ValueError, KeyError, BadZipFile):  # absent, or damaged: an archive holds its own checksums
-        _make_beads(pdb_id, path)
-        beads = _cached_beads(path)
-    mass_kda, fidelity = float(beads[:, 3].sum(dtype=np.float64)), "exact" if pdb_id in PAPER_ENTRIES else ""
-    return _complex(beads, key=f"pdb:{pdb_id}", name=pdb_id, mass_kda=mass_kda, fidelity=fidelity)
+        import pooch
+
+        from .pdb import read_atoms, to_beads
+    except ImportError as error:
+        raise UserError("PDB entries need pooch and gemmi: pip install 'cryo-fewshot[tool]'") from error
+    positions, masses = to_beads(*read_atoms(_fetched(pooch, pdb_id), "as-is"))
+    mass_kda = float(masses.sum(dtype=np.float64))
+    return Complex(key=f"pdb:{pdb_id}", name=pdb_id, mass_kda=mass_kda, positions_nm=positions, masses_kda=masses)
 
 
-def _cached_beads(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["beads"]
-
-
-def _make_beads(pdb_id: str, path: Path) -> None:
-    from .pdb import read_atoms, to_beads
-
-    source = _fetch(f"{pdb_id}-assembly1.cif.gz", path.parent, pdb_id)
-    archive = io.BytesIO()
-    np.savez(archive, beads=np.column_stack(to_beads(*read_atoms(source, "as-is"))))
-    write_atomically(path, archive.getvalue())
-
-
-def _fetch(file_name: str, folder: Path, pdb_id: str) -> Path:
-    """Path of a file in the cache, downloaded where it is missing."""
-    pooch, url = _pooch(), f"{BASE_URL}/{file_name}"
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return Path(pooch.retrieve(url, known_hash=None, fname=file_name, path=folder))
-    except OSError as error:  # requests' errors are OSErrors
-        status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
-        replaced = f"; it is now part of {REPLACED[pdb_id]}" if pdb_id in REPLACED else ""
-        remedy = f"check the id, connect to the network, put the file into {folder}, or use the class set 'paper22'"
-        raise UserError(f"{url}: cannot be fetched ({status}{replaced}); {remedy}") from error
-
-
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get(CACHE_VARIABLE) or _pooch().os_cache("cryo-fewshot"))
+def _fetched(pooch, pdb_id: str) -> Path:
+    """The file of an entry in the cache, downloaded where it is missing."""
+    folder = Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("cryo-fewshot"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); name another in {CACHE_VARIABLE}") from error
-    return folder
-
-
-def _pooch():
+    file_name = f"{pdb_id}-assembly1.cif.gz"
+    pooch.get_logger().setLevel("WARNING")
     try:
-        import pooch
-    except ImportError as error:
-        raise UserError("fetching PDB entries needs pooch and gemmi: pip install 'cryo-fewshot[tool]'") from error
-    return pooch
+        return Path(pooch.retrieve(f"{BASE_URL}/{file_name}", known_hash=None, fname=file_name, path=folder))
+    except OSError as error:  # requests' errors are OSErrors
+        status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
+        replaced = f"; it is now part of {REPLACED[pdb_id]}" if pdb_id in REPLACED else ""
+        remedy = f"check the id, connect to the network, put the file into {folder}, or use the class set 'paper22'"
+        raise UserError(f"{BASE_URL}/{file_name}: cannot be fetched ({status}{replaced}); {remedy}") from error

@@ -21,11 +21,11 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
+from cryo_fewshot.reproduction.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import simulate
 from cryo_fewshot.simulation.microscope import Acquisition, Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
-from cryo_fewshot.simulation.surrogates import DOUBLE_CAPPED, SINGLE_CAPPED
 
 SELECTIONS = ("single", "mixture", "assigned", "members")
 FEWEST = 8

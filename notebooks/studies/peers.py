@@ -20,9 +20,9 @@ from cryo_fewshot.recognition.embedding_cache import features_of, unit_embedding
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, profile_named
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.simulation.conformations import bent
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
+from studies.conformations import bent
 
 from . import peers_features as features
 from . import peers_template as template

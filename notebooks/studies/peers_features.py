@@ -12,8 +12,8 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.nn import functional as F
 
+from cryo_fewshot.averaging.spectra import cropped
 from cryo_fewshot.encoder import PooledEncoder3D
-from cryo_fewshot.fourier import cropped
 from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.recognition.benchmark import Predict

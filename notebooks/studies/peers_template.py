@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from cryo_fewshot.averaging.alignment import ParticleSpectra, Poses, Search, align_particles, rotation_grid
 from cryo_fewshot.averaging.averages import average
-from cryo_fewshot.fourier import soft_sphere
+from cryo_fewshot.averaging.spectra import soft_sphere
 from cryo_fewshot.recognition.benchmark import Predict
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope

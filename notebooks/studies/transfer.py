@@ -12,8 +12,8 @@ from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
 from cryo_fewshot.reproduction.tables import accuracy_of, best_at_the_end, mean_over_seeds
-from cryo_fewshot.simulation.conformations import Conformations
 from cryo_fewshot.simulation.datasets import SimulatedData
+from studies.conformations import Conformations
 
 SEEDS = (0, 1, 2)
 TILT_RANGES = {

@@ -3,7 +3,6 @@
 import json
 from importlib.util import find_spec
 
-import engines
 import pytest
 import torch
 from engines import EMBED, EightBitBlock, EightBitEncoder, openvino_embed
@@ -71,19 +70,6 @@ def test_the_mean_error_of_eight_bits_is_taken_off(encoder):
 def test_eight_bits_need_a_second_block():
     with pytest.raises(UserError, match="single block"):
         EightBitEncoder(Encoder3D(8, 1, 4).eval(), torch.randn(2, 8, 8, 8))
-
-
-@needs_openvino
-def test_a_compiled_network_is_kept_until_the_weights_change(encoder):
-    engines._COMPILED.clear()
-    volumes = torch.randn(2, 16, 16, 16)
-    first = openvino_embed(encoder, volumes)
-    openvino_embed(encoder, volumes)
-    assert len(engines._COMPILED) == 1
-    with torch.no_grad():
-        encoder.blocks[0][0].weight.mul_(2)
-    assert not torch.allclose(openvino_embed(encoder, volumes), first)
-    assert len(engines._COMPILED) == 2
 
 
 # ------------------------------------------------------------------ the benchmark's words

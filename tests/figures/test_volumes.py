@@ -6,8 +6,6 @@ from scipy.ndimage import gaussian_filter
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.figures import volumes
-from cryo_fewshot.simulation.density import mass_density, protein_level, upright
-from cryo_fewshot.simulation.structures import load_complex
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +25,8 @@ def test_isosurface_of_a_ball_has_its_radius(ball):
         volumes.isosurface(ball, 2.0, voxel_size_nm=0.5)
 
 
-def test_turnable_html_repeats_and_is_small():
-    apoferritin = load_complex("4V1W")
-    density = mass_density(apoferritin.positions_nm, apoferritin.masses_kda, box=36)
-    assert density.sum() * 0.5**3 == pytest.approx(apoferritin.mass_kda, rel=1e-3)
-    level = protein_level(density, apoferritin.mass_kda, 0.5)
-    assert (density > level).sum() * 0.5**3 == pytest.approx(apoferritin.mass_kda * 1.21, rel=0.01)
-    html = [volumes.turnable_html(volumes.isosurface(density, level, 0.5), "figure") for _ in range(2)]
+def test_turnable_html_repeats_and_is_small(ball):
+    html = [volumes.turnable_html(volumes.isosurface(ball, 0.5, 0.5), "figure") for _ in range(2)]
     assert html[0] == html[1]
     assert "Plotly.newPlot" in html[0] and len(html[0]) < 300_000
 
@@ -41,16 +34,6 @@ def test_turnable_html_repeats_and_is_small():
 def test_picture_of_a_ball_covers_its_disc(ball):
     alpha = volumes._shaded(ball, 0.5)[..., 3]
     assert alpha.sum() / 3**2 == pytest.approx(np.pi * 6.2**2, rel=0.04)
-
-
-def test_upright_keeps_hand_and_sets_the_longest_axis_up():
-    proteasome = load_complex("3IPM")
-    turned = upright(proteasome.positions_nm, proteasome.masses_kda, tilt=0)
-    extent = np.ptp(turned, axis=0)  # zyx
-    assert extent.argmax() == 1
-    before = proteasome.positions_nm[:300].astype(float)
-    rotation = np.linalg.lstsq(before - before.mean(0), turned[:300] - turned[:300].mean(0), rcond=None)[0]
-    assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-3)
 
 
 def test_slices_share_one_grey_scale_and_show_the_centre():

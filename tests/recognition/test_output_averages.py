@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from cryo_fewshot.averaging.spectra import MASK_SHARE
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.evaluation import reliability
-from cryo_fewshot.fourier import MASK_SHARE
 from cryo_fewshot.recognition import output
 from cryo_fewshot.recognition.settings import Settings
 

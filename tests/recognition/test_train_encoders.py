@@ -52,9 +52,3 @@ def test_a_training_out_of_time_leaves_its_best_state_so_far(train):
     (out / "b.safetensors").unlink()
     assert "36 of 54 volumes" in run("--only", "b", "--seconds", "1000")  # goes on after its first epoch
     assert load_encoder(out / "b.safetensors")[1]["volumes"] == 54
-
-
-def test_fill_chooses_the_epochs_by_a_measured_rate(train):
-    run, out = train
-    run("--only", "a", "--seconds", "1e-6", "--fill")
-    assert spec_of(load_encoder(out / "a.safetensors")[1]).schedule.n_epochs == 1

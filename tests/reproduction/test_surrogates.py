@@ -5,13 +5,8 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.simulation import surrogates
-from cryo_fewshot.simulation.datasets import simulate_set
-from cryo_fewshot.simulation.density import bead_spectra
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Acquisition, Microscope
-from cryo_fewshot.simulation.structures import class_keys, load_complex
-from cryo_fewshot.simulation.surrogates import (
+from cryo_fewshot.reproduction import surrogates
+from cryo_fewshot.reproduction.surrogates import (
     CORE_CENTRE_NM,
     DOUBLE_CAPPED,
     GUO,
@@ -24,6 +19,10 @@ from cryo_fewshot.simulation.surrogates import (
     proteasome_26s,
     turned_about_two_fold,
 )
+from cryo_fewshot.simulation.datasets import simulate_set
+from cryo_fewshot.simulation.density import bead_spectra
+from cryo_fewshot.simulation.microscope import Acquisition, Microscope
+from cryo_fewshot.simulation.structures import class_keys, load_complex
 
 
 def whole(recipe, chunk=32):
@@ -116,19 +115,6 @@ def test_the_leaflets_are_two_peaks_4_nm_apart(radius):
     profile = (np.exp(-((x[:, None] - from_centre) ** 2) / 2) * masses / (radius + from_centre) ** 2).sum(1)
     assert leaflet_distance(profile, 0.1) == pytest.approx(4, abs=0.5)
     assert profile[len(x) // 2] < 0.5 * profile.max()
-
-
-def test_the_leaflets_are_two_peaks_in_the_volume():
-    microscope = Microscope(
-        tilt_min=-90, tilt_max=90, tilt_increment=2, envelope_sigma_per_nm=100.0, amplitude_contrast=1.0
-    )
-    in_focus = Acquisition(np.array([[0.0, 0.0, 0.0, 1.0]]), np.zeros((1, 3)), np.zeros(1))
-    positions, masses = membrane(100, reach_nm=60)
-    inside = (np.abs(positions) < 20).all(axis=1)
-    volume = simulate([(positions[inside], masses[inside])], [1], None, microscope, acquisition=in_focus)[0]
-    profile = -volume[:, 18:23, 18:23].mean(dim=(1, 2)).numpy()  # along z, the normal; protein is dark
-    assert leaflet_distance(profile, 1.0) == pytest.approx(4, abs=0.5)
-    assert profile[20] < 0.5 * profile.max()
 
 
 def test_the_membrane_fills_the_box_evenly():

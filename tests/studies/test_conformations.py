@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from studies.conformations import Conformations, bent
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.simulation.conformations import Conformations, bent
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.structures import load_complex
 

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from ..errors import UserError
 from ..randomness import uniforms
-from .datasets import EMPTY, SimulatedData
-from .microscope import Microscope, draw_acquisition
-from .structures import complex_beads
+from ..simulation.datasets import EMPTY, SimulatedData
+from ..simulation.microscope import Microscope, draw_acquisition
+from ..simulation.structures import complex_beads
 
 Beads = tuple[np.ndarray, np.ndarray]
 """Positions `(n_beads, 3)` zyx in nm, and masses `(n_beads,)` in kDa."""

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ..errors import UserError
-from .datasets import SimulatedData
-from .structures import complex_beads
+from cryo_fewshot.errors import UserError
+from cryo_fewshot.simulation.datasets import SimulatedData
+from cryo_fewshot.simulation.structures import complex_beads
 
 
 @dataclass(frozen=True, kw_only=True)
