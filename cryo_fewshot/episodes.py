@@ -36,6 +36,19 @@ class Episodes:
             digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
         return digest.hexdigest()[:12]
 
+    def save(self, path) -> None:
+        """Write as npz (plain arrays)."""
+        np.savez_compressed(path, classes=self.classes, support=self.support, query=self.query)
+
+    @classmethod
+    def load(cls, path) -> "Episodes":
+        """Read what `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["classes"], arrays["support"], arrays["query"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{path}: not a file of episodes ({error}); write one with Episodes.save") from error
+
 
 def sample_episodes(
     labels: np.ndarray,

@@ -38,6 +38,15 @@ def test_a_seed_names_a_list_and_a_longer_list_begins_with_the_shorter():
     assert draw(seed=3, n_episodes=300)[:200].digest == draw(seed=3, n_episodes=200).digest
 
 
+def test_episodes_survive_saving(tmp_path):
+    episodes = draw(n_episodes=7)
+    episodes.save(tmp_path / "episodes.npz")
+    assert Episodes.load(tmp_path / "episodes.npz").digest == episodes.digest
+    (tmp_path / "bad.npz").write_bytes(b"not an archive")
+    with pytest.raises(UserError, match=r"bad.npz: not a file of episodes"):
+        Episodes.load(tmp_path / "bad.npz")
+
+
 @pytest.mark.parametrize(
     "size, words",
     [
