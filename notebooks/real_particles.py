@@ -18,7 +18,7 @@ from studies.pretrained import Pretrained, published_runner
 from studies.real_benchmark import REAL, SMALL_SETS, RealBenchmark, RealSlices, real_boxes, tomogram_of
 from studies.real_particles import decoy_draws, draws_text, ranks_frame, real_particles
 from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
-from studies.sources import SimulatedSupport, SourceTransfer, sources_frame, support_frame
+from studies.sources import SimulatedSupport, support_frame
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
@@ -35,7 +35,6 @@ if tomogram:
     runner(RealSlices(boxes=boxes), data.volumes, data.labels)
     for study in (RealBenchmark, RealUnknown, SimulatedSupport):
         runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
-    runner(SourceTransfer(encoder=pretrained.digest), pretrained)
     for kinds in SMALL_SETS if REAL.is_dir() else ():
         real_boxes(runner, pretrained, kinds)
 if picks:
@@ -55,9 +54,7 @@ def stored(kind):
 
 
 benchmarks, small_sets, decoys = (stored(kind) for kind in ("realbenchmark", "realboxes", "decoydraws"))
-(study, *_), (unknown, *_), (sources, *_), (support, *_) = (
-    stored(kind) for kind in ("realparticles", "realunknown", "sourcetransfer", "simulatedsupport")
-)
+study, unknown, support = (stored(kind)[0] for kind in ("realparticles", "realunknown", "simulatedsupport"))
 rows = figures.benchmark_rows(benchmarks)
 
 
@@ -66,7 +63,7 @@ def show(table, caption=""):
     return plain_style(table).hide(axis="index").set_caption(caption)
 
 
-earlier = {entry["spec"]["encoder"] for entry in [study, sources, *benchmarks]} - {pretrained.digest}
+earlier = {entry["spec"]["encoder"] for entry in [study, support, *benchmarks]} - {pretrained.digest}
 Markdown("**Measured with an earlier encoder**, not the package's current one.") if earlier else None
 
 # %% [markdown]
@@ -177,20 +174,10 @@ plain_style(support_frame(support)).format(precision=3)
 
 # %% [markdown]
 # `classify` compares the power per Fourier shell of the query with that of the labelled classes, and with fewer than
-# three labels a class the noise too. Where the query lies beyond all classes, farther than 99 of 100 choices of classes
-# and labels of one source do, the scatter is not fitted, and the command says so: how the sources differ would be taken
-# for scatter within classes. Where both come from a file, such as one tomogram, they count as one source. The rule was
-# chosen on simulated classes, on the even half of the tomogram and on every second of the real ribosomes below.
+# three labels a class the noise too. Where the query lies beyond all classes, the scatter is not fitted, and the
+# command says so: how the sources differ would be taken for scatter within classes. Matching the query's shells to the
+# support's costs much wherever the spectrum tells what a box holds, so the command does not match shells.
 #
-# Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
-# wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
-# does not match shells.
-
-# %% tags=["hide-input", "fold"]
-table = plain_style(sources_frame(sources)).format(precision=3)
-table.set_caption("Simulated classes of no training, query and support of different sources")
-
-# %% [markdown]
 # **Ribosomes of another microscope.** 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0),
 # as tilt stacks at 1.2 nm that WarpTools exported. The support is five simulated particles of every complex of the
 # library, whose ribosomes are eukaryotic, mitochondrial, or a single subunit: even the right answer is a homologue. The

@@ -14,7 +14,6 @@ from studies.spectra import (
     matched,
     mean_power,
     microscope_of,
-    multiplied_by_ctf,
     noise_free,
     phase_randomised,
     radii,
@@ -71,12 +70,6 @@ def test_noise_is_that_of_the_measured_particles_and_the_snr_that_of_the_microsc
     clean, noisy = (simulate(beads, seeds, snr, MICROSCOPE) for snr in (None, 0.1))
     share = (clean * noisy).mean((1, 2, 3)).square()  # of the variance that is signal
     assert float((share / (1 - share)).mean()) == pytest.approx(binned_snr(0.1, MICROSCOPE), rel=0.1)
-
-
-def test_a_second_ctf_takes_the_long_waves():
-    particles, bins = noise_free(("6QZP",), 4, MICROSCOPE, 0), radii(20)
-    once, twice = (mean_power(group, bins) for group in (particles, multiplied_by_ctf(particles, MICROSCOPE)))
-    assert twice[1] / twice[5] < 0.2 * once[1] / once[5]
 
 
 def test_simulated_ribosomes_are_found_among_all_classes(tmp_path):
