@@ -14,9 +14,9 @@ n_shot = "5,1"  # labelled subtomograms per class
 
 # %% tags=["hide-input"]
 from studies.ablation import ablation_frame, leave_one_out_frame, steps_of, steps_table, trainings
-from studies.charts import rows_figure
 from studies.head_comparison import LOGITS, heads_frame
 
+from cryo_fewshot.figures.charts import rows_figure
 from cryo_fewshot.recognition.pretraining import pretrained_spec
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style

@@ -24,8 +24,8 @@ from studies.alike import (
     lengths_frame,
     methods_table,
 )
-from studies.charts import curves_figure
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import classifier_heads, linear_fits, second_stages
 from cryo_fewshot.reproduction.display import Page, papers_size, plain_style
 from cryo_fewshot.reproduction.profiles import numbers, profile_named

@@ -21,8 +21,8 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from studies.bounds import bounds_frame
-from studies.charts import curves_figure
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers

@@ -29,11 +29,11 @@ n_per_class = 25  # subtomograms of each class that the oracle looks at
 import pandas as pd
 from studies import open_world_tables as tables
 from studies.bounds import bounds_frame
-from studies.charts import curves_figure
 from studies.label_order import LabelOrder
 from studies.open_world import paper_like
 from studies.pretrained import Pretrained
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import Cell
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from studies import factor_evaluation as study
-from studies.charts import rows_figure
 from studies.factors import CONTROL, factor_spec
 from studies.pretrained import published_runner
 
+from cryo_fewshot.figures.charts import rows_figure
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import plain_style

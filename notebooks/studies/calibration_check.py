@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.figures.style import OTHER_COLOURS
 from cryo_fewshot.hashing import ADDED_LATER
 from cryo_fewshot.randomness import seed_from
@@ -25,7 +26,7 @@ from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
-from .charts import labels_text, reliability_figure
+from .charts import labels_text
 from .held_out import surrounded
 from .pretrained import Pretrained
 
@@ -201,9 +202,17 @@ def promises_figure(promises: Promises) -> Figure:
 
 
 def card_reliability_figure(rows: Sequence[dict], shots: Sequence[int] = (1, 5, 20)) -> Figure:
-    """`reliability_figure` of the rows of a card: alone and as in cells, a curve per number of labels."""
+    """How often an answer is right against its probability, by rows of a card: alone and as in cells."""
     frame = pd.DataFrame(rows)
     frame = frame[frame["n_shot"].isin(shots)].sort_values(["crowded", "n_shot"])
-    curve = [f"{labels_text(n_shot)} per class" for n_shot in frame["n_shot"]]
-    panel = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
-    return reliability_figure(frame.assign(curve=curve, panel=panel, ci95=np.nan))
+    frame["curve"] = frame["n_shot"].map(labels_text) + " per class"
+    frame["panel"] = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
+    figure = curves_figure(
+        frame.assign(ci95=np.nan), x="probability", curve="curve", panel="panel", chance=0,
+        x_label="probability that the tool gives",
+    )  # fmt: skip
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    figure.axes[0].set_ylabel("Share of right answers")
+    return figure
