@@ -20,7 +20,6 @@ from studies.alike import (
     alike_text,
     fits_frame,
     fits_table,
-    fits_text,
     lengths_frame,
     methods_table,
 )
@@ -103,9 +102,6 @@ fit_cells, fit_entries = over_splits(linear_fits)
 fits = fits_frame(fit_cells, fit_entries)
 keep_table(fits, "linear_fits")
 plain_style(fits_table(fits))
-
-# %% tags=["hide-input"]
-Markdown(fits_text(fits))
 
 # %% [markdown]
 # The same encoder at the paper's own size:

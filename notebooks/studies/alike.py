@@ -120,17 +120,3 @@ def fits_table(frame: pd.DataFrame) -> pd.DataFrame:
     }
     columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"rate {rate:g}") for shot, rate in table.columns])
     return pd.DataFrame(list(zip(*shown.values(), strict=True)), [f"{n} steps" for n in table.index], columns)
-
-
-def fits_text(frame: pd.DataFrame) -> str:
-    """How far apart the choices lie, in a sentence."""
-    found = frame.groupby(["n_shot", "steps", "rate"])["accuracy"].mean()
-    spans = []
-    for n_shot in sorted(frame["n_shot"].unique(), reverse=True):
-        of_shot = found[n_shot]
-        best, worst = of_shot.idxmax(), of_shot.idxmin()
-        spans.append(
-            f"from {of_shot.min():.3f} ({worst[0]} steps at {worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at "
-            f"{best[1]:g}) with {labels_text(n_shot)} per class"
-        )
-    return f"Over these choices the baseline's accuracy ranges {' and '.join(spans)}."

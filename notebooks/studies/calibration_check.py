@@ -171,24 +171,6 @@ def _row(found: list[dict], spec: CalibrationCheck) -> dict[str, float | None]:
     }
 
 
-def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
-    """What the rows of `checked_tasks` say, in Markdown."""
-    told = rows[~rows["transductive"]]
-    asked = told.dropna(subset=["false_accepts"])
-    errors = rows.groupby(["transductive", "n_way"])["ece"].max()
-    listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
-    rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
-    beyond = rows["probability"] - rows["accuracy"]
-    return (
-        f"{spec.n_tasks} tasks per row. FPR over rows with {ways} classes: {rates.mean():.1%} on average, "
-        f"{rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: {listed}; mean probability less accuracy "
-        f"{beyond.min():+.3f} to {beyond.max():+.3f} (below zero: right more often than said). At a promised FDR of "
-        f"{spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong; the bound on their number (90 % "
-        f"confidence) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of {len(LOOKED_AT)} thresholds "
-        "is picked with the truth in sight."
-    )
-
-
 def promises_figure(promises: Promises) -> Figure:
     """False accepts at the promised 5 %, class by class, and for other choices of families."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
