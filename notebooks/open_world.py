@@ -100,7 +100,7 @@ bounds = bounds_frame(
 bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
 shots = pd.concat([shots, bounds.merge(pd.DataFrame({"n_shot": many}), how="cross")], ignore_index=True)
 curves_figure(
-    shots.replace(tables.SHOWN), x="n_shot", curve="method", panel="snr", x_label="labels per class",
+    shots, x="n_shot", curve="method", panel="snr", x_label="labels per class",
     panel_label="SNR {:g}", chance=1 / 5, dashed=list(bounds["method"].unique()), log_x=True, bottom=0.4,
 );  # fmt: skip
 

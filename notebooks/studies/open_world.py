@@ -29,9 +29,6 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 from .pretrained import Pretrained
 from .transfer import OwnClasses
 
-HEADS = ("prototype", "two-covariance")
-
-
 # ---------------------------------------------------------------- what is run
 
 
