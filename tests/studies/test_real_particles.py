@@ -1,6 +1,7 @@
 """Particles of one known class among simulated ones of every other; and runs of the command on known particles."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,22 +93,14 @@ def test_tilts_and_defocus_are_those_of_the_file():
     assert 55 < measured.tilt_max < 65 and 2.5 < measured.defocus_min_um < measured.defocus_max_um < 3.5
 
 
-class BrightIsReal:
-    """Takes a volume for real where its middle is bright; all but one real particle is."""
-
-    def __call__(self, volumes):
-        return volumes[:, 4, 4, 4, None]
-
-    def logits(self, support, queries):
-        return torch.cat([queries, 1 - queries], dim=1)
-
-
 def test_hits_are_counted_by_particle_and_the_interval_over_particles_is_theirs(monkeypatch):
     volumes = torch.zeros(8, 8, 8, 8)
-    volumes[1:, 4, 4, 4] = 1
+    volumes[1:, 4, 4, 4] = 1  # taken for real where the middle is bright; all but one real particle is
+    monkeypatch.setattr(real_particles, "features_of", lambda encoder, group: group[:, 4, 4, 4, None])
+    monkeypatch.setattr(real_particles, "log_likelihoods", lambda _, support, asked: torch.cat([asked, 1 - asked], 1))
     monkeypatch.setattr(real_particles.spectra, "phase_randomised", lambda group, seed: torch.zeros_like(group))
     spec = DecoyDraws(encoder="", particles="", n_shot=2, n_phases=3, n_draws=20)
-    found = spec.run(None, BrightIsReal(), volumes)
+    found = spec.run(None, SimpleNamespace(encoder=None), volumes)
     assert found["by_particle"] == [0.5] + [1.0] * 7  # its decoy is right
     assert found["right"] == pytest.approx(15 / 16, abs=0.02)
     low, middle, high = found["particles"]
