@@ -25,10 +25,9 @@ from cryo_fewshot.recognition.calibration import PROMISED
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.tables import by_task
 from cryo_fewshot.simulation.structures import load_complex
-from cryo_fewshot.weights import load_encoder
 
 runner = Page(store).runner
-pretrained = Pretrained(*load_encoder(path or None))
+pretrained = Pretrained.load(path or None)
 encoder, card, calibration = pretrained.encoder, pretrained.card, pretrained.calibration
 spec, machine = card["spec"], card["machine"]
 n_weights = sum(parameter.numel() for parameter in encoder.parameters())

@@ -45,9 +45,8 @@ from studies.pretrained import Pretrained, published_runner
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.tables import accuracy_of
-from cryo_fewshot.weights import load_encoder
 
-page, runner, pretrained = Page(store), published_runner(store), Pretrained(*load_encoder())
+page, runner, pretrained = Page(store), published_runner(store), Pretrained.load()
 cells = table_1(page.settings, shots=[n_shot], methods=["ProtoNet3D (mix)"])
 entries = {(cell.method, cell.evaluation.snr): runner(QueryCounts(evaluation=cell.evaluation)) for cell in cells}
 for cell in cells:

@@ -38,10 +38,9 @@ from cryo_fewshot.reproduction.cells import Cell
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import keep_table
-from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
-pretrained = Pretrained(*load_encoder())
+pretrained = Pretrained.load()
 asked = page.runner, pretrained, page.settings
 chosen = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
 page.protocol(

@@ -36,11 +36,10 @@ from studies.pretrained import Pretrained
 
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
-from cryo_fewshot.weights import load_encoder
 
 page = Page(store)
 spec = Demonstration(
-    encoder=Pretrained(*load_encoder()).digest,
+    encoder=Pretrained.load().digest,
     classes=tuple(classes.split(",")),
     outsiders=tuple(unknown_classes.split(",")),
     snr=snr,

@@ -25,12 +25,11 @@ from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.weights import load_encoder
 
 use_style()
-runner, pretrained = published_runner(store), Pretrained(*load_encoder())
+runner, pretrained = published_runner(store), Pretrained.load()
 if tomogram:
-    data = tomogram_of(tomogram, *load_encoder())
+    data = tomogram_of(tomogram, pretrained.encoder, pretrained.card)
     boxes = digest_of(data.volumes)
     runner(RealSlices(boxes=boxes), data.volumes, data.labels)
     for study in (RealBenchmark, RealUnknown, SimulatedSupport):
@@ -38,7 +37,7 @@ if tomogram:
     for kinds in SMALL_SETS if REAL.is_dir() else ():
         real_boxes(runner, pretrained, kinds)
 if picks:
-    data = tomogram_of(picks, *load_encoder())
+    data = tomogram_of(picks, pretrained.encoder, pretrained.card)
     runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
 if particles:
     opened = open_particles(particles)
@@ -89,13 +88,12 @@ figures.benchmark_figure(rows);
 # *classify*: the command with its defaults. *Embedding alone*: the nearest prototype of the encoder's embeddings.
 # *Features alone*: the nearest prototype of 9 radial means and 8 powers per Fourier shell. *Features and embedding*:
 # the nearest prototype of both and of three grey values, at equal weight. `--no-adapt`: the geometry of classes as
-# measured on simulated particles. The bars are 95 % intervals.
+# measured on simulated particles.
 #
-# **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away. Queries keep clear
-# of every support box of their episode: no voxel is shared. The tomogram is divided into columns of 40 × 40 voxels as a
-# checkerboard. The constants of the fit were chosen on the even half and on simulated particles; the odd half is
-# reported here. While the kind of model was sought, both halves were looked at. Intervals are over columns drawn with
-# replacement.
+# **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away, and no query shares
+# a voxel with the support of its episode. The tomogram is divided into columns of 40 × 40 voxels as a checkerboard. The
+# constants of the fit were chosen on the even half and on simulated particles; the odd half is reported. While the kind
+# of model was sought, both halves were looked at. Bars: 95 % intervals over columns drawn with replacement.
 
 # %% tags=["hide-input"]
 Markdown(figures.benchmark_text(rows))
@@ -116,11 +114,10 @@ show(figures.benchmark_frame(rows, "odd"), "Accuracy on the odd half")
 show(figures.benchmark_frame(rows, "all"), "Accuracy on all boxes")
 
 # %% [markdown]
-# **Limits.** Only the ribosomes were labelled by people, and their list is a cleaned one: not every ribosome is on it.
-# The other classes were labelled automatically. The cytosol was found by its density, which grey values then find
-# again: hence the task without it. The data hold nothing finer than 6.3 nm, so they say nothing about complexes of like
-# size and shape. It is one tomogram of one microscope. How well unknown classes are rejected is measured further
-# below. For a tomogram of your own:
+# **Limits.** Only the ribosomes were labelled by people, and not every ribosome is on their list. The other classes
+# were labelled automatically; the cytosol by its density, which grey values then find again: hence the task without it.
+# It is one tomogram, with nothing finer than 6.3 nm, so it says nothing about complexes of like size and shape. For a
+# tomogram of your own:
 #
 #     cryo-fewshot benchmark-real tomogram.mrc --coordinates labelled.star --label-column rlnClassName
 #
@@ -135,10 +132,8 @@ show(unknown_frame(unknown), "Odd half, some classes without labels").format(pre
 # %% [markdown]
 # Means over draws of the labelled boxes; a class that has fewer boxes gives all but three as labels. *Right ones kept*
 # is at the promised 5 %, the columns behind it at the promised FDR. *Bound held*: how often no more were wrong than the
-# run says at most. How background boxes are used was decided on the even half, where these were tried: decoys alone
-# (12 % of the unknown particles accepted, against 2 %), more boxes, several clusters of them as classes, groups of
-# accepted particles without a label among them (found too seldom, or where nothing was wrong), and phase-randomised
-# copies of the particles (they reject ribosomes). On this half decoys alone had been measured before: 16 to 28 %.
+# run says at most. How background boxes are used was decided on the even half: decoys alone let 12 % of the unknown
+# particles in there, against 2 %. On this half decoys alone had been measured before: 16 to 28 %.
 #
 # ## Six complexes of one acquisition
 #
@@ -180,20 +175,19 @@ plain_style(support_frame(support)).format(precision=3)
 #
 # **Ribosomes of another microscope.** 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0),
 # as tilt stacks at 1.2 nm that WarpTools exported. The support is five simulated particles of every complex of the
-# library, whose ribosomes are eukaryotic, mitochondrial, or a single subunit: even the right answer is a homologue. The
-# rank is that of the best ribosome among it and all other classes. *Likeliest*: share of the particles whose likeliest
-# class is a ribosome. *All together*: log-likelihoods added up, for a folder that is known to hold one kind.
+# library, where even the right answer is a homologue. The rank is that of the best ribosome among it and all other
+# classes. *Likeliest*: share of the particles whose likeliest class is a ribosome. *All together*: log-likelihoods
+# added up, for a folder that is known to hold one kind.
 
 # %% tags=["hide-input", "nbval-check-output"]
 show(ranks_frame(study))
 
 # %% [markdown]
-# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it, and the
-# microscope had applied it already. The reader of tilt stacks divides by the CTF that the STAR file describes; left in,
-# it costs everything. *Shells matched*: each Fourier shell is scaled to the mean power that it has in the training.
-# *Support in the real noise*: it has the tilt series and defocus of the file, SNR 0.03, and noise with the spectrum of
-# the real particles. No correction uses a label. **One class and 20 particles** can show a fault and whether it is
-# mended; they cannot say how accurate anything is on real data.
+# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF), which the microscope had applied
+# already. The reader of tilt stacks divides by it; left in, it costs everything. *Shells matched*: each Fourier shell
+# is scaled to the mean power that it has in the training. *Support in the real noise*: it has the tilt series and
+# defocus of the file, SNR 0.03, and noise with the spectrum of the real particles. No correction uses a label. **One
+# class and 20 particles** can show a fault and whether it is mended, not how accurate anything is on real data.
 #
 # ## Real support does better
 

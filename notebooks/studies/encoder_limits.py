@@ -18,7 +18,6 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
-from cryo_fewshot.weights import load_encoder
 
 from .cell_trainings import FIRST
 from .held_out import tasks_among
@@ -152,7 +151,7 @@ def classes_text(result: dict, n_worst: int = 5) -> str:
 
 def trainings_text(card: dict) -> str:
     """How many volumes an encoder learnt from, and in how many trainings; the first one's card lies in results/."""
-    spec, cards, first = card["spec"], [card], Pretrained(*load_encoder(FIRST))
+    spec, cards, first = card["spec"], [card], Pretrained.load(FIRST)
     if spec.get("start") == first.digest:
         cards.insert(0, first.card)
     said = ", then ".join(

@@ -35,7 +35,6 @@ INDUCTIVE: dict[str, Callable] = {
     "two covariances": heads.plda_logits,
 }
 TRANSDUCTIVE: dict[str, Callable] = {
-    "BD-CSPN": heads.bd_cspn_logits,
     "TIM": heads.tim_logits,
     "alpha-TIM": heads.alpha_tim_logits,
     "two covariances, EM": heads.plda_em_logits,

@@ -65,20 +65,14 @@ def benchmark_finding(rows: pd.DataFrame, n_shot: int = 5) -> str:
 
 
 def benchmark_text(rows: pd.DataFrame) -> str:
-    """How far the command's default is from each other method, in words."""
+    """Where another method is ahead of the command's default, in words, and how many boxes there are."""
     odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
-    odd = odd.round(3)
-    others = odd.drop(columns=[TOOL, FILES])
-    behind = odd.index[others.max(axis=1) > odd[TOOL]]
-    where = "; ".join(
-        f"{task}, {labels_text(n)}: {others.loc[(task, n)].idxmax()}, by "
-        f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
-        for task, n in behind
-    )
+    ahead = (odd.drop(columns=[TOOL, FILES]).max(axis=1) - odd[TOOL]).round(3)
+    where = ", ".join(f"{task} with {labels_text(n)} ({by:.3f})" for (task, n), by in ahead[ahead > 0].items())
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in rows.attrs["boxes"]["odd"].items())
     return (
-        f"On the odd half no other method is ahead of the command in {len(odd) - len(behind)} of {len(odd)} columns"
-        f"{f'; the others are {where}' if where else ''}. Boxes in the odd half: {classes}."
+        f"On the odd half another method is ahead of the command in {(ahead > 0).sum()} of {len(ahead)} columns: "
+        f"{where or 'none'}. Boxes in the odd half: {classes}."
     )
 
 
