@@ -114,7 +114,8 @@ def slices_grid(
     """
     n_columns = max(map(len, rows))
     edge = (WIDTH - 0.35) / n_columns
-    figure, axes = plt.subplots(len(rows), n_columns, figsize=(WIDTH, len(rows) * edge + 0.3), squeeze=False)
+    size = {"figsize": (WIDTH, len(rows) * edge + 0.3), "layout": "constrained"}
+    figure, axes = plt.subplots(len(rows), n_columns, squeeze=False, **size)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     of_all = np.concatenate([piece.ravel() for pieces in rows for piece in pieces if piece is not None])
     for line, pieces, title, voxel in zip(axes, rows, row_titles, voxel_sizes_nm, strict=True):
