@@ -23,7 +23,7 @@ from studies.superfamily import superfamily_tasks, superfamily_text
 from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.recognition.calibration import PROMISED
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
-from cryo_fewshot.reproduction.tables import by_task
+from cryo_fewshot.reproduction.tables import by_task, plus_minus
 from cryo_fewshot.simulation.structures import load_complex
 
 runner = Page(store).runner
@@ -55,10 +55,9 @@ Markdown(
 
 # %% tags=["hide-input", "nbval-check-output"]
 expected = pd.DataFrame(card["expected_accuracy"])
-expected["shown"] = [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in expected.itertuples()]
-table = expected.pivot(index="n_shot", columns="snr", values="shown").iloc[::-1, ::-1]
-table.index = [f"{expected['n_way'].iloc[0]}-way {n}-shot" for n in table.index]
-plain_style(table.rename(columns="SNR {:g}".format).rename_axis(None, axis=1))
+expected["shown"] = list(map(plus_minus, expected["accuracy"], expected["ci95"]))
+expected["task"] = expected["n_way"].map("{}-way".format)
+plain_style(by_task(expected, "task", "shown"))
 
 # %% tags=["hide-input"]
 Markdown(superfamily_text([runner(task, None) for task in superfamily_tasks().values()]))

@@ -63,23 +63,22 @@ class CalibrationCheck:
         """Result: `rows`, see `checked_tasks`."""
         rows = []
         for snr in self.snrs:
-            embed = crowded_classes if self.crowded else embedded_classes
-            embeddings, names = embed(self, pretrained.encoder, snr)
+            embeddings, names = embedded_classes(self, pretrained.encoder, snr, self.crowded)
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, pretrained.calibration, self)]
         return {"rows": rows}
 
 
-def embedded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
-    """Embeddings and class names of simulated particles of a spec's `classes`, `n_per_class` of each."""
-    recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
-    particles = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes)
-    return unit_embeddings(encoder, particles.volumes), np.array(spec.classes)[particles.labels]
+def embedded_classes(spec, encoder: AnyEncoder, snr: float, crowded: bool = False) -> tuple[torch.Tensor, np.ndarray]:
+    """Embeddings and class names of simulated particles of a spec's `classes`, `n_per_class` of each.
 
-
-def crowded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
-    """The same among neighbours and membranes, whose complexes are the training's."""
-    seed = seed_from("crowded check", spec.seed, snr)
-    volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
+    crowded : among neighbours and membranes, whose complexes are the training's
+    """
+    if crowded:
+        seed = seed_from("crowded check", spec.seed, snr)
+        volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
+    else:
+        recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
+        volumes = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes).volumes
     return unit_embeddings(encoder, volumes), np.repeat(spec.classes, spec.n_per_class)
 
 

@@ -14,7 +14,7 @@ from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.quoted import LATER_REAL, LATER_SOURCE
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds
+from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds, plus_minus
 from cryo_fewshot.simulation.datasets import EMPTY
 
 from .bounds import Oracle, oracle_accuracy
@@ -145,7 +145,7 @@ def show_surrogates_at_once(frame: pd.DataFrame) -> Styler:
             "Surrogate": frame["set"].str.capitalize(),
             "Task": [f"{row.n_way}-way {row.n_shot}-shot" for row in frame.itertuples()],
             "method": frame["method"],
-            "accuracy": [f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in frame.itertuples()],
+            "accuracy": list(map(plus_minus, frame["accuracy"], frame["ci95"])),
         }
     ).pivot_table("accuracy", ["Surrogate", "Task"], "method", aggfunc="first", sort=False)
     later = frame.drop_duplicates(["set", "n_shot"])
