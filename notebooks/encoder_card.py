@@ -54,7 +54,7 @@ Markdown(
 # and p97, FtsH and RuvB, which are AAA+ rings as well, are trained on; what that brings is measured below the table.
 
 # %% tags=["hide-input", "nbval-check-output"]
-expected = pd.DataFrame(card["expected_accuracy"])
+expected = pd.DataFrame(card["expected_accuracy"]).sort_values(["n_shot", "snr"], ascending=False)
 expected["shown"] = list(map(plus_minus, expected["accuracy"], expected["ci95"]))
 expected["task"] = expected["n_way"].map("{}-way".format)
 plain_style(by_task(expected, "task", "shown"))

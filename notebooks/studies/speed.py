@@ -110,7 +110,8 @@ def show_speed(frame: pd.DataFrame) -> Styler:
 def show_agreement(frame: pd.DataFrame) -> Styler:
     """What rounding changes, for reading."""
     return _shown(frame, {"Encoder": "{}", "Computed in": "{}", "Queries": "{:,}",
-                          "Predicted as in plain fp32": "{:.2%}", "Accuracy": "{:.2%}", "in fp32": "{:.2%}", "Error of embeddings": "{:.0e}"})  # fmt: skip
+                          "Predicted as in plain fp32": "{:.2%}", "Accuracy": "{:.2%}", "in fp32": "{:.2%}",
+                          "Error of embeddings": "{:.0e}"})  # fmt: skip
 
 
 def _shown(frame: pd.DataFrame, formats: dict[str, str]) -> Styler:
