@@ -39,17 +39,16 @@ if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
 entries = {name: [page.runner(spec) for spec in specs] for name, specs in plans.items()}
-tasks = []
-for name, (spec, *_) in plans.items():
-    data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]
-    tasks.append(
-        f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} "
-        f"among {', '.join(map(complex_name, ways))}, "
-        f"{data.microscope.box}³ voxels of {data.microscope.voxel_size_nm:g} nm"
-    )
+tasks = [
+    f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} among "
+    f"{', '.join(map(complex_name, entries[name][0]['result']['classes']))}, {recipe.box}³ voxels of "
+    f"{recipe.voxel_size_nm:g} nm"
+    for name, (spec, *_) in plans.items()
+    for recipe in [spec.evaluation.novel_data.microscope]
+]
 Markdown(
     f"**Protocol.** The first {n_shot}-shot test task that holds the class; ProtoNet-CE of profile {profile} "
-    f"assigns all other test subtomograms of its classes. At most {spec.n_particles} particles per average, poses "
+    f"assigns all other test subtomograms of its classes. At most {plans[turnable][0].n_particles} particles per average, poses "
     f"unknown. {'; '.join(tasks)}."
 )
 
