@@ -24,7 +24,7 @@ from cryo_fewshot.figures.charts import training_figure
 from cryo_fewshot.recognition.calibration import PROMISED
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
 from cryo_fewshot.reproduction.tables import by_task, plus_minus
-from cryo_fewshot.simulation.structures import load_complex
+from cryo_fewshot.simulation.structures import registry
 
 runner = Page(store).runner
 pretrained = Pretrained.load(path or None)
@@ -167,16 +167,11 @@ roles = {
     "test": card["held_out_classes"]["test"],
 }
 background = {
-    "empty": "no macromolecule",
-    "membrane": "bilayers, no complex in the centre",
-    "crowd": "a gap among neighbours",
-}
-classes = [
-    (role, name, background.get(name) or load_complex(name).name)
-    for role, names in roles.items()
-    for name in names
-]
-plain_style(pd.DataFrame(classes, columns=["Role", "Class", "What it is"])).hide(axis="index").set_caption("Classes")
+    "empty": "no macromolecule", "membrane": "bilayers, no complex in the centre", "crowd": "a gap among neighbours"
+}  # fmt: skip
+classes = pd.Series(roles, name="Class").explode().rename_axis("Role").reset_index()
+classes["What it is"] = classes["Class"].map(registry()["name"].to_dict() | background)
+plain_style(classes).hide(axis="index").set_caption("Classes")
 
 # %% [markdown]
 # ## How it was trained

@@ -48,8 +48,8 @@ tasks = [
 ]
 Markdown(
     f"**Protocol.** The first {n_shot}-shot test task that holds the class; ProtoNet-CE of profile {profile} "
-    f"assigns all other test subtomograms of its classes. At most {plans[turnable][0].n_particles} particles per average, poses "
-    f"unknown. {'; '.join(tasks)}."
+    f"assigns all other test subtomograms of its classes. At most {plans[turnable][0].n_particles} particles per "
+    f"average, poses unknown. {'; '.join(tasks)}."
 )
 
 # %% [markdown]
