@@ -15,17 +15,9 @@ train = False  # train what is missing; else show what was run
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.alike import (
-    against_first,
-    alike_text,
-    fits_frame,
-    fits_table,
-    fits_text,
-    lengths_frame,
-    methods_table,
-)
-from studies.charts import curves_figure
+from studies import alike
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import classifier_heads, linear_fits, second_stages
 from cryo_fewshot.reproduction.display import Page, papers_size, plain_style
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
@@ -42,8 +34,8 @@ def over_splits(cells_of):
 
 stages, stage_entries = over_splits(second_stages)
 heads, head_entries = over_splits(classifier_heads)
-second, fair = against_first(stages, stage_entries), against_first(heads, head_entries)
-Markdown(alike_text(second, fair))
+second, fair = alike.against_first(stages, stage_entries), alike.against_first(heads, head_entries)
+Markdown(alike.alike_text(second, fair))
 
 # %% tags=["hide-input"]
 page.protocol(stages, before="Splits that were run, as in:")
@@ -56,7 +48,7 @@ page.protocol(stages, before="Splits that were run, as in:")
 # training, so a comparison at one short length says little. The baseline's classifier stops improving first.
 
 # %% tags=["hide-input"]
-lengths = lengths_frame(
+lengths = alike.lengths_frame(
     page.runner, page.settings, epochs=numbers("epochs", epochs, int), snr=snr, shots=shots, run_missing=train
 )
 keep_table(lengths, "training_length")
@@ -80,7 +72,7 @@ curves_figure(
 
 # %% tags=["hide-input", "nbval-check-output"]
 keep_table(second, "second_stages")
-plain_style(methods_table(second))
+plain_style(alike.methods_table(second))
 
 # %% [markdown]
 # ## The baseline, tuned
@@ -92,7 +84,7 @@ plain_style(methods_table(second))
 
 # %% tags=["hide-input", "nbval-check-output"]
 keep_table(fair, "classifier_heads")
-plain_style(methods_table(fair))
+plain_style(alike.methods_table(fair))
 
 # %% [markdown]
 # The paper leaves the number of steps and the rate open, and much hangs on them. Test accuracy of the linear layer for
@@ -100,12 +92,9 @@ plain_style(methods_table(fair))
 
 # %% tags=["hide-input", "nbval-check-output"]
 fit_cells, fit_entries = over_splits(linear_fits)
-fits = fits_frame(fit_cells, fit_entries)
+fits = alike.fits_frame(fit_cells, fit_entries)
 keep_table(fits, "linear_fits")
-plain_style(fits_table(fits))
-
-# %% tags=["hide-input"]
-Markdown(fits_text(fits))
+plain_style(alike.fits_table(fits))
 
 # %% [markdown]
 # The same encoder at the paper's own size:

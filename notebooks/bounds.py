@@ -21,12 +21,12 @@ n_per_class = 25  # subtomograms of each test class that the oracle looks at
 # %% tags=["hide-input"]
 import pandas as pd
 from studies.bounds import bounds_frame
-from studies.charts import curves_figure
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers
-from cryo_fewshot.reproduction.tables import keep_table
+from cryo_fewshot.reproduction.tables import keep_table, plus_minus
 from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
@@ -47,7 +47,7 @@ if profile != "smoke":  # its card is of the same subtomograms and tasks, but no
     card = pd.DataFrame(load_encoder()[1]["expected_accuracy"])
     card["method"] = [f"pretrained encoder, {n_shot}-shot" for n_shot in card["n_shot"]]
     bounds = pd.concat([bounds, card[bounds.columns]], ignore_index=True)
-shown = bounds.assign(shown=[f"{row.accuracy:.3f} ±\u00a0{row.ci95:.3f}" for row in bounds.itertuples()])
+shown = bounds.assign(shown=list(map(plus_minus, bounds["accuracy"], bounds["ci95"])))
 shown = shown.pivot(index="method", columns="snr", values="shown").rename_axis(None).rename_axis(None, axis=1)
 shown = shown.loc[bounds["method"].unique()[::-1], ::-1]
 plain_style(shown.fillna("not run").rename(columns="SNR {:g}".format))

@@ -39,18 +39,17 @@ if turnable not in cells:
     raise UserError(f"turnable '{turnable}' is none of the data sets: use one of {', '.join(cells)}")
 plans = {name: planned(settings, cell.evaluation, n_particles) for name, cell in cells.items()}
 entries = {name: [page.runner(spec) for spec in specs] for name, specs in plans.items()}
-tasks = []
-for name, (spec, *_) in plans.items():
-    data, ways = spec.evaluation.novel_data, entries[name][0]["result"]["classes"]
-    tasks.append(
-        f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} "
-        f"among {', '.join(map(complex_name, ways))}, "
-        f"{data.microscope.box}³ voxels of {data.microscope.voxel_size_nm:g} nm"
-    )
+tasks = [
+    f"{name}: {complex_name(spec.target)} at SNR {spec.evaluation.snr:g} among "
+    f"{', '.join(map(complex_name, entries[name][0]['result']['classes']))}, {recipe.box}³ voxels of "
+    f"{recipe.voxel_size_nm:g} nm"
+    for name, (spec, *_) in plans.items()
+    for recipe in [spec.evaluation.novel_data.microscope]
+]
 Markdown(
     f"**Protocol.** The first {n_shot}-shot test task that holds the class; ProtoNet-CE of profile {profile} "
-    f"assigns all other test subtomograms of its classes. At most {spec.n_particles} particles per average, poses "
-    f"unknown. {'; '.join(tasks)}."
+    f"assigns all other test subtomograms of its classes. At most {plans[turnable][0].n_particles} particles per "
+    f"average, poses unknown. {'; '.join(tasks)}."
 )
 
 # %% [markdown]
@@ -91,10 +90,9 @@ HTML(turnable_html(isosurface(volume, level, voxels[turnable]), "figure4-after")
 # %% [markdown]
 # ## How far they can be trusted
 #
-# The Fourier shell correlation compares two densities from coarse detail (left) to fine (right): 1 where they agree, 0
-# where they have nothing in common. Left: two averages of one half of the particles each, made independently; the
-# resolution that a microscopist would report is where they fall below 0.143. Right: the whole average and the true
-# density; here the usual limit is 0.5. Real data have only the left.
+# The Fourier shell correlation compares two densities from coarse detail to fine: 1 where they agree, 0 where they have
+# nothing in common. Left: two averages of one half of the particles each, made independently; a microscopist reports
+# where they fall below 0.143. Right: the whole average and the true density, limit 0.5. Real data have only the left.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fourier shell correlation of half maps, and with the true density"}}
 figure4.fsc_figure(entries);
@@ -104,10 +102,9 @@ table = average_frame(entries)
 figure4.show_averages(table)
 
 # %% [markdown]
-# Resolution is where the correlation falls below 0.143 and 0.5; smaller is finer, and *none* means that it is below
-# from the start. Purity and recall are of everything that was assigned to the class. A single particle has no halves;
-# its number is from the median correlation of as many particles as an average has. The paper shows its resolutions only
-# in a picture, so they are not quoted.
+# Resolution is where the correlation first falls below 0.143 and 0.5; *none* means that it is below from the start.
+# Purity and recall are of everything that was assigned to the class. The number of a single particle is from the median
+# correlation of as many as an average has. The paper shows its resolutions only in a picture: they are not quoted.
 
 # %% tags=["hide-input"]
 Markdown(f"**To conclude.** {figure4.averaging_findings(table)}")
@@ -115,7 +112,6 @@ Markdown(f"**To conclude.** {figure4.averaging_findings(table)}")
 # %% [markdown]
 # **Limits.** Half maps say how well an average repeats itself, not what it shows: particles of several classes can
 # agree on a common blob. Each number is from one task, one draw of particles and one search, so differences of a few
-# tenths of a nanometre mean nothing. It is where a curve first falls below the limit, even if the curve rises again.
-# The density was simulated to 4 nm, with nothing finer than 3.6 nm: numbers a little below that come from interpolation
+# tenths of a nanometre mean nothing. The density was simulated to 4 nm: numbers below 3.6 nm come from interpolation
 # between shells. The CTF is not corrected and no symmetry is imposed. The task holds equal numbers of each class; in a
-# cell the class of interest may be a few per cent of all, and what is assigned to it less pure.
+# cell what is assigned to a rare class is less pure.

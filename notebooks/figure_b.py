@@ -43,16 +43,12 @@ slices_figure(
 # The same shares over all test subtomograms:
 
 # %% tags=["hide-input", "nbval-check-output"]
-table = pd.DataFrame(
-    {
-        "Class": [*map(complex_name, result["classes"]), "all"],
-        **{
-            column: [*np.sum(result[key], axis=1) / n_queries.sum(axis=1), np.sum(result[key]) / n_queries.sum()]
-            for column, key in (("ProtoNet-CE alone", "only_right"), ("baseline alone", "only_wrong"))
-        },
-    }
-)
-plain_style(table).format(precision=3).hide(axis="index")
+counts = {"ProtoNet-CE alone": result["only_right"], "baseline alone": result["only_wrong"], "queries": n_queries}
+table = pd.DataFrame({name: np.sum(of, axis=1) for name, of in counts.items()}, map(complex_name, result["classes"]))
+table.loc["all"] = table.sum()
+queries = table.pop("queries")
+shares = table.div(queries, axis=0)
+plain_style(shares.rename_axis("Class").reset_index()).format(precision=3).hide(axis="index")
 
 # %% [markdown]
 # Shares of all queries of a class, over all tasks.

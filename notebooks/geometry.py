@@ -14,41 +14,34 @@ n_shot = 5  # labelled subtomograms per class
 seeds = 3  # training seeds, from 0 on
 
 # %% tags=["hide-input"]
-from studies.transfer import (
-    TILT_INCREMENTS,
-    TILT_RANGES,
-    study_protocol,
-    tilt_geometries,
-    transfer_table,
-    variations_frame,
-)
+from studies import transfer
 
 from cryo_fewshot.reproduction.display import Page
 from cryo_fewshot.reproduction.tables import keep_table
 
 page = Page(profile)
 choice = {"snr": snr, "n_shot": n_shot, "seeds": range(seeds)}
-ranges = tilt_geometries(page.settings, TILT_RANGES, **choice)
-increments = tilt_geometries(page.settings, TILT_INCREMENTS, **choice)
-study_protocol(page, ranges)
+ranges = transfer.tilt_geometries(page.settings, transfer.TILT_RANGES, **choice)
+increments = transfer.tilt_geometries(page.settings, transfer.TILT_INCREMENTS, **choice)
+transfer.study_protocol(page, ranges)
 
 # %% [markdown]
 # ## Tilt range, at an increment of 3 degrees
 
 # %% tags=["hide-input", "nbval-check-output"]
 range_entries = page.runner.run(variation.evaluation for variation in ranges)
-by_range = variations_frame(ranges, range_entries)
+by_range = transfer.variations_frame(ranges, range_entries)
 keep_table(by_range, "tilt_ranges")
-transfer_table(by_range)
+transfer.transfer_table(by_range)
 
 # %% [markdown]
 # ## Tilt increment, at a range of ±60 degrees
 
 # %% tags=["hide-input", "nbval-check-output"]
 increment_entries = page.runner.run(variation.evaluation for variation in increments)
-by_increment = variations_frame(increments, increment_entries)
+by_increment = transfer.variations_frame(increments, increment_entries)
 keep_table(by_increment, "tilt_increments")
-transfer_table(by_increment)
+transfer.transfer_table(by_increment)
 
 # %% [markdown]
 # Accuracies are means over training seeds; differences of a point or two are within their standard errors. The SNR is

@@ -45,9 +45,8 @@ from studies.pretrained import Pretrained, published_runner
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.tables import accuracy_of
-from cryo_fewshot.weights import load_encoder
 
-page, runner, pretrained = Page(store), published_runner(store), Pretrained(*load_encoder())
+page, runner, pretrained = Page(store), published_runner(store), Pretrained.load()
 cells = table_1(page.settings, shots=[n_shot], methods=["ProtoNet3D (mix)"])
 entries = {(cell.method, cell.evaluation.snr): runner(QueryCounts(evaluation=cell.evaluation)) for cell in cells}
 for cell in cells:
@@ -76,12 +75,9 @@ Markdown(
 # %% [markdown]
 # **The usual interval is too narrow for the question that most readers ask.** A thousand tasks reuse the same hundred
 # particles of each of eight classes. More tasks make the interval as narrow as one likes, but teach nothing about other
-# particles or complexes (arXiv 2409.02850). It says how well the mean over all tasks *from these particles* is known.
+# particles or complexes (arXiv 2409.02850).
 #
-# **The two-stage bootstrap counts the data.** Classes are drawn with replacement, then particles of each. The accuracy
-# is taken over the queries, each weighted by how often it and its class were drawn; 2,000 draws. With eight test
-# classes it is the choice of classes that makes the interval wide.
-#
-# **Differences are another matter.** Two methods that were tested on the same tasks are compared by their paired
-# difference, in which easy and hard classes cancel. What the wide interval warns of is the level of accuracy, and the
-# step to your own complexes.
+# **The two-stage bootstrap counts the data.** Classes are drawn with replacement, then particles of each, 2,000 times;
+# a query weighs as often as it and its class were drawn. With eight test classes it is their choice that makes the
+# interval wide. In the paired difference of two methods on the same tasks easy and hard classes cancel: the wide
+# interval warns of the level of accuracy, and of the step to your own complexes.

@@ -19,9 +19,8 @@ from cryo_fewshot.hashing import spec_digest
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
-from cryo_fewshot.weights import load_encoder
 
-pretrained = Pretrained(*load_encoder())
+pretrained = Pretrained.load()
 protonet = table_1(profile_named(store), snrs=[0.1], shots=[5], methods=["ProtoNet3D (mix)"])[0].evaluation.encoder
 played = PlayedProtoNet(particles=PlayedParticles(data=protonet.data), protonet=protonet)
 calibration = spec_digest(pretrained.card["calibration"])

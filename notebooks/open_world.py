@@ -29,19 +29,18 @@ n_per_class = 25  # subtomograms of each class that the oracle looks at
 import pandas as pd
 from studies import open_world_tables as tables
 from studies.bounds import bounds_frame
-from studies.charts import curves_figure
 from studies.label_order import LabelOrder
 from studies.open_world import paper_like
 from studies.pretrained import Pretrained
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import Cell
 from cryo_fewshot.reproduction.display import Page, plain_style
 from cryo_fewshot.reproduction.profiles import numbers
 from cryo_fewshot.reproduction.tables import keep_table
-from cryo_fewshot.weights import load_encoder
 
 page = Page(profile)
-pretrained = Pretrained(*load_encoder())
+pretrained = Pretrained.load()
 asked = page.runner, pretrained, page.settings
 chosen = {"snrs": numbers("snrs", snrs, float), "shots": numbers("n_shot", n_shot, int)}
 page.protocol(
@@ -100,7 +99,7 @@ bounds = bounds_frame(
 bounds = bounds[bounds["method"].str.startswith(("supervised", "oracle"))]
 shots = pd.concat([shots, bounds.merge(pd.DataFrame({"n_shot": many}), how="cross")], ignore_index=True)
 curves_figure(
-    shots.replace(tables.SHOWN), x="n_shot", curve="method", panel="snr", x_label="labels per class",
+    shots, x="n_shot", curve="method", panel="snr", x_label="labels per class",
     panel_label="SNR {:g}", chance=1 / 5, dashed=list(bounds["method"].unique()), log_x=True, bottom=0.4,
 );  # fmt: skip
 

@@ -36,11 +36,10 @@ from studies.pretrained import Pretrained
 
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
-from cryo_fewshot.weights import load_encoder
 
 page = Page(store)
 spec = Demonstration(
-    encoder=Pretrained(*load_encoder()).digest,
+    encoder=Pretrained.load().digest,
     classes=tuple(classes.split(",")),
     outsiders=tuple(unknown_classes.split(",")),
     snr=snr,
@@ -113,7 +112,7 @@ if averages := result["averages"]:
     slices_figure(volumes, titles, spec.microscope.final_voxel_size_nm)
 
 # %% [markdown]
-# Slices of the averages of accepted particles and of groups of rejected ones. Poses are unknown. The resolution is that
+# Slices of the averages of accepted particles and of groups of rejected ones; poses are unknown. The resolution is that
 # to which the two halves agree (0.143), corrected by random phases for the mask and for laying one half onto the other.
 # Particles that share voxels go into the same half, and copies count once, so that neither can make the halves agree.
 #
@@ -125,18 +124,17 @@ if averages := result["averages"]:
 # cryo-fewshot inspect labelled.star particles.star --picture slices.png
 # ```
 #
-# prints how the tool reads each input: particles, box, voxel size and where it is stated, tomograms and where they were
-# found, the unit of coordinates, contrast, CTF, classes with their counts, and what is left out. The same lines stand
-# at the head of every run, in `run.json` and in the report. Whatever a file states that changes the physics is used,
-# reported, or refused by name; a refused run leaves nothing behind.
+# prints how the tool reads each input: particles, box, voxel size and where it is stated, tomograms, the unit of
+# coordinates, contrast, CTF, classes with their counts, and what is left out. The same lines stand at the head of every
+# run, in `run.json` and in the report. Whatever a file states that changes the physics is used, reported, or refused by
+# name; a refused run leaves nothing behind.
 #
 # Inputs are STAR files (RELION 3 to 5) and optimisation sets of RELION and WarpTools, 2D tilt stacks too, which are
 # back-projected on reading; folders and stacks of MRC, EM or HDF, npz, copick projects (`--tomogram wbp@10.0 --picks
 # user/session`), and tomograms (MRC, OME-Zarr, a folder of them, tomograms.star) with coordinates as STAR, csv,
 # Dynamo's `.tbl`, IMOD's `.mod`, PEET's motive lists (with the model of the same name beside) or EMAN2's `_info.json`.
-# What a run writes is an input again. Coordinates get the columns of RELION 5, and `rlnCoordinateX`, `Y`, `Z` in voxels
-# of the tomogram, which ArtiaX shows. Those of a `.tbl` get a `.tbl` as well, those of a `.mod` a model and a motive
-# list, and picks of copick an overlay in `OUT/copick`.
+# What a run writes is an input again: STAR files, in voxels too for ArtiaX, and beside them a `.tbl`, a model with its
+# motive list or an overlay in `OUT/copick` where the input was one.
 #
 # Options of reading (`--voxel-size-nm`, `--contrast`, `--mirror`, `--root`, `--box-nm`, `--pad-edges`,
 # `--coordinate-voxel-size-nm`, `--tomogram`, `--tomograms-star`, `--picks`) are for both inputs, with `--support-` or
@@ -147,8 +145,8 @@ if averages := result["averages"]:
 # - Embeddings are computed once and kept in `OUT/embeddings` (or `--cache`): a run that was killed resumes there, and
 #   another support or another false-accept rate costs seconds.
 # - `--workers 8` reads with eight processes. `--shard 3/8` embeds the third of eight shares and stops: start eight jobs
-#   of a cluster's array with the same `--cache`, then run the command without `--shard`. The result has the same bits.
-#   With SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard $SLURM_ARRAY_TASK_ID/8'`.
+#   with the same `--cache` (SLURM: `sbatch --array=1-8 --wrap 'cryo-fewshot classify ... --shard
+#   $SLURM_ARRAY_TASK_ID/8'`), then run the command without `--shard`. The result has the same bits.
 #   [Snakemake](https://snakemake.github.io) does all of it, GPUs in turn: `snakemake -s workflow/Snakefile --cores 8
 #   --config support=labelled.star query=particles.star out=run1 shards=8 gpus=2`.
 # - A particle that cannot be read is listed with the reason, and the rest goes on: {doc}`bad_input`.
@@ -157,20 +155,17 @@ if averages := result["averages"]:
 #   of the encoder's card. Where the query is of another source than the support nothing is fitted, and the run says so;
 #   labels from the query's own tomograms are then worth most. Boxes normalised one by one have lost their grey values:
 #   give tomograms with coordinates where you can.
-# - `--transductive` lets the unlabelled particles take part, which helps most with one labelled particle per class. It
-#   changes classes and probabilities, not which particles are accepted. `--rotations 2`, or 4 where the tilt range is
-#   symmetric, is test-time augmentation: the mean embedding over rotations that keep the missing wedge; probabilities
-#   were calibrated without it.
+# - `--transductive` lets the unlabelled particles take part, which helps most with one label per class; which particles
+#   are accepted stays. `--rotations 2`, or 4 where the tilt range is symmetric, is test-time augmentation: the mean
+#   embedding over rotations that keep the missing wedge; probabilities were calibrated without it.
 # - `--false-accept-rate 0.01` lets fewer unknown particles in. `--fdr 0.1` accepts by q-value instead: at most a tenth
-#   of the accepted particles of each class is wrong, whether of an unknown class or of another known one. In the report
-#   the threshold can be moved.
+#   of the accepted particles of each class is wrong. In the report the threshold can be moved.
 # - `rejected_group_1.star` and so on are rejected particles that look alike, with their averages: perhaps a class that
 #   you did not know of. `next_to_label.star` has the ten particles whose labels would help most, in order.
-# - `--junk carbon,ice` names classes of the support that nobody wants. Labelled junk is the best way to reject junk.
+# - `--junk carbon,ice` names classes of the support that nobody wants: the best way to reject junk.
 # - Of tomograms, 200 boxes away from the picks are looked at too (`--background` gives others, `--background 0` none):
-#   half as one more class, half as decoys from which a particle must stand out. On the yeast cell of
-#   {doc}`real_particles` most unknown particles got in without this. A labelled class that is itself background, such
-#   as cytosol, cannot stand out: the run says so, and such a class belongs into `--junk`.
+#   half as one more class, half as decoys from which a particle must stand out. A labelled class that is itself
+#   background, such as cytosol, cannot stand out: the run says so, and such a class belongs into `--junk`.
 # - `cryo-fewshot train --support all.star --out mine.safetensors` finetunes the network on your labelled particles.
 #   With fewer than some hundreds this does not help; the result is kept only if it is better on held-out particles.
 #

@@ -18,28 +18,26 @@ from studies.pretrained import Pretrained, published_runner
 from studies.real_benchmark import REAL, SMALL_SETS, RealBenchmark, RealSlices, real_boxes, tomogram_of
 from studies.real_particles import decoy_draws, draws_text, ranks_frame, real_particles
 from studies.real_unknown import RealUnknown, unknown_frame, unknown_text
-from studies.sources import SimulatedSupport, SourceTransfer, sources_frame, support_frame
+from studies.sources import SimulatedSupport, support_frame
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.weights import load_encoder
 
 use_style()
-runner, pretrained = published_runner(store), Pretrained(*load_encoder())
+runner, pretrained = published_runner(store), Pretrained.load()
 if tomogram:
-    data = tomogram_of(tomogram, *load_encoder())
+    data = tomogram_of(tomogram, pretrained.encoder, pretrained.card)
     boxes = digest_of(data.volumes)
     runner(RealSlices(boxes=boxes), data.volumes, data.labels)
     for study in (RealBenchmark, RealUnknown, SimulatedSupport):
         runner(study(encoder=pretrained.digest, boxes=boxes), pretrained, data)
-    runner(SourceTransfer(encoder=pretrained.digest), pretrained)
     for kinds in SMALL_SETS if REAL.is_dir() else ():
         real_boxes(runner, pretrained, kinds)
 if picks:
-    data = tomogram_of(picks, *load_encoder())
+    data = tomogram_of(picks, pretrained.encoder, pretrained.card)
     runner(RealBenchmark(encoder=pretrained.digest, boxes=digest_of(data.volumes)), pretrained, data)
 if particles:
     opened = open_particles(particles)
@@ -55,9 +53,7 @@ def stored(kind):
 
 
 benchmarks, small_sets, decoys = (stored(kind) for kind in ("realbenchmark", "realboxes", "decoydraws"))
-(study, *_), (unknown, *_), (sources, *_), (support, *_) = (
-    stored(kind) for kind in ("realparticles", "realunknown", "sourcetransfer", "simulatedsupport")
-)
+study, unknown, support = (stored(kind)[0] for kind in ("realparticles", "realunknown", "simulatedsupport"))
 rows = figures.benchmark_rows(benchmarks)
 
 
@@ -66,7 +62,7 @@ def show(table, caption=""):
     return plain_style(table).hide(axis="index").set_caption(caption)
 
 
-earlier = {entry["spec"]["encoder"] for entry in [study, sources, *benchmarks]} - {pretrained.digest}
+earlier = {entry["spec"]["encoder"] for entry in [study, support, *benchmarks]} - {pretrained.digest}
 Markdown("**Measured with an earlier encoder**, not the package's current one.") if earlier else None
 
 # %% [markdown]
@@ -92,13 +88,12 @@ figures.benchmark_figure(rows);
 # *classify*: the command with its defaults. *Embedding alone*: the nearest prototype of the encoder's embeddings.
 # *Features alone*: the nearest prototype of 9 radial means and 8 powers per Fourier shell. *Features and embedding*:
 # the nearest prototype of both and of three grey values, at equal weight. `--no-adapt`: the geometry of classes as
-# measured on simulated particles. The bars are 95 % intervals.
+# measured on simulated particles.
 #
-# **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away. Queries keep clear
-# of every support box of their episode: no voxel is shared. The tomogram is divided into columns of 40 × 40 voxels as a
-# checkerboard. The constants of the fit were chosen on the even half and on simulated particles; the odd half is
-# reported here. While the kind of model was sought, both halves were looked at. Intervals are over columns drawn with
-# replacement.
+# **How it was measured.** All particles are of one tomogram, so the acquisition gives nothing away, and no query shares
+# a voxel with the support of its episode. The tomogram is divided into columns of 40 × 40 voxels as a checkerboard. The
+# constants of the fit were chosen on the even half and on simulated particles; the odd half is reported. While the kind
+# of model was sought, both halves were looked at. Bars: 95 % intervals over columns drawn with replacement.
 
 # %% tags=["hide-input"]
 Markdown(figures.benchmark_text(rows))
@@ -119,11 +114,10 @@ show(figures.benchmark_frame(rows, "odd"), "Accuracy on the odd half")
 show(figures.benchmark_frame(rows, "all"), "Accuracy on all boxes")
 
 # %% [markdown]
-# **Limits.** Only the ribosomes were labelled by people, and their list is a cleaned one: not every ribosome is on it.
-# The other classes were labelled automatically. The cytosol was found by its density, which grey values then find
-# again: hence the task without it. The data hold nothing finer than 6.3 nm, so they say nothing about complexes of like
-# size and shape. It is one tomogram of one microscope. How well unknown classes are rejected is measured further
-# below. For a tomogram of your own:
+# **Limits.** Only the ribosomes were labelled by people, and not every ribosome is on their list. The other classes
+# were labelled automatically; the cytosol by its density, which grey values then find again: hence the task without it.
+# It is one tomogram, with nothing finer than 6.3 nm, so it says nothing about complexes of like size and shape. For a
+# tomogram of your own:
 #
 #     cryo-fewshot benchmark-real tomogram.mrc --coordinates labelled.star --label-column rlnClassName
 #
@@ -138,10 +132,8 @@ show(unknown_frame(unknown), "Odd half, some classes without labels").format(pre
 # %% [markdown]
 # Means over draws of the labelled boxes; a class that has fewer boxes gives all but three as labels. *Right ones kept*
 # is at the promised 5 %, the columns behind it at the promised FDR. *Bound held*: how often no more were wrong than the
-# run says at most. How background boxes are used was decided on the even half, where these were tried: decoys alone
-# (12 % of the unknown particles accepted, against 2 %), more boxes, several clusters of them as classes, groups of
-# accepted particles without a label among them (found too seldom, or where nothing was wrong), and phase-randomised
-# copies of the particles (they reject ribosomes). On this half decoys alone had been measured before: 16 to 28 %.
+# run says at most. How background boxes are used was decided on the even half: decoys alone let 12 % of the unknown
+# particles in there, against 2 %. On this half decoys alone had been measured before: 16 to 28 %.
 #
 # ## Six complexes of one acquisition
 #
@@ -177,36 +169,25 @@ plain_style(support_frame(support)).format(precision=3)
 
 # %% [markdown]
 # `classify` compares the power per Fourier shell of the query with that of the labelled classes, and with fewer than
-# three labels a class the noise too. Where the query lies beyond all classes, farther than 99 of 100 choices of classes
-# and labels of one source do, the scatter is not fitted, and the command says so: how the sources differ would be taken
-# for scatter within classes. Where both come from a file, such as one tomogram, they count as one source. The rule was
-# chosen on simulated classes, on the even half of the tomogram and on every second of the real ribosomes below.
+# three labels a class the noise too. Where the query lies beyond all classes, the scatter is not fitted, and the
+# command says so: how the sources differ would be taken for scatter within classes. Matching the query's shells to the
+# support's costs much wherever the spectrum tells what a box holds, so the command does not match shells.
 #
-# Matching the query's shells to the support's mends what filters did to simulated particles. On real ones it costs much
-# wherever all classes are parts of the cell, since there the spectrum tells what a box holds. The command therefore
-# does not match shells.
-
-# %% tags=["hide-input", "fold"]
-table = plain_style(sources_frame(sources)).format(precision=3)
-table.set_caption("Simulated classes of no training, query and support of different sources")
-
-# %% [markdown]
 # **Ribosomes of another microscope.** 20 real 70S ribosomes of *M. pneumoniae*, in the cell, from EMPIAR-10499 (CC0),
 # as tilt stacks at 1.2 nm that WarpTools exported. The support is five simulated particles of every complex of the
-# library, whose ribosomes are eukaryotic, mitochondrial, or a single subunit: even the right answer is a homologue. The
-# rank is that of the best ribosome among it and all other classes. *Likeliest*: share of the particles whose likeliest
-# class is a ribosome. *All together*: log-likelihoods added up, for a folder that is known to hold one kind.
+# library, where even the right answer is a homologue. The rank is that of the best ribosome among it and all other
+# classes. *Likeliest*: share of the particles whose likeliest class is a ribosome. *All together*: log-likelihoods
+# added up, for a folder that is known to hold one kind.
 
 # %% tags=["hide-input", "nbval-check-output"]
 show(ranks_frame(study))
 
 # %% [markdown]
-# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF) before they write it, and the
-# microscope had applied it already. The reader of tilt stacks divides by the CTF that the STAR file describes; left in,
-# it costs everything. *Shells matched*: each Fourier shell is scaled to the mean power that it has in the training.
-# *Support in the real noise*: it has the tilt series and defocus of the file, SNR 0.03, and noise with the spectrum of
-# the real particles. No correction uses a label. **One class and 20 particles** can show a fault and whether it is
-# mended; they cannot say how accurate anything is on real data.
+# RELION 5 and WarpTools multiply each image by its contrast transfer function (CTF), which the microscope had applied
+# already. The reader of tilt stacks divides by it; left in, it costs everything. *Shells matched*: each Fourier shell
+# is scaled to the mean power that it has in the training. *Support in the real noise*: it has the tilt series and
+# defocus of the file, SNR 0.03, and noise with the spectrum of the real particles. No correction uses a label. **One
+# class and 20 particles** can show a fault and whether it is mended, not how accurate anything is on real data.
 #
 # ## Real support does better
 

@@ -39,14 +39,11 @@ if found:
 # - **Memory that is kept.** The C library returns large buffers to the system and requests them again at every layer.
 # - **The first block without its volumes.** The mean and variance of its output, 1.6 GB for a hundred volumes of 40³,
 #   follow from the covariance of the patches of 27 voxels that the convolution sees. So batch normalisation is folded
-#   into the weights even in training, and volumes are convolved and pooled a few at a time: the same numbers up to
-#   rounding.
-# - **Channels last**, and **bfloat16** where the processor multiplies it natively; weights and optimiser stay in fp32
-#   while training.
-# - **Folding.** For inference, batch normalisation goes into the convolution's weights, and bias and ReLU come after
-#   the pooling, which changes nothing and touches an eighth of the voxels.
+#   into the weights even in training: the same numbers up to rounding.
+# - **Channels last**, and **bfloat16** where the processor multiplies it natively.
+# - **Folding.** Bias and ReLU come after the pooling, which changes nothing and touches an eighth of the voxels.
 # - **Small chunks** that stay in the processor's cache, and **embedding once**: episodes are drawn from stored
-#   embeddings, and the attention's distances are computed for all queries together.
+#   embeddings.
 #
 # OpenVINO, an optional engine (`pip install "cryo-fewshot[engine]"`, then `benchmarks/engines.py`), is faster on
 # batches and slower on single volumes. Stored results are always those of PyTorch.
@@ -59,8 +56,7 @@ show_agreement(agreement_frame(found[0])) if found else None
 # %% [markdown]
 # Accuracy stays the same within two tenths of a point. The same 5-way 5-shot queries at SNR 0.1 are predicted from
 # rounded embeddings and from those of plain layers in fp32. Predictions differ for queries that lie about as far from
-# one prototype as from the next; an encoder that separates its classes well has few of them. Rounding only the finished
-# embedding of the paper's encoder to bfloat16 already changes one to five predictions in a thousand.
+# one prototype as from the next; an encoder that separates its classes well has few of them.
 #
 # The GPU path is written and its parts are tested on a CPU. Where the line at the top says that there was no CUDA
 # device, it is **unmeasured**.

@@ -13,7 +13,7 @@ from IPython.display import HTML, Markdown
 
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import gallery_figure
-from cryo_fewshot.reproduction.display import complex_label, complex_name
+from cryo_fewshot.reproduction.display import complex_label
 from cryo_fewshot.simulation.density import mass_density, protein_level, upright
 from cryo_fewshot.simulation.structures import class_keys, load_complex, registry
 
@@ -47,8 +47,10 @@ gallery_figure(densities, levels, titles, voxel_nm, title_colours=colours);
 # says how the complex relates to the class of the paper that it stands for.
 
 # %% tags=["hide-input"]
-shown = table.reset_index()[["name", "key", "stands_for", "fidelity", "mass_kda", "max_diameter_nm"]]
-shown.columns = ["Name", "Key", "Stands for", "Fidelity", "Mass (kDa)", "Diameter (nm)"]
+paired = (table["family"] != "") & table["family"].duplicated(keep=False)
+shown = table.assign(family=table["family"].where(paired, "")).reset_index()
+shown = shown[["name", "key", "stands_for", "fidelity", "family", "mass_kda", "max_diameter_nm"]]
+shown.columns = ["Name", "Key", "Stands for", "Fidelity", "Family in common", "Mass (kDa)", "Diameter (nm)"]
 HTML(shown.to_html(index=False, border=0, float_format="{:,.1f}".format))
 
 # %% [markdown]
@@ -57,17 +59,8 @@ HTML(shown.to_html(index=False, border=0, float_format="{:,.1f}".format))
 # that keeps the number of classes right, because the entry is not in the bundled library. With network access the
 # entries themselves can be used instead (class set `pdb22`; {doc}`../deviations` says more).
 
-# %% tags=["hide-input"]
-paired = table[(table["family"] != "") & table["family"].duplicated(keep=False)]
-for family, members in paired.groupby("family"):
-    words = (
-        f"{complex_name(key)}: {row.mass_kda:.0f} kDa, {row.max_diameter_nm:.1f} nm" for key, row in members.iterrows()
-    )
-    print(f"{family}: {'; '.join(words)}")
-
-# %% [markdown]
-# **The hard pair.** Complexes of one homologous family are listed above. Two proteasomes (1PMA and 3IPM) share the
-# barrel of four rings; 3IPM has a cap on each end. The entries that they stand for are such a pair too.
+# **The hard pair.** Two proteasomes (1PMA and 3IPM) share the barrel of four rings; 3IPM has a cap on each end. The
+# entries that they stand for are such a pair too.
 #
 # **To conclude.** Few of the classes are the paper's own, so accuracies can be compared as a whole but not class by
 # class. The smallest complex fills a few dozen voxels of 1 nm, the largest more than a thousand. A small one is not

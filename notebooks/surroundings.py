@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from studies import factor_evaluation as study
-from studies.charts import rows_figure
 from studies.factors import CONTROL, factor_spec
 from studies.pretrained import published_runner
 
+from cryo_fewshot.figures.charts import rows_figure
 from cryo_fewshot.figures.style import use_style
 from cryo_fewshot.figures.volumes import slices_figure
 from cryo_fewshot.reproduction.display import plain_style
@@ -49,8 +49,8 @@ rows_figure(study.gains_of(both), "gain over the control (percentage points)");
 
 # %% [markdown]
 # Each row is a short training from the weights of the first encoder, equal but for one setting; the control has empty
-# boxes. A dot is its accuracy minus the control's, on the same tasks. Bars are 95 % intervals: blocks of the tomogram,
-# or simulated tasks, drawn with replacement. How far two trainings of one setting lie apart comes on top, see below.
+# boxes. A dot is its accuracy minus the control's, on the same tasks; 95 % intervals are over blocks of the tomogram,
+# or simulated tasks. How far two trainings of one setting lie apart comes on top, see below.
 #
 # - **neighbours**, **membranes**: for half and 15 % of the samples, as in the pretrained encoder's training.
 # - **background classes**: a bilayer, and a crowd without a centre, as two more training classes.
@@ -71,8 +71,7 @@ Markdown(
     f"few boxes for 5 labels, hence four classes. The odd columns were looked at when the table was finished, and once "
     f"more for the pretrained encoder. "
     f"{study.seeds_text(even, 'Even columns')} {study.seeds_text(simulated, 'Simulated')} One seed on the odd columns. "
-    "Differences no larger than between seeds mean nothing. `classify` fits how classes scatter to the tomogram and "
-    "has its grey values, so it needs the training less."
+    "Differences no larger than between seeds mean nothing."
 )
 
 # %% tags=["hide-input", "fold"]
@@ -91,30 +90,25 @@ plain_style(study.factor_table(simulated, groups, study.PROTOTYPE)).set_caption(
 # %% [markdown]
 # ## What the network sees
 #
-# The SNR is that of the complex alone; surroundings come on top, with at most four times its power. Neighbours are
-# training complexes a small gap away from the complex, at most ten times as heavy. Membranes are two leaflets of beads,
-# flat or bent into tubes and vesicles, some in pairs, some with complexes on them. All pass through the same
-# microscope. A box is simulated 8 nm wider than it is returned, so that what reaches in is cut off, as in a tomogram.
-# Below: a chaperonin alone, among neighbours and beside a membrane, and the two background classes, all but free of
-# noise.
+# A chaperonin alone, among neighbours and beside a membrane, and the two background classes, all but free of noise.
+# Neighbours are training complexes a small gap away; membranes are two leaflets of beads, flat or bent into tubes and
+# vesicles, some with complexes on them. The SNR is that of the complex alone; surroundings come on top, with at most
+# four times its power. What reaches into a box is cut off, as in a tomogram.
 
 # %% tags=["hide-input"]
 complexes = factor_spec(CONTROL).acquisitions.surroundings.complexes
 rows = {
-    "alone": ("1AON", Surroundings(complexes=complexes)),
-    "neighbours": ("1AON", Surroundings(complexes=complexes, neighbours=1.0)),
-    "near membrane": ("1AON", Surroundings(complexes=complexes, membranes=1.0)),
-    "class membrane": (MEMBRANE, Surroundings(complexes=complexes)),
-    "class crowd": (CROWD, Surroundings(complexes=complexes)),
+    "alone": ("1AON", {}),
+    "neighbours": ("1AON", {"neighbours": 1.0}),
+    "near membrane": ("1AON", {"membranes": 1.0}),
+    "class membrane": (MEMBRANE, {}),
+    "class crowd": (CROWD, {}),
 }
-scenes = {
-    title: Acquisitions(microscope=Microscope(binning=2), snrs=(100.0,), surroundings=surroundings)
-    for title, (_, surroundings) in rows.items()
-}
-pictures = [
-    simulate_on_the_fly([name], scenes[title], np.random.default_rng(4))[0].numpy()
-    for title, (name, _) in rows.items()
-]
+pictures = []
+for name, settings in rows.values():
+    surroundings = Surroundings(complexes=complexes, **settings)
+    scene = Acquisitions(microscope=Microscope(binning=2), snrs=(100.0,), surroundings=surroundings)
+    pictures.append(simulate_on_the_fly([name], scene, np.random.default_rng(4))[0].numpy())
 slices_figure(pictures, list(rows), 2.0);
 
 # %% [markdown]

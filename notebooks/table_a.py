@@ -17,7 +17,7 @@ train_seed = 0  # initial weights and training episodes
 import numpy as np
 from IPython.display import Markdown
 
-from cryo_fewshot.figures.charts import accuracy_by_class, confusion_figure
+from cryo_fewshot.figures.charts import confusion_figure, rows_figure
 from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.display import Page, class_text, complex_label, papers_size, show_precision
 from cryo_fewshot.reproduction.profiles import numbers, profile_named
@@ -57,7 +57,10 @@ show_precision(table)
 # %% tags=["hide-input"]
 classes = class_frame(cells, entries)
 shown = classes[(classes["method"] == "ProtoNet-CE") & (classes["snr"] == shown_snr)]
-accuracy_by_class(shown.assign(**{"class": shown["class"].map(complex_label)}));
+names, shots_text = shown["class"].map(complex_label), shown["n_shot"].map("{}-shot".format)
+rows = shown.assign(row=names, curve=shots_text, panel=f"SNR {shown_snr:g}", value=shown["accuracy"]).set_index("row")
+easiest_first = rows.groupby("row")["value"].mean().sort_values(ascending=False).index
+rows_figure(rows.loc[easiest_first].reset_index(), "Accuracy", chance=1 / shown["n_way"].iloc[0]);
 
 # %% tags=["hide-input"]
 Markdown(class_text(shown))

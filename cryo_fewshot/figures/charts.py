@@ -101,25 +101,32 @@ def accuracy_by_snr(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def accuracy_by_class(frame: pd.DataFrame) -> Figure:
-    """Accuracy of each class with its interval, the hardest at the bottom, a colour per number of shots.
+def rows_figure(frame: pd.DataFrame, x_label: str, chance: float | None = None) -> Figure:
+    """A value and its interval in each row, a panel per value of `panel`, a colour per `curve`.
 
-    frame : columns class, n_shot, n_way, accuracy, low, high
+    frame : columns row, panel, curve, value, low, high; rows from top to bottom in their order
+    chance : what guessing gives, as a line
     """
-    order = frame.groupby("class")["accuracy"].mean().sort_values().index.tolist()
-    figure, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.4 * len(order)))
-    middle = (frame["n_shot"].nunique() - 1) / 2
-    for number, (n_shot, part) in enumerate(frame.groupby("n_shot", sort=False)):
-        rows = [order.index(name) + 0.24 * (middle - number) for name in part["class"]]
-        spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
-        colour = (METHOD_COLOURS["ProtoNet-CE"], METHOD_COLOURS["ProtoNet3D"], *OTHER_COLOURS)[number]
-        ax.errorbar(
-            part["accuracy"], rows, xerr=np.abs(spread), fmt="os^D"[number], color=colour, label=f"{n_shot}-shot"
-        )
-    ax.axvline(1 / frame["n_way"].iloc[0], label="chance", **_CHANCE)
-    ax.set_yticks(range(len(order)), order)
-    ax.set(xlim=(0, 1.02), xlabel="Accuracy")
-    figure.legend(loc="outside lower center", ncols=4)
+    rows, panels, curves = (list(frame[name].unique()) for name in ("row", "panel", "curve"))
+    height = 1.4 + 0.36 * len(rows)
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, height), sharey=True, squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for number, curve in enumerate(curves):
+            part = frame[(frame["panel"] == panel) & (frame["curve"] == curve)]
+            place = [rows.index(name) + 0.26 * (number - (len(curves) - 1) / 2) for name in part["row"]]
+            reach = [part["value"] - part["low"], part["high"] - part["value"]]
+            ax.errorbar(part["value"], place, xerr=np.abs(reach), fmt=_MARKERS[number], markersize=4, capsize=0,
+                        color=_COLOURS[1:][2 * number % 7], label=curve)  # fmt: skip
+        if frame["low"].min() < 0:
+            ax.axvline(0, color="#777777", linewidth=1, zorder=0)
+        if chance is not None:
+            ax.axvline(chance, label="chance", **_CHANCE)
+        ax.set(title=panel, xlabel=x_label if len(panels) < 4 or panel == panels[len(panels) // 2] else "")
+        ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+        ax.xaxis.set_major_locator(plt.MaxNLocator(3 if len(panels) > 3 else 5, steps=[1, 2, 4, 5, 10]))
+    axes[0, 0].set_yticks(range(len(rows)), rows)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Pictures of volumes: isosurfaces, slices, galleries. Needs the extra [book]; the core never imports this module."""
 
 from collections.abc import Sequence
-from itertools import count
+from itertools import count, zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -99,28 +99,55 @@ def turnable_html(figure, name: str) -> str:
     )
 
 
+def slices_grid(
+    rows: Sequence[Sequence[np.ndarray | None]],
+    row_titles: Sequence[str],
+    column_titles: Sequence[str] = (),
+    *,
+    voxel_sizes_nm: Sequence[float],
+    one_scale: bool = True,
+) -> Figure:
+    """Slices, each `(h, w)`, a row per title; a scale bar at the right where the voxel size is another than above.
+
+    rows : None where there is none to show; voxel_sizes_nm : of each row; one_scale : the grey scale of all slices, or
+    each has its own
+    """
+    n_columns = max(map(len, rows))
+    edge = (WIDTH - 0.35) / n_columns
+    size = {"figsize": (WIDTH, len(rows) * edge + 0.3), "layout": "constrained"}
+    figure, axes = plt.subplots(len(rows), n_columns, squeeze=False, **size)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    of_all = np.concatenate([piece.ravel() for pieces in rows for piece in pieces if piece is not None])
+    for line, pieces, title, voxel in zip(axes, rows, row_titles, voxel_sizes_nm, strict=True):
+        line[0].set_ylabel(title, color="black", linespacing=1.3)
+        for ax, piece in zip_longest(line, pieces):
+            _bare(ax)
+            if piece is None:
+                ax.text(0.5, 0.5, "none", ha="center", va="center", transform=ax.transAxes)
+            else:
+                low, high = np.percentile(of_all if one_scale else piece, [0.5, 99.5])
+                placed = {"origin": "lower", "interpolation": "nearest", "extent": extent_nm(*piece.shape, voxel)}
+                ax.imshow(piece, cmap="gray", vmin=low, vmax=high, **placed)
+    for ax, title in zip(axes[0], column_titles, strict=False):
+        ax.set_title(title)
+    for line, pieces, voxel, above in zip(axes, rows, voxel_sizes_nm, [None, *voxel_sizes_nm], strict=False):
+        if voxel != above:
+            draw_scale_bar(line[-1], *pieces[-1].shape, voxel)
+    return figure
+
+
 def slices_figure(volumes: Sequence[np.ndarray], titles: Sequence[str], voxel_size_nm: float) -> Figure:
     """One row of five xy slices per volume, evenly spaced over the middle half of the box, on one grey scale.
 
     volumes : each `(d, h, w)` zyx, of one shape, standardised to mean 0 and variance 1
     """
-    volumes = [np.asarray(volume) for volume in volumes]
-    depth, height, width = volumes[0].shape
+    depth = len(volumes[0])
     chosen = np.unique(np.round(depth // 2 + np.linspace(-0.25, 0.25, 5) * depth).astype(int))
-    low, high = np.percentile([volume[chosen] for volume in volumes], [0.5, 99.5])
-    placed = {"origin": "lower", "interpolation": "nearest", "extent": extent_nm(height, width, voxel_size_nm)}
-    edge = (WIDTH - 0.35) / len(chosen)
-    figure, axes = plt.subplots(len(volumes), len(chosen), figsize=(WIDTH, len(volumes) * edge + 0.3), squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for row, volume, title in zip(axes, volumes, titles, strict=True):
-        for ax, index in zip(row, chosen, strict=True):
-            ax.imshow(volume[index], cmap="gray", vmin=low, vmax=high, **placed)
-            _bare(ax)
-        row[0].set_ylabel(title, color="black", linespacing=1.3)
-    for ax, index in zip(axes[0], chosen, strict=True):
-        ax.set_title(f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0"))
-    draw_scale_bar(axes[0, -1], height, width, voxel_size_nm)
-    return figure
+    heights = [
+        f"z = {(index - depth // 2) * voxel_size_nm:+g} nm".replace("-", "−").replace("+0", "0") for index in chosen
+    ]
+    rows = [np.asarray(volume)[chosen] for volume in volumes]
+    return slices_grid(rows, titles, heights, voxel_sizes_nm=[voxel_size_nm] * len(rows))
 
 
 def gallery_figure(

@@ -1,6 +1,6 @@
 """Evaluations as frozen data: which head on which encoder, on which episodes of classes never trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -93,19 +93,9 @@ class Evaluation:
 
     def run(self, runner) -> dict:
         """Accuracy and interval over all episodes; correct counts per episode; confusion."""
-        episodes, predictions, names = self.episodes(), self.predictions(runner), self.novel_classes
-        n_queries = int(episodes.query[0].size)
-        correct = correct_counts(predictions)
-        accuracy, interval = mean_and_interval(correct / n_queries)
-        return {
-            "accuracy": accuracy,
-            "ci95": interval,
-            "n_queries": n_queries,
-            "n_correct": correct.tolist(),
-            "episodes": episodes.digest,
-            "classes": list(names),
-            "confusion": confusion(predictions, episodes, len(names)).tolist(),
-        }
+        answers = answers_of(self.predictions(runner), self.episodes(), self.novel_classes)
+        accuracy, interval = mean_and_interval(np.array(answers["n_correct"]) / answers["n_queries"])
+        return {"accuracy": accuracy, "ci95": interval, **answers}
 
     def _head(self, runner, embeddings: torch.Tensor) -> tuple[Head, torch.Tensor]:
         """The head, and the embeddings in the form that it takes."""
@@ -134,6 +124,17 @@ class Evaluation:
         checked = run.validation_episodes(runner.volumes(run, run.selection_role))
         scores = [mean_accuracy(embeddings, checked, head(setting)) for setting in settings]
         return settings[int(np.argmax(scores))]
+
+
+def answers_of(predictions: np.ndarray, episodes: Episodes, names: Sequence[str]) -> dict:
+    """What is stored of predictions `(n_episodes, n_way, n_query)`: right ones per episode, and the confusion."""
+    return {
+        "n_queries": int(episodes.query[0].size),
+        "n_correct": correct_counts(predictions).tolist(),
+        "episodes": episodes.digest,
+        "classes": list(names),
+        "confusion": confusion(predictions, episodes, len(names)).tolist(),
+    }
 
 
 def _fitted(steps_and_rate: tuple[int, float]) -> Head:

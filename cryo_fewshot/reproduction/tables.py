@@ -143,6 +143,11 @@ def mean_over_seeds(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
     ).reset_index()
 
 
+def plus_minus(number: float, reach: float, sign: str = "") -> str:
+    """A number with the half-width of its interval, for reading; without that where it is NaN. sign : "+" shows it"""
+    return f"{number:{sign}.3f}" + ("" if np.isnan(reach) else f" ±\u00a0{reach:.3f}")
+
+
 def by_task(frame: pd.DataFrame, row: str, value: str) -> pd.DataFrame:
     """A tidy table for reading: a row for each value of column `row`, a column per shots and SNR, in their order."""
     tasks = list(dict.fromkeys(zip(frame["n_shot"], frame["snr"], strict=True)))

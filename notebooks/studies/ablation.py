@@ -16,7 +16,7 @@ from cryo_fewshot.reproduction.cells import table_1
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracies, by_task
+from cryo_fewshot.reproduction.tables import accuracies, by_task, plus_minus
 from cryo_fewshot.reproduction.training_specs import EncoderRun
 from cryo_fewshot.simulation.on_the_fly import Acquisitions, library_classes, outside_families
 from cryo_fewshot.training import Schedule
@@ -191,6 +191,4 @@ def steps_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _mean_and_error(values: pd.Series) -> str:
-    if len(values) < 2:
-        return f"{values.mean():+.3f}"
-    return f"{values.mean():+.3f} ±\u00a0{values.std(ddof=1) / len(values) ** 0.5:.3f}"
+    return plus_minus(values.mean(), values.sem(), "+")

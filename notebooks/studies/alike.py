@@ -8,7 +8,14 @@ from cryo_fewshot.reproduction.cells import Cell, at_lengths, classifier_heads, 
 from cryo_fewshot.reproduction.profiles import Profile, profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store, results_folder
-from cryo_fewshot.reproduction.tables import accuracy_of, differences_frame, stored_cells, stored_or_run, tidy_frame
+from cryo_fewshot.reproduction.tables import (
+    accuracy_of,
+    differences_frame,
+    plus_minus,
+    stored_cells,
+    stored_or_run,
+    tidy_frame,
+)
 
 from .charts import labels_text
 from .claims import over_splits
@@ -52,9 +59,10 @@ def methods_table(frame: pd.DataFrame) -> pd.DataFrame:
     """`against_first` for reading, means over splits: a row per method, columns accuracy and difference per shots."""
     table = {}
     for (n_shot, method), part in frame.groupby(["n_shot", "method"], sort=False):
-        accuracy, gain = table.setdefault((f"{n_shot}-shot", "accuracy"), {}), part["difference"].dropna()
-        accuracy[method] = f"{part['accuracy'].mean():.3f}"
-        table.setdefault((f"{n_shot}-shot", "difference"), {})[method] = _with_interval(gain) if len(gain) else "–"
+        gain = part["difference"].dropna()
+        difference = plus_minus(*over_splits(gain), "+") if len(gain) else "–"
+        for column, text in (("accuracy", f"{part['accuracy'].mean():.3f}"), ("difference", difference)):
+            table.setdefault((f"{n_shot}-shot", column), {})[method] = text
     return pd.DataFrame(table).loc[frame["method"].unique()]
 
 
@@ -69,7 +77,7 @@ def alike_text(stages: pd.DataFrame, heads: pd.DataFrame) -> str:
         return " / ".join(f"{means[method, n_shot]:.3f}" for n_shot in shots)
 
     labels = " / ".join(labels_text(n_shot) for n_shot in shots)
-    gains = " / ".join(_with_interval(attention[n_shot]) for n_shot in shots)
+    gains = " / ".join(plus_minus(*over_splits(attention[n_shot]), "+") for n_shot in shots)
     return (
         f"Mean accuracy over {by_split.index.unique('split_seed').size} splits, with {labels} per class:\n\n"
         f"- **ProtoNet3D**: {accuracy('ProtoNet3D')}; trained further, from the first rate again: "
@@ -95,11 +103,6 @@ def treated_alike(snr: float = 0.1, n_splits: int = 5):
     return Markdown(alike_text(*frames))
 
 
-def _with_interval(by_split: pd.Series) -> str:
-    mean, reach = over_splits(by_split)
-    return f"{mean:+.3f}" + ("" if pd.isna(reach) else f" ±\u00a0{reach:.3f}")
-
-
 def fits_frame(cells: Sequence[Cell], entries: Sequence[dict]) -> pd.DataFrame:
     """Accuracy of `linear_fits`: split_seed, n_shot, steps, rate, accuracy, ci95."""
     rows = [
@@ -120,17 +123,3 @@ def fits_table(frame: pd.DataFrame) -> pd.DataFrame:
     }
     columns = pd.MultiIndex.from_tuples([(f"{shot}-shot", f"rate {rate:g}") for shot, rate in table.columns])
     return pd.DataFrame(list(zip(*shown.values(), strict=True)), [f"{n} steps" for n in table.index], columns)
-
-
-def fits_text(frame: pd.DataFrame) -> str:
-    """How far apart the choices lie, in a sentence."""
-    found = frame.groupby(["n_shot", "steps", "rate"])["accuracy"].mean()
-    spans = []
-    for n_shot in sorted(frame["n_shot"].unique(), reverse=True):
-        of_shot = found[n_shot]
-        best, worst = of_shot.idxmax(), of_shot.idxmin()
-        spans.append(
-            f"from {of_shot.min():.3f} ({worst[0]} steps at {worst[1]:g}) to {of_shot.max():.3f} ({best[0]} at "
-            f"{best[1]:g}) with {labels_text(n_shot)} per class"
-        )
-    return f"Over these choices the baseline's accuracy ranges {' and '.join(spans)}."

@@ -1,6 +1,6 @@
 """Pictures and tables of Figure 4: averages of a class before and after classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cryo_fewshot.figures.style import METHOD_COLOURS, WIDTH
-from cryo_fewshot.figures.volumes import draw_scale_bar, extent_nm
+from cryo_fewshot.figures.volumes import slices_grid
 from cryo_fewshot.reproduction.display import plain_style
 
 from .averages import unpacked
@@ -39,35 +39,20 @@ def densities(entries: Sequence[dict], truth: np.ndarray) -> dict[str, np.ndarra
 
 def slices_by_set(sets: Mapping[str, Mapping[str, np.ndarray]], voxel_sizes_nm: Mapping[str, float]) -> Figure:
     """The middle xy slice of each density: a row per data set, a column per selection, each on its own grey scale."""
-    edge = (WIDTH - 0.35) / len(NAMES)
-    figure, axes = plt.subplots(
-        len(sets), len(NAMES), figsize=(WIDTH, len(sets) * edge + 0.3), squeeze=False, layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    for row, (name, of_set) in zip(axes, sets.items(), strict=True):
-        for ax, selection in zip(row, NAMES, strict=True):
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-            if selection not in of_set:
-                ax.text(0.5, 0.5, "too few\nparticles", ha="center", va="center", transform=ax.transAxes)
-                continue
-            volume, voxel = _trimmed(of_set[selection]), voxel_sizes_nm[name]
-            middle = volume[len(volume) // 2]
-            low, high = np.percentile(middle, [0.5, 99.5])
-            ax.imshow(middle, "gray", vmin=low, vmax=high, origin="lower", extent=extent_nm(*middle.shape, voxel))
-            if selection == "truth":
-                draw_scale_bar(ax, *middle.shape, voxel)
-        row[0].set_ylabel(name.replace(" surrogate", "\nsurrogate"))
-    for ax, shown in zip(axes[0], NAMES.values(), strict=True):
-        ax.set_title(shown)
-    return figure
+    rows = [[_middle(of_set[name]) if name in of_set else None for name in NAMES] for of_set in sets.values()]
+    voxels = [voxel_sizes_nm[name] for name in sets]
+    return slices_grid(rows, _titles(sets), list(NAMES.values()), voxel_sizes_nm=voxels, one_scale=False)
 
 
-def _trimmed(volume: np.ndarray) -> np.ndarray:
-    """The middle of a box, beyond which averages are masked; voxel n // 2 stays the centre."""
-    half = int(len(volume) * _SHOWN / 2)
-    inner = slice(len(volume) // 2 - half, len(volume) // 2 + half)
-    return volume[inner, inner, inner]
+def _middle(density: np.ndarray) -> np.ndarray:
+    """The middle slice without the margin, beyond which averages are masked; voxel n // 2 stays the centre."""
+    centre, half = len(density) // 2, int(len(density) * _SHOWN / 2)
+    inner = slice(centre - half, centre + half)
+    return density[centre, inner, inner]
+
+
+def _titles(sets: Iterable[str]) -> list[str]:
+    return [name.replace(" surrogate", "\nsurrogate") for name in sets]
 
 
 def fsc_figure(entries: Mapping[str, Sequence[dict]]) -> Figure:
@@ -76,7 +61,8 @@ def fsc_figure(entries: Mapping[str, Sequence[dict]]) -> Figure:
         len(entries), 2, figsize=(WIDTH, 0.8 + 1.45 * len(entries)), sharex=True, sharey=True, squeeze=False
     )
     handles = {}
-    for row, (name, of_set) in zip(axes, entries.items(), strict=True):
+    for row, title, of_set in zip(axes, _titles(entries), entries.values(), strict=True):
+        row[0].set_ylabel(title)
         for ax, curve, threshold in zip(row, ("fsc_halves", "fsc_truth"), (0.143, 0.5), strict=True):
             for entry in of_set:
                 selection, result = entry["spec"]["selection"], entry["result"]
@@ -88,7 +74,6 @@ def fsc_figure(entries: Mapping[str, Sequence[dict]]) -> Figure:
                         ha="right", color="#555555")  # fmt: skip
             ax.set(xlim=(0, 1 / _TICKS_NM[-1]), ylim=(-0.1, 1.05), yticks=(0, 0.5, 1))
             ax.set_xticks([1 / length for length in _TICKS_NM], [f"{length}" for length in _TICKS_NM])
-        row[0].set_ylabel(name.replace(" surrogate", "\nsurrogate"))
     axes[0, 0].set_title("two half maps")
     axes[0, 1].set_title("average and simulated density")
     for ax in axes[-1]:

@@ -15,9 +15,9 @@ import torch
 
 from cryo_fewshot.averaging.alignment import Search, align
 from cryo_fewshot.baseline import baseline_logits
-from cryo_fewshot.evaluation import correct_counts, mean_and_interval
+from cryo_fewshot.evaluation import mean_and_interval
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.evaluation_specs import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation, answers_of
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.tables import accuracy_of
@@ -152,10 +152,7 @@ class SupervisedEvaluation:
     evaluation: Evaluation
 
     def run(self, runner) -> dict:
-        """A linear layer, fitted to all training embeddings, scores every class; those of a task compete.
-
-        Result: `n_queries`, `n_correct`, `episodes`.
-        """
+        """A linear layer, fitted to all training embeddings, scores every class; those of a task compete."""
         run, evaluation = self.encoder, self.evaluation
         n_classes = len(run.split.base)
         known = runner.embeddings(run, "base")
@@ -164,12 +161,7 @@ class SupervisedEvaluation:
         scores = baseline_logits(support, asked[None], n_steps=300)[0].cpu().numpy()
         episodes = evaluation.episodes()
         competing = np.take_along_axis(scores[episodes.query], episodes.classes[:, None, None, :], axis=-1)
-        correct = correct_counts(competing.argmax(axis=-1))
-        return {
-            "n_queries": int(episodes.query[0].size),
-            "n_correct": correct.tolist(),
-            "episodes": episodes.digest,
-        }
+        return answers_of(competing.argmax(axis=-1), episodes, evaluation.novel_classes)
 
 
 def supervised_run(evaluation: Evaluation, n_per_class: int, run: EncoderRun) -> SupervisedRun:

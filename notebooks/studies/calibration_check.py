@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from cryo_fewshot.evaluation import expected_calibration_error
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.figures.style import OTHER_COLOURS
 from cryo_fewshot.hashing import ADDED_LATER
 from cryo_fewshot.randomness import seed_from
@@ -25,7 +26,7 @@ from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.weights import AnyEncoder
 
-from .charts import labels_text, reliability_figure
+from .charts import labels_text
 from .held_out import surrounded
 from .pretrained import Pretrained
 
@@ -62,23 +63,22 @@ class CalibrationCheck:
         """Result: `rows`, see `checked_tasks`."""
         rows = []
         for snr in self.snrs:
-            embed = crowded_classes if self.crowded else embedded_classes
-            embeddings, names = embed(self, pretrained.encoder, snr)
+            embeddings, names = embedded_classes(self, pretrained.encoder, snr, self.crowded)
             rows += [{"snr": snr, **row} for row in checked_tasks(embeddings, names, pretrained.calibration, self)]
         return {"rows": rows}
 
 
-def embedded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
-    """Embeddings and class names of simulated particles of a spec's `classes`, `n_per_class` of each."""
-    recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
-    particles = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes)
-    return unit_embeddings(encoder, particles.volumes), np.array(spec.classes)[particles.labels]
+def embedded_classes(spec, encoder: AnyEncoder, snr: float, crowded: bool = False) -> tuple[torch.Tensor, np.ndarray]:
+    """Embeddings and class names of simulated particles of a spec's `classes`, `n_per_class` of each.
 
-
-def crowded_classes(spec, encoder: AnyEncoder, snr: float) -> tuple[torch.Tensor, np.ndarray]:
-    """The same among neighbours and membranes, whose complexes are the training's."""
-    seed = seed_from("crowded check", spec.seed, snr)
-    volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
+    crowded : among neighbours and membranes, whose complexes are the training's
+    """
+    if crowded:
+        seed = seed_from("crowded check", spec.seed, snr)
+        volumes = surrounded(spec.classes, spec.n_per_class, spec.microscope, snr, seed, **CELLS)
+    else:
+        recipe = SimulatedData(microscope=spec.microscope, n_per_class=spec.n_per_class)
+        volumes = simulate_set(recipe, {snr: spec.n_per_class}, spec.classes).volumes
     return unit_embeddings(encoder, volumes), np.repeat(spec.classes, spec.n_per_class)
 
 
@@ -170,24 +170,6 @@ def _row(found: list[dict], spec: CalibrationCheck) -> dict[str, float | None]:
     }
 
 
-def check_text(rows: pd.DataFrame, spec: CalibrationCheck) -> str:
-    """What the rows of `checked_tasks` say, in Markdown."""
-    told = rows[~rows["transductive"]]
-    asked = told.dropna(subset=["false_accepts"])
-    errors = rows.groupby(["transductive", "n_way"])["ece"].max()
-    listed = ", ".join(f"{ece:.3f} {n}-way{' adapted' if adapted else ''}" for (adapted, n), ece in errors.items())
-    rates, ways = asked["false_accepts"], " and ".join(map(str, sorted(asked["n_way"].unique())))
-    beyond = rows["probability"] - rows["accuracy"]
-    return (
-        f"{spec.n_tasks} tasks per row. FPR over rows with {ways} classes: {rates.mean():.1%} on average, "
-        f"{rates.min():.1%} to {rates.max():.1%}. Largest calibration errors: {listed}; mean probability less accuracy "
-        f"{beyond.min():+.3f} to {beyond.max():+.3f} (below zero: right more often than said). At a promised FDR of "
-        f"{spec.fdr:.0%}, {told['fdr'].mean():.1%} of the accepted are wrong; the bound on their number (90 % "
-        f"confidence) holds in {told['bound_held'].mean():.0%} of the tasks, whichever of {len(LOOKED_AT)} thresholds "
-        "is picked with the truth in sight."
-    )
-
-
 def promises_figure(promises: Promises) -> Figure:
     """False accepts at the promised 5 %, class by class, and for other choices of families."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
@@ -201,9 +183,17 @@ def promises_figure(promises: Promises) -> Figure:
 
 
 def card_reliability_figure(rows: Sequence[dict], shots: Sequence[int] = (1, 5, 20)) -> Figure:
-    """`reliability_figure` of the rows of a card: alone and as in cells, a curve per number of labels."""
+    """How often an answer is right against its probability, by rows of a card: alone and as in cells."""
     frame = pd.DataFrame(rows)
     frame = frame[frame["n_shot"].isin(shots)].sort_values(["crowded", "n_shot"])
-    curve = [f"{labels_text(n_shot)} per class" for n_shot in frame["n_shot"]]
-    panel = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
-    return reliability_figure(frame.assign(curve=curve, panel=panel, ci95=np.nan))
+    frame["curve"] = frame["n_shot"].map(labels_text) + " per class"
+    frame["panel"] = frame["crowded"].map({False: "alone in the box", True: "as in cells"})
+    figure = curves_figure(
+        frame.assign(ci95=np.nan), x="probability", curve="curve", panel="panel", chance=0,
+        x_label="probability that the tool gives",
+    )  # fmt: skip
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="#777777", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    figure.axes[0].set_ylabel("Share of right answers")
+    return figure

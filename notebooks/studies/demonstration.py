@@ -46,20 +46,11 @@ def write_particles(
     names = [f"Subtomograms/TS_01/{number:06d}.mrc" for number in range(1, len(order) + 1)]
     for name, i in zip(names, order, strict=True):
         write_mrc(folder / name, subtomograms.volumes[i].numpy(), recipe.voxel_size_nm)
-    optics = pd.DataFrame(
-        {
-            "rlnOpticsGroup": [1],
-            "rlnOpticsGroupName": ["opticsGroup1"],
-            "rlnImagePixelSize": [10 * recipe.voxel_size_nm],
-            "rlnImageSize": [recipe.box],
-            "rlnImageDimensionality": [3],
-        }
-    )
-    rng = np.random.default_rng(1)
-    places = pd.DataFrame(
-        rng.uniform(40, 900, size=(len(order), 3)).round(2), columns=[f"rlnCoordinate{axis}" for axis in "XYZ"]
-    )
-    table = pd.DataFrame({"rlnTomoName": "TS_01", "rlnImageName": names, "rlnOpticsGroup": 1}).join(places)
+    group = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnImageDimensionality": 3}
+    optics = pd.DataFrame([{**group, "rlnImagePixelSize": 10 * recipe.voxel_size_nm, "rlnImageSize": recipe.box}])
+    table = pd.DataFrame({"rlnTomoName": "TS_01", "rlnImageName": names, "rlnOpticsGroup": 1})
+    places = np.random.default_rng(1).uniform(40, 900, size=(len(order), 3)).round(2)
+    table[["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]] = places
     if with_labels:
         table["rlnClassName"] = truth
     import starfile

@@ -1,6 +1,7 @@
 """Where an encoder fails: tilt series and voxel sizes that it was not made for, and complexes that look alike."""
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,6 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.imaging import noise_powers, simulate, volume_spectra
 from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
 from cryo_fewshot.simulation.structures import registry
-from cryo_fewshot.weights import load_encoder
 
 from .cell_trainings import FIRST
 from .held_out import tasks_among
@@ -70,19 +70,16 @@ class EncoderLimits:
         class, n_shot, accuracy, taken_for (the class that it is most often taken for) and share (of its queries that
         are, in tasks that hold both).
         """
-        conditions = []
-        for name in self.conditions:
-            for snr in self.snrs:
-                microscope = replace(self.microscope, **CONDITIONS[name])
-                embeddings = _embedded(pretrained, self, microscope, self.classes, snr)
-                for n_shot in self.shots:
-                    episodes = _episodes(self, self.classes, n_shot)
-                    right = correct_counts(predict(embeddings, episodes, prototype_logits)) / (
-                        self.n_way * self.n_query
-                    )
-                    accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
-                    row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
-                    conditions.append(row)
+        conditions, n_asked = [], self.n_way * self.n_query
+        for name, snr in product(self.conditions, self.snrs):
+            microscope = replace(self.microscope, **CONDITIONS[name])
+            embeddings = _embedded(pretrained, self, microscope, self.classes, snr)
+            for n_shot in self.shots:
+                episodes = _episodes(self, self.classes, n_shot)
+                right = correct_counts(predict(embeddings, episodes, prototype_logits)) / n_asked
+                accuracy, interval = (round(value, 4) for value in mean_and_interval(right))
+                row = {"condition": name, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ci95": interval}
+                conditions.append(row)
         names, classes = (*self.classes, *self.further), []
         embeddings = _embedded(pretrained, self, self.microscope, names, self.class_snr)
         for n_shot in self.shots:
@@ -134,45 +131,27 @@ def _episodes(spec: EncoderLimits, names: tuple[str, ...], n_shot: int) -> Episo
 # ---------------------------------------------------------------- for reading
 
 
-def conditions_text(result: dict) -> str:
-    """What costs most, on the mean over SNRs and shots."""
-    frame = pd.DataFrame(result["conditions"])
-    mean = frame.groupby("condition", sort=False)["accuracy"].mean()
-    change = (mean - mean.iloc[0]).iloc[1:].sort_values()
-    costly = ", ".join(f"*{name}* ({loss:+.3f})" for name, loss in change[change < -0.02].items())
-    return (
-        f"More than two points are lost, on average over the columns, by: {costly or 'nothing'}. The others change "
-        f"accuracy by {change[change >= -0.02].min():+.3f} to {change.max():+.3f}. The 95 % half-width of an entry is "
-        f"{frame['ci95'].max():.3f} at most."
-    )
-
-
-def classes_frame(result: dict) -> pd.DataFrame:
-    """The rows of the classes with mass_kda, max_diameter_nm and symmetry of each complex."""
-    about = registry()[["name", "mass_kda", "max_diameter_nm", "symmetry"]]
-    return pd.DataFrame(result["classes"]).join(about, on="class")
-
-
-def classes_text(frame: pd.DataFrame, n_worst: int = 5) -> str:
-    """How accuracy goes with size, and what the worst classes are taken for."""
-    sentences = []
+def classes_text(result: dict, n_worst: int = 5) -> str:
+    """How accuracy goes with the size of complexes, and what the worst classes are taken for."""
+    about = registry()[["name", "mass_kda", "max_diameter_nm"]].rename(columns={"name": "title"})
+    frame, sentences = pd.DataFrame(result["classes"]).join(about, on="class"), []
     for n_shot, part in frame.groupby("n_shot", sort=False):
         by_diameter, by_mass = (spearmanr(part[column], part["accuracy"]) for column in ("max_diameter_nm", "mass_kda"))
         sentences.append(
             f"{n_shot}-shot: the rank correlation of accuracy with diameter is {by_diameter.statistic:+.2f} (p = "
             f"{by_diameter.pvalue:.2g}), with mass {by_mass.statistic:+.2f} (p = {by_mass.pvalue:.2g})."
         )
-    first = frame[frame["n_shot"] == frame["n_shot"].max()].nsmallest(n_worst, "accuracy")
+    most = frame["n_shot"].max()
     worst = "; ".join(
-        f"{row.name_} ({row.accuracy:.0%}; {row.share:.0%} taken for {row.taken_for} where that is in the task)"
-        for row in first.rename(columns={"name": "name_"}).itertuples()
+        f"{row.title} ({row.accuracy:.0%}; {row.share:.0%} taken for {row.taken_for} where that is in the task)"
+        for row in frame[frame["n_shot"] == most].nsmallest(n_worst, "accuracy").itertuples()
     )
-    return " ".join(sentences) + f" The worst with {frame['n_shot'].max()} examples: {worst}."
+    return " ".join(sentences) + f" The worst with {most} examples: {worst}."
 
 
 def trainings_text(card: dict) -> str:
     """How many volumes an encoder learnt from, and in how many trainings; the first one's card lies in results/."""
-    spec, cards, first = card["spec"], [card], Pretrained(*load_encoder(FIRST))
+    spec, cards, first = card["spec"], [card], Pretrained.load(FIRST)
     if spec.get("start") == first.digest:
         cards.insert(0, first.card)
     said = ", then ".join(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ from torch.nn import functional as F
 from cryo_fewshot.encoder import embed
 from cryo_fewshot.episodes import Episodes
 from cryo_fewshot.hashing import spec_dict
-from cryo_fewshot.particles.resampling import wedge_rotations
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
+from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA, fit_plda
 from cryo_fewshot.recognition.pretraining import Pretraining, new_encoder, progress_bar, spec_of, train
 from cryo_fewshot.reproduction.evaluation_specs import Evaluation, keyword_defaults
@@ -34,7 +35,6 @@ INDUCTIVE: dict[str, Callable] = {
     "two covariances": heads.plda_logits,
 }
 TRANSDUCTIVE: dict[str, Callable] = {
-    "BD-CSPN": heads.bd_cspn_logits,
     "TIM": heads.tim_logits,
     "alpha-TIM": heads.alpha_tim_logits,
     "two covariances, EM": heads.plda_em_logits,
@@ -139,20 +139,12 @@ def _train(training: Pretraining, runner: Runner) -> Trained:
             runner.device,
         )
     checkpoint.unlink(missing_ok=True)
-    result = {
-        "selection_accuracy": history.accuracies,
-        "loss": history.losses,
-        "best_epoch": history.best_epoch,
-        "volumes": training.cost,
-    }
-    return Trained(result, encoder.state_dict(), history.seconds)
+    result = {"selection_accuracy": history.accuracies, "loss": history.losses, "best_epoch": history.best_epoch}
+    return Trained({**result, "volumes": training.cost}, encoder.state_dict(), history.seconds)
 
 
 def _embedded(encoder: AnyEncoder, volumes: torch.Tensor, n_turns: int) -> torch.Tensor:
-    if n_turns == 1:
-        return embed(encoder, volumes)
-    turns = (torch.full((len(volumes),), turn) for turn in range(n_turns))
-    return sum(F.normalize(embed(encoder, wedge_rotations(volumes, turn)), dim=-1) for turn in turns) / n_turns
+    return embed(encoder, volumes) if n_turns == 1 else unit_embeddings(encoder, volumes, rotations=n_turns)
 
 
 @lru_cache(maxsize=64)  # heads and shots share them
@@ -163,8 +155,7 @@ def _test_embeddings(
     return _embedded(trained_encoder(runner, training), subtomograms.volumes, n_turns)
 
 
-@dataclass(frozen=True)
-class Background:
+class Background(NamedTuple):
     """What is known of embeddings from the training classes: their mean, and the scatter between and within classes."""
 
     centre: torch.Tensor

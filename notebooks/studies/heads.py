@@ -34,32 +34,6 @@ def scaled_prototype_logits(support: torch.Tensor, queries: torch.Tensor, *, sca
 # ---------------------------------------------------------------- transductive
 
 
-def rectified_prototypes(support: torch.Tensor, queries: torch.Tensor, *, scale: float = 10.0) -> torch.Tensor:
-    """Prototypes that queries take part in (BD-CSPN, Liu et al. 2020): `(e, n_way, dim)`.
-
-    c'_k = (sum_s x_s + sum_q p_qk q) / (n_shot + sum_q p_qk), over the support of class k and the queries whose most
-    probable class is k; p_q = softmax(-scale |q - c|^2).
-    """
-    centres = prototypes(support)
-    shares = torch.softmax(-scale * squared_distances(queries, centres), dim=-1)
-    shares = shares * F.one_hot(shares.argmax(-1), shares.shape[-1])
-    totals = support.sum(2) + shares.mT @ queries
-    return totals / (support.shape[2] + shares.sum(1)).unsqueeze(-1)
-
-
-def bd_cspn_logits(
-    support: torch.Tensor, queries: torch.Tensor, *, scale: float = 10.0, shift: bool = False
-) -> torch.Tensor:
-    """BD-CSPN: -scale |q - c'_k|^2 to rectified prototypes.
-
-    shift : first move the queries by mean(support) - mean(queries), the paper's cross-class bias; it presumes that
-        the queries are balanced, so it is off here.
-    """
-    if shift:
-        queries = queries + support.mean((1, 2)).unsqueeze(1) - queries.mean(1, keepdim=True)
-    return -scale * squared_distances(queries, rectified_prototypes(support, queries, scale=scale))
-
-
 def tim_logits(
     support: torch.Tensor,
     queries: torch.Tensor,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cryo_fewshot.episodes import Episodes
-from cryo_fewshot.evaluation import area_under_roc, confusion, correct_counts, predict
+from cryo_fewshot.evaluation import area_under_roc, predict
 from cryo_fewshot.particles.resampling import band_limited, resample
 from cryo_fewshot.protonet import prototype_logits
 from cryo_fewshot.randomness import seed_from
@@ -20,7 +20,7 @@ from cryo_fewshot.recognition.calibration import Calibration, ClassModel, Condit
 from cryo_fewshot.recognition.embedding_cache import unit_embeddings
 from cryo_fewshot.recognition.plda import PLDA
 from cryo_fewshot.reproduction.cells import encoder_run, evaluation_of
-from cryo_fewshot.reproduction.evaluation_specs import Evaluation
+from cryo_fewshot.reproduction.evaluation_specs import Evaluation, answers_of
 from cryo_fewshot.reproduction.profiles import Profile, mix_100
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.training_specs import EncoderRun
@@ -28,9 +28,6 @@ from cryo_fewshot.simulation.datasets import SimulatedData
 
 from .pretrained import Pretrained
 from .transfer import OwnClasses
-
-HEADS = ("prototype", "two-covariance")
-
 
 # ---------------------------------------------------------------- what is run
 
@@ -90,13 +87,7 @@ class ShippedEvaluation(Tasks):
             "two-covariance": lambda: partial(tool_logits, calibration=pretrained.calibration),
         }
         predictions = predict(self.embeddings(runner, pretrained), episodes, heads[self.head]())
-        return {
-            "n_queries": int(episodes.query[0].size),
-            "n_correct": correct_counts(predictions).tolist(),
-            "episodes": episodes.digest,
-            "classes": list(self.classes),
-            "confusion": confusion(predictions, episodes, len(self.classes)).tolist(),
-        }
+        return answers_of(predictions, episodes, self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)

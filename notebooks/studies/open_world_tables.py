@@ -14,25 +14,17 @@ from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.profiles import Profile
 from cryo_fewshot.reproduction.quoted import LATER_REAL, LATER_SOURCE
 from cryo_fewshot.reproduction.runner import Runner
-from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds, paired_difference
+from cryo_fewshot.reproduction.tables import accuracy_of, by_task, mean_over_seeds, plus_minus
 from cryo_fewshot.simulation.datasets import EMPTY
 
 from .bounds import Oracle, oracle_accuracy
-from .open_world import HEADS, Rejection, evaluated, paper_like, same_tasks
+from .open_world import Rejection, evaluated, paper_like, same_tasks
 from .pretrained import Pretrained
 from .transfer import Variation, variations_frame
 
 PAPER_LIKE = "ProtoNet3D (mix)"
-PRETRAINED = {"prototype": "shipped, nearest prototype", "two-covariance": "shipped, two-covariance"}
-UNKNOWN = {"never-met classes": (), "no macromolecule": (EMPTY,)}
-SHOWN = {
-    "never-met classes": "unknown classes",
-    "shipped, distance": "pretrained, distance",
-    "shipped, likelihood ratio": "pretrained, likelihood ratio",
-    "shipped, nearest prototype": "pretrained, nearest prototype",
-    "shipped, two-covariance": "pretrained, PLDA",
-}
-"""What stored labels are called on the page."""
+PRETRAINED = {"prototype": "pretrained, nearest prototype", "two-covariance": "pretrained, PLDA"}
+UNKNOWN = {"unknown classes": (), "no macromolecule": (EMPTY,)}
 
 
 # ---------------------------------------------------------------- tables
@@ -41,29 +33,18 @@ SHOWN = {
 def rejection_frame(
     runner: Runner, pretrained: Pretrained, profile: Profile, *, snrs: Sequence[float], shots: Sequence[int]
 ) -> pd.DataFrame:
-    """Known against unknown classes: strangers, n_shot, snr, method, auroc, ci95, difference, difference_ci95.
-
-    difference : of the tool's score minus this one, task by task
-    """
+    """Known against unknown classes: strangers, n_shot, snr, method, auroc, ci95."""
     rows = []
     for (kind, unknown), n_shot, snr in product(UNKNOWN.items(), shots, snrs):
         evaluation = paper_like(profile, snr, n_shot)
         other, own = (
-            runner(Rejection(strangers=unknown, **encoder, **same_tasks(evaluation)), pretrained)
+            runner(Rejection(strangers=unknown, **encoder, **same_tasks(evaluation)), pretrained)["result"]
             for encoder in ({"encoder": evaluation.encoder}, pretrained.digests)
         )
-        tool = np.array(own["result"]["likelihood ratio"])
-        scores = {
-            f"{PAPER_LIKE}, distance": other["result"]["distance"],
-            "shipped, distance": own["result"]["distance"],
-            "shipped, likelihood ratio": tool,
-        }
-        for method, areas in scores.items():
-            row = {"strangers": kind, "n_shot": n_shot, "snr": snr, "method": method}
-            row["auroc"], row["ci95"] = mean_and_interval(areas)
-            row["difference"], row["difference_ci95"] = mean_and_interval(tool - np.array(areas))
-            rows.append(row)
-    return pd.DataFrame(rows)
+        scores = {f"{PAPER_LIKE}, distance": other["distance"]}
+        scores |= {f"pretrained, {score}": own[score] for score in ("distance", "likelihood ratio")}
+        rows += [(kind, n_shot, snr, method, *mean_and_interval(areas)) for method, areas in scores.items()]
+    return pd.DataFrame(rows, columns=["strangers", "n_shot", "snr", "method", "auroc", "ci95"])
 
 
 def class_groups(pretrained: Pretrained, profile: Profile) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -89,36 +70,35 @@ def tasks_frame(
     snrs: Sequence[float],
     shots: Sequence[int],
 ) -> pd.DataFrame:
-    """Tasks among `class_groups`: tasks, n_way, n_shot, snr, method, accuracy, ci95, difference, difference_ci95.
-
-    difference : of the tool's classifier minus this method, task by task
-    """
+    """Tasks among `class_groups`: tasks, n_way, n_shot, snr, method, accuracy, ci95."""
     rows = []
     for (tasks, (n_way, classes)), n_shot, snr in product(groups.items(), shots, snrs):
         evaluation = paper_like(profile, snr, n_shot, n_way)
         found = {PAPER_LIKE: runner(evaluation)} if classes == evaluation.novel_classes else {}
         settings = {**same_tasks(evaluation), "classes": classes}
-        found |= {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
-        rows += _accuracy_rows(found, tasks=tasks, n_way=n_way, n_shot=n_shot, snr=snr)
-    return pd.DataFrame(rows)
+        found |= {name: evaluated(runner, pretrained, head, **settings) for head, name in PRETRAINED.items()}
+        rows += [(tasks, n_way, n_shot, snr, method, *accuracy_of(entry)) for method, entry in found.items()]
+    return pd.DataFrame(rows, columns=["tasks", "n_way", "n_shot", "snr", "method", "accuracy", "ci95"])
 
 
 def surrogates_frame(runner: Runner, pretrained: Pretrained, profile: Profile, *, shots: Sequence[int]) -> pd.DataFrame:
     """All classes of the surrogate data sets at once, a row per set, shots and head.
 
-    Columns set, n_way, n_shot, method, accuracy, ci95, the differences, `later` and `later_spread` (what later work
-    reports of the real set, NaN where it does not).
+    Columns set, n_way, n_shot, snr, method, accuracy, ci95, `later` and `later_spread` (what later work reports of the
+    real set, NaN where it does not).
     """
     rows = []
     for (name, recipe), n_shot in product(SURROGATES.items(), shots):
         data = replace(recipe, n_per_class=profile.data.n_per_class)
-        size = {"n_shot": n_shot, "n_way": len(data.class_names)}
-        settings = {"n_query": profile.n_query, "n_episodes": profile.n_test_episodes, "snr": data.snr, **size}
+        task = {"n_way": len(data.class_names), "n_shot": n_shot, "snr": data.snr}
+        settings = {"n_query": profile.n_query, "n_episodes": profile.n_test_episodes, **task}
         settings |= {"data": data, "classes": data.class_names}
-        found = {PRETRAINED[head]: evaluated(runner, pretrained, head, **settings) for head in HEADS}
-        later, spread = LATER_REAL.get((name, n_shot), (np.nan, np.nan))
-        rows += _accuracy_rows(found, set=name, snr=data.snr, later=later, later_spread=spread, **size)
-    return pd.DataFrame(rows)
+        later = LATER_REAL.get((name, n_shot), (np.nan, np.nan))
+        for head, method in PRETRAINED.items():
+            accuracy = accuracy_of(evaluated(runner, pretrained, head, **settings))
+            rows.append((name, *task.values(), method, *accuracy, *later))
+    columns = ["set", "n_way", "n_shot", "snr", "method", "accuracy", "ci95", "later", "later_spread"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def conformations_frame(
@@ -146,25 +126,11 @@ def conformations_frame(
     return pd.concat([network.drop(columns="n_seeds"), pd.DataFrame(rows)], ignore_index=True)
 
 
-def _accuracy_rows(found: dict[str, dict], **labels) -> list[dict]:
-    """A row per method, with the paired difference of the last method, the tool's classifier, minus it."""
-    *_, tool = found.values()
-    rows = []
-    for method, entry in found.items():
-        accuracy, interval = accuracy_of(entry)
-        difference, difference_interval = paired_difference(tool, entry)
-        values = {"accuracy": accuracy, "ci95": interval}
-        values |= {"difference": difference, "difference_ci95": difference_interval}
-        rows.append({**labels, "method": method, **values})
-    return rows
-
-
 # ---------------------------------------------------------------- what a reader sees
 
 
 def show_by_task(frame: pd.DataFrame, group: str, value: str) -> Styler:
     """Methods under each value of the column `group`, by shots and SNR."""
-    frame = frame.replace(SHOWN)
     interval = "<br><small>±\u00a0" + frame["ci95"].map("{:.3f}".format) + "</small>"
     shown = frame[value].map("{:.3f}".format) + interval
     table = by_task(frame.assign(row=frame[group] + "\t" + frame["method"], shown=shown), "row", "shown")
@@ -174,15 +140,17 @@ def show_by_task(frame: pd.DataFrame, group: str, value: str) -> Styler:
 
 def show_surrogates_at_once(frame: pd.DataFrame) -> Styler:
     """All classes of a surrogate data set at once, and beside it what later work reports of the real set."""
-    rows = []
-    for (name, n_shot), part in frame.replace(SHOWN).groupby(["set", "n_shot"], sort=False):
-        first = part.iloc[0]
-        row = {"Surrogate": name.capitalize(), "Task": f"{first['n_way']}-way {n_shot}-shot"}
-        row |= {found.method: f"{found.accuracy:.3f} ±\u00a0{found.ci95:.3f}" for found in part.itertuples()}
-        row["gain"] = f"{first['difference']:+.3f} ±\u00a0{first['difference_ci95']:.3f}"
-        row["chance"] = f"{1 / first['n_way']:.3f}"
-        row[f"another data set: real particles, another method ({LATER_SOURCE})"] = (
-            f"{first['later']:g} ±\u00a0{first['later_spread']:g}" if pd.notna(first["later"]) else "not quoted"
-        )
-        rows.append(row)
-    return plain_style(pd.DataFrame(rows)).hide(axis="index")
+    shown = pd.DataFrame(
+        {
+            "Surrogate": frame["set"].str.capitalize(),
+            "Task": [f"{row.n_way}-way {row.n_shot}-shot" for row in frame.itertuples()],
+            "method": frame["method"],
+            "accuracy": list(map(plus_minus, frame["accuracy"], frame["ci95"])),
+        }
+    ).pivot_table("accuracy", ["Surrogate", "Task"], "method", aggfunc="first", sort=False)
+    later = frame.drop_duplicates(["set", "n_shot"])
+    shown[f"another data set: real particles, another method ({LATER_SOURCE})"] = [
+        f"{row.later:g} ±\u00a0{row.later_spread:g}" if pd.notna(row.later) else "not quoted"
+        for row in later.itertuples()
+    ]
+    return plain_style(shown.rename_axis(columns=None).reset_index()).hide(axis="index")

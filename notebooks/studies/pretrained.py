@@ -4,13 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from cryo_fewshot.files import REPOSITORY
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.reproduction.store import Store
-from cryo_fewshot.weights import AnyEncoder
+from cryo_fewshot.weights import AnyEncoder, load_encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,11 @@ class Pretrained:
 
     encoder: AnyEncoder
     card: dict
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Pretrained":
+        """The encoder that comes with the package, or that of a file."""
+        return cls(*load_encoder(path))
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -4,51 +4,40 @@ The encoder was trained on simulated particles alone, and no correction uses a l
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
-from cryo_fewshot.encoder import embed
 from cryo_fewshot.hashing import digest_of
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.resampling import band_limited
 from cryo_fewshot.particles.tilt_stacks import TiltStacks
-from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.classify import recogniser_of
-from cryo_fewshot.recognition.descriptors import descriptors
+from cryo_fewshot.recognition.embedding_cache import features_of
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.on_the_fly import homologous_family
 from cryo_fewshot.simulation.structures import class_keys, registry
-from cryo_fewshot.weights import AnyEncoder
 
 from . import spectra
 from .pretrained import Pretrained
 
 
-@dataclass(frozen=True)
-class Net:
-    """What `classify` makes of particles without grey values that can be compared."""
+def log_likelihoods(pretrained: Pretrained, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """What `classify` makes of particles without grey values that can be compared, `(n, n_way)`.
 
-    encoder: AnyEncoder
-    calibration: Calibration
-
-    def __call__(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Embeddings with the descriptors behind them."""
-        embeddings = F.normalize(embed(self.encoder, volumes), dim=-1)
-        return torch.cat([embeddings, descriptors(volumes)], dim=1)
-
-    def logits(self, support: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
-        """Log-likelihoods `(n, n_way)` of queries `(n, dim)`, support `(n_way, n_shot, dim)`."""
-        n_way, n_shot, dim = support.shape
-        labels = np.repeat([f"{way:03d}" for way in range(n_way)], n_shot)
-        widths = (dim - len(self.calibration.space.mean),)
-        known = recogniser_of(support.flatten(0, 1), labels, self.calibration, queries, Settings(), widths)
-        return known.model.log_likelihoods(known.space.project(queries))
+    support : `(n_way, n_shot, dim)`, queries : `(n, dim)`, both of `features_of`
+    """
+    n_way, n_shot, dim = support.shape
+    calibration = pretrained.calibration
+    labels = np.repeat([f"{way:03d}" for way in range(n_way)], n_shot)
+    widths = (dim - len(calibration.space.mean),)
+    known = recogniser_of(support.flatten(0, 1), labels, calibration, queries, Settings(), widths)
+    return known.model.log_likelihoods(known.space.project(queries))
 
 
 def volumes_of(particles: Particles, card: dict) -> torch.Tensor:
@@ -94,7 +83,7 @@ class RealParticles:
 
     def run(self, runner: Runner, pretrained: Pretrained, particles: Particles, volumes: torch.Tensor) -> dict:
         """Result: `n_particles`; `tried`, by correction what `_ranked` gives; `support`, what `_real_support` gives."""
-        net, filed = Net(pretrained.encoder, pretrained.calibration), volumes
+        features, filed = partial(features_of, pretrained.encoder), volumes
         if isinstance(particles.source, TiltStacks):
             filed = volumes_of(replace(particles, source=replace(particles.source, ctfs=None)), pretrained.card)
         per_class = 4 * self.n_shot
@@ -102,28 +91,28 @@ class RealParticles:
         clean = spectra.noise_free(self.classes, per_class, self.measured, seed=32)
         noisy = spectra.with_noise_of(clean, volumes, spectra.binned_snr(self.noise_snr, self.measured))
         plain, in_noise = (
-            net(group).view(len(self.classes), per_class, -1)
+            features(group).view(len(self.classes), per_class, -1)
             for group in (simulate_set(recipe, {self.snr: per_class}, self.classes).volumes, noisy)
         )
         matched = spectra.matched(
             volumes, spectra.training_like(pretrained.card, self.n_training), spectra.radii(volumes.shape[-1])
         )
-        queries = net(volumes)
+        queries = features(volumes)
         return {
             "n_particles": len(volumes),
             "tried": {
-                "CTF left in": self._ranked(net, plain, net(filed)),
-                "CTF undone": self._ranked(net, plain, queries),
-                "CTF undone; shells matched": self._ranked(net, plain, net(matched)),
-                "CTF undone; support in the real noise": self._ranked(net, in_noise, queries),
+                "CTF left in": self._ranked(pretrained, plain, features(filed)),
+                "CTF undone": self._ranked(pretrained, plain, queries),
+                "CTF undone; shells matched": self._ranked(pretrained, plain, features(matched)),
+                "CTF undone; support in the real noise": self._ranked(pretrained, in_noise, queries),
             },
             "support": {
-                "in their own noise": self._real_support(net, plain, queries),
-                "in the real noise": self._real_support(net, in_noise, queries),
+                "in their own noise": self._real_support(pretrained, plain, queries),
+                "in the real noise": self._real_support(pretrained, in_noise, queries),
             },
         }
 
-    def _ranked(self, net: Net, known: torch.Tensor, queries: torch.Tensor) -> dict:
+    def _ranked(self, pretrained: Pretrained, known: torch.Tensor, queries: torch.Tensor) -> dict:
         """Rank of the family's best class among all others, over draws of the labelled particles.
 
         Result: `median_rank`; `first`, share of particles and draws where a class of the family is the likeliest;
@@ -133,7 +122,7 @@ class RealParticles:
         ranks, together = [], []
         for _ in range(self.n_draws):
             order = torch.from_numpy(rng.permutation(known.shape[1]))[: self.n_shot]
-            logits = net.logits(known[:, order], queries)
+            logits = log_likelihoods(pretrained, known[:, order], queries)
             best, rest = logits[:, family].max(1).values, logits[:, ~family]
             ranks.append(1 + (rest > best[:, None]).sum(1).numpy())
             total = logits.sum(0)
@@ -144,7 +133,7 @@ class RealParticles:
             "rank_together": float(np.median(together)),
         }
 
-    def _real_support(self, net: Net, known: torch.Tensor, real: torch.Tensor) -> dict:
+    def _real_support(self, pretrained: Pretrained, known: torch.Tensor, real: torch.Tensor) -> dict:
         """Shares of real and of simulated particles that get their class, mean over draws."""
         rng = np.random.default_rng(self.seed)
         others = known[torch.from_numpy(~self.is_family)]
@@ -154,7 +143,8 @@ class RealParticles:
             order, drawn = (torch.from_numpy(rng.permutation(len(part))) for part in (others[0], real))
             support = torch.cat([real[drawn[: self.n_shot]][None], others[:, order[: self.n_shot]]])
             queries = others[:, order[self.n_shot : 2 * self.n_shot]].flatten(0, 1)
-            found = net.logits(support, torch.cat([real[drawn[self.n_shot :]], queries])).argmax(1)
+            asked = torch.cat([real[drawn[self.n_shot :]], queries])
+            found = log_likelihoods(pretrained, support, asked).argmax(1)
             right.append(
                 [float((found == truth)[part].float().mean()) for part in (slice(n_real), slice(n_real, None))]
             )
@@ -209,19 +199,24 @@ class DecoyDraws:
     n_resamples: int = 2000
     seed: int = 0
 
-    def run(self, runner: Runner, net: Net, volumes: torch.Tensor) -> dict:
+    def run(self, runner: Runner, pretrained: Pretrained, volumes: torch.Tensor) -> dict:
         """Result: `right`, the mean; 2.5, 50 and 97.5 % of the single draws, of the means over draws for one set of
         decoys, and of the means where the particles are drawn with replacement; `at_target`, share of these last that
         reach .95; `by_particle`, the share of answers that are right about each and its decoys.
         """
         rng, n = np.random.default_rng(self.seed), len(volumes)
-        real, hits, asked = net(volumes), np.zeros((self.n_phases, self.n_draws, n)), np.zeros((n,))
+        real, hits, asked = (
+            features_of(pretrained.encoder, volumes),
+            np.zeros((self.n_phases, self.n_draws, n)),
+            np.zeros((n,)),
+        )
         for phases in range(self.n_phases):
-            pair = torch.stack([real, net(spectra.phase_randomised(volumes, seed=phases))])
+            decoys = features_of(pretrained.encoder, spectra.phase_randomised(volumes, seed=phases))
+            pair = torch.stack([real, decoys])
             for draw in range(self.n_draws):
                 order = rng.permutation(n)
                 support, queries = (pair[:, order[part]] for part in (slice(self.n_shot), slice(self.n_shot, None)))
-                answer = net.logits(support, queries.flatten(0, 1)).argmax(1).view(2, -1)
+                answer = log_likelihoods(pretrained, support, queries.flatten(0, 1)).argmax(1).view(2, -1)
                 right = (answer == torch.tensor([[0], [1]])).float().mean(0).numpy()
                 hits[phases, draw, order[self.n_shot :]] = right
                 asked[order[self.n_shot :]] += 1
@@ -240,7 +235,7 @@ def decoy_draws(runner: Runner, pretrained: Pretrained, particles: Particles, n_
     """The stored entry about the particles of an input."""
     volumes = volumes_of(particles, pretrained.card)
     spec = DecoyDraws(encoder=pretrained.digest, particles=digest_of(volumes), n_shot=n_shot)
-    return runner(spec, Net(pretrained.encoder, pretrained.calibration), volumes)
+    return runner(spec, pretrained, volumes)
 
 
 def draws_text(entries: list[dict], target: float = 0.95) -> str:

@@ -2,15 +2,15 @@
 
 import textwrap
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cryo_fewshot.figures.style import WIDTH
+from cryo_fewshot.figures.charts import curves_figure
+from cryo_fewshot.figures.volumes import slices_grid
 from cryo_fewshot.recognition.benchmark import FILES, TOOL, UNFITTED
 
-from .charts import curves_figure, labels_text
+from .charts import labels_text
 
 YEAST, PICKS = "all five", "all classes"
 """Tasks that tell the runs of the benchmark apart."""
@@ -36,18 +36,10 @@ def benchmark_rows(entries: list[dict], first_task: str = YEAST) -> pd.DataFrame
 
 
 def yeast_slices_figure(entry: dict) -> Figure:
-    """Boxes of a labelled tomogram: a row per class, on one grey scale."""
+    """Boxes of a labelled tomogram, voxels of 2 nm: a row per class, on one grey scale."""
     slices = {name: np.array(found) for name, found in entry["result"]["slices"].items()}
-    low, high = np.percentile(np.concatenate(list(slices.values())), [0.5, 99.5])
-    n = max(map(len, slices.values()))
-    figure, axes = plt.subplots(len(slices), n, figsize=(WIDTH, len(slices) * WIDTH / (n + 1)), squeeze=False)
-    for row, (name, pictures) in zip(axes, slices.items(), strict=True):
-        for ax, picture in zip(row, pictures, strict=False):
-            ax.imshow(picture, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
-        for ax in row:
-            ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(textwrap.fill(name.replace("_", " "), 12), rotation=0, ha="right", va="center")
-    return figure
+    titles = [textwrap.fill(name.replace("_", " "), 12) for name in slices]
+    return slices_grid(list(slices.values()), titles, voxel_sizes_nm=[2.0] * len(slices))
 
 
 def benchmark_figure(rows: pd.DataFrame) -> Figure:
@@ -73,20 +65,14 @@ def benchmark_finding(rows: pd.DataFrame, n_shot: int = 5) -> str:
 
 
 def benchmark_text(rows: pd.DataFrame) -> str:
-    """How far the command's default is from each other method, in words."""
+    """Where another method is ahead of the command's default, in words, and how many boxes there are."""
     odd = rows[rows["half"] == "odd"].pivot_table(index=["task", "n_shot"], columns="method", values="accuracy")
-    odd = odd.round(3)
-    others = odd.drop(columns=[TOOL, FILES])
-    behind = odd.index[others.max(axis=1) > odd[TOOL]]
-    where = "; ".join(
-        f"{task}, {labels_text(n)}: {others.loc[(task, n)].idxmax()}, by "
-        f"{others.loc[(task, n)].max() - odd.loc[(task, n), TOOL]:.3f}"
-        for task, n in behind
-    )
+    ahead = (odd.drop(columns=[TOOL, FILES]).max(axis=1) - odd[TOOL]).round(3)
+    where = ", ".join(f"{task} with {labels_text(n)} ({by:.3f})" for (task, n), by in ahead[ahead > 0].items())
     classes = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in rows.attrs["boxes"]["odd"].items())
     return (
-        f"On the odd half no other method is ahead of the command in {len(odd) - len(behind)} of {len(odd)} columns"
-        f"{f'; the others are {where}' if where else ''}. Boxes in the odd half: {classes}."
+        f"On the odd half another method is ahead of the command in {(ahead > 0).sum()} of {len(ahead)} columns: "
+        f"{where or 'none'}. Boxes in the odd half: {classes}."
     )
 
 

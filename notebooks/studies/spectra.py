@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from cryo_fewshot.particles.base import Particles
-from cryo_fewshot.particles.ctf import ctf_values
 from cryo_fewshot.particles.resampling import band_limited
 from cryo_fewshot.particles.tilt_stacks import TiltStacks
 from cryo_fewshot.recognition.pretraining import spec_of
@@ -63,17 +62,6 @@ def phase_randomised(volumes: torch.Tensor, seed: int = 0) -> torch.Tensor:
     white = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(seed))
     phases = torch.fft.rfftn(white, dim=(1, 2, 3))
     return filtered(volumes, phases / phases.abs().clamp(min=1e-9), keep_phase=False)
-
-
-def multiplied_by_ctf(volumes: torch.Tensor, microscope: Microscope) -> torch.Tensor:
-    """Volumes times the CTF of the microscope's middle defocus, positive at low frequency."""
-    m, box = microscope, volumes.shape[-1]
-    full, half = torch.fft.fftfreq(box), torch.fft.rfftfreq(box)
-    squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / (10 * m.final_voxel_size_nm) ** 2
-    defocus_um = (m.defocus_min_um + m.defocus_max_um) / 2
-    return filtered(
-        volumes, ctf_values(squared, defocus_um, (m.voltage_kv, m.spherical_aberration_mm, m.amplitude_contrast))
-    )
 
 
 def training_like(card: dict, n: int) -> torch.Tensor:

@@ -103,19 +103,19 @@ def speed_text(path: Path) -> str:
 
 def show_speed(frame: pd.DataFrame) -> Styler:
     """The benchmark for reading."""
-    names = ["Path", "per", "Reference (ms)", "Package (ms)", "Times faster", "Peak (GB)", "Error"]
-    formats = ["{}", "{}", "{:.3g}", "{:.3g}", "{:.1f}", "{:.1f}", "{:.0e}"]
-    shown = frame.set_axis(names, axis=1)
-    return plain_style(shown).format(dict(zip(names, formats, strict=True)), na_rep="–").hide(axis="index")
+    return _shown(frame, {"Path": "{}", "per": "{}", "Reference (ms)": "{:.3g}", "Package (ms)": "{:.3g}",
+                          "Times faster": "{:.1f}", "Peak (GB)": "{:.1f}", "Error": "{:.0e}"})  # fmt: skip
 
 
 def show_agreement(frame: pd.DataFrame) -> Styler:
     """What rounding changes, for reading."""
-    names = ["Encoder", "Computed in", "Queries", "Predicted as in plain fp32", "Accuracy", "in fp32"]
-    names += ["Error of embeddings"]
-    formats = ["{}", "{}", "{:,}", "{:.2%}", "{:.2%}", "{:.2%}", "{:.0e}"]
-    shown = frame.set_axis(names, axis=1)
-    return plain_style(shown).format(dict(zip(names, formats, strict=True)), na_rep="–").hide(axis="index")
+    return _shown(frame, {"Encoder": "{}", "Computed in": "{}", "Queries": "{:,}",
+                          "Predicted as in plain fp32": "{:.2%}", "Accuracy": "{:.2%}", "in fp32": "{:.2%}",
+                          "Error of embeddings": "{:.0e}"})  # fmt: skip
+
+
+def _shown(frame: pd.DataFrame, formats: dict[str, str]) -> Styler:
+    return plain_style(frame.set_axis(list(formats), axis=1)).format(formats, na_rep="–").hide(axis="index")
 
 
 def speed_figure(frame: pd.DataFrame) -> Figure:

@@ -24,17 +24,18 @@ def test_accuracy_figure_draws_each_row():
     assert figure.axes[0].get_title() == "5-way 5-shot"
 
 
-def test_accuracy_by_class_puts_the_hardest_class_at_the_bottom():
-    rows = [("1OEL", 5, 0.9), ("3KUY", 5, 0.4), ("1OEL", 1, 0.7), ("3KUY", 1, 0.2)]
-    frame = pd.DataFrame(rows, columns=["class", "n_shot", "accuracy"]).assign(n_way=5)
-    frame = frame.assign(low=frame["accuracy"] - 0.1, high=frame["accuracy"] + 0.05)
-    ax = charts.accuracy_by_class(frame).axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["3KUY", "1OEL"]
+def test_rows_stand_in_their_order_with_their_intervals():
+    rows = [("1OEL", "5-shot", 0.9), ("3KUY", "5-shot", 0.4), ("1OEL", "1-shot", 0.7), ("3KUY", "1-shot", 0.2)]
+    frame = pd.DataFrame(rows, columns=["row", "curve", "value"]).assign(panel="one")
+    frame = frame.assign(low=frame["value"] - 0.1, high=frame["value"] + 0.05)
+    ax = charts.rows_figure(frame, "accuracy", chance=0.5).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1OEL", "3KUY"] and ax.yaxis_inverted()
     drawn = {bars.get_label(): bars for bars in ax.containers}
     assert drawn["5-shot"].lines[0].get_xdata().tolist() == [0.9, 0.4]
-    assert np.allclose(np.array(drawn["5-shot"].lines[0].get_ydata(), dtype=float), [1, 0], atol=0.2)
+    assert np.allclose(np.array(drawn["5-shot"].lines[0].get_ydata(), dtype=float), [0, 1], atol=0.2)
     ends = drawn["1-shot"].lines[2][0].get_segments()
     assert np.allclose([end[:, 0] for end in ends], [(0.6, 0.75), (0.1, 0.25)])
+    assert ax.lines[-1].get_label() == "chance" and ax.lines[-1].get_xdata() == [0.5, 0.5]
 
 
 def test_confusion_is_in_percent_of_each_row():

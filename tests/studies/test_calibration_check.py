@@ -1,7 +1,7 @@
 """The check of an encoder's promises, on embeddings whose classes are known."""
 
 import torch
-from studies.calibration_check import CalibrationCheck, checked_tasks, crowded_classes, embedded_classes
+from studies.calibration_check import CalibrationCheck, checked_tasks, embedded_classes
 
 from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.hashing import spec_digest
@@ -33,8 +33,8 @@ def test_crowded_particles_are_the_same_classes_with_something_beside_them():
     spec = CalibrationCheck(encoder="", classes=("1OEL", "3UWX"), n_per_class=4, crowded=True)
     torch.manual_seed(0)
     encoder = PooledEncoder3D(20, (4, 8)).eval()
-    (alone, names), (crowded, again) = (embed(spec, encoder, 0.1) for embed in (embedded_classes, crowded_classes))
+    (alone, names), (crowded, again) = (embedded_classes(spec, encoder, 0.1, among) for among in (False, True))
     assert names.tolist() == again.tolist() == ["1OEL"] * 4 + ["3UWX"] * 4
     assert alone.shape == crowded.shape and not torch.allclose(alone, crowded)
-    assert torch.equal(crowded, crowded_classes(spec, encoder, 0.1)[0])
+    assert torch.equal(crowded, embedded_classes(spec, encoder, 0.1, crowded=True)[0])
     assert spec_digest(spec) != spec_digest(CalibrationCheck(encoder="", classes=("1OEL", "3UWX"), n_per_class=4))

@@ -8,7 +8,6 @@ import torch
 from scipy.stats import multivariate_normal
 from studies.heads import (
     alpha_tim_logits,
-    bd_cspn_logits,
     normalised,
     plda_em_logits,
     plda_logits,
@@ -26,7 +25,6 @@ INDUCTIVE = {
     "PLDA": partial(plda_logits, model=UNIT),
 }
 TRANSDUCTIVE = {
-    "BD-CSPN": partial(bd_cspn_logits, scale=0.5),
     "TIM": partial(tim_logits, scale=0.5),
     "alpha-TIM": partial(alpha_tim_logits, scale=0.5),
     "PLDA, EM": partial(plda_em_logits, model=UNIT),
@@ -74,7 +72,7 @@ def test_inductive_heads_score_each_query_alone(name):
     assert torch.allclose(HEADS[name](support, queries)[:, :1], HEADS[name](support, queries[:, :1]), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["BD-CSPN", "TIM", "PLDA, EM"])
+@pytest.mark.parametrize("name", ["TIM", "PLDA, EM"])
 def test_all_queries_together_help_where_there_is_one_shot(name):
     episodes = mixture(n_episodes=30)
     assert accuracy(HEADS[name], *episodes) > accuracy(prototype_logits, *episodes) + 0.02

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from studies.cross_fitting import cross_fit_specs, family_folds
+from studies.cell_trainings import cross_fit_specs, family_folds
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.recognition.pretraining import TEST_CLASSES, pretrained_spec
