@@ -19,9 +19,10 @@ from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
 from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
-from .output import Outcome, claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
+from .output import Outcome, claimed, run_record, write_averages, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .rejection import Errors, estimate_errors, operating_points
+from .report import write_report
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -72,7 +73,7 @@ def classify(
         say(note)
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
-    with unclaimed(out, record):
+    with claimed(out, record):
         classes, again = class_indices(support), copies(query)
         if n := len(support) - support.labels.count(None) - sum(map(len, classes.values())):
             say(f"{n} particles of the support are listed more than once; each counts once")
@@ -108,7 +109,6 @@ def classify(
             *with_boxes, boxes = with_background(known, labels, empty.all()[0])
             beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
-        claim_folder(out, record)
     if decoys is None:
         say(WITHOUT)
     else:
@@ -132,7 +132,7 @@ def classify(
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     outcome = Outcome(table, counts, recogniser, averages, points, groups, to_label, decoys)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
-    write_results_page(out, query, outcome, *shown, settings, card, (*support.notes, *query.notes))
+    write_report(out / "report.html", query, outcome, *shown, settings, card, (*support.notes, *query.notes))
     return outcome
 
 

@@ -17,7 +17,7 @@ from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.exchange import csv_table
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tomograms import Boxes, Tomogram
-from cryo_fewshot.recognition.output import claim_folder, file_names, run_record, write_tables
+from cryo_fewshot.recognition.output import claimed, file_names, run_record, write_tables
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY
 
@@ -117,6 +117,11 @@ def test_the_record_names_the_ends_of_both_inputs():
         assert [record[name][key] for key in ("n", "first", "last")] == ends
 
 
+def claim(folder, record):
+    with claimed(folder, record):
+        pass
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -128,22 +133,22 @@ def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
     query = Particles(names=["d"], source=None, voxel_size_nm=1.0, box=4)
     settings = {"names": ["a", "b", "c"], "source": None, "voxel_size_nm": 1.0, "box": 4, "labels": ["A", "A", "B"]}
     records = [run_record(Particles(**(settings | more)), query, {}, Settings()) for more in ({}, changes)]
-    claim_folder(tmp_path / "out", records[0])
+    claim(tmp_path / "out", records[0])
     for left in ("classes/A.star", "averages/A.mrc", "rejected_group_1.star"):  # by files that were others then
         write_atomically(tmp_path / "out" / left, b"old")
-    claim_folder(tmp_path / "out", records[0])
+    claim(tmp_path / "out", records[0])
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["run.json"]
     with pytest.raises(UserError, match="contains another run"):
-        claim_folder(tmp_path / "out", records[1])
+        claim(tmp_path / "out", records[1])
 
 
 def test_notes_on_the_inputs_do_not_make_another_run(tmp_path):
     inputs = [Particles(names=["a"], source=None, voxel_size_nm=1.0, box=4) for _ in range(2)]
     record = run_record(*inputs, {}, Settings())
-    claim_folder(tmp_path, {**record, "query": {**record["query"], "said": ["elsewhere/a.star: 1 particle"]}})
-    claim_folder(tmp_path, record)
+    claim(tmp_path, {**record, "query": {**record["query"], "said": ["elsewhere/a.star: 1 particle"]}})
+    claim(tmp_path, record)
     with pytest.raises(UserError, match="contains another run"):
-        claim_folder(tmp_path, {**record, "query": {**record["query"], "n": 2}})
+        claim(tmp_path, {**record, "query": {**record["query"], "n": 2}})
 
 
 def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.evaluation import reliability
 from cryo_fewshot.fourier import MASK_SHARE
 from cryo_fewshot.recognition import output
 from cryo_fewshot.recognition.settings import Settings
@@ -124,26 +123,3 @@ def test_maps_are_written_with_protein_bright_and_their_curve(tmp_path):
         "0.12346,0.98765,0.49383",
         "0.25,0.5,0.25",
     ]
-
-
-@pytest.mark.parametrize(
-    ("n_shot", "crowding", "name"),
-    [
-        (2.4, 0.49, "1 labels a class, alone in the box"),
-        (3.0, 0.5, "4 labels a class, as in cells"),
-        (9, 0.0, "4 labels"),
-    ],
-)
-def test_reliability_is_that_of_like_conditions_and_of_three_labels(n_shot, crowding, name):
-    rows = [{"crowded": crowded, "n_shot": n, "p": 0.5} for crowded in (False, True) for n in (1, 4)]
-    check = SimpleNamespace(probability=np.linspace(0.3, 1, 8), right=np.arange(8) % 2, tested=np.arange(8) > 0)
-    conditions = SimpleNamespace(n_shot=n_shot, crowding=crowding)
-    recogniser = SimpleNamespace(conditions=conditions, check=check)
-    found = output._reliability(recogniser, {"reliability": rows})
-    first = next(iter(found))
-    assert name in first and first.startswith("calibration, ") and len(found[first]) == 1
-    own = found.get("your labelled particles, each left out")
-    assert (own is None) == (n_shot < 3)
-    if own:
-        assert own == reliability(check.probability[1:], check.right[1:], n_bins=5)
-    assert len(output._reliability(recogniser, {})) == (n_shot >= 3)

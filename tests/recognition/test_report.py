@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,27 +12,30 @@ import torch
 
 from cryo_fewshot.averaging.alignment import Poses
 from cryo_fewshot.averaging.averages import Average, Refined
+from cryo_fewshot.recognition.output import Outcome
 from cryo_fewshot.recognition.report import N_UNCERTAIN, principal_map, write_report
+from cryo_fewshot.recognition.settings import Settings
+from cryo_fewshot.recognition.support_check import SupportCheck
 
 NAMES = ("GroEL", "<script>alert(1)</script>", "empty ünd")
 
 
 def particles(n=60, n_classes=3):
-    """What a report is given of n particles."""
+    """A table of n particles and, as the readers give them, their middle slices."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % n_classes
     table = pd.DataFrame(
         {
-            "name": [f"tomo/{i}.mrc" for i in range(n)],
             "class": np.array(NAMES)[labels],
             "runner_up": np.array(NAMES)[(labels + 1) % n_classes],
             "probability": np.linspace(0.4, 1, n),
             "q_value": np.linspace(0.6, 0, n),
             "accepted": np.arange(n) % 4 > 0,
+            "reason": "",
         }
     )
     embeddings = rng.normal(size=(n, 8)) + 4 * np.eye(8)[labels]
-    return {"particles": table, "embeddings": embeddings, "slices": rng.normal(size=(n, 20, 20)), "n_particles": n}
+    return table, torch.from_numpy(embeddings), rng.normal(size=(n, 20, 20))
 
 
 def ball():
@@ -56,20 +61,38 @@ def average(density=None, fall=2.0):
 
 
 COUNTS = pd.DataFrame({"class": NAMES, "particles": [20, 20, 20], "resolution (nm)": [2.5, np.inf, np.nan]})
-SUPPORT = {"accuracy": 0.8, "low": 0.6, "high": 0.9, "n_tested": 15, "warnings": ["particle 3 & 4 are <one>"]}
+SUPPORT = SupportCheck(None, None, np.ones(15), 0.8, 0.6, 0.9, 1.0, ("particle 3 & 4 are <one>",))
 POINTS = [
     {"q_value": q, "n": 40 + i, "wrong": 3.0, "at_most": 9, "precision": 0.9, "recall": 0.5 + i / 10}
     for i, q in enumerate((None, 0.01, 0.1))
 ]
-RELIABILITY = {"calibration": [{"probability": 0.8, "accuracy": 0.75, "n": 40}], "yours": []}
+RELIABILITY = [{"probability": 0.8, "accuracy": 0.75, "n": 40, "crowded": False, "n_shot": 5}]
 
 
-def report(folder, **changes):
+class Query(list):
+    """Names of particles, of which the first can be read, and their slices."""
+
+    voxel_size_nm = 1.0
+
+    def __init__(self, n, slices):
+        super().__init__(range(n))
+        self.names, self.slices = [f"tomo/{i}.mrc" for i in range(n)], torch.from_numpy(slices)
+
+    def read(self, chosen, box, nm):
+        return self.slices[chosen][:, None], {}
+
+
+def report(folder, n=60, n_particles=None, slices=None, settings=None, reliability=RELIABILITY, **changes):
     """Text of a report and the data that its script reads."""
     path = folder / "run 1" / "report.html"
-    inputs = {"counts": COUNTS, "averages": {"GroEL": average()}, "average_voxel_nm": 1.0, "support": SUPPORT}
-    inputs |= {"points": POINTS, "reliability": RELIABILITY, "groups": {}, "to_label": ()}
-    write_report(path, **{**inputs, **particles(), "settings": {}, **changes})
+    table, embeddings, found = particles(n)
+    conditions = SimpleNamespace(crowding=0.0, n_shot=2)
+    recogniser = SimpleNamespace(check=changes.pop("support", SUPPORT), conditions=conditions)
+    fields = {"counts": COUNTS, "averages": {"GroEL": average()}, "points": POINTS, "groups": {}, "to_label": ()}
+    outcome = Outcome(**{"table": table, "recogniser": recogniser, **fields, **changes})
+    query = Query(n_particles or n, found if slices is None else slices)
+    card = {"box": 20, "voxel_size_nm": 1.0, "reliability": reliability}
+    write_report(path, query, outcome, np.arange(n), embeddings, settings or Settings(), card, ["a/b.star: all read"])
     text = path.read_text(encoding="utf-8")
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
     return text, json.loads(data)
@@ -83,8 +106,8 @@ def test_the_file_stands_alone(tmp_path):
 
 
 def test_everything_that_was_given_is_there(tmp_path):
-    text, data = report(tmp_path, settings={"query": "a/b.star", "false accept rate": 0.05})
-    for words in ("80%", "60% to 90%", "empty ünd", "a/b.star", "0.05", "<p>60 particles", "–"):
+    text, data = report(tmp_path, settings=Settings(false_accept_rate=0.0523))
+    for words in ("80%", "60% to 90%", "empty ünd", "a/b.star: all read", "0.0523", "<p>60 particles", "–"):
         assert words in text
     assert "<h1>Classification of 60 particles</h1>" in text
     assert sum(len(trace["x"]) for trace in data["map"]["data"]) == 60
@@ -92,8 +115,8 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert data["averages"]["GroEL"]["surface"]["data"][0]["type"] == "mesh3d"
     assert "40 are accepted; about 3 of them are expected to be wrong, at most\n9 (90 % confidence" in text
     assert data["points"] == POINTS and len(data["q_values"]) == 60
-    assert data["reliability"] == {"calibration": RELIABILITY["calibration"]} and "id='reliability'" in text
-    assert "id='reliability'" not in report(tmp_path, reliability={})[0]
+    assert [*data["reliability"].values()] == [RELIABILITY] and "id='reliability'" in text
+    assert "id='reliability'" not in report(tmp_path, reliability=())[0]
     assert "2.3 nm at FSC 0.143" in data["averages"]["GroEL"]["text"]
 
 
@@ -107,7 +130,7 @@ def test_names_from_files_cannot_run_as_scripts(tmp_path):
 
 def test_the_map_holds_each_particle_once_under_its_class(tmp_path):
     _, data = report(tmp_path)
-    given, (rejected, *classes) = particles()["particles"], data["map"]["data"]
+    given, (rejected, *classes) = particles()[0], data["map"]["data"]
     assert rejected["customdata"] == np.flatnonzero(~given["accepted"]).tolist()
     for name, trace in zip(NAMES, classes, strict=True):
         assert trace["customdata"] == np.flatnonzero(given["accepted"] & (given["class"] == name)).tolist()
@@ -134,7 +157,7 @@ def test_a_slice_lies_in_the_sheet_where_the_script_looks_for_it(tmp_path):
 def test_a_sample_is_said_to_be_one_even_where_nothing_of_it_can_be_read(tmp_path):
     text, _ = report(tmp_path, n_particles=9000)
     assert "60 of 9,000 particles, drawn at random" in text
-    text, data = report(tmp_path, **{**particles(0), "n_particles": 9000})
+    text, data = report(tmp_path, n=0, n_particles=9000)
     assert "0 of 9,000 particles" in text
     assert data["atlas"] is None and not data["particles"]
 
@@ -151,7 +174,7 @@ def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
     assert "the half maps do not agree" in data["averages"]["GroEL"]["text"]
     _, data = report(tmp_path, averages={"GroEL": average(fall=0)})
     assert "finer than 2.3 nm, all that its voxels show" in data["averages"]["GroEL"]["text"]
-    text, data = report(tmp_path, averages={}, support={**SUPPORT, "n_tested": 0, "warnings": []})
+    text, data = report(tmp_path, averages={}, support=replace(SUPPORT, tested=np.zeros(15), warnings=()))
     assert "Averages" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert "cannot be checked" in text and "Nothing looks wrong" in text
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cryo_fewshot.evaluation import reliability
 from cryo_fewshot.figures import volumes
 from cryo_fewshot.recognition import report as room
 
@@ -124,3 +125,26 @@ def test_the_least_probable_are_shown_with_those_that_cannot_be_read_first():
     assert found[1][0] == "<b>c</b> 0.20<br>then d<br><small>y</small>"
     assert found[2][0] == "<b>d</b> 0.50, <em>rejected</em><br>then a<br><small>z</small>"
     np.testing.assert_array_equal(pixels(found[1][1]), room._grey(slices[2], 64))
+
+
+@pytest.mark.parametrize(
+    ("n_shot", "crowding", "name"),
+    [
+        (2.4, 0.49, "1 labels a class, alone in the box"),
+        (3.0, 0.5, "4 labels a class, as in cells"),
+        (9, 0.0, "4 labels"),
+    ],
+)
+def test_reliability_is_that_of_like_conditions_and_of_three_labels(n_shot, crowding, name):
+    rows = [{"crowded": crowded, "n_shot": n, "p": 0.5} for crowded in (False, True) for n in (1, 4)]
+    check = SimpleNamespace(probability=np.linspace(0.3, 1, 8), right=np.arange(8) % 2, tested=np.arange(8) > 0)
+    conditions = SimpleNamespace(n_shot=n_shot, crowding=crowding)
+    recogniser = SimpleNamespace(conditions=conditions, check=check)
+    found = room._reliability(recogniser, {"reliability": rows})
+    first = next(iter(found))
+    assert name in first and first.startswith("calibration, ") and len(found[first]) == 1
+    own = found.get("your labelled particles, each left out")
+    assert (own is None) == (n_shot < 3)
+    if own:
+        assert own == reliability(check.probability[1:], check.right[1:], n_bins=5)
+    assert len(room._reliability(recogniser, {})) == (n_shot >= 3)
