@@ -31,7 +31,7 @@ def trials_of(n_classes=30, shift=0.3, scale=4.0, seed=0):
                 yield Trials(
                     unknown=str(name), family=str(name), conditions=conditions, snrs=snrs, crowded=crowded,
                     log_likelihoods=scale * logits, log_frequencies=np.full((12, 1, n_way), -np.log(n_way)),
-                    scores=unknown[:, :20] + 4, unknown_scores=unknown, true=true,
+                    scores=np.tile(unknown[:, :20], 2) + 4, unknown_scores=unknown, true=true,
                 )  # fmt: skip
 
 
