@@ -96,18 +96,14 @@ def classify(
         labels = [support.labels[i] for i in usable]
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
         unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
-        known, one_source = labelled.all()[0][usable], share_files(support, query)
-
-        def learnt(*labelled_particles) -> Recogniser:
-            recogniser = recogniser_of(*labelled_particles, calibration, unlabelled, settings, widths, one_source)
-            return recogniser.adapted(unlabelled) if settings.transductive else recogniser
-
-        recogniser = learnt(known, labels)
+        known = labelled.all()[0][usable]
+        told = calibration, unlabelled, settings, widths, share_files(support, query)
+        recogniser = recogniser_of(known, labels, *told)
         _say_of(recogniser, words, say)
         table, decoys = _recognised(recogniser, embedded, say), None
         if empty:
             *with_boxes, boxes = with_background(known, labels, empty.all()[0])
-            beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
+            beside = _recognised(recogniser_of(*with_boxes, *told), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
     if decoys is None:
         say(WITHOUT)
@@ -175,7 +171,7 @@ def recogniser_of(
     widths: Sequence[int] = (),
     one_source: bool = False,
 ) -> Recogniser:
-    """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
+    """The recogniser of labelled particles `(n, dim)`, and of unlabelled ones `(m, dim)` as the settings say.
 
     widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
     one_source : labelled and unlabelled particles are known to be of one source
@@ -193,7 +189,8 @@ def recogniser_of(
         false_accept_rate=settings.false_accept_rate,
         junk=settings.junk,
     )
-    return replace(recogniser.seeing(unlabelled), unfitted=reason)
+    recogniser = replace(recogniser.seeing(unlabelled), unfitted=reason)
+    return recogniser.adapted(unlabelled) if settings.transductive else recogniser
 
 
 def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:

@@ -68,14 +68,12 @@ def test_episodes_keep_queries_clear_of_the_support_and_end_where_there_are_too_
         assert not list(room.draw_episodes(data, pools, n_shot, 2, np.random.default_rng(0)))
 
 
-def test_the_features_are_scaled_so_that_each_kind_counts_alike(monkeypatch):
-    monkeypatch.setattr(room, "_prototype", lambda values: values)
-    monkeypatch.setattr(room, "_tool", lambda features, widths, *_: (features, widths))
+def test_the_features_are_scaled_so_that_each_kind_counts_alike():
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(7, 6, generator=generator) * torch.arange(1, 7) + 2
     features[:, 4] = 3  # tells nothing
     data = boxes([(0, 0, i) for i in range(7)], features=features)
-    found = room.methods_of(data, None, {"other": features[:, :1]})
+    found = {name: method.args for name, method in room.methods_of(data, None, {"other": features[:, :1]}).items()}
     embedding = features[:, :3]
     centred = embedding - embedding.mean(0)
     profile = (features[:, 3:5] - features[:, 3:5].mean(0)) / features[:, 3:5].std(0).clamp(min=1e-9) / 2**0.5
@@ -90,7 +88,7 @@ def test_the_features_are_scaled_so_that_each_kind_counts_alike(monkeypatch):
     }
     expected["all together"] = torch.cat([profile, grey, expected[room.CENTRED]], dim=1)
     for name, values in expected.items():
-        torch.testing.assert_close(found[name], values, msg=name)
+        torch.testing.assert_close(found[name], (values,), msg=name)
     tools = {room.TOOL: (features, (2, 1)), room.FILES: (features[:, :5], (2,)), room.UNFITTED: (embedding, ())}
     for name, (values, widths) in tools.items():
         assert torch.equal(found[name][0], values) and found[name][1] == widths
