@@ -41,21 +41,6 @@ def test_accepted_and_rejected_files_share_out_the_particles(data, encoder_path,
         assert len(tables[name]) == int(outcome.table.query("accepted")["class"].eq(name).sum())
 
 
-def test_averages_are_maps_with_their_voxel_size(data, encoder_path, tmp_path, run):
-    settings = Settings(n_averaged=8, average_voxel_nm=3.0, false_accept_rate=0.2)
-    outcome = run(tmp_path / "out", encoder_path, settings)
-    averaged = [name for name in CLASSES if (outcome.table.query("accepted")["class"] == name).sum() >= 8]
-    assert averaged, "no class was accepted often enough to average: the test says nothing"
-    for name in averaged:
-        with mrcfile.open(tmp_path / "out" / "averages" / f"{name}.mrc") as mrc:
-            assert mrc.data.shape == (12, 12, 12) and mrc.data.dtype == np.float32
-            assert float(mrc.voxel_size.x) == pytest.approx(30.0)
-        assert {"frequency_per_nm", "fsc", "fsc_masked"} == set(
-            pd.read_csv(tmp_path / "out" / "averages" / f"{name}_fsc.csv")
-        )
-    assert "<html" in (tmp_path / "out" / "report.html").read_text()
-
-
 @pytest.fixture
 def damaged(data, tmp_path):
     """A copy of the data whose query has a truncated, a constant and a missing file."""

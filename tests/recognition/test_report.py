@@ -19,7 +19,7 @@ from cryo_fewshot.evaluation import reliability
 from cryo_fewshot.figures import volumes
 from cryo_fewshot.recognition import report as room
 from cryo_fewshot.recognition.output import Outcome
-from cryo_fewshot.recognition.report import N_UNCERTAIN, write_report
+from cryo_fewshot.recognition.report import write_report
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.recognition.support_check import SupportCheck
 
@@ -140,12 +140,6 @@ def test_a_sample_is_said_to_be_one_even_where_nothing_of_it_can_be_read(tmp_pat
     text, data = report(tmp_path, n=0, n_particles=9000)
     assert "0 of 9,000 particles" in text
     assert data["atlas"] is None and not data["particles"]
-
-
-def test_the_least_certain_come_first(tmp_path):
-    text, _ = report(tmp_path)
-    captions = re.findall(r"<small>tomo/(\d+)\.mrc</small></figcaption>", text)
-    assert captions == [str(i) for i in range(N_UNCERTAIN)]
 
 
 def test_flat_averages_and_missing_parts_are_no_obstacle(tmp_path):
