@@ -42,21 +42,15 @@ def classes():
     return _classes
 
 
-def _held_out(x, labels, families=None):
-    """One data set of SNR 0.1."""
-    return HeldOutParticles(
-        embeddings=x,
-        labels=labels,
-        snrs=np.full(len(x), 0.1),
-        sets=np.zeros(len(x), int),
-        crowded=np.zeros(len(x), bool),
-        families=labels if families is None else families,
-    )
+def _held_out(x, labels, **columns):
+    """One data set of SNR 0.1, each class a family of its own."""
+    table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
+    return HeldOutParticles(x, pd.DataFrame(table | columns))
 
 
 @pytest.fixture(scope="session")
 def held_out():
-    """Function: (embeddings, labels, families=None) -> `HeldOutParticles`."""
+    """Function: (embeddings, labels, **columns) -> `HeldOutParticles`."""
     return _held_out
 
 

@@ -11,7 +11,7 @@ import torch
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.recognition import calibration_fit as room
 from cryo_fewshot.recognition.calibration import Calibration, adapt, class_model
-from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration, run_trials
+from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
 from cryo_fewshot.recognition.plda import PLDA
 
 TASKS = {"n_tasks": 2}
@@ -22,7 +22,7 @@ def test_a_task_has_no_two_classes_of_a_family(held_out, classes):
     x, labels = classes(6)
     twins = torch.cat([x, x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))])
     both = np.r_[labels, labels + 6]
-    of_families = held_out(twins, both, np.r_[labels, labels])
+    of_families = held_out(twins, both, family=np.r_[labels, labels])
     for trial in run_trials(of_families, (5,), (5,), **TASKS):
         assert (trial.log_likelihoods.argmax(-1) == trial.true).mean() > 0.95
         assert np.quantile(trial.scores, 0.2) > np.quantile(trial.unknown_scores, 0.8)
@@ -36,9 +36,9 @@ def test_the_noise_of_data_sets_is_told(held_out, classes):
     x, labels = classes(8)
     axis = torch.nn.functional.one_hot(torch.tensor(0), x.shape[1])
     snrs = (0.3, 0.1, 0.03)
-    particles = held_out(torch.cat([x + 20 * np.log(snr) * axis for snr in snrs]), np.tile(labels, 3))
     sets = np.arange(3).repeat(len(x))
-    particles = replace(particles, snrs=np.array(snrs)[sets], sets=sets)
+    columns = {"snr": np.array(snrs)[sets], "set": sets}
+    particles = held_out(torch.cat([x + 20 * np.log(snr) * axis for snr in snrs]), np.tile(labels, 3), **columns)
     for trial in run_trials(particles, (1, 5), (5,), **TASKS):
         np.testing.assert_allclose(trial.conditions.log_snr, np.log(trial.snrs), atol=0.3)
         np.testing.assert_array_equal(trial.conditions.crowding, 0)
@@ -75,8 +75,8 @@ def test_crowded_data_sets_are_told(held_out, classes):
     """What lies beside a particle adds a component to its embedding."""
     x, labels = classes(8)
     beside = 20 * torch.nn.functional.one_hot(torch.tensor(1), x.shape[1])
-    particles = held_out(torch.cat([x, x + beside]), np.tile(labels, 2))
-    particles = replace(particles, crowded=np.arange(2).repeat(len(x)) == 1, sets=np.arange(2).repeat(len(x)))
+    sets = np.arange(2).repeat(len(x))
+    particles = held_out(torch.cat([x, x + beside]), np.tile(labels, 2), set=sets, crowded=sets == 1)
     for trial in run_trials(particles, (1, 5), (5,), **TASKS):
         np.testing.assert_allclose(trial.conditions.crowding, trial.crowded, atol=0.15)
     calibration = fit_calibration(particles, shots=(1, 5), n_tasks=4, n_axes=10)
@@ -104,16 +104,6 @@ def test_cross_fitted_classes_count_as_much(held_out, classes):
     both = fit_calibration(*pools, **settings)
     assert both.n_classes == len(both.promises.by_class) == 12 and len(both.promises.by_encoder) == 2
     np.testing.assert_array_equal(both.space.axes, fit_calibration(pools[0], **settings).space.axes)
-
-
-def test_too_little_to_calibrate_on_is_refused(held_out, classes):
-    with pytest.raises(UserError, match="3 held-out classes"):
-        fit_calibration(held_out(*classes(3)))
-    x, labels = classes(5)
-    with pytest.raises(UserError, match="2 families"):
-        fit_calibration(held_out(x, labels, labels % 2))
-    with pytest.raises(UserError, match="10 particles in a held-out class"):
-        fit_calibration(held_out(*classes(5, n=10)))
 
 
 def test_noise_is_told_by_a_ridge_regression():
@@ -163,23 +153,19 @@ def test_particles_are_judged_by_the_model_of_their_task(temperatures):
             np.testing.assert_allclose(part[task], of_task, rtol=1e-3, atol=1e-3)
 
 
-def pool(n_classes, n_each, families=None, n_sets=2):
-    labels = np.tile(np.repeat(np.arange(n_classes), n_each), n_sets)
-    return HeldOutParticles(
-        embeddings=torch.zeros(len(labels), 2),
-        labels=labels,
-        snrs=np.full(len(labels), 0.1),
-        sets=np.repeat(np.arange(n_sets), n_classes * n_each),
-        crowded=np.zeros(len(labels), bool),
-        families=labels if families is None else np.array(families)[labels],
-    )
+def test_too_few_classes_families_or_particles_are_refused(held_out):
+    def check(n_classes, n_needed, families=None):
+        """Five particles of each class in each of two data sets."""
+        labels = np.tile(np.repeat(np.arange(n_classes), 5), 2)
+        family = labels if families is None else np.array(families)[labels]
+        room._check_enough(held_out(None, labels, family=family, set=np.repeat([0, 1], 5 * n_classes)), n_needed)
 
-
-def test_too_few_classes_families_or_particles_are_refused():
-    room._check_enough(pool(4, 5), 5)
+    check(4, 5)
     with pytest.raises(UserError, match="3 held-out classes: calibration needs at least 4"):
-        room._check_enough(pool(3, 5), 5)
+        check(3, 5)
     with pytest.raises(UserError, match="3 families of held-out classes"):
-        room._check_enough(pool(4, 5, families=list("aabc")), 5)
+        check(4, 5, families=list("aabc"))
     with pytest.raises(UserError, match=r"5 particles in a held-out class: n_shot \+ n_query = 6 are needed"):
-        room._check_enough(pool(4, 5), 6)
+        check(4, 6)
+    with pytest.raises(UserError, match="3 held-out classes"):
+        fit_calibration(held_out(None, np.arange(3)))

@@ -128,17 +128,12 @@ def test_held_out_particles_are_of_every_microscope_and_noise_alone_and_in_cells
     for (s, m, snr), (_, given, group_size) in zip(sets, asked, strict=True):
         assert (given["surroundings"], given["microscope"], given["snrs"], given["n_microscopes"]) == (s, m, (snr,), 1)
         assert group_size == spec.group_size
-    numbers = np.arange(len(sets))
-    expected = (100 * (numbers + 1)[:, None] + np.arange(6)).ravel()
-    assert found.embeddings[:, 0].tolist() == expected.tolist() and found.labels.tolist() == held_out * len(sets)
-    assert found.sets.tolist() == numbers.repeat(6).tolist()
-    assert found.snrs.tolist() == np.repeat([snr for *_, snr in sets], 6).tolist()
-    assert found.crowded.tolist() == np.repeat([s is not None for s, *_ in sets], 6).tolist()
-    assert found.families.tolist() == [homologous_family(name) for name in held_out] * len(sets)
-    embeddings, names, snrs, crowded = found.background
-    assert embeddings[:, 0].tolist() == (100 * (numbers + 1)[:, None] + 6 + np.arange(4)).ravel().tolist()
-    assert names.tolist() == known * len(sets) and len(snrs) == len(crowded) == 4 * len(sets)
-    assert snrs[4] == sets[1][2] and crowded[-1] == (surroundings is not None)
+    rows = [(i, name, k, k >= 6) for i in range(len(sets)) for k, name in enumerate([*held_out, *known])]
+    rows.sort(key=lambda row: row[3])
+    assert found.embeddings[:, 0].tolist() == [100 * (i + 1) + k for i, _, k, _ in rows]
+    for (i, name, _, trained), row in zip(rows, found.table.itertuples(), strict=True):
+        assert (row.label, row.family, row.set, row.trained) == (name, homologous_family(name), i, trained)
+        assert (row.crowded, row.snr) == (sets[i][0] is not None, sets[i][2])
 
 
 def test_the_card_counts_the_volumes_of_a_training(tiny):
