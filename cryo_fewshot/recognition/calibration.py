@@ -167,8 +167,12 @@ class Calibration:
         return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod
-    def from_json(cls, content: Mapping) -> "Calibration":
-        """What `to_json` gave; UserError where it is something else."""
+    def from_json(cls, content: Mapping | None) -> "Calibration":
+        """What `to_json` gave, as a card holds it; UserError where it is something else, or a card has none."""
+        if not content:
+            raise UserError(
+                "the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote"
+            )
         try:
             promises = {name: tuples_of(value) for name, value in content["promises"].items() if name != "recall"}
             given = {name: value for name, value in content.items() if value is not None}

@@ -67,7 +67,7 @@ def classify(
     """
     settings, out = settings or Settings(), Path(out)
     encoder, card = load_encoder(encoder_path)
-    calibration = _calibration(card)
+    calibration = Calibration.from_json(card.get("calibration"))
     record = run_record(support, query, card, settings)
     for note in (*support.notes, *query.notes):
         say(note)
@@ -105,13 +105,12 @@ def classify(
             *with_boxes, boxes = with_background(known, labels, empty.all()[0])
             beside = _recognised(recogniser_of(*with_boxes, *told), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
-    if decoys is None:
-        say(WITHOUT)
-    else:
-        p_value = against_background(table, beside, decoys)
-        accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
-        say(background_text(table, p_value, accepted, decoys))
-        table = table.assign(p_value=p_value, accepted=accepted)
+            p_value = against_background(table, beside, decoys)
+            accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
+            say(background_text(table, p_value, accepted, decoys))
+            table = table.assign(p_value=p_value, accepted=accepted)
+        else:
+            say(WITHOUT)
     table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
@@ -154,12 +153,6 @@ def embed_shard(
     cache = Path(cache) if cache else Path(out) / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": rotations, "progress": progress}
     return embed_particles(query, encoder, card, cache, shard=(int(number), int(n)), **options).folder
-
-
-def _calibration(card: dict) -> Calibration:
-    if not card.get("calibration"):
-        raise UserError("the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote")
-    return Calibration.from_json(card["calibration"])
 
 
 def recogniser_of(
