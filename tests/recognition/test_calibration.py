@@ -31,6 +31,8 @@ def test_a_calibration_survives_json(calibration, user):
     assert frames[0].equals(frames[1])
     with pytest.raises(UserError, match="cryo-fewshot calibrate"):
         Calibration.from_json({"space": {}})
+    with pytest.raises(UserError, match="card has no calibration"):
+        Calibration.from_json(None)
 
 
 def test_p_values_undo_thresholds_and_fall_with_the_score(calibration):
