@@ -64,7 +64,7 @@ def benchmark_real(
         particles = open_labelled(Path(path), Path(temporary), **readings["files"])
         data = labelled_tomogram(particles, network, card, Path(temporary))
     names = tuple(name for name in classes.split(",") if name) or tuple(sorted(set(data.labels.tolist())))
-    numbers, calibration = numbers_in(shots), Calibration.from_json(card["calibration"])
+    numbers, calibration = numbers_in(shots), Calibration.from_json(card.get("calibration"))
     with tqdm(total=2 * len(numbers), unit=" tasks", disable=None) as bar:
         tasks = {", ".join(names): names}
         found = benchmark(data, calibration, tasks, shots=numbers, n_episodes=episodes, progress=bar.update)

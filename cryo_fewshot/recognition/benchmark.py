@@ -5,7 +5,8 @@ every support box of their episode, and intervals are drawn over blocks of the t
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..particles.opening import open_particles
 from ..particles.resampling import band_limited
 from ..particles.tomograms import Boxes
 from ..protonet import prototype_logits
+from .background import background_of
 from .calibration import Calibration
 from .classify import recogniser_of
 from .descriptors import GREY
@@ -33,6 +35,9 @@ BLOCK = 40
 """Edge in voxels, x and y, of the blocks that halves and intervals are made of."""
 N_QUERY, FEWEST_QUERIES, TRIES, N_BACKGROUND = 10, 3, 50, 200
 TOOL, FILES, UNFITTED = "classify", "classify, boxes normalised one by one", "classify --no-adapt"
+CENTRED = "nearest prototype, centred"
+Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""(support `(n_way, n_shot)`, queries `(m,)`, all boxes of the task) -> class of each query, `(m,)`."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,7 @@ def labelled_tomogram(particles: Particles, encoder, card: dict, cache: Path) ->
         raise UserError("benchmark: the coordinates have no classes; give --label-column")
     features, rejected = _features(particles, encoder, card, cache)
     background = None
-    if (boxes := particles.source.background(N_BACKGROUND)).names:
-        empty = replace(particles, names=boxes.names, source=boxes, labels=None, table=None)
+    if empty := background_of(particles, N_BACKGROUND, seed=0):
         background = _features(empty, encoder, card, cache)[0]
         background = background[torch.isfinite(background).all(dim=1)]
     usable = [i for i in range(len(particles)) if i not in rejected and particles.labels[i] is not None]
@@ -156,7 +160,7 @@ def benchmark(
     halves: Sequence[str] = ("odd", "all"),
     n_episodes: int = 200,
     further: Mapping[str, torch.Tensor] | None = None,
-    methods: "Mapping[str, Predict] | None" = None,
+    methods: Mapping[str, Predict] | None = None,
     seed: int = 0,
     progress: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
@@ -227,10 +231,6 @@ def draw_episodes(data: LabelledTomogram, pools, n_shot: int, n_episodes: int, r
             return
 
 
-Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""(support `(n_way, n_shot)`, queries `(m,)`, all boxes of the task) -> class of each query, `(m,)`."""
-
-
 def methods_of(data: LabelledTomogram, calibration: Calibration, further: Mapping) -> dict[str, Predict]:
     dim = data.features.shape[1] - sum(data.widths)
     embeddings, profile, grey = data.features.split([dim, *data.widths], dim=1)
@@ -247,23 +247,16 @@ def methods_of(data: LabelledTomogram, calibration: Calibration, further: Mappin
         "all together": together,
     }
     return {
-        TOOL: _tool(data.features, data.widths, calibration, Settings()),
-        FILES: _tool(data.features[:, : -data.widths[1]], data.widths[:1], calibration, Settings()),
-        UNFITTED: _tool(embeddings, (), calibration, Settings(adapt=False)),
-        **{name: _prototype(values) for name, values in features.items()},
+        TOOL: partial(_tool, data.features, data.widths, calibration, Settings()),
+        FILES: partial(_tool, data.features[:, : -data.widths[1]], data.widths[:1], calibration, Settings()),
+        UNFITTED: partial(_tool, embeddings, (), calibration, Settings(adapt=False)),
+        **{name: partial(_nearest_prototype, values) for name, values in features.items()},
     }
 
 
-CENTRED = "nearest prototype, centred"
-
-
-def _tool(features: torch.Tensor, widths: tuple[int, ...], calibration: Calibration, settings: Settings) -> Predict:
+def _tool(features, widths, calibration, settings: Settings, support: np.ndarray, queries, boxes) -> np.ndarray:
     """What `classify` answers where all boxes of the task but the support are its query."""
-
-    def predict(support: np.ndarray, queries: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        return _fitted(features, widths, calibration, settings, support, boxes).recognise(features[queries]).label
-
-    return predict
+    return _fitted(features, widths, calibration, settings, support, boxes).recognise(features[queries]).label
 
 
 def _fitted(features, widths, calibration, settings: Settings, support: np.ndarray, boxes: np.ndarray) -> Recogniser:
@@ -284,11 +277,8 @@ def _against_background(data: LabelledTomogram, calibration: Calibration, pools,
     return round(float(np.mean(areas)), 4)
 
 
-def _prototype(features: torch.Tensor) -> Predict:
-    def predict(support: np.ndarray, queries: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        return prototype_logits(features[support][None], features[queries][None])[0].argmax(1).numpy()
-
-    return predict
+def _nearest_prototype(features: torch.Tensor, support: np.ndarray, queries: np.ndarray, boxes) -> np.ndarray:
+    return prototype_logits(features[support][None], features[queries][None])[0].argmax(1).numpy()
 
 
 def _standardised(values: torch.Tensor) -> torch.Tensor:

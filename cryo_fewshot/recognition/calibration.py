@@ -167,20 +167,23 @@ class Calibration:
         return {"calibration": self.to_json(), "reliability": list(self.reliability)}
 
     @classmethod
-    def from_json(cls, content: Mapping) -> "Calibration":
-        """What `to_json` gave; UserError where it is something else."""
+    def from_json(cls, content: Mapping | None) -> "Calibration":
+        """What `to_json` gave, as a card holds it; UserError where it is something else, or a card has none."""
+        if not content:
+            raise UserError(
+                "the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote"
+            )
         try:
             promises = {name: tuples_of(value) for name, value in content["promises"].items() if name != "recall"}
-            limits = {name: tuple(pair) for name, pair in content["promises"]["limits"].items()}
-            crowd, crowded_space = content.get("crowd"), content.get("crowded_space")
-            return cls(
-                space=_space(content["space"]),
-                crowded_space=None if crowded_space is None else _space(crowded_space),
-                noise=np.asarray(content["noise"], dtype=np.float32),
-                promises=Promises(**{**promises, "limits": limits}),
-                n_classes=int(content["n_classes"]),
-                crowd=None if crowd is None else np.asarray(crowd, dtype=np.float32),
-            )
+            given = {name: value for name, value in content.items() if value is not None}
+            looks = {name: np.asarray(given[name], dtype=np.float32) for name in ("noise", "crowd") if name in given}
+            # A geometry that does not say so is of an earlier release, which calibrated on length 1 alone.
+            spaces = {
+                name: PLDA(**{"unit_columns": len(given[name]["mean"])} | given[name])
+                for name in ("space", "crowded_space")
+                if name in given
+            }
+            return cls(promises=Promises(**promises), n_classes=int(content["n_classes"]), **looks, **spaces)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"calibration: not readable ({error!r}); a file of an earlier release needs "
@@ -188,13 +191,10 @@ class Calibration:
             ) from error
 
 
-def _space(content: Mapping) -> PLDA:
-    # A file that does not say so is of an earlier release, which calibrated on length 1 alone.
-    return PLDA(**{"unit_columns": len(content["mean"])} | content)
-
-
 def tuples_of(value: object) -> object:
     """Plain data with tuples in the place of lists, however deep."""
+    if isinstance(value, dict):
+        return {name: tuples_of(part) for name, part in value.items()}
     return tuple(map(tuples_of, value)) if isinstance(value, list) else value
 
 

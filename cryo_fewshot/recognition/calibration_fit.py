@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..errors import UserError
@@ -23,49 +24,42 @@ N_AXES, N_QUERY, WAYS = 32, 10, (3, 5, 8)
 """Axes of a geometry; queries of each class of a task, and numbers of its classes, fewer where families are few."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class HeldOutParticles:
-    """Embeddings of particles of classes that an encoder never saw.
+    """Particles of classes that an encoder never saw, and others of classes that it was trained on.
 
-    embeddings : `(n, dim)`; labels : `(n,)` class names; snrs : `(n,)`
-    sets : `(n,)` number of the data set, one microscope and one SNR, alone or in cells, all classes in each
-    crowded : `(n,)` bool, of a data set in whose boxes neighbours and membranes lie
-    families : `(n,)`; classes of one family are never in one task
-    background : embeddings, labels, SNRs and crowded of classes that the encoder was trained on; they help to know how
-        classes scatter and what noise and crowds look like, and are never asked for
+    embeddings : `(n, dim)`
+    table : a row for each, numbered from 0. `label`; `family`, of which no two classes are in one task; `set`, number
+        of the data set, one microscope and one SNR, alone or in cells, all classes in each; `snr`; `crowded`, whether
+        neighbours and membranes lie in its boxes; `trained`, whether it is of the others: they help to know how classes
+        scatter and what noise and crowds look like, and are never asked for
     """
 
     embeddings: torch.Tensor
-    labels: np.ndarray
-    snrs: np.ndarray
-    sets: np.ndarray
-    crowded: np.ndarray
-    families: np.ndarray
-    background: tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray] | None = None
+    table: pd.DataFrame
+
+    def asked(self) -> pd.DataFrame:
+        """Rows of the classes that the encoder never saw."""
+        return self.table[~self.table["trained"]]
 
     def family_of(self) -> dict:
-        return dict(sorted(zip(self.labels.tolist(), self.families.tolist(), strict=True)))
+        return dict(sorted(self.asked().groupby("label")["family"].first().items()))
 
     def geometry(self, without: object = None, n_axes: int = N_AXES) -> dict[str, PLDA | np.ndarray]:
         """`space`, `noise`, and where some are crowded `crowd` and `crowded_space`, from all but one family.
 
         See `Calibration`.
         """
-        family_of = self.family_of()
-        kept = np.array([family_of[label] != without for label in self.labels.tolist()])
-        x, labels = self.embeddings[torch.from_numpy(kept)], self.labels[kept]
-        snrs, crowded = self.snrs[kept], self.crowded[kept]
-        if self.background is not None:
-            more, names, more_snrs, more_crowded = self.background
-            x, snrs, crowded = torch.cat([x, more]), np.r_[snrs, more_snrs], np.r_[crowded, more_crowded]
-            labels = np.r_[[f"held out {label}" for label in labels], [f"trained {name}" for name in names]]
+        table = self.table[self.table["trained"] | (self.table["family"] != without)]
+        x, crowded = self.embeddings[torch.tensor(table.index)], table["crowded"].to_numpy()
+        labels = np.where(table["trained"], "trained ", "held out ") + table["label"].astype(str).to_numpy(object)
         numbers = x.double().numpy()
-        found = {"noise": _regression(numbers, np.log(snrs))}
+        found = {"noise": _regression(numbers, np.log(table["snr"].to_numpy()))}
         if crowded.any():
             found["crowd"] = _regression(numbers, crowded.astype(float))
         for name, chosen in (("space", ~crowded), ("crowded_space", crowded)):
             if chosen.any():
-                found[name] = fit_plda(x[torch.from_numpy(chosen)], labels[chosen], n_axes=n_axes)
+                found[name] = fit_plda(x[torch.tensor(chosen)], labels[chosen], n_axes=n_axes)
         return found
 
     def geometries(self, n_axes: int = N_AXES) -> dict[object, dict]:
@@ -125,8 +119,7 @@ def _check_enough(particles: HeldOutParticles, n_needed: int) -> None:
         raise UserError(f"{len(family_of)} held-out classes: calibration needs at least 4, hold back more")
     if (n_families := len(set(family_of.values()))) < 4:
         raise UserError(f"{n_families} families of held-out classes: calibration needs at least 4, hold back more")
-    pairs = np.stack([np.unique(part, return_inverse=True)[1] for part in (particles.sets, particles.labels)])
-    fewest = np.unique(pairs, axis=1, return_counts=True)[1].min()
+    fewest = particles.asked().groupby(["set", "label"]).size().min()
     if fewest < n_needed:
         raise UserError(f"{fewest} particles in a held-out class: n_shot + n_query = {n_needed} are needed")
 
@@ -145,10 +138,9 @@ def run_trials(
     geometries : of `HeldOutParticles.geometries`; adapt_by : the promises whose temperatures a transductive run uses
     """
     family_of, geometries = particles.family_of(), geometries or particles.geometries()
-    numbers = np.unique(particles.sets)
-    in_set = {s: particles.sets == s for s in numbers}
-    members = {(s, c): np.flatnonzero(in_set[s] & (particles.labels == c)) for s in numbers for c in family_of}
-    first_of = [np.flatnonzero(in_set[s])[0] for s in numbers for _ in range(n_tasks)]
+    members = {cell: part.index.to_numpy() for cell, part in particles.asked().groupby(["set", "label"])}
+    sets = particles.asked().groupby("set")[["snr", "crowded"]].first()
+    sets = sets.loc[sets.index.repeat(n_tasks)]  # of each task
     rng = np.random.default_rng(seed_from("calibration tasks", 0))
     for unknown, family in family_of.items():
         found = geometries[family]
@@ -163,7 +155,7 @@ def run_trials(
             if its_family != family:
                 others.setdefault(its_family, []).append(name)
         for n_shot, n_way in product(shots, sorted({min(n, len(others)) for n in ways})):
-            drawn = [_draw(others, members, s, unknown, n_way, n_shot, rng) for s in numbers for _ in range(n_tasks)]
+            drawn = [_draw(others, members, s, unknown, n_way, n_shot, rng) for s in sets.index]
             support, query, strange = map(np.array, zip(*drawn, strict=True))
             seen = np.concatenate([support, query, strange], axis=1)
             conditions = Conditions(
@@ -184,8 +176,7 @@ def run_trials(
             in_order = np.argsort(np.concatenate([np.flatnonzero(tasks) for tasks in groups]))
             fields = (np.concatenate(parts)[in_order] for parts in zip(*of_groups, strict=True))
             true = np.repeat(np.arange(n_way), query.shape[1] // n_way)
-            truth = particles.snrs[first_of], particles.crowded[first_of]
-            yield Trials(unknown, family, conditions, *truth, *fields, true)
+            yield Trials(unknown, family, conditions, sets["snr"].to_numpy(), sets["crowded"].to_numpy(), *fields, true)
 
 
 def _draw(others, members, data_set, unknown, n_way, n_shot, rng) -> tuple[np.ndarray, ...]:

@@ -19,9 +19,10 @@ from .domain import reason_not_to_fit, space_of_data
 from .embedding_cache import Embedded, embed_particles
 from .follow_up import group_rejected, next_to_label
 from .grey_scale import common_grey_scale
-from .output import Outcome, claim_folder, run_record, unclaimed, write_averages, write_results_page, write_tables
+from .output import Outcome, claimed, run_record, write_averages, write_tables
 from .recogniser import Recogniser, build_recogniser
 from .rejection import Errors, estimate_errors, operating_points
+from .report import write_report
 from .settings import Settings
 
 ADAPT_TO = 5000
@@ -66,13 +67,13 @@ def classify(
     """
     settings, out = settings or Settings(), Path(out)
     encoder, card = load_encoder(encoder_path)
-    calibration = _calibration(card)
+    calibration = Calibration.from_json(card.get("calibration"))
     record = run_record(support, query, card, settings)
     for note in (*support.notes, *query.notes):
         say(note)
     cache = Path(cache) if cache else out / "embeddings"
     options = {"device": default_device(), "n_workers": n_workers, "rotations": settings.rotations}
-    with unclaimed(out, record):
+    with claimed(out, record):
         classes, again = class_indices(support), copies(query)
         if n := len(support) - support.labels.count(None) - sum(map(len, classes.values())):
             say(f"{n} particles of the support are listed more than once; each counts once")
@@ -95,27 +96,21 @@ def classify(
         labels = [support.labels[i] for i in usable]
         first_ones = torch.from_numpy(~np.isin(sample[:ADAPT_TO], list(again)))
         unlabelled = sample_embeddings[:ADAPT_TO][first_ones]
-        known, one_source = labelled.all()[0][usable], share_files(support, query)
-
-        def learnt(*labelled_particles) -> Recogniser:
-            recogniser = recogniser_of(*labelled_particles, calibration, unlabelled, settings, widths, one_source)
-            return recogniser.adapted(unlabelled) if settings.transductive else recogniser
-
-        recogniser = learnt(known, labels)
+        known = labelled.all()[0][usable]
+        told = calibration, unlabelled, settings, widths, share_files(support, query)
+        recogniser = recogniser_of(known, labels, *told)
         _say_of(recogniser, words, say)
         table, decoys = _recognised(recogniser, embedded, say), None
         if empty:
             *with_boxes, boxes = with_background(known, labels, empty.all()[0])
-            beside = _recognised(learnt(*with_boxes), embedded, lambda line: None)["class"].to_numpy()
+            beside = _recognised(recogniser_of(*with_boxes, *told), embedded, lambda line: None)["class"].to_numpy()
             decoys = recogniser.recognise(boxes).to_frame()
-        claim_folder(out, record)
-    if decoys is None:
-        say(WITHOUT)
-    else:
-        p_value = against_background(table, beside, decoys)
-        accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
-        say(background_text(table, p_value, accepted, decoys))
-        table = table.assign(p_value=p_value, accepted=accepted)
+            p_value = against_background(table, beside, decoys)
+            accepted = table["accepted"] & (p_value <= settings.false_accept_rate)
+            say(background_text(table, p_value, accepted, decoys))
+            table = table.assign(p_value=p_value, accepted=accepted)
+        else:
+            say(WITHOUT)
     table["labelled"] = _also_in_support(support, query, set(usable), say)
     errors = _judge_errors(table, recogniser, settings)
     counts = _counts(table, errors, recogniser.class_names)
@@ -132,7 +127,7 @@ def classify(
     averages = write_averages(out, query, first_listed, recogniser.class_names, groups, settings, say)
     outcome = Outcome(table, counts, recogniser, averages, points, groups, to_label, decoys)
     shown = sample[:SHOWN], sample_embeddings[:SHOWN, : len(calibration.space.mean)]
-    write_results_page(out, query, outcome, *shown, settings, card, (*support.notes, *query.notes))
+    write_report(out / "report.html", query, outcome, *shown, settings, card, (*support.notes, *query.notes))
     return outcome
 
 
@@ -160,12 +155,6 @@ def embed_shard(
     return embed_particles(query, encoder, card, cache, shard=(int(number), int(n)), **options).folder
 
 
-def _calibration(card: dict) -> Calibration:
-    if not card.get("calibration"):
-        raise UserError("the encoder's card has no calibration: give one that `cryo-fewshot pretrain` or `train` wrote")
-    return Calibration.from_json(card["calibration"])
-
-
 def recogniser_of(
     support: torch.Tensor,
     labels: Sequence[str],
@@ -175,7 +164,7 @@ def recogniser_of(
     widths: Sequence[int] = (),
     one_source: bool = False,
 ) -> Recogniser:
-    """The recogniser of labelled particles `(n, dim)`, fitted to unlabelled ones `(m, dim)` where `settings.adapt`.
+    """The recogniser of labelled particles `(n, dim)`, and of unlabelled ones `(m, dim)` as the settings say.
 
     widths : columns of each block of numbers behind the embedding, see `domain.space_of_data`
     one_source : labelled and unlabelled particles are known to be of one source
@@ -193,7 +182,8 @@ def recogniser_of(
         false_accept_rate=settings.false_accept_rate,
         junk=settings.junk,
     )
-    return replace(recogniser.seeing(unlabelled), unfitted=reason)
+    recogniser = replace(recogniser.seeing(unlabelled), unfitted=reason)
+    return recogniser.adapted(unlabelled) if settings.transductive else recogniser
 
 
 def _say_of(recogniser: Recogniser, words: str, say: Callable) -> None:

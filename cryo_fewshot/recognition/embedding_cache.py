@@ -50,9 +50,6 @@ class Embedded:
     parts: tuple[str, ...] = ("embeddings",)
     grey_reference: torch.Tensor | None = None
 
-    def __len__(self) -> int:
-        return self.n
-
     def with_parts(self, *parts: str, grey_reference: torch.Tensor | None = None) -> "Embedded":
         return replace(self, parts=parts, grey_reference=grey_reference)
 

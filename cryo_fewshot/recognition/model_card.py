@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
@@ -109,32 +110,22 @@ def held_out_particles(
     around = spec.acquisitions.surroundings
     sets = list(product((None, around) if around else (None,), spec.acquisitions.microscopes()[:n_microscopes], snrs))
     held_out = [name for name in spec.selection for _ in range(n_per_class)]
-    known = [name for name in spec.classes if name not in BACKGROUND for _ in range(n_background)]
+    trained = [name for name in spec.classes if name not in BACKGROUND for _ in range(n_background)]
     parts = []
     for surroundings, microscope, snr in sets:
         acquisitions = replace(
             spec.acquisitions, microscope=microscope, n_microscopes=1, snrs=(snr,), surroundings=surroundings
         )
-        volumes = simulate_on_the_fly([*held_out, *known], acquisitions, rng, spec.group_size, device)
-        parts.append(unit_embeddings(encoder, volumes).cpu())
-    embeddings = torch.stack(parts)
-    snr_of = np.array([snr for *_, snr in sets])
-    crowded = np.array([surroundings is not None for surroundings, *_ in sets])
-    n = len(held_out)
-    return HeldOutParticles(
-        embeddings=embeddings[:, :n].flatten(0, 1),
-        labels=np.array(held_out * len(sets)),
-        snrs=snr_of.repeat(n),
-        sets=np.arange(len(sets)).repeat(n),
-        families=np.array([homologous_family(name) for name in held_out] * len(sets)),
-        background=(
-            embeddings[:, n:].flatten(0, 1),
-            np.array(known * len(sets)),
-            snr_of.repeat(len(known)),
-            crowded.repeat(len(known)),
-        ),
-        crowded=crowded.repeat(n),
-    )
+        volumes = simulate_on_the_fly([*held_out, *trained], acquisitions, rng, spec.group_size, device)
+        parts.append(unit_embeddings(encoder, volumes).cpu().split([len(held_out), len(trained)]))
+    of_sets = pd.DataFrame([{"snr": snr, "crowded": around is not None} for around, _, snr in sets])
+    tables = [
+        of_sets.rename_axis("set").reset_index().merge(pd.DataFrame({"label": names, "trained": known}), how="cross")
+        for names, known in ((held_out, False), (trained, True))
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    embeddings = torch.cat([part for of_kind in zip(*parts, strict=True) for part in of_kind])
+    return HeldOutParticles(embeddings, table.assign(family=table["label"].map(homologous_family)))
 
 
 def recalibrate(path: Path, cross_fitted: Sequence[Path], out: Path) -> dict[str, Any]:

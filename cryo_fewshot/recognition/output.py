@@ -10,13 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..averaging.alignment import TiltSeries
 from ..averaging.averages import Refined, refine
 from ..averaging.spectra import MASK_SHARE
 from ..errors import UserError
-from ..evaluation import reliability
 from ..files import write_atomically
 from ..hashing import spec_digest
 from ..particles.base import Particles
@@ -26,13 +24,8 @@ from ..particles.exchange import write_dynamo, write_peet
 from ..particles.mrc import write_mrc
 from ..particles.star import write_star
 from ..particles.tomograms import Boxes
-from .calibration import CROWDED
 from .recogniser import Recogniser
-from .report import write_report
 from .settings import MIN_AVERAGED, Settings
-
-FEWEST_LEFT_OUT = 3
-"""Labels per class with which those left out in turn say something of the probabilities."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +77,13 @@ def _input_record(particles: Particles) -> dict:
 
 
 @contextmanager
-def unclaimed(out: Path, record: dict) -> Iterator[None]:
-    """For all that may still refuse a run: UserError at once where the folder is another's, and a run that is refused
-    before it claims the folder leaves nothing there."""
-    _check_folder(out, record)
+def claimed(out: Path, record: dict) -> Iterator[None]:
+    """For all that may still refuse a run, after which the folder is this run's, without what it wrote before.
+
+    Files may have changed since, and a class or group that is gone must not stay. UserError at once where the folder
+    is another's; a run that is refused leaves nothing there.
+    """
+    is_new = _check_folder(out, record)
     before = set(out.iterdir()) if out.exists() else None
     try:
         yield
@@ -95,14 +91,6 @@ def unclaimed(out: Path, record: dict) -> Iterator[None]:
         for made in [out] if before is None else set(out.iterdir()) - before:
             shutil.rmtree(made, ignore_errors=True)
         raise
-
-
-def claim_folder(out: Path, record: dict) -> None:
-    """Make the output folder this run's, without what it wrote before; UserError where it is another's.
-
-    Files may have changed since, and a class or group that is gone must not stay.
-    """
-    is_new = _check_folder(out, record)
     for path in (p for pattern in ("classes/*", "averages/*", "rejected_group_*") for p in out.glob(pattern)):
         path.unlink()
     if is_new:
@@ -253,52 +241,3 @@ def _write_average(path: Path, refined: Refined, nm: float) -> None:
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
-
-
-def write_results_page(
-    out: Path,
-    query: Particles,
-    outcome: Outcome,
-    sample: np.ndarray,
-    embeddings: torch.Tensor,
-    settings: Settings,
-    card: dict,
-    said: Sequence[str],
-) -> None:
-    """`report.html`, with slices of the particles of a sample; sample `(m,)` indices, embeddings `(m, dim)`."""
-    table, recogniser = outcome.table, outcome.recogniser
-    usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
-    chosen = sample[usable]
-    volumes, _ = query.read(chosen, card["box"], card["voxel_size_nm"])
-    about = {"particles": len(query), "encoder": card.get("name", ""), "inputs": "; ".join(said)}
-    write_report(
-        out / "report.html",
-        counts=outcome.counts,
-        particles=table.iloc[chosen].assign(name=[query.names[i] for i in chosen]),
-        embeddings=embeddings[torch.from_numpy(usable)].numpy(),
-        slices=volumes[:, volumes.shape[1] // 2].numpy(),
-        n_particles=len(query),
-        averages=outcome.averages,
-        average_voxel_nm=average_voxel_nm(query, settings),
-        support=recogniser.check,
-        points=outcome.points,
-        reliability=_reliability(recogniser, card),
-        settings=asdict(settings) | about,
-        groups={name: len(members) for name, members in outcome.groups.items()},
-        to_label=[chosen.tolist().index(row) for row in outcome.to_label],
-    )
-
-
-def _reliability(recogniser: Recogniser, card: dict) -> dict[str, list[dict]]:
-    """Of the calibration in conditions as of this run, and of the labelled particles where classes have three."""
-    conditions, check, found = recogniser.conditions, recogniser.check, {}
-    crowded = conditions.crowding >= CROWDED
-    rows = [row for row in card.get("reliability", ()) if row["crowded"] == crowded]
-    if rows:
-        n_shot = min((row["n_shot"] for row in rows), key=lambda n: abs(n - conditions.n_shot))
-        name = f"calibration, {n_shot} labels a class, {'as in cells' if crowded else 'alone in the box'}"
-        found[name] = [row for row in rows if row["n_shot"] == n_shot]
-    if conditions.n_shot >= FEWEST_LEFT_OUT:
-        of_tested = (part[check.tested] for part in (check.probability, check.right))
-        found["your labelled particles, each left out"] = reliability(*of_tested, n_bins=5)
-    return found

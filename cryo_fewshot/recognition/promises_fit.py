@@ -19,6 +19,8 @@ CONFIDENCE = 0.9
 """That unknown classes drawn as these were meet a promise on average."""
 N_CHOICES = 20
 """Of halves of the families, see `Promises.choices`."""
+CELL = ["n_shot", "n_way", "snr", "crowded"]
+"""What tasks of one kind have in common; SNR and whether they are as in cells are the true ones."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,23 @@ def fit_promises(trials: Sequence[Trials]) -> Promises:
         "log_snr": _ends(np.log(np.concatenate([trial.snrs for trial in trials]))),
         "crowding": (0.0, float(any(trial.crowded.any() for trial in trials))),
     }
-    temperature = _temperature(trials, limits)
-    unknown, terms = _unknown_particles(trials, limits)
+    tasks, terms = _tasks(trials, limits)
+    temperature = _temperature(trials, tasks, terms)
+    unknown = _particles(tasks, score=[trial.unknown_scores for trial in trials])
     thresholds = _thresholds(unknown, terms, RATES)
-    accepted = unknown["score"].to_numpy()[:, None] >= terms @ thresholds.T
+    accepted = unknown["score"].to_numpy()[:, None] >= terms[unknown.index] @ thresholds.T
     by_class = {name: accepted[members].mean(0) for name, members in unknown.groupby("name").indices.items()}
     at = RATES.index(PROMISE)
     encoders = unknown.groupby("encoder").indices.values()
+    answers = _answers(trials, tasks, limits, temperature)
     return Promises(
         temperature=temperature,
         adapted_temperature=temperature,
         thresholds=tuple(tuple(map(float, row)) for row in thresholds),
         limits=limits,
         excess=_excess(np.stack([*by_class.values()])),
-        doubt=_doubt(trials, temperature, limits),
-        measured=tuple(_measured(trials, temperature, thresholds[at], limits)),
+        doubt=_doubt(answers),
+        measured=tuple(_measured(answers, unknown, terms @ thresholds[at])),
         by_class={name: float(rates[at].round(4)) for name, rates in by_class.items()},
         choices=tuple(_halves(unknown, terms)),
         by_encoder=tuple(round(float(_mean_over_classes(accepted[own, at], unknown.iloc[own])), 4) for own in encoders),
@@ -74,13 +78,16 @@ def fit_promises(trials: Sequence[Trials]) -> Promises:
 
 def with_adapted(promises: Promises, trials: Sequence[Trials]) -> Promises:
     """The promises with what trials say in which unlabelled particles took part; acceptance is left as it is."""
-    temperature = _temperature(trials, promises.limits)
+    tasks, terms = _tasks(trials, promises.limits)
+    temperature = _temperature(trials, tasks, terms)
+    answers = _answers(trials, tasks, promises.limits, temperature)
     measured = tuple(
         row | {"adapted_accuracy": adapted["accuracy"], "adapted_ece": adapted["ece"]}
-        for row, adapted in zip(promises.measured, _accuracies(trials, temperature, promises.limits), strict=True)
+        for row, adapted in zip(promises.measured, _accuracies(answers), strict=True)
     )
-    doubt = max(promises.doubt, _doubt(trials, temperature, promises.limits))
-    return replace(promises, adapted_temperature=temperature, doubt=doubt, measured=measured)
+    return replace(
+        promises, adapted_temperature=temperature, doubt=max(promises.doubt, _doubt(answers)), measured=measured
+    )
 
 
 def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]:
@@ -88,12 +95,11 @@ def reliability_rows(trials: Sequence[Trials], promises: Promises) -> list[dict]
 
     Without bins that hold less than one answer in a thousand: these say nothing.
     """
+    answers = _answers(trials, _tasks(trials, promises.limits)[0], promises.limits, promises.temperature)
     rows = []
-    for (crowded, n_shot), parts in sorted(_cells(trials, "crowded", "n_shot").items()):
-        told = zip(*(_answers(*part, promises.temperature, promises.limits) for part in parts), strict=True)
-        found = reliability(*(np.concatenate([part.ravel() for part in of_all]) for of_all in told))
-        fewest = sum(row["n"] for row in found) / 1000
-        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found if row["n"] >= fewest]
+    for (crowded, n_shot), part in answers.groupby(["crowded", "n_shot"]):
+        found = reliability(part["probability"], part["right"])
+        rows += [{"crowded": crowded, "n_shot": n_shot, **row} for row in found if row["n"] >= len(part) / 1000]
     return rows
 
 
@@ -101,48 +107,8 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return float(np.min(values)), float(np.max(values))
 
 
-def _cells(trials: Sequence[Trials], *by: str) -> dict[tuple, list[tuple[Trials, np.ndarray]]]:
-    """Trials, and which of their tasks, by some of n_shot, n_way, (true) snr and crowded."""
-    cells: dict[tuple, list] = {}
-    for trial in trials:
-        for snr, crowded in sorted(set(zip(trial.snrs.tolist(), trial.crowded.tolist(), strict=True))):
-            chosen = (trial.snrs == snr) & (trial.crowded == crowded)
-            kind = {**vars(trial.conditions), "snr": snr, "crowded": crowded}
-            cells.setdefault(tuple(kind[name] for name in by), []).append((trial, chosen))
-    return cells
-
-
-def _answers(trial: Trials, chosen: np.ndarray, temperature: np.ndarray, limits: dict) -> tuple[np.ndarray, ...]:
-    """Probability of each answer in some tasks of a trial, and whether it is right: `(e, m)`."""
-    divisors = np.exp(trial.conditions.terms(limits)[chosen] @ temperature)[:, None, None]
-    p = np.exp(log_softmax((trial.log_likelihoods[chosen] + trial.log_frequencies[chosen]) / divisors, axis=-1))
-    return p.max(-1), p.argmax(-1) == trial.true
-
-
-def _temperature(trials: Sequence[Trials], limits: dict) -> tuple[float, ...]:
-    """Least squares through the best log temperature of each cell."""
-
-    def best(parts) -> float:
-        def cost(log_temperature: float) -> float:
-            total, n = 0.0, 0
-            for trial, chosen in parts:
-                logits = (trial.log_likelihoods[chosen] + trial.log_frequencies[chosen]) / np.exp(log_temperature)
-                total += float((logsumexp(logits, axis=-1) - logits[:, np.arange(len(trial.true)), trial.true]).sum())
-                n += logits.shape[0] * logits.shape[1]
-            return total / n
-
-        return minimize_scalar(cost, bounds=(-3, 4), method="bounded", options={"xatol": 0.01}).x
-
-    cells = list(_cells(trials, "n_shot", "n_way", "snr", "crowded").values())
-    design = np.stack(
-        [np.concatenate([trial.conditions.terms(limits)[chosen] for trial, chosen in parts]).mean(0) for parts in cells]
-    )
-    found = np.linalg.lstsq(design, np.array([best(parts) for parts in cells]), rcond=1e-6)[0]
-    return tuple(map(float, found))
-
-
-def _unknown_particles(trials: Sequence[Trials], limits: dict) -> tuple[pd.DataFrame, np.ndarray]:
-    """A row per particle of an unknown class with its score, class, family, encoder and cell; and terms `(n, 9)`."""
+def _tasks(trials: Sequence[Trials], limits: dict) -> tuple[pd.DataFrame, np.ndarray]:
+    """A row per task: its unknown class, family, encoder, and what makes its cell; and its terms, `(n_tasks, 9)`."""
     tasks = [
         pd.DataFrame(
             {
@@ -153,15 +119,48 @@ def _unknown_particles(trials: Sequence[Trials], limits: dict) -> tuple[pd.DataF
                 "n_way": trial.conditions.n_way,
                 "snr": trial.snrs,
                 "crowded": trial.crowded,
-                "score": list(trial.unknown_scores),
-                "terms": list(trial.conditions.terms(limits)),
             }
         )
         for trial in trials
     ]
-    particles = pd.concat(tasks, ignore_index=True).explode("score", ignore_index=True).astype({"score": float})
-    cells = particles.groupby(["n_shot", "n_way", "snr", "crowded"]).ngroup()
-    return particles.assign(cell=cells), np.stack(particles["terms"])
+    return pd.concat(tasks, ignore_index=True), np.concatenate([trial.conditions.terms(limits) for trial in trials])
+
+
+def _particles(tasks: pd.DataFrame, **columns: Sequence[np.ndarray]) -> pd.DataFrame:
+    """A row per particle, of the number of its task; columns : arrays `(e, m)` of each trial."""
+    n_each = [n for part in next(iter(columns.values())) for n in [part.shape[1]] * len(part)]
+    values = {name: np.concatenate([part.ravel() for part in parts]) for name, parts in columns.items()}
+    return tasks.loc[tasks.index.repeat(n_each)].assign(**values)
+
+
+def _answers(trials: Sequence[Trials], tasks: pd.DataFrame, limits: dict, temperature: Sequence[float]) -> pd.DataFrame:
+    """Particles of known classes: the probability of the answer, whether it is right, and the score."""
+    probability, right = [], []
+    for trial in trials:
+        divisors = np.exp(trial.conditions.linear(temperature, limits))[:, None, None]
+        p = np.exp(log_softmax((trial.log_likelihoods + trial.log_frequencies) / divisors, axis=-1))
+        probability.append(p.max(-1))
+        right.append(p.argmax(-1) == trial.true)
+    return _particles(tasks, probability=probability, right=right, score=[trial.scores for trial in trials])
+
+
+def _temperature(trials: Sequence[Trials], tasks: pd.DataFrame, terms: np.ndarray) -> tuple[float, ...]:
+    """Least squares through the best log temperature of each cell."""
+    logits = [part for trial in trials for part in trial.log_likelihoods + trial.log_frequencies]
+    true = [trial.true for trial in trials for _ in trial.snrs]
+
+    def best(cell: np.ndarray) -> float:
+        of_cell, own = np.concatenate([logits[i] for i in cell]), np.concatenate([true[i] for i in cell])
+
+        def cost(log_temperature: float) -> float:
+            scaled = of_cell / np.exp(log_temperature)
+            return float((logsumexp(scaled, axis=-1) - scaled[np.arange(len(own)), own]).mean())
+
+        return minimize_scalar(cost, bounds=(-3, 4), method="bounded", options={"xatol": 0.01}).x
+
+    cells = tasks.groupby(CELL).indices.values()
+    design = np.stack([terms[cell].mean(0) for cell in cells])
+    return tuple(map(float, np.linalg.lstsq(design, np.array([best(cell) for cell in cells]), rcond=1e-6)[0]))
 
 
 def _thresholds(unknown: pd.DataFrame, terms: np.ndarray, rates: Sequence[float]) -> np.ndarray:
@@ -169,9 +168,9 @@ def _thresholds(unknown: pd.DataFrame, terms: np.ndarray, rates: Sequence[float]
 
     Quantiles of each cell, a least-squares fit through them, then a constant that makes the promise hold.
     """
-    scores, cells = unknown["score"].to_numpy(), unknown.groupby("cell").indices.values()
-    design = np.stack([terms[group].mean(0) for group in cells])
-    quantiles = np.stack([np.quantile(scores[group], 1 - np.array(rates)) for group in cells])
+    scores, terms, cells = unknown["score"].to_numpy(), terms[unknown.index], unknown.groupby(CELL).indices.values()
+    design = np.stack([terms[cell].mean(0) for cell in cells])
+    quantiles = np.stack([np.quantile(scores[cell], 1 - np.array(rates)) for cell in cells])
     found = np.linalg.lstsq(design, quantiles, rcond=1e-6)[0].T
     for row, rate in zip(found, rates, strict=True):
         left = scores - terms @ row
@@ -184,9 +183,10 @@ def _halves(unknown: pd.DataFrame, terms: np.ndarray) -> Iterable[float]:
     rng = np.random.default_rng(seed_from("halved families", 0))
     families = np.unique(unknown["family"].to_numpy(str))
     for _ in range(N_CHOICES):
-        half = unknown["family"].isin(rng.permutation(families)[: len(families) // 2]).to_numpy()
-        least = terms @ _thresholds(unknown[half], terms[half], [PROMISE])[0]
-        rate = _mean_over_classes((unknown["score"].to_numpy() >= least)[~half], unknown[~half])
+        is_half = unknown["family"].isin(rng.permutation(families)[: len(families) // 2])
+        half, others = unknown[is_half], unknown[~is_half]
+        least = terms @ _thresholds(half, terms, [PROMISE])[0]
+        rate = _mean_over_classes(others["score"].to_numpy() >= least[others.index], others)
         yield float(rate.round(4))
 
 
@@ -202,48 +202,36 @@ def _excess(by_class: np.ndarray) -> float:
     return float(np.quantile((drawn / RATES).max(1), 0.95))
 
 
-def _doubt(trials: Sequence[Trials], temperature: np.ndarray, limits: dict) -> float:
+def _doubt(answers: pd.DataFrame) -> float:
     """See `Promises.doubt`: the factor with which 95 of 100 tasks have no more wrong answers than `most_of` it."""
-    answers = [_answers(trial, slice(None), temperature, limits) for trial in trials]
-    wrong = np.concatenate([(~right).sum(1) for _, right in answers])
-    foreseen = np.concatenate([(1 - probability).sum(1) for probability, _ in answers])
+    by_task = pd.DataFrame({"wrong": ~answers["right"], "foreseen": 1 - answers["probability"]}).groupby(level=0).sum()
     factors = np.linspace(1, 4, 61)
-    enough = [np.mean(wrong <= most_of(factor * foreseen)) >= 0.95 for factor in factors]
+    enough = [np.mean(by_task["wrong"] <= most_of(factor * by_task["foreseen"])) >= 0.95 for factor in factors]
     return float(factors[np.argmax(enough)] if any(enough) else factors[-1])
 
 
-def _by_snr_and_shots(trials: Sequence[Trials]) -> dict[tuple[bool, float, int], list]:
-    cells = _cells(trials, "crowded", "snr", "n_shot")
-    return dict(sorted(cells.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2])))
+def _by_snr_and_shots(particles: pd.DataFrame) -> list[tuple[tuple[bool, float, int], pd.DataFrame]]:
+    groups = particles.groupby(["crowded", "snr", "n_shot"])
+    return sorted(groups, key=lambda group: (group[0][0], -group[0][1], group[0][2]))
 
 
-def _accuracies(trials: Sequence[Trials], temperature: Sequence[float], limits: dict) -> Iterable[dict]:
-    for (crowded, snr, n_shot), parts in _by_snr_and_shots(trials).items():
-        answers = [_answers(*part, temperature, limits) for part in parts]
-        probability, right = (np.concatenate([part.ravel() for part in found]) for found in zip(*answers, strict=True))
-        ece = expected_calibration_error(probability, right)
-        accuracy = round(float(right.mean()), 4)
+def _accuracies(answers: pd.DataFrame) -> Iterable[dict]:
+    for (crowded, snr, n_shot), part in _by_snr_and_shots(answers):
+        ece = expected_calibration_error(part["probability"], part["right"])
+        accuracy = round(float(part["right"].mean()), 4)
         yield {"crowded": crowded, "snr": snr, "n_shot": n_shot, "accuracy": accuracy, "ece": round(ece, 4)}
 
 
-def _measured(trials: Sequence[Trials], temperature, threshold, limits) -> Iterable[dict]:
-    cells = _by_snr_and_shots(trials).values()
-    for row, parts in zip(_accuracies(trials, temperature, limits), cells, strict=True):
-        least = [(trial.conditions.terms(limits)[chosen] @ threshold)[:, None] for trial, chosen in parts]
-        above = {
-            name: np.concatenate(
-                [
-                    (getattr(trial, name)[chosen] - of_part).ravel()
-                    for (trial, chosen), of_part in zip(parts, least, strict=True)
-                ]
-            )
-            for name in ("scores", "unknown_scores")
-        }
+def _measured(answers: pd.DataFrame, unknown: pd.DataFrame, threshold: np.ndarray) -> Iterable[dict]:
+    """See `Promises.measured`; threshold : `(n_tasks,)` of a promised 5 %."""
+    groups = zip(_by_snr_and_shots(answers), _by_snr_and_shots(unknown), strict=True)
+    for row, ((_, known), (_, strange)) in zip(_accuracies(answers), groups, strict=True):
+        above, strange_above = (part["score"] - threshold[part.index] for part in (known, strange))
         yield {
             **row,
-            "auroc": round(float(area_under_roc(*above.values())), 4),
-            "false_accepts": round(float((above["unknown_scores"] >= 0).mean()), 4),
-            "kept": round(float((above["scores"] >= 0).mean()), 4),
+            "auroc": round(float(area_under_roc(above, strange_above)), 4),
+            "false_accepts": round(float((strange_above >= 0).mean()), 4),
+            "kept": round(float((above >= 0).mean()), 4),
         }
 
 

@@ -8,18 +8,27 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from ..averaging.averages import Refined
+from ..evaluation import reliability
 from ..files import write_atomically
-from .support_check import SupportCheck
+from ..particles.base import Particles
+from .calibration import CROWDED
+from .output import Outcome, average_voxel_nm
+from .recogniser import Recogniser
+from .settings import Settings
 
+FEWEST_LEFT_OUT = 3
+"""Labels per class with which those left out in turn say something of the probabilities."""
 MAX_TRIANGLES = 6_000
 N_UNCERTAIN = 12
 REJECTED_COLOUR = "#9a9a9a"
@@ -29,57 +38,48 @@ GLYPHS = ("●", "◆", "■", "▲", "✖")
 
 def write_report(
     path: Path,
-    *,
-    counts: pd.DataFrame,
-    particles: pd.DataFrame,
-    embeddings: np.ndarray,
-    slices: np.ndarray,
-    n_particles: int,
-    averages: Mapping[str, Refined],
-    average_voxel_nm: float,
-    support: SupportCheck,
-    points: Sequence[Mapping],
-    reliability: Mapping[str, Sequence[Mapping]],
-    settings: Mapping,
-    groups: Mapping[str, int],
-    to_label: Sequence[int],
+    query: Particles,
+    outcome: Outcome,
+    sample: np.ndarray,
+    embeddings: torch.Tensor,
+    settings: Settings,
+    card: dict,
+    said: Sequence[str],
 ) -> None:
     """Write the report.
 
     Parameters
     ----------
     path : the HTML file; its folder is made
-    counts : a row per class, the class's name in column 'class', any other columns
-    particles : a row for each that is shown, columns name, class, runner_up, probability, q_value and accepted
-    embeddings, slices : `(n, dim)` and central xy slices `(n, h, w)` of these; n_particles : of which they are a sample
-    averages : by class name, protein dark; average_voxel_nm : nm, edge of their voxels
-    support : leave-one-out over the labelled particles
-    points : of `rejection.operating_points`
-    reliability : of `evaluation.reliability`, by what they were measured on; nothing is drawn without any
-    settings : shown as they are
-    groups : number of particles of each group of rejected ones; to_label : which to label next, as rows of particles
+    sample : `(m,)` indices of the particles that are shown, if they can be read; embeddings : `(m, dim)` of these
+    card : of the encoder; said : notes on the inputs
     """
     from plotly.offline import get_plotlyjs
 
+    table, counts, averages, groups = outcome.table, outcome.counts, outcome.averages, outcome.groups
+    usable = (table["reason"].iloc[sample] == "").to_numpy(copy=True)
+    shown = sample[usable]
+    particles = table.iloc[shown].assign(name=[query.names[i] for i in shown])
+    volumes, _ = query.read(shown, card["box"], card["voxel_size_nm"])
+    slices = volumes[:, volumes.shape[1] // 2].numpy()
     known = [*counts["class"].astype(str), *averages, *particles["class"].astype(str)]
     styles = {name: _style(i) for i, name in enumerate(dict.fromkeys(known))}
-    how_many = f"{n_particles:,} particles"
-    if len(particles) < n_particles:
-        how_many = f"{len(particles):,} of {how_many}, drawn at random from those that can be read"
+    how_many = f"{len(query):,} particles"
+    if len(shown) < len(query):
+        how_many = f"{len(shown):,} of {how_many}, drawn at random from those that can be read"
     on_map = {name: style for name, style in styles.items() if name not in groups}
     legend = {"rejected": {"colour": REJECTED_COLOUR, "symbol": "circle-open", "glyph": "○"}, **on_map}
+    nm = average_voxel_nm(query, settings)
     data = {
-        "map": _map(particles, embeddings, on_map, legend["rejected"]),
-        "averages": {
-            name: _average(name, refined, average_voxel_nm, styles[name]["colour"])
-            for name, refined in averages.items()
-        },
+        "map": _map(particles, embeddings[torch.from_numpy(usable)].numpy(), on_map, legend["rejected"]),
+        "averages": {name: _average(name, refined, nm, styles[name]["colour"]) for name, refined in averages.items()},
         "atlas": _atlas(slices),
         "particles": [_particle_text(row) for row in particles.to_dict("records")],
-        "points": list(points),
-        "reliability": {name: list(rows) for name, rows in reliability.items() if rows},
+        "points": list(outcome.points),
+        "reliability": {name: rows for name, rows in _reliability(outcome.recogniser, card).items() if rows},
         "q_values": [round(q, 4) for q in particles["q_value"].fillna(2).tolist()],  # 2: never accepted
     }
+    about = {"particles": len(query), "encoder": card.get("name", ""), "inputs": "; ".join(said)}
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,  # whatever the file is called: names of classes and files come from anywhere
@@ -90,8 +90,8 @@ def write_report(
     environment.filters["number"] = _number_text
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # classes stay in their order
     page = environment.get_template("report.html.j2").render(
-        title=f"Classification of {n_particles:,} particles",
-        support=support,
+        title=f"Classification of {len(query):,} particles",
+        support=outcome.recogniser.check,
         counts=counts.astype({"class": str}).to_dict("records"),
         columns=[column for column in counts.columns if column != "class"],
         styles=styles,
@@ -99,12 +99,27 @@ def write_report(
         how_many=how_many,
         data=data,
         uncertain=_tiles(particles, slices, _least_certain(particles)[:N_UNCERTAIN]),
-        groups=groups,
-        to_label=_tiles(particles, slices, to_label),
-        settings=settings,
+        groups={name: len(members) for name, members in groups.items()},
+        to_label=_tiles(particles, slices, [shown.tolist().index(row) for row in outcome.to_label]),
+        settings=asdict(settings) | about,
         plotly=Markup(get_plotlyjs()),
     )
     write_atomically(Path(path), page.encode())
+
+
+def _reliability(recogniser: Recogniser, card: dict) -> dict[str, list[dict]]:
+    """Of the calibration in conditions as of this run, and of the labelled particles where classes have three."""
+    conditions, check, found = recogniser.conditions, recogniser.check, {}
+    crowded = conditions.crowding >= CROWDED
+    rows = [row for row in card.get("reliability", ()) if row["crowded"] == crowded]
+    if rows:
+        n_shot = min((row["n_shot"] for row in rows), key=lambda n: abs(n - conditions.n_shot))
+        name = f"calibration, {n_shot} labels a class, {'as in cells' if crowded else 'alone in the box'}"
+        found[name] = [row for row in rows if row["n_shot"] == n_shot]
+    if conditions.n_shot >= FEWEST_LEFT_OUT:
+        of_tested = (part[check.tested] for part in (check.probability, check.right))
+        found["your labelled particles, each left out"] = reliability(*of_tested, n_bins=5)
+    return found
 
 
 def principal_map(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,60 +29,54 @@ RECIPE = SimulatedData(n_per_class=40, microscope=TINY)
 # ---------------------------------------------------------------- embeddings
 
 
-def _classes(n_classes, n=40, seed=0, noise=1.0):
-    """Embeddings `(n_classes * n, DIM)` and labels: centres of spread 3, a scatter within that is not round."""
-    rng = np.random.default_rng(seed)
-    x = 3 * rng.normal(size=(n_classes, 1, DIM)) + noise * WITHIN * rng.normal(size=(n_classes, n, DIM))
-    return torch.from_numpy(x.reshape(-1, DIM)).float(), np.repeat(np.arange(n_classes), n)
-
-
 @pytest.fixture(scope="session")
 def classes():
-    """Function: (n_classes, n=40, seed=0, noise=1.0) -> embeddings and labels."""
-    return _classes
+    """Function: (n_classes, n=40, seed=0, noise=1.0) -> embeddings `(n_classes * n, DIM)` and labels: centres of spread
+    3, a scatter within that is not round."""
 
+    def of(n_classes, n=40, seed=0, noise=1.0):
+        rng = np.random.default_rng(seed)
+        x = 3 * rng.normal(size=(n_classes, 1, DIM)) + noise * WITHIN * rng.normal(size=(n_classes, n, DIM))
+        return torch.from_numpy(x.reshape(-1, DIM)).float(), np.repeat(np.arange(n_classes), n)
 
-def _held_out(x, labels, families=None):
-    """One data set of SNR 0.1."""
-    return HeldOutParticles(
-        embeddings=x,
-        labels=labels,
-        snrs=np.full(len(x), 0.1),
-        sets=np.zeros(len(x), int),
-        crowded=np.zeros(len(x), bool),
-        families=labels if families is None else families,
-    )
+    return of
 
 
 @pytest.fixture(scope="session")
 def held_out():
-    """Function: (embeddings, labels, families=None) -> `HeldOutParticles`."""
-    return _held_out
+    """Function: (embeddings, labels, **columns) -> `HeldOutParticles`, by default one data set of SNR 0.1."""
+
+    def of(x, labels, **columns):
+        table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
+        return HeldOutParticles(x, pd.DataFrame(table | columns))
+
+    return of
 
 
 @pytest.fixture(scope="session")
-def calibration():
-    return fit_calibration(_held_out(*_classes(20)), shots=(1, 5, 20), n_tasks=6, n_axes=DIM)
-
-
-def _user(n_classes=6, n_shot=5, n=200, seed=1, noise=1.0):
-    """Support and queries of classes that no calibration has met."""
-    x, labels = _classes(n_classes, n, seed, noise)
-    names = np.array([f"class {label}" for label in labels])
-    first = np.arange(len(labels)) % n < n_shot
-    return x[first], names[first], x[~first], names[~first]
+def calibration(classes, held_out):
+    return fit_calibration(held_out(*classes(20)), shots=(1, 5, 20), n_tasks=6, n_axes=DIM)
 
 
 @pytest.fixture(scope="session")
-def user():
+def user(classes):
     """Function: (n_classes=6, n_shot=5, n=200, seed=1, noise=1.0) -> support, its classes, queries, their classes."""
-    return _user
+
+    def of(n_classes=6, n_shot=5, n=200, seed=1, noise=1.0):
+        x, labels = classes(n_classes, n, seed, noise)
+        names = np.array([f"class {label}" for label in labels])
+        first = np.arange(len(labels)) % n < n_shot
+        return x[first], names[first], x[~first], names[~first]
+
+    return of
 
 
 # ---------------------------------------------------------------- a training
 
 
-def _tiny(**changes) -> Pretraining:
+@pytest.fixture(scope="session")
+def tiny():
+    """Function: (**changes) -> a `Pretraining` of seconds."""
     settings = {
         "classes": ("1S3X", "3IYD", "ENO", EMPTY),
         "selection": ("1OEL", "1BXN"),
@@ -97,13 +91,7 @@ def _tiny(**changes) -> Pretraining:
         "n_selection_episodes": 4,
         "precision": "fp32",
     }
-    return Pretraining(**(settings | changes))
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """Function: (**changes) -> a `Pretraining` of seconds."""
-    return _tiny
+    return lambda **changes: Pretraining(**(settings | changes))
 
 
 @pytest.fixture(scope="session")
@@ -121,13 +109,13 @@ def assert_equal_states():
 
 
 @pytest.fixture(scope="session")
-def encoder_path(tmp_path_factory):
+def encoder_path(tmp_path_factory, held_out):
     """A small encoder with initial weights and a calibration: it tells big from small, which is enough here."""
     torch.manual_seed(0)
     encoder = Encoder3D(box=12, n_blocks=2, width=8).eval()
-    held_out = simulate_set(RECIPE, {2.0: 40}, ["1PMA", "1BXN", "3ZBI", "3KUY", "5T4O"])
-    embeddings = F.normalize(embed(encoder, held_out.volumes), dim=-1)
-    calibration = fit_calibration(_held_out(embeddings, held_out.labels), shots=(1, 5), n_tasks=8)
+    simulated = simulate_set(RECIPE, {2.0: 40}, ["1PMA", "1BXN", "3ZBI", "3KUY", "5T4O"])
+    embeddings = F.normalize(embed(encoder, simulated.volumes), dim=-1)
+    calibration = fit_calibration(held_out(embeddings, simulated.labels), shots=(1, 5), n_tasks=8)
     path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     card = {"name": "for tests", "box": 12, "voxel_size_nm": 3.0, "calibration": calibration.to_json()}
     save_encoder(path, encoder, card)

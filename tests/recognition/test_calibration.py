@@ -1,19 +1,27 @@
-"""A calibration: what it survives, what its numbers mean between those measured, and the model of classes."""
+"""A calibration: what it survives, thresholds, temperatures, p-values and adaptation against their formulas."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.calibration import RATES, Calibration, Conditions, adapt, class_model, most_of
-from cryo_fewshot.recognition.plda import gaussian_log_likelihoods
+from cryo_fewshot.recognition.calibration import (
+    PROMISED,
+    RATES,
+    Calibration,
+    Conditions,
+    Promises,
+    adapt,
+    class_model,
+    most_of,
+)
+from cryo_fewshot.recognition.plda import PLDA, gaussian_log_likelihoods
 from cryo_fewshot.recognition.recogniser import build_recogniser
 
 DIM = 10
-RUN = Conditions(n_shot=2, n_way=5, log_snr=np.log(0.1))
 
 
 def test_a_calibration_survives_json(calibration, user):
@@ -23,25 +31,8 @@ def test_a_calibration_survives_json(calibration, user):
     assert frames[0].equals(frames[1])
     with pytest.raises(UserError, match="cryo-fewshot calibrate"):
         Calibration.from_json({"space": {}})
-
-
-def test_thresholds_lie_between_those_measured_and_beyond_them_the_nearest_counts(calibration):
-    promises = calibration.promises
-    lower, between, higher = (promises.threshold(RUN, rate) for rate in (0.1, 0.07, 0.05))
-    assert lower < between < higher
-    assert higher == pytest.approx(promises.thresholds_of(RUN)[RATES.index(0.05)])
-    for name, far in (("n_shot", 100), ("n_way", 30), ("log_snr", 5.0)):
-        at_the_end = replace(RUN, **{name: promises.limits[name][1]})
-        assert promises.temperature_of(replace(RUN, **{name: far})) == promises.temperature_of(at_the_end)
-
-
-def test_crowding_does_not_count_where_it_was_not_measured(calibration):
-    promises = calibration.promises
-    assert calibration.crowd is None and calibration.crowding(torch.ones(3, 10)) == 0
-    crowded = replace(RUN, crowding=1.0)
-    np.testing.assert_array_equal(promises.thresholds_of(crowded), promises.thresholds_of(RUN))
-    earlier = replace(promises, thresholds=tuple(row[:6] for row in promises.thresholds))
-    np.testing.assert_allclose(earlier.thresholds_of(crowded), promises.thresholds_of(RUN), rtol=1e-12)
+    with pytest.raises(UserError, match="card has no calibration"):
+        Calibration.from_json(None)
 
 
 def test_p_values_undo_thresholds_and_fall_with_the_score(calibration):
@@ -90,3 +81,125 @@ def test_several_runs_adapt_at_once_as_one_by_one(calibration, classes):
         one, of_one = adapt(alone, members.mT @ run, members.sum(0), run, 2.0)
         torch.testing.assert_close(model.means[i], one.means, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(frequencies[i], of_one, rtol=1e-3, atol=1e-3)
+
+
+LIMITS = {"n_shot": (1.0, 20.0), "n_way": (2, 10), "log_snr": (-4.0, 0.0), "crowding": (0.0, 1.0)}
+RUN = Conditions(n_shot=3, n_way=5, log_snr=-2.0, crowding=0.5)
+
+
+def promises(thresholds=0.0, slope=0.0, limits=LIMITS):
+    """Thresholds at each rate that depend on log_snr alone, by a slope."""
+    rows = np.zeros((len(RATES), 9))
+    rows[:, 0], rows[:, 4] = thresholds, slope
+    return Promises(
+        temperature=tuple(0.1 * np.arange(9)),
+        adapted_temperature=(np.log(3.0), *[0.0] * 5),
+        thresholds=tuple(map(tuple, rows)),
+        limits=limits,
+        excess=1.0,
+        doubt=1.0,
+        measured=(),
+        by_class={},
+        choices=(),
+    )
+
+
+def test_terms_of_a_run_and_those_beyond_what_was_measured():
+    log3 = np.log(3)
+    expected = [1, log3, 1 / 3, np.log(5), -2, -2 * log3, 0.5, 0.5 * log3, -1]
+    np.testing.assert_allclose(RUN.terms(LIMITS), expected)
+    far = Conditions(n_shot=50, n_way=1, log_snr=1.0, crowding=2.0).terms(LIMITS)
+    np.testing.assert_allclose(far, [1, np.log(20), 1 / 20, np.log(2), 0, 0, 1, np.log(20), 0])
+    without = {name: pair for name, pair in LIMITS.items() if name != "crowding"}
+    np.testing.assert_allclose(RUN.terms(without), [*expected[:6], 0, 0, 0])
+    both = Conditions(n_shot=3, n_way=5, log_snr=np.array([-2.0, -1.0]), crowding=0.5).terms(LIMITS)
+    assert both.shape == (2, 9) and both[1, 4] == -1 and np.allclose(both[0], expected)
+
+
+def test_temperatures_are_the_exponential_of_factors_times_terms():
+    found = promises()
+    assert found.temperature_of(RUN) == pytest.approx(np.exp(0.1 * np.arange(9) @ RUN.terms(LIMITS)))
+    assert found.temperature_of(RUN, adapted=True) == pytest.approx(3)
+
+
+def test_a_threshold_is_read_between_rates_in_their_logarithm_and_never_rises_with_them():
+    falling = -np.log(RATES)
+    found = promises(falling, slope=2.0)
+    rate = np.sqrt(0.05 * 0.1)
+    assert found.threshold(RUN, rate) == pytest.approx(-np.log(rate) - 4)
+    assert found.thresholds_of(RUN).shape == (len(RATES),)
+    risen = falling.copy()
+    risen[4] = 50.0
+    np.testing.assert_allclose(promises(risen).thresholds_of(RUN)[3:6], [falling[3], falling[3], falling[5]])
+    for rate in PROMISED:
+        assert found.threshold(RUN, rate) == pytest.approx(-np.log(rate) - 4)
+    for rate in (0.0099, 0.201):
+        with pytest.raises(UserError, match=r"from 0.01 to 0.2"):
+            found.threshold(RUN, rate)
+
+
+@pytest.mark.parametrize(("factor", "reach"), [(1.0, np.log(0.9 / 0.005)), (0.01, 1.0)])
+def test_p_values_reach_one_two_spreads_below_the_lowest_threshold(factor, reach):
+    found, lowest = promises(-factor * np.log(RATES)), -factor * np.log(0.9)
+    p = found.p_values(np.array([lowest - 2 * reach, lowest - reach, lowest, 1e9]), RUN)
+    np.testing.assert_allclose(p, [1, 0.9**0.5, 0.9, 0.005])
+
+
+def test_a_bound_of_a_count():
+    assert most_of(0.0) == 1 and most_of(4.0) == pytest.approx(4 + 1.645 * 2 + 1)
+    assert norm.sf(1.645) == pytest.approx(0.05, abs=1e-4)
+
+
+def space(dim=2):
+    return PLDA(mean=np.zeros(dim), axes=np.eye(dim), between=np.array([4.0, 2.0])[:dim])
+
+
+def test_how_particles_look_is_the_mean_over_them():
+    noise, crowd = np.array([1.0, 2.0, -3.0]), np.array([0.5, 0.0, 0.25])
+    fields = {"space": space(), "noise": noise, "promises": promises(), "n_classes": 3}
+    alone, measured = Calibration(**fields), Calibration(**fields, crowd=crowd, crowded_space=space())
+    x = torch.tensor([[1.0, 1.0, 9.0], [0.0, 2.0, 9.0]])  # the third column lies behind the embedding
+    assert alone.log_snr(x) == pytest.approx((3 + 4) / 2 - 3)
+    assert torch.equal(alone.crowding(x.expand(4, 2, 3)), torch.zeros(4)) and alone.suited(x) is alone
+    assert measured.crowding(x) == pytest.approx(0.5)
+    assert measured.suited(x).space is measured.crowded_space
+    assert measured.suited(x[1:]) is measured
+    again = Calibration.from_json(measured.to_json())
+    assert again.suited(x).space is again.crowded_space and np.array_equal(again.crowd, crowd)
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_steps": 2, "weight": 0.5}])
+def test_adaptation_follows_its_equations_step_by_step(settings):
+    rng = np.random.default_rng(0)
+    members = np.eye(3)[[0, 0, 1, 2, 2, 2]]
+    support = 3 * members @ rng.normal(size=(3, 2)) + rng.normal(size=(6, 2))
+    x = np.concatenate([support[[0, 2, 3, 3]] + rng.normal(size=(4, 2)), 4 * rng.normal(size=(6, 2))])
+    between, counts, sums = space().between.astype(float), members.sum(0), members.T @ support
+    residuals = support - members @ (sums / counts[:, None])
+    within = ((residuals**2).mean(-1).sum() + 10) / (6 - 3 + 10)
+
+    def density(x, mean, variance):
+        return norm.logpdf(x, mean, np.sqrt(variance)).sum(-1)
+
+    def centres(sums, counts):
+        variance = 1 / (1 / between + counts[:, None] / within)
+        return variance * sums / within, variance
+
+    means, variances = centres(sums, counts)
+    frequencies = np.full(4, 0.25)
+    for _ in range(settings.get("n_steps", 10)):
+        known = [density(x, m, v + within) for m, v in zip(means, variances, strict=True)]
+        both = np.stack([*known, density(x, 0, between + within)], axis=1) / 2.0 + np.log(frequencies)
+        shares = np.exp(both - both.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        found = shares.sum(0)
+        frequencies = (found + 1) / (found + 1).sum()
+        shares = shares[:, :3] * np.minimum(1, settings.get("weight", 2.0) * counts / found[:3])
+        means, variances = centres(sums + shares.T @ x, counts + shares.sum(0))
+    start = class_model(space(), *(torch.from_numpy(part).float() for part in (support, members)))
+    assert float(start.within) == pytest.approx(within, rel=1e-5)
+    given = (torch.from_numpy(part).float() for part in (sums, counts, x))
+    model, log_frequencies = adapt(start, *given, 2.0, **settings)
+    np.testing.assert_allclose(model.means, means, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(model.variances, variances, rtol=1e-3)
+    np.testing.assert_allclose(log_frequencies.exp(), frequencies[:3] / frequencies[:3].sum(), rtol=1e-3)

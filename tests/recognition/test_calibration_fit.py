@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.recognition.calibration import Calibration
+from cryo_fewshot.recognition import calibration_fit as room
+from cryo_fewshot.recognition.calibration import Calibration, adapt, class_model
 from cryo_fewshot.recognition.calibration_fit import fit_calibration, run_trials
+from cryo_fewshot.recognition.plda import PLDA
 
 TASKS = {"n_tasks": 2}
 
@@ -20,7 +22,7 @@ def test_a_task_has_no_two_classes_of_a_family(held_out, classes):
     x, labels = classes(6)
     twins = torch.cat([x, x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))])
     both = np.r_[labels, labels + 6]
-    of_families = held_out(twins, both, np.r_[labels, labels])
+    of_families = held_out(twins, both, family=np.r_[labels, labels])
     for trial in run_trials(of_families, (5,), (5,), **TASKS):
         assert (trial.log_likelihoods.argmax(-1) == trial.true).mean() > 0.95
         assert np.quantile(trial.scores, 0.2) > np.quantile(trial.unknown_scores, 0.8)
@@ -34,9 +36,9 @@ def test_the_noise_of_data_sets_is_told(held_out, classes):
     x, labels = classes(8)
     axis = torch.nn.functional.one_hot(torch.tensor(0), x.shape[1])
     snrs = (0.3, 0.1, 0.03)
-    particles = held_out(torch.cat([x + 20 * np.log(snr) * axis for snr in snrs]), np.tile(labels, 3))
     sets = np.arange(3).repeat(len(x))
-    particles = replace(particles, snrs=np.array(snrs)[sets], sets=sets)
+    columns = {"snr": np.array(snrs)[sets], "set": sets}
+    particles = held_out(torch.cat([x + 20 * np.log(snr) * axis for snr in snrs]), np.tile(labels, 3), **columns)
     for trial in run_trials(particles, (1, 5), (5,), **TASKS):
         np.testing.assert_allclose(trial.conditions.log_snr, np.log(trial.snrs), atol=0.3)
         np.testing.assert_array_equal(trial.conditions.crowding, 0)
@@ -73,8 +75,8 @@ def test_crowded_data_sets_are_told(held_out, classes):
     """What lies beside a particle adds a component to its embedding."""
     x, labels = classes(8)
     beside = 20 * torch.nn.functional.one_hot(torch.tensor(1), x.shape[1])
-    particles = held_out(torch.cat([x, x + beside]), np.tile(labels, 2))
-    particles = replace(particles, crowded=np.arange(2).repeat(len(x)) == 1, sets=np.arange(2).repeat(len(x)))
+    sets = np.arange(2).repeat(len(x))
+    particles = held_out(torch.cat([x, x + beside]), np.tile(labels, 2), set=sets, crowded=sets == 1)
     for trial in run_trials(particles, (1, 5), (5,), **TASKS):
         np.testing.assert_allclose(trial.conditions.crowding, trial.crowded, atol=0.15)
     calibration = fit_calibration(particles, shots=(1, 5), n_tasks=4, n_axes=10)
@@ -104,11 +106,66 @@ def test_cross_fitted_classes_count_as_much(held_out, classes):
     np.testing.assert_array_equal(both.space.axes, fit_calibration(pools[0], **settings).space.axes)
 
 
-def test_too_little_to_calibrate_on_is_refused(held_out, classes):
+def test_noise_is_told_by_a_ridge_regression():
+    rng = np.random.default_rng(0)
+    x, values = rng.normal(size=(20, 3)) * [1, 1e-3, 5] + 2, rng.normal(size=20)
+    centred = x - x.mean(0)
+    weights = np.linalg.solve(centred.T @ centred + 20e-5 * np.eye(3), centred.T @ (values - values.mean()))
+    expected = [*weights, values.mean() - x.mean(0) @ weights]
+    np.testing.assert_allclose(room._regression(x, values), expected, rtol=1e-6)
+
+
+def test_a_task_has_classes_of_as_many_families_and_no_particle_twice():
+    others = {"f": ["a", "b"], "g": ["c"], "h": ["d"]}
+    members = {(s, name): np.arange(20) + 100 * i + 1000 * s for s in (0, 1) for i, name in enumerate("abcdu")}
+    seen = set()
+    for seed in range(30):
+        support, query, strange = room._draw(others, members, 1, "u", 3, 2, np.random.default_rng(seed))
+        assert len(support) == 6 and len(query) == 30 and len(strange) == 10
+        assert len({*support, *query}) == 36 and set(strange) <= set(members[1, "u"])
+        classes = support.reshape(3, 2) % 1000 // 100
+        assert (classes == classes[:, :1]).all() and (query.reshape(3, 10) % 1000 // 100 == classes[:, :1]).all()
+        assert sum(c < 2 for c in classes[:, 0]) == 1, "one of the family of two"
+        seen |= set(classes[:, 0])
+    assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("temperatures", [None, np.array([1.0, 3.0])])
+def test_particles_are_judged_by_the_model_of_their_task(temperatures):
+    generator = torch.Generator().manual_seed(0)
+    space = PLDA(mean=np.zeros(2), axes=np.eye(2), between=np.array([4.0, 2.0]))
+    support, query, strange = (torch.randn(2, n, 2, generator=generator) for n in (6, 4, 3))
+    found = room._judged(space, support, query, strange, 2, temperatures)
+    members = torch.eye(2).repeat_interleave(3, 0)
+    for task in range(2):
+        model, frequencies = class_model(space, support[task], members), torch.full((2,), -np.log(2.0))
+        if temperatures is not None:
+            unlabelled = torch.cat([query[task], strange[task]])
+            sums = members.T @ support[task]
+            model, frequencies = adapt(model, sums, members.sum(0), unlabelled, float(temperatures[task]))
+        expected = (
+            model.log_likelihoods(query[task]),
+            frequencies[None],
+            model.scores(query[task], model.log_likelihoods(query[task])),
+            model.scores(strange[task], model.log_likelihoods(strange[task])),
+        )
+        for part, of_task in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part[task], of_task, rtol=1e-3, atol=1e-3)
+
+
+def test_too_few_classes_families_or_particles_are_refused(held_out):
+    def check(n_classes, n_needed, families=None):
+        """Five particles of each class in each of two data sets."""
+        labels = np.tile(np.repeat(np.arange(n_classes), 5), 2)
+        family = labels if families is None else np.array(families)[labels]
+        room._check_enough(held_out(None, labels, family=family, set=np.repeat([0, 1], 5 * n_classes)), n_needed)
+
+    check(4, 5)
+    with pytest.raises(UserError, match="3 held-out classes: calibration needs at least 4"):
+        check(3, 5)
+    with pytest.raises(UserError, match="3 families of held-out classes"):
+        check(4, 5, families=list("aabc"))
+    with pytest.raises(UserError, match=r"5 particles in a held-out class: n_shot \+ n_query = 6 are needed"):
+        check(4, 6)
     with pytest.raises(UserError, match="3 held-out classes"):
-        fit_calibration(held_out(*classes(3)))
-    x, labels = classes(5)
-    with pytest.raises(UserError, match="2 families"):
-        fit_calibration(held_out(x, labels, labels % 2))
-    with pytest.raises(UserError, match="10 particles in a held-out class"):
-        fit_calibration(held_out(*classes(5, n=10)))
+        fit_calibration(held_out(None, np.arange(3)))

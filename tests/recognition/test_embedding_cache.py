@@ -41,7 +41,7 @@ def test_chunks_hold_what_reading_and_embedding_at_once_gives(particles, encoder
     done = []
     embedded = embed_particles(broken, encoder, card, tmp_path, progress=done.append)
     found, rejected = embedded.all()
-    assert len(embedded) == len(found) == sum(done) == 40
+    assert embedded.n == len(found) == sum(done) == 40
     assert done == [7] * 5 + [5]
     assert rejected == {10: "broken on purpose"}
     assert torch.isnan(found).all(1).nonzero().ravel().tolist() == [10]

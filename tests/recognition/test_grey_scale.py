@@ -17,32 +17,9 @@ from cryo_fewshot.recognition.settings import Settings
 RNG = np.random.default_rng(0)
 
 
-def archive(folder, volumes):
-    np.savez(folder / "particles.npz", volumes=volumes.astype(np.float32), voxel_size_nm=3.0)
-    return open_particles(folder / "particles.npz", dark_protein=True)
-
-
 def scale_of(support, query):
     grey = [particles.read_with_grey(range(len(particles)), 12, 3.0)[1] for particles in (support, query)]
     return common_grey_scale(support, query, *grey)
-
-
-@pytest.fixture
-def volumes():
-    return RNG.normal(size=(20, 12, 12, 12)) * 5 + 100 + 4 * RNG.normal(size=(20, 1, 1, 1))
-
-
-def test_files_share_a_scale_unless_normalised_one_by_one_or_unlike(volumes, tmp_path):
-    for name in "abc":
-        (tmp_path / name).mkdir()
-    particles = archive(tmp_path / "a", volumes)
-    shared = scale_of(particles, particles)
-    assert shared.query.shape == (20, 2) and torch.equal(shared.support, shared.query)
-    one_by_one = (volumes - volumes.mean((1, 2, 3), keepdims=True)) / volumes.std((1, 2, 3), keepdims=True)
-    found = scale_of(particles, archive(tmp_path / "b", one_by_one))
-    assert found.query is None and "query were normalised one by one" in found.words
-    found = scale_of(particles, archive(tmp_path / "c", volumes * 3))
-    assert found.support is None and "contrast of support and query differs" in found.words
 
 
 @pytest.mark.parametrize("dark", [True, False])
@@ -90,19 +67,6 @@ def test_classify_keeps_the_scale_of_a_tomogram_and_looks_at_its_background(tmp_
         for name, score in fitted.table[["class", "score"]].itertuples(index=False)
     ]
     assert (fitted.table["p_value"] >= as_high).all()
-
-
-def test_background_boxes_share_no_voxel_with_picks_or_each_other(tmp_path, tomogram):
-    volume, table = tomogram(np.random.default_rng(4))
-    write_mrc(tmp_path / "tomo.mrc", volume, 3.0)
-    table.iloc[::4].to_csv(tmp_path / "places.csv", index=False)
-    picks = open_particles(tmp_path / "tomo.mrc", coordinates=tmp_path / "places.csv", box_nm=36).source
-    boxes = picks.background(10)
-    assert len(boxes.names) == 10
-    places = np.concatenate([picks.centres, boxes.centres])
-    apart = np.abs(places[:, None] - boxes.centres).max(-1)
-    assert (apart + 99 * np.eye(len(places))[:, len(picks.centres) :]).min() >= 12
-    assert all(boxes.opened()(i)[0].shape == (12, 12, 12) for i in range(10))
 
 
 class Files(list):

@@ -3,19 +3,22 @@
 import json
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from cryo_fewshot import weights
-from cryo_fewshot.encoder import PooledEncoder3D
 from cryo_fewshot.hashing import digest_of, spec_dict
 from cryo_fewshot.recognition import model_card
 from cryo_fewshot.recognition.calibration import Calibration
 from cryo_fewshot.recognition.model_card import expected_accuracy, pretrain, pretrain_in_two, recalibrate
 from cryo_fewshot.recognition.pretraining import TEST_CLASSES, new_encoder, pretrained_spec, train, trained_on
 from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.training import DeadlineReached
+from cryo_fewshot.simulation.on_the_fly import homologous_family
+from cryo_fewshot.simulation.surroundings import BACKGROUND
+from cryo_fewshot.training import DeadlineReached, History
 from cryo_fewshot.weights import load_encoder, save_encoder
 
 TINY = Microscope(box=24, binning=2, voxel_size_nm=1.5)
@@ -88,27 +91,6 @@ def test_an_encoder_is_measured_again_with_cross_fitted_ones(tmp_path, monkeypat
     assert len(calibration.noise) == encoder.embedding_dim + 1
 
 
-def test_expected_accuracy_is_one_for_an_encoder_that_sees_the_class(classes):
-    class Oracle(torch.nn.Module):
-        """Knows the order in which classes are simulated."""
-
-        def __init__(self):
-            super().__init__()
-            self.unused = torch.nn.Parameter(torch.zeros(1))
-
-        def folded(self):
-            return self
-
-        def forward(self, volumes):
-            return torch.eye(3).repeat_interleave(10, 0)
-
-    settings = {"microscope": TINY, "n_way": 3, "n_query": 4, "n_episodes": 5, "n_per_class": 10, "snrs": (0.1,)}
-    rows = expected_accuracy(Oracle(), ("1PMA", "3KUY", "1HTQ"), **settings)
-    assert [row["accuracy"] for row in rows] == [1.0, 1.0]
-    rows = expected_accuracy(PooledEncoder3D(12, (4, 8)), ("1PMA", "3KUY", "1HTQ"), **settings)
-    assert all(row["accuracy"] < 1 for row in rows)
-
-
 @needs_pretrained
 def test_the_shipped_encoder_is_what_its_card_says():
     encoder, card = load_encoder()
@@ -121,3 +103,100 @@ def test_the_shipped_encoder_is_what_its_card_says():
         encoder, TEST_CLASSES, microscope=Microscope(binning=2), snrs=(0.1,), shots=(5,), n_episodes=50, n_per_class=25
     )
     assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.06)
+
+
+@pytest.mark.parametrize("surroundings", [None, "cells"])
+def test_held_out_particles_are_of_every_microscope_and_noise_alone_and_in_cells(monkeypatch, tiny, surroundings):
+    spec, asked = tiny(selection=("1OEL", "1BXN"), classes=("1S3X", BACKGROUND[0], "3IYD")), []
+    acquisitions = SimpleNamespace(surroundings=surroundings, microscopes=lambda: ["m0", "m1", "m2"])
+    spec = SimpleNamespace(**{**vars(spec), "acquisitions": acquisitions})
+
+    def simulated(names, acquisitions, rng, group_size, device):
+        asked.append((names, vars(acquisitions), group_size))
+        return 100 * len(asked) + torch.arange(len(names))
+
+    monkeypatch.setattr(model_card, "replace", lambda one, **changes: SimpleNamespace(**(vars(one) | changes)))
+    monkeypatch.setattr(model_card, "simulate_on_the_fly", simulated)
+    monkeypatch.setattr(model_card, "unit_embeddings", lambda encoder, volumes: volumes[:, None].float())
+    counts = {"snrs": (0.3, 0.1), "n_microscopes": 2, "n_per_class": 3, "n_background": 2}
+    found = model_card.held_out_particles(torch.nn.Linear(1, 1), spec, **counts)
+    sets = [
+        (s, m, snr) for s in ([None, "cells"] if surroundings else [None]) for m in ("m0", "m1") for snr in (0.3, 0.1)
+    ]
+    held_out, known = ["1OEL"] * 3 + ["1BXN"] * 3, ["1S3X"] * 2 + ["3IYD"] * 2
+    assert [names for names, *_ in asked] == [held_out + known] * len(sets)
+    for (s, m, snr), (_, given, group_size) in zip(sets, asked, strict=True):
+        assert (given["surroundings"], given["microscope"], given["snrs"], given["n_microscopes"]) == (s, m, (snr,), 1)
+        assert group_size == spec.group_size
+    rows = [(i, name, k, k >= 6) for i in range(len(sets)) for k, name in enumerate([*held_out, *known])]
+    rows.sort(key=lambda row: row[3])
+    assert found.embeddings[:, 0].tolist() == [100 * (i + 1) + k for i, _, k, _ in rows]
+    for (i, name, _, trained), row in zip(rows, found.table.itertuples(), strict=True):
+        assert (row.label, row.family, row.set, row.trained) == (name, homologous_family(name), i, trained)
+        assert (row.crowded, row.snr) == (sets[i][0] is not None, sets[i][2])
+
+
+def test_the_card_counts_the_volumes_of_a_training(tiny):
+    spec, history = tiny(), History([0.1, 0.4, 0.3], [3.0, 2.0, 1.0], 12.34)
+    card = model_card.training_card(spec, history)
+    assert card["volumes"] == 3 * spec.schedule.steps_per_epoch * spec.volumes_per_step
+    assert (card["seconds"], card["best_epoch"], card["loss"]) == (12.3, 1, [3.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(("n_test", "n_way"), [(3, 3), (5, 5), (8, 5)])
+def test_test_classes_are_told_apart_five_at_a_time(monkeypatch, tiny, n_test, n_way):
+    asked = {}
+    monkeypatch.setattr(model_card, "expected_accuracy", lambda *_, **given: asked.update(given))
+    monkeypatch.setattr(model_card, "calibrated", lambda *_: SimpleNamespace(on_card=dict))
+    spec = tiny()
+    model_card.measured(None, SimpleNamespace(**{**vars(spec), "test": tuple("abcdefgh"[:n_test])}))
+    assert asked["n_way"] == n_way and asked["microscope"] == spec.acquisitions.microscope
+
+
+def test_expected_accuracy_is_that_of_its_episodes(monkeypatch):
+    """Two of three queries of each class are right."""
+    monkeypatch.setattr(
+        model_card, "simulate_set", lambda *_: SimpleNamespace(volumes=None, labels=np.repeat([0, 1], 5))
+    )
+    monkeypatch.setattr(model_card, "unit_embeddings", lambda *_: torch.zeros(10, 2))
+    answers = np.array([[[0, 0, 1], [1, 1, 0]], [[0, 0, 0], [1, 1, 1]]])
+    monkeypatch.setattr(model_card, "predict", lambda embeddings, episodes, head: answers)
+    settings = {"snrs": (0.1,), "shots": (1,), "n_way": 2, "n_query": 3, "n_episodes": 2, "n_per_class": 5}
+    rows = model_card.expected_accuracy(torch.nn.Linear(1, 1), ("a", "b"), microscope=None, **settings)
+    interval = 1.96 * np.std([4 / 6, 1], ddof=1) / 2**0.5
+    row = {"snr": 0.1, "n_way": 2, "n_shot": 1, "n_episodes": 2, "accuracy": 0.8333, "ci95": round(interval, 4)}
+    assert rows == [row]
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(None, None), (2.0, 1.5)])
+def test_the_second_training_has_the_minutes_that_the_first_leaves(minutes, left, monkeypatch, tmp_path, tiny):
+    clock, given = [100.0], []
+
+    def pretrain(spec, path, minutes, **start):
+        clock[0] += 30
+        given.append((path.name, minutes))
+
+    monkeypatch.setattr(model_card.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(model_card, "pretrain", pretrain)
+    monkeypatch.setattr(model_card, "load_encoder", lambda path: (torch.nn.Linear(1, 1), {}))
+    model_card.pretrain_in_two(tmp_path / "encoder.x", 1, minutes)
+    assert given == [("encoder-first.x", minutes), ("encoder.x", left)]
+
+
+def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch, tmp_path, tiny):
+    clock, written = [100.0], []
+
+    def trained(spec, checkpoint, progress, after_epoch, start):
+        clock[0] += 120
+        after_epoch()
+        return "encoder", History([0.5], [1.0])
+
+    monkeypatch.setattr(model_card.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(model_card, "train", trained)
+    monkeypatch.setattr(model_card, "measured", lambda *_: {})
+    monkeypatch.setattr(model_card, "save_encoder", lambda path, *_: written.append(path))
+    for minutes in (None, 2.0, 3.0):
+        model_card.pretrain(tiny(), tmp_path / "encoder", minutes)
+    with pytest.raises(DeadlineReached):
+        model_card.pretrain(tiny(), tmp_path / "encoder", 1.9)
+    assert written == [tmp_path / "encoder"] * 3

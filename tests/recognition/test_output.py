@@ -1,4 +1,4 @@
-"""What a classification writes, and what it leaves alone."""
+"""What a classification writes, and what it leaves alone; averages without the search for poses."""
 
 import json
 import shutil
@@ -10,14 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import starfile
+import torch
 
+from cryo_fewshot.averaging.spectra import MASK_SHARE
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.files import write_atomically
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.exchange import csv_table
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tomograms import Boxes, Tomogram
-from cryo_fewshot.recognition.output import claim_folder, file_names, run_record, write_tables
+from cryo_fewshot.recognition import output
+from cryo_fewshot.recognition.output import claimed, file_names, run_record, write_tables
 from cryo_fewshot.recognition.settings import Settings
 from cryo_fewshot.simulation.datasets import EMPTY
 
@@ -36,21 +39,6 @@ def test_accepted_and_rejected_files_share_out_the_particles(data, encoder_path,
     assert sorted(names) == sorted(starfile.read(data[0] / "all" / "particles.star")["particles"]["rlnImageName"])
     for name in CLASSES:
         assert len(tables[name]) == int(outcome.table.query("accepted")["class"].eq(name).sum())
-
-
-def test_averages_are_maps_with_their_voxel_size(data, encoder_path, tmp_path, run):
-    settings = Settings(n_averaged=8, average_voxel_nm=3.0, false_accept_rate=0.2)
-    outcome = run(tmp_path / "out", encoder_path, settings)
-    averaged = [name for name in CLASSES if (outcome.table.query("accepted")["class"] == name).sum() >= 8]
-    assert averaged, "no class was accepted often enough to average: the test says nothing"
-    for name in averaged:
-        with mrcfile.open(tmp_path / "out" / "averages" / f"{name}.mrc") as mrc:
-            assert mrc.data.shape == (12, 12, 12) and mrc.data.dtype == np.float32
-            assert float(mrc.voxel_size.x) == pytest.approx(30.0)
-        assert {"frequency_per_nm", "fsc", "fsc_masked"} == set(
-            pd.read_csv(tmp_path / "out" / "averages" / f"{name}_fsc.csv")
-        )
-    assert "<html" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.fixture
@@ -117,6 +105,11 @@ def test_the_record_names_the_ends_of_both_inputs():
         assert [record[name][key] for key in ("n", "first", "last")] == ends
 
 
+def claim(folder, record):
+    with claimed(folder, record):
+        pass
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -128,22 +121,22 @@ def test_another_reading_of_the_same_files_is_another_run(changes, tmp_path):
     query = Particles(names=["d"], source=None, voxel_size_nm=1.0, box=4)
     settings = {"names": ["a", "b", "c"], "source": None, "voxel_size_nm": 1.0, "box": 4, "labels": ["A", "A", "B"]}
     records = [run_record(Particles(**(settings | more)), query, {}, Settings()) for more in ({}, changes)]
-    claim_folder(tmp_path / "out", records[0])
+    claim(tmp_path / "out", records[0])
     for left in ("classes/A.star", "averages/A.mrc", "rejected_group_1.star"):  # by files that were others then
         write_atomically(tmp_path / "out" / left, b"old")
-    claim_folder(tmp_path / "out", records[0])
+    claim(tmp_path / "out", records[0])
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["run.json"]
     with pytest.raises(UserError, match="contains another run"):
-        claim_folder(tmp_path / "out", records[1])
+        claim(tmp_path / "out", records[1])
 
 
 def test_notes_on_the_inputs_do_not_make_another_run(tmp_path):
     inputs = [Particles(names=["a"], source=None, voxel_size_nm=1.0, box=4) for _ in range(2)]
     record = run_record(*inputs, {}, Settings())
-    claim_folder(tmp_path, {**record, "query": {**record["query"], "said": ["elsewhere/a.star: 1 particle"]}})
-    claim_folder(tmp_path, record)
+    claim(tmp_path, {**record, "query": {**record["query"], "said": ["elsewhere/a.star: 1 particle"]}})
+    claim(tmp_path, record)
     with pytest.raises(UserError, match="contains another run"):
-        claim_folder(tmp_path, {**record, "query": {**record["query"], "n": 2}})
+        claim(tmp_path, {**record, "query": {**record["query"], "n": 2}})
 
 
 def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
@@ -164,3 +157,114 @@ def test_accepted_particles_go_back_to_dynamo_and_copick(tmp_path):
     assert motives["peetClass"].tolist() == ["1", "2", "1"]
     picks = tmp_path / "copick" / "ExperimentRuns" / "TS_1" / "Picks" / "cryo-fewshot_0_a.json"
     assert json.loads(picks.read_text())["points"][0]["location"] == {"x": 30.0, "y": 20.0, "z": 10.0}
+
+
+class Query(SimpleNamespace):
+    """Particles of so many voxels; what is read of them is recorded."""
+
+    def read(self, chosen, box, nm):
+        self.asked.append((list(chosen), box, nm))
+        rejected = {i: "damaged" for i in chosen if i in self.damaged}
+        return torch.arange(len(chosen)).view(-1, 1, 1, 1).float(), rejected
+
+
+def refined(seed=0):
+    density, *halves = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+    one, *both = (SimpleNamespace(density=part) for part in (density, *halves))
+    curve = np.array([1.0, 0.987654, 0.5])
+    return SimpleNamespace(
+        average=one,
+        half_maps=both,
+        frequencies_per_nm=np.array([0, 0.1234567, 0.25]),
+        corrected_fsc=curve,
+        fsc=curve / 2,
+        resolution_text="3.0 nm",
+    )
+
+
+@pytest.fixture
+def averaged(monkeypatch):
+    """Function: (out, table, groups, query fields, settings) -> averages, lines said, what was refined."""
+
+    def of(out, table, groups=None, settings=None, fails=(), **fields):
+        query = Query(**({"box": 20, "voxel_size_nm": 1.5, "asked": [], "damaged": ()} | fields))
+        calls, lines = [], []
+
+        def refine(volumes, series, seed, groups):
+            calls.append((volumes.flatten().tolist(), series, seed, groups))
+            if len(calls) in fails:
+                raise UserError("no two halves")
+            return refined()
+
+        monkeypatch.setattr(output, "refine", refine)
+        monkeypatch.setattr(output, "overlapping", lambda q, rows, within: (rows.tolist(), round(within, 6)))
+        found = output.write_averages(out, query, table, ["a", "b"], groups or {}, settings or Settings(), lines.append)
+        return found, lines, calls, query
+
+    return of
+
+
+def table_of(n=30):
+    rows = np.arange(n)
+    return pd.DataFrame(
+        {"class": np.where(rows < 20, "a", "b"), "accepted": rows != 3, "probability": 0.5 + 0.01 * (rows % 20 // 2)}
+    )
+
+
+def test_the_most_probable_accepted_particles_are_averaged_the_first_of_equals_first(tmp_path, averaged):
+    table = table_of()
+    found, lines, calls, query = averaged(tmp_path, table, settings=Settings(n_averaged=9, seed=4), damaged=(17,))
+    assert [chosen for chosen, *_ in query.asked] == [
+        [18, 19, 16, 17, 14, 15, 12, 13, 10],
+        [28, 29, 26, 27, 24, 25, 22, 23, 20],
+    ]
+    assert query.asked[0][1:] == (20, 1.5) and list(found) == ["a", "b"]
+    volumes, series, seed, (rows, within) = calls[0]
+    assert volumes == [0, 1, 2, 4, 5, 6, 7, 8] and rows == [18, 19, 16, 14, 15, 12, 13, 10]
+    assert seed == 4 and series.width_nm == 30 and within == pytest.approx(MASK_SHARE * 30)
+    np.testing.assert_allclose(series.tilt_angles, np.arange(-60, 61, 3))
+    assert lines[:2] == ["averaging 9 particles of class a", "class a: 3.0 nm"]
+
+
+def test_of_fewer_than_eight_there_is_no_average(tmp_path, averaged):
+    table = table_of(28)  # eight of b
+    assert list(averaged(tmp_path, table)[0]) == ["a", "b"]
+    found, lines, *_ = averaged(tmp_path, table.drop(index=27))
+    assert list(found) == ["a"] and "class b: 7 accepted particles, too few to average" in lines
+    assert averaged(tmp_path, table, settings=Settings(n_averaged=0))[:2] == ({}, [])
+
+
+def test_groups_of_rejected_particles_are_averaged_as_they_are_listed(tmp_path, averaged):
+    groups = {"rejected group 1": np.arange(9, -1, -1)}
+    found, lines, _, query = averaged(tmp_path, table_of(), groups, fails=(1,))
+    assert query.asked[2][0] == list(range(9, -1, -1)) and "averaging 10 particles of rejected group 1" in lines
+    assert list(found) == ["b", "rejected group 1"] and "class a: not averaged: no two halves" in lines
+    assert (tmp_path / "averages" / "rejected_group_1.mrc").exists()
+    assert not (tmp_path / "averages" / "a.mrc").exists()
+
+
+@pytest.mark.parametrize(
+    ("box", "nm", "wanted_nm", "expected"),
+    [(20, 1.5, 1.0, (20, 1.5)), (40, 1.0, 2.0, (20, 2.0)), (41, 1.0, 2.0, (20, 2.0)), (43, 1.0, 2.0, (22, 2.0)),
+     (12, 1.0, 4.0, (8, 4.0))],
+)  # fmt: skip
+def test_voxels_of_an_average_are_never_finer_than_those_of_the_files(tmp_path, averaged, box, nm, wanted_nm, expected):
+    settings = Settings(average_voxel_nm=wanted_nm, tilt_min=-40.0, tilt_max=50.0, tilt_increment=10.0)
+    _, _, calls, query = averaged(tmp_path, table_of(), settings=settings, box=box, voxel_size_nm=nm)
+    assert query.asked[0][1:] == expected and calls[0][1].width_nm == expected[0] * expected[1]
+    np.testing.assert_allclose(calls[0][1].tilt_angles, np.arange(-40, 51, 10))
+
+
+def test_maps_are_written_with_protein_bright_and_their_curve(tmp_path):
+    output._write_average(tmp_path / "a.mrc", refined(), 1.5)
+    one = refined()
+    for name, average in zip(("a", "a_half1", "a_half2"), (one.average, *one.half_maps), strict=True):
+        with mrcfile.open(tmp_path / f"{name}.mrc") as file:
+            np.testing.assert_array_equal(file.data, -average.density.numpy())
+            assert float(file.voxel_size.x) == pytest.approx(15)
+    assert (tmp_path / "a_fsc.csv").read_text().splitlines() == [
+        "frequency_per_nm,fsc,fsc_masked",
+        "0.0,1.0,0.5",
+        "0.12346,0.98765,0.49383",
+        "0.25,0.5,0.25",
+    ]

@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -27,10 +28,8 @@ def particles():
 @pytest.fixture(scope="session")
 def calibration():
     x, labels = _particles(16, 0)
-    zeros = np.zeros(len(x), int)
-    same = {"snrs": np.full(len(x), 0.1), "sets": zeros, "crowded": zeros.astype(bool), "families": labels}
-    held_out = HeldOutParticles(embeddings=x, labels=labels, **same)
-    return fit_calibration(held_out, shots=(1, 5), n_tasks=5, n_axes=8)
+    table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
+    return fit_calibration(HeldOutParticles(x, pd.DataFrame(table)), shots=(1, 5), n_tasks=5, n_axes=8)
 
 
 @pytest.fixture(autouse=True)
