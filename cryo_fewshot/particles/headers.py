@@ -1,26 +1,13 @@
-"""The fields of an MRC header, one line each: used, said, refused by name, or without meaning for the voxels."""
+"""The fields of an MRC header: used, said, refused by name, or without meaning for the voxels.
 
-from collections.abc import Callable
-from typing import NamedTuple
+dmin, dmax, dmean and extra2, where IMOD's stamp and flags are, say whether bytes are signed; nsymbt where the voxels
+begin; mx, my, mz and cella the voxel size, mz also what one volume of a stack is. exttyp, nversion, extra1, rms, nlabl
+and label change neither a voxel nor its place.
+"""
 
 import numpy as np
 
 IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
-
-
-class Field(NamedTuple):
-    """Fields of a header that belong together, by their names in MRC 2014.
-
-    use : what is made of them, empty where they change neither a voxel nor its place
-    refusal, remark, of_place : functions of the header that give text where it refuses the file, where a user should
-        know something of it, and where coordinates could mean another place
-    """
-
-    names: tuple[str, ...]
-    use: str = ""
-    refusal: Callable[[np.ndarray], str] | None = None
-    remark: Callable[[np.ndarray], str] | None = None
-    of_place: Callable[[np.ndarray], str] | None = None
 
 
 def _no_real_numbers(header) -> str:
@@ -74,31 +61,18 @@ def _of_place(what: str, place: list, unit: str) -> str:
     return f"{what} {', '.join(f'{c:g}' for c in place)} {unit}, {counted}" if known else ""
 
 
-FIELDS = (
-    Field(("map", "machst"), "an MRC file, and its byte order", remark=_old),
-    Field(("nx", "ny", "nz"), "shape of the array"),
-    Field(("mode",), "type of the values", refusal=_no_real_numbers),
-    Field(("dmin", "dmax", "dmean", "extra2"), "whether bytes are signed; IMOD's stamp and flags are in extra2"),
-    Field(("nsymbt",), "where the voxels begin"),
-    Field(("mx", "my", "mz", "cella"), "voxel size; of mz what one volume of a stack is", refusal=_cut_stack),
-    Field(("cellb",), "axes at right angles", refusal=_oblique),
-    Field(("mapc", "mapr", "maps"), "which axis is x, y, z", refusal=_other_axes),
-    Field(("ispg",), "a volume, a stack of volumes or of images", remark=_symmetry),
-    Field(("nxstart", "nystart", "nzstart"), "a place that is not subtracted", of_place=_start),
-    Field(("origin",), "a place that is not subtracted", of_place=_origin),
-    Field(("exttyp", "nversion", "extra1", "rms", "nlabl", "label")),
-)
+REFUSALS = (_no_real_numbers, _cut_stack, _oblique, _other_axes)
+REMARKS = {"remark": (_old, _symmetry), "of_place": (_start, _origin)}
 
 
 def refusal(header) -> str:
     """What in a header refuses the file, empty where nothing does."""
-    return next((text for field in FIELDS if field.refusal and (text := field.refusal(header))), "")
+    return next((text for said in REFUSALS if (text := said(header))), "")
 
 
 def remarks(header, kind: str) -> tuple[str, ...]:
-    """Texts of each field's `remark` or `of_place`."""
-    said = (getattr(field, kind) for field in FIELDS)
-    return tuple(text for function in said if function and (text := function(header)))
+    """What a user should know of a header, kind "remark"; or where coordinates could mean another place, "of_place"."""
+    return tuple(text for said in REMARKS[kind] if (text := said(header)))
 
 
 def is_old(header) -> bool:
