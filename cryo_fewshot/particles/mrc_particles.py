@@ -1,5 +1,6 @@
 """Particles that lie in MRC files: one volume a file, or many in a stack; found, surveyed and read one at a time."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -97,8 +98,9 @@ class ParticleFiles:
             if not name.strip() or "\0" in name:
                 raise UserError(f"{self.listed_in}: row {i + 1} names no file; correct rlnImageName")
             near = [known[path.parent] / path.name] if path.parent in known else []
+            # Path.exists raises for a name too long, and in a folder that may not be entered.
             looked_at = chain(near, self._candidates(name.strip()))
-            found = next((candidate for candidate in looked_at if _exists(candidate)), None)
+            found = next((candidate for candidate in looked_at if os.path.exists(candidate)), None)
             if found is not None:
                 if found.name == path.name:  # not so of a Windows path, all of which is its name here
                     known[path.parent] = found.parent
@@ -207,13 +209,6 @@ def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
     first = np.unique(groups, return_index=True)[1]
     return groups, tuple(float(nm) if np.isfinite(nm) else None for nm in sizes[first])
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or a folder that may not be entered
-        return False
 
 
 def _spread(indices: np.ndarray) -> list[int]:

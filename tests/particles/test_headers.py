@@ -209,7 +209,7 @@ def test_headers_that_refuse_their_file(fields, said):
 )
 def test_headers_of_which_something_is_said(fields, said):
     header = header_of(**fields)
-    found = headers.remarks(header, "remark") + headers.remarks(header, "of_place")
+    found = headers.remarks(header) + headers.places(header)
     assert len(found) == len(said) and all(part in text for part, text in zip(said, found, strict=True))
     assert headers.is_old(header) == ("no map ID" in said)
 
