@@ -3,7 +3,6 @@
 import gzip
 import os
 
-import numpy as np
 import pytest
 import torch
 
@@ -36,8 +35,18 @@ def test_what_does_not_belong_is_passed_over(classes):
     assert f"{classes}: 2 files of other kinds are left out, for example notes.txt" in particles.notes
 
 
-NO_PARTICLES = ("1_ctf.mrc", "TS_1_0000001_ctf_10.00A.mrc", "1_CTF2.mrc", "1_weights.mrc", "run_half1_unfil.mrc")
-PARTICLES = ("1_data.mrc", "1_ctf_corrected.mrc", "actf_1.mrc", "masked.mrc", "weighted_1.mrc", "half1_1.mrc")
+NO_PARTICLES = ("1_ctf.mrc", "TS_1_0000001_ctf_10.00A.mrc", "1_CTF2.mrc", "p_CTF3D.mrc", "1_weights.mrc", "mask.mrc")
+NO_PARTICLES += ("run_half1_unfil.mrc", "run-half_2.mrc")
+PARTICLES = (
+    "1_data.mrc",
+    "1_ctf_corrected.mrc",
+    "p_ctfcorr.mrc",
+    "actf_1.mrc",
+    "masked.mrc",
+    "wedged.mrc",
+    "half1.mrc",
+)
+PARTICLES += ("weighted_1.mrc", "half1_1.mrc", "TS_1_0000001_10.00A.mrc")
 
 
 def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_path, files):
@@ -45,9 +54,10 @@ def test_ctf_weight_mask_and_half_volumes_are_neither_particles_nor_a_class(tmp_
         files.write(tmp_path / "flat" / name, seed=i)
     flat = open_particles(tmp_path / "flat")
     assert sorted(flat.names) == sorted(PARTICLES)
-    assert any(
-        "5 CTF, weight, mask or half-map volumes" in note and "for example 1_CTF2.mrc" in note for note in flat.notes
+    said = (
+        f"{len(NO_PARTICLES)} CTF, weight, mask or half-map volumes by their names are left out, for example 1_CTF2.mrc"
     )
+    assert f"{tmp_path / 'flat'}: {said}" in flat.notes
     for i, name in enumerate(("a/1.mrc", "b/2.mrc", "b/2_mask.mrc", "masks/soft_mask.mrc", "ctf/1.mrc")):
         files.write(tmp_path / "set" / name, seed=i)
     classes = open_particles(tmp_path / "set")
@@ -184,18 +194,3 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     files.one_line(lambda: open_particles(path), "group 1 appears twice")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")
-
-
-@pytest.mark.parametrize(("shape", "voxel_size_nm"), [((12, 14, 14), 1.0), ((24, 24, 24), 9.0)])
-def test_a_tomogram_without_coordinates_is_no_particle(tmp_path, files, shape, voxel_size_nm):
-    path = files.write(tmp_path / "TS_1.mrc", np.random.default_rng(0).normal(size=shape), voxel_size_nm)
-    files.one_line(lambda: open_particles(path), "apparently a tomogram", "--query-coordinates")
-
-
-def test_what_a_run_did_not_accept_is_no_label(tmp_path, files):
-    columns, rows = ("rlnImageName", "fewshotClass", "fewshotAccepted"), []
-    for i, (name, accepted) in enumerate((("a", 1), ("a", 0), ("b", 1), ("unreadable", 0))):
-        files.write(tmp_path / f"{i}.mrc", seed=i)
-        rows.append((f"{i}.mrc", name, accepted))
-    star = files.star_of(tmp_path / "p.star", columns, rows)
-    assert open_particles(star, label_column="fewshotClass").labels == ["a", None, "b", None]

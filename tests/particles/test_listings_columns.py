@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cryo_fewshot.particles.listings import NO_PARTICLE, _lists_images, column_labels, open_stack, stated_nm
+from cryo_fewshot.particles.listings import _lists_images, column_labels, open_stack, stated_nm
 from cryo_fewshot.particles.opening import open_particles
 
 pytest.importorskip("mrcfile")
@@ -103,23 +103,3 @@ def test_other_blocks_of_particles_and_other_boxes_are_said(tmp_path, files):
     rows = [("0.mrc", 1), ("1.mrc", 1), ("2.mrc", 2)]
     two = files.star_of(tmp_path / "q.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics)
     assert any("2 kinds of box or voxel size, all resampled" in note for note in open_particles(two).notes)
-
-
-@pytest.mark.parametrize(
-    ("name", "is_one"),
-    [
-        ("TS_1_0000001_10.00A.mrc", True),
-        ("ctf_corrected.mrc", True),
-        ("p_ctfcorr.mrc", True),
-        ("wedged.mrc", True),
-        ("half1.mrc", True),
-        ("23_weights.mrc", False),
-        ("TS_1_0000001_ctf_10.00A.mrc", False),
-        ("p_CTF3D.mrc", False),
-        ("run_half1_unfil.mrc", False),
-        ("run-half_2.mrc", False),
-        ("mask.mrc", False),
-    ],
-)
-def test_names_of_volumes_that_are_no_particles(name, is_one):
-    assert (NO_PARTICLE.search(name) is None) == is_one

@@ -56,8 +56,9 @@ CONTRADICTIONS = {
     "an optics group twice": ("group", {"rlnImagePixelSize": 99}, "appears twice"),
     "a second pixel size": ("rows", {"rlnPixelSize": 99}, "rlnPixelSize"),
     "a binning that does not fit": (
-        *("optics", {"rlnTomoTiltSeriesPixelSize": 50, "rlnTomoSubtomogramBinning": 2}),
-        "rlnTomoSubtomogramBinning",
+        "optics",
+        {"rlnTomoTiltSeriesPixelSize": 50, "rlnTomoSubtomogramBinning": 2},
+        "ning",
     ),
     "images by one column": ("optics", {"rlnImageDimensionality": 2}, "2D images"),
     "images by another": ("general", {"rlnTomoSubTomosAre2DStacks": 1}, "2D images"),
