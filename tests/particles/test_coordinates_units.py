@@ -62,27 +62,11 @@ def test_the_unit_that_tomograms_star_states_counts_where_the_coordinates_state_
     files.assert_cut(open_particles(csv, tomogram=tomogram, box_nm=12), array)
 
 
-def test_coordinates_of_m_and_of_a_spreadsheet(tmp_path, tomogram, array, files):
+def test_coordinates_of_m(tmp_path, tomogram, array, files):
     path = star(files, tmp_path / "m.star", 10, {}, [f"wrpCoordinate{axis}1" for axis in "XYZ"])
     path.write_text(path.read_text().replace("_rlnTomoName", "_wrpSourceName"))
     files.assert_cut(open_particles(path, tomogram=tomogram, box_nm=12), array)
     files.assert_cut(open_particles(path, tomogram=tomogram.parent, box_nm=12), array)
-    path = files.csv_of(tmp_path / "a.csv", " x , y, z ", labels=["a ", " a", "b"])
-    particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
-    files.assert_cut(particles, array)
-    assert particles.labels == list("aab")
-    for separator in ";\t":
-        (tmp_path / "b.csv").write_text(path.read_text().replace(",", separator))
-        files.assert_cut(open_particles(tmp_path / "b.csv", tomogram=tomogram, box_nm=12), array)
-
-
-def test_what_is_written_for_a_csv_is_read_again(tmp_path, tomogram, array, files):
-    from cryo_fewshot.particles.star import write_star
-
-    first = open_particles(files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm"), tomogram=tomogram, box_nm=12)
-    write_star(tmp_path / "out.star", first)
-    files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
-    assert np.array_equal(first.source.centres, files.CENTRES)
 
 
 def test_particles_that_overlap_are_one_group_however_they_are_listed(tmp_path, tomogram, files):
