@@ -43,6 +43,20 @@ def star_of(path, columns, rows, optics="", general=""):
     return path
 
 
+def stack(folder, images, series, *, optics=None, row=None, name="TS_1", voxel_size_nm=1.0):
+    """A project of one stack of images and its tilts as RELION 5 and WarpTools write it; its STAR file.
+
+    series : the table of the tilts by column; optics, row : further values of the optics group and of the particle
+    """
+    write(folder / "p.mrcs", images, voxel_size_nm)
+    tilts = table(name, list(series), list(zip(*series.values(), strict=True)))
+    (folder / "tomograms.star").write_text(table("global", ["rlnTomoName"], [[name]]) + tilts)
+    optics = {"rlnOpticsGroup": 1, "rlnImageDimensionality": 2} | (optics or {})
+    row = {"rlnTomoName": "TS_1", "rlnImageName": "p.mrcs", "rlnOpticsGroup": 1} | (row or {})
+    groups = optics_table(list(optics.values()), columns=list(optics))
+    return star_of(folder / "particles.star", list(row), [list(row.values())], groups)
+
+
 def one_line(call, *words):
     """The call ends in a UserError of one line that holds the words."""
     with pytest.raises(UserError) as error:
@@ -101,7 +115,7 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (noise, write, table, optics_table, star_of, csv_of, one_line, standardised, assert_cut)
+    functions = (noise, write, table, optics_table, star_of, stack, csv_of, one_line, standardised, assert_cut)
     functions += (of_names, tomograms_of, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 
