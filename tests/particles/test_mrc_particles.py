@@ -65,35 +65,31 @@ def test_the_same_name_in_another_folder_is_not_taken(tmp_path, files):
     files.one_line(lambda: open_particles(star), "/old/TS_01/p0.mrc", "give root")
 
 
-def with_value(volume, index, value):
-    volume = volume.copy()
+def with_value(index, value):
+    volume = np.random.default_rng(0).normal(size=(12,) * 3)
     volume[index] = value
     return volume
 
 
-def unknown_mode(path, files):
-    content = bytearray(files.write(path).read_bytes())
-    content[12:16] = (101).to_bytes(4, "little")
-    path.write_bytes(content)
+WHOLE = ("not a whole MRC file", "again")
+WRONG_VOLUMES = {
+    "complex": (np.ones((12,) * 3, np.complex64), ("mode 4", "mode 2 (float32)")),
+    "NaN": (with_value((1, 2, 3), np.nan), ("1 voxels are NaN",)),
+    "infinite": (with_value(4, np.inf), ("144 voxels are NaN or infinite",)),
+    "constant": (np.full((12,) * 3, 7.0), ("every voxel is 7", "remove")),
+    "no cube": (np.ones((11, 12, 12)), ("11 x 12 x 12", "cubic box")),
+    "an image": (np.eye(12), ("12 x 12 voxels", "cubic box")),
+    "another box": (with_value(0, 0)[:10, :10, :10], ("box of 10 voxels", "have 12", "one box")),
+}
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), ("not a whole MRC file", "file size", "again")),
-        (lambda path, _: path.write_bytes(b""), ("not a whole MRC file", "write it again")),
-        (lambda path, _: path.write_bytes(b"\x80\x02 pickled" * 500), ("not a whole MRC file", "write it again")),
-        (unknown_mode, ("mode '101'", "mode 2 (float32)")),
-        (lambda path, files: files.write(path, files.noise().astype(np.complex64)), ("mode 4", "mode 2 (float32)")),
-        (lambda path, files: files.write(path, with_value(files.noise(), (1, 2, 3), np.nan)), ("1 voxels are NaN",)),
-        (
-            lambda path, files: files.write(path, with_value(files.noise(), 4, np.inf)),
-            ("144 voxels are NaN or infinite",),
-        ),
-        (lambda path, files: files.write(path, np.full((12, 12, 12), 7.0)), ("every voxel is 7", "remove")),
-        (lambda path, files: files.write(path, files.noise()[1:]), ("11 x 12 x 12", "cubic box")),
-        (lambda path, files: files.write(path, np.eye(12)), ("12 x 12 voxels", "cubic box")),
-        (lambda path, files: files.write(path, box=14), ("box of 14 voxels", "have 12", "one box")),
+        (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), (*WHOLE, "file size")),
+        (lambda path, _: path.write_bytes(b""), WHOLE),
+        (lambda path, _: path.write_bytes(b"\x80\x02 pickled" * 500), WHOLE),
+        *((lambda path, files, v=v: files.write(path, v), words) for v, words in WRONG_VOLUMES.values()),
         (
             lambda path, files: files.write(path, voxel_size_nm=1.2),
             ("1.2 nm in its header but 1 nm in", "file_voxel_size_nm (--voxel-size-nm)"),
@@ -101,6 +97,7 @@ def unknown_mode(path, files):
         (lambda path, _: path.unlink(), ("named in", "particles.star", "correct the name")),
         (lambda path, _: path.unlink() or path.mkdir(), ("cannot be read",)),
     ],
+    ids=["cut short", "empty", "bytes", *WRONG_VOLUMES, "voxel size", "absent", "a folder"],
 )
 def test_a_bad_particle_is_rejected_and_the_rest_is_read(project, spoil, words, files):
     clean, _ = open_particles(project).read(range(6))
