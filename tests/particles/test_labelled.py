@@ -18,7 +18,6 @@ pytest.importorskip("mrcfile")
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 RIBOSOMES = REAL / "ribosome70S_subtomograms"
-TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
 
 
@@ -105,7 +104,6 @@ def test_the_first_bad_particle_stops_the_reading(classes, files):
         ({"voxel_size_nm": 0}, "voxel_size_nm=0"),
         ({"file_voxel_size_nm": -1}, "file_voxel_size_nm=-1 (--voxel-size-nm)"),
         ({"max_per_class": 0}, "max_per_class=0"),
-        ({"voxel_size_nm": 50.0}, "nothing is left"),
     ],
 )
 def test_impossible_settings_are_one_line(classes, settings, words, files):
@@ -154,13 +152,3 @@ def test_real_ribosomes_are_read_both_ways(tmp_path):
     assert torch.equal(folder.volumes, found.volumes)
     resampled = read_labelled(tmp_path / "set", dark_protein=False)
     assert resampled.volumes.shape == (20, 40, 40, 40) and resampled.voxel_size_nm == 1.0
-
-
-@needs_real
-def test_real_tilt_stacks_are_read_too(files):
-    pytest.importorskip("torch_fourier_slice")
-    settings = {"voxel_size_nm": 2.0, "box": 20, "dark_protein": False}
-    found = read_labelled(TILT_STACKS / "particles.star", label_column="rlnTomoName", **settings)
-    assert found.volumes.shape == (20, 20, 20, 20) and found.labels.tolist() == [0] * 10 + [1] * 10
-    files.one_line(lambda: read_labelled(TILT_STACKS / "tomograms.star"), "no column rlnImageName")
-    files.one_line(lambda: read_labelled(TILT_STACKS), "37 x 32 x 32 voxels, not a cube, perhaps a stack of images")

@@ -111,13 +111,6 @@ def test_an_unreadable_folder_is_one_line(classes, files):
 CLASS_COLUMNS = ("rlnImageName", "rlnClassNumber", "rlnGroupName", "rlnOpticsGroup", "myClass")
 
 
-def test_names_may_be_relative_to_the_star_file_or_whole(project, files):
-    beside = files.star_of(project, ["rlnImageName"], [(f"p{i}.mrc",) for i in range(4)])
-    assert not open_particles(beside).read(range(4))[1]
-    whole = files.star_of(project, ["rlnImageName"], [(project.parent / "p1.mrc",)])
-    assert not open_particles(whole).read([0])[1]
-
-
 def test_the_label_column_is_the_first_that_tells_classes_apart(project, files):
     rows = [(f"p{i}.mrc", i % 2, f"g{i % 2}", 1, f"m{i % 3}") for i in range(5)]
     path = files.star_of(project, CLASS_COLUMNS, rows)
@@ -190,7 +183,5 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     assert particles.source.voxel_sizes_nm == (1.5, 2.0)
     path = files.star_of(project, columns, [*rows, ("p1.mrc", 3), ("p1.mrc", 3)], optics)
     files.one_line(lambda: open_particles(path), "group 3, of 2 rows", "not in the table of optics (1, 2)", "correct")
-    path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, 3), ("1.0", 20.0, 3), (2, 20.0, 3)))
-    files.one_line(lambda: open_particles(path), "group 1 appears twice")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")

@@ -21,27 +21,6 @@ def test_edges_are_filled_on_request(tomogram, tmp_path, array, files):
     assert np.corrcoef(volume[4:].flatten(), inside.flatten())[0, 1] > 0.9999
 
 
-def test_boxes_are_resampled(tomogram, tmp_path, files):
-    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=tomogram, box_nm=20)
-    volumes, rejected = particles.read([0], 10, 2.0)
-    assert volumes.shape == (1, 10, 10, 10) and not rejected and particles.box == 20
-
-
-def test_axes_and_bytes_of_a_tomogram_are_read_as_its_header_says(tmp_path, array, files):
-    """Unsigned bytes with x slowest, under IMOD's stamp: the boxes are those of the plain tomogram."""
-    scaled = np.clip(np.round(127.5 + 30 * array), 0, 255).astype("u1")
-    path = files.write(tmp_path / "a.mrc", np.ascontiguousarray(scaled.transpose(2, 1, 0)).view("i1"))
-    content = bytearray(path.read_bytes())
-    content[64:76] = np.array([3, 2, 1], "<i4").tobytes()
-    content[76:88] = np.array([0, 255, 127.5], "<f4").tobytes()
-    content[152:160] = np.array([1146047817, 0], "<i4").tobytes()
-    path.write_bytes(content)
-    particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
-    files.assert_cut(particles, scaled)
-    said = "\n".join(particles.notes)
-    assert "a.mrc: bytes read as unsigned" in said and "a.mrc: axes turned" in said
-
-
 @pytest.mark.parametrize("name", ["TS_1.mrc.gz", "TS_1.map", "TS_1.rec", "TS_1.rec.gz"])
 def test_tomograms_of_every_name(tomogram, tmp_path, array, files, name):
     content = tomogram.read_bytes()
