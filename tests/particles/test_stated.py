@@ -65,11 +65,14 @@ def blocks_of(**columns):
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("column", stated.STATED, ids=lambda column: column.name)
-def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, sign):
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [(c, kind) for c in stated.STATED for kind in ("particles", "coordinates") if c.of in (kind, "both")],
+    ids=lambda part: getattr(part, "name", part),
+)
+def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, kind, sign):
     if sign < 0 and column.name in ("rlnIsFlip", "rlnCtfDataArePhaseFlipped"):
         pytest.skip("a flag")
-    kind = "particles" if column.of == "both" else column.of
 
     def said(*values):
         return stated.column_notes(blocks_of(**{column.name: values}), "particles", "p.star", kind)
