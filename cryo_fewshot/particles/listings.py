@@ -258,8 +258,6 @@ def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
 
 
 def _lists_images(blocks: dict) -> bool:
-    for block in blocks.values():
-        for key, value in {"rlnTomoSubTomosAre2DStacks": 1, "rlnImageDimensionality": 2}.items():
-            if key in block and (as_numbers(np.atleast_1d(block[key])) == value).any():
-                return True
-    return False
+    of_images = {"rlnTomoSubTomosAre2DStacks": 1, "rlnImageDimensionality": 2}.items()
+    found = [(block[key], value) for block in blocks.values() for key, value in of_images if key in block]
+    return any(value in as_numbers(np.atleast_1d(values)) for values, value in found)

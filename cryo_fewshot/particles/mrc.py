@@ -93,19 +93,13 @@ def _open_em(path: Path) -> MrcData:
     return MrcData(data, None, False)
 
 
-class _HdfStack:
+class _HdfStack(list):
     """The volumes of an EMAN2 file as an array `(n, d, h, w)` of which one is read at a time."""
 
     ndim = 4
 
-    def __init__(self, volumes: list):
-        self.volumes = volumes
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.volumes[i][()]
+        return super().__getitem__(i)[()]
 
 
 def _open_hdf(path: Path) -> MrcData:
