@@ -62,6 +62,10 @@ class Boxes:
     edges: tuple[int, ...]
     pad_edges: bool = False
 
+    def of_each(self, field: str) -> np.ndarray:
+        """A field of each box's tomogram, `(n,)` or `(n, 3)`."""
+        return np.array([getattr(tomogram, field) for tomogram in self.tomograms])[self.which]
+
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; the last tomogram stays open."""
         last: list = []
@@ -89,8 +93,7 @@ class Boxes:
 
         table : of n rows; the shifts that it has as rlnOriginXAngst are part of the centres, and stay in it
         """
-        nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
-        middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
+        nm, middles = self.of_each("voxel_size_nm"), self.of_each("shape") // 2
         names = np.array([name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms])[self.which]
         columns = {"rlnTomoName": names, "rlnMicrographPixelSize": 10 * nm}
         for axis in "XYZ":
