@@ -120,19 +120,20 @@ def _open_volumes(
     """
     flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
     files = files.surveyed()
-    if flags is None or not (flags == 1).any():
-        said = "" if flags is None else f"{files.listed_in}: volumes that were not multiplied by their CTF"
-        return files, (said,) if said else ()
+    if flags is None:
+        return files, ()
+    multiplied = flags == 1
+    if not multiplied.any():
+        return files, (f"{files.listed_in}: volumes that were not multiplied by their CTF",)
+    what = f"{files.listed_in}: {multiplied.sum()} of {len(flags)} volumes were multiplied by their CTF"
     optics = [numbers(blocks, name, column) for column in OPTICS]
     defocus_a, source = _defocus(files, blocks, name, tomograms_star)
-    what = f"{files.listed_in}: {(flags == 1).sum()} of {len(flags)} volumes were multiplied by their CTF"
     if defocus_a is None or any(values is None for values in optics):
         return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
     phase = numbers(blocks, name, PHASE_SHIFT)
-    none = np.zeros(len(flags))
-    columns = [defocus_a, defocus_a, none, *optics, none if phase is None else phase]
-    ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)
-    if lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum()):
+    columns = np.broadcast_arrays(defocus_a, defocus_a, 0.0, *optics, 0.0 if phase is None else phase)
+    ctfs = np.where(multiplied[:, None], np.stack(columns, axis=1), np.nan)
+    if lost := int((multiplied & ~np.isfinite(ctfs).all(axis=1)).sum()):
         raise UserError(f"{what}, but {lost} rows lack a defocus or optics value ({source}); export them again")
     return replace(files, ctfs=ctfs), (f"{what}, which is undone with the defocus of {source}",)
 
@@ -142,17 +143,13 @@ def _defocus(files: ParticleFiles, blocks: dict, name: str, tomograms_star) -> t
     own = [numbers(blocks, name, column) for column in DEFOCUS[:2]]
     if all(values is not None for values in own):
         return np.mean(own, axis=0), "each row"
-    if "rlnTomoName" not in blocks[name]:
-        return None, ""
     try:
         path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
         names = sorted(set(blocks[name]["rlnTomoName"]))
         series = read_series(path, names)
-    except UserError:
+        means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
+    except (UserError, KeyError):  # no rlnTomoName, no tilt series, or no defocus in one
         return None, ""
-    if not all(set(DEFOCUS[:2]) <= set(block) for block, _ in series):
-        return None, ""
-    means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
     return blocks[name]["rlnTomoName"].map(dict(zip(names, means, strict=True))).to_numpy(float), f"{path}"
 
 
