@@ -28,9 +28,8 @@ def by_hand(u, v, degrees, pixel_a=10.0, n=N, phase_degrees=0.0):
     angle = np.arctan2(ky, kx) - np.deg2rad(degrees)
     defocus, squared = (u + v) / 2 + (u - v) / 2 * np.cos(2 * angle), kx**2 + ky**2
     spherical = np.pi / 2 * ABERRATION_MM * 1e7 * WAVELENGTH_A**3 * squared**2
-    return np.sin(
-        np.pi * WAVELENGTH_A * defocus * squared - spherical + np.arcsin(CONTRAST) + np.deg2rad(phase_degrees)
-    )
+    phase = np.arcsin(CONTRAST) + np.deg2rad(phase_degrees)
+    return np.sin(np.pi * WAVELENGTH_A * defocus * squared - spherical + phase)
 
 
 # Either may be the larger: torch_ctf's function of whole images is NaN where it is v.
@@ -89,9 +88,8 @@ def test_a_volume_is_divided_by_a_ctf_that_is_the_same_along_all_axes():
     ctf = np.array([31000.0, 29000.0, 0.0, 300.0, 2.7, 0.07, 0.0])
     found = volume_divided_by_ctf(volume, 1.0, ctf)
     for turn in ((1, 2, 0), (2, 1, 0), (0, 2, 1)):
-        np.testing.assert_allclose(
-            volume_divided_by_ctf(volume.transpose(turn), 1.0, ctf), found.transpose(turn), atol=1e-5
-        )
+        turned = volume_divided_by_ctf(volume.transpose(turn), 1.0, ctf)
+        np.testing.assert_allclose(turned, found.transpose(turn), atol=1e-5)
     k = np.fft.fftfreq(16)
     squared = torch.from_numpy(np.add.outer(np.add.outer(k**2, k**2), k**2)) / 10**2
     values = ctf_values(squared, 3.0, (300.0, 2.7, 0.07), 0.0).numpy()

@@ -107,9 +107,8 @@ def test_motive_lists_of_peet_are_read_with_the_model_of_their_name_and_written(
     assert list(particles.table) == ["x", "y", "z", "imodObject", "peetClass"]
     lines[1][3] = "9"
     (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
-    files.one_line(
-        lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), "does not fit the 3 points of a.mod"
-    )
+    said = "does not fit the 3 points of a.mod"
+    files.one_line(lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), said)
     (tmp_path / "a.mod").unlink()
     files.one_line(lambda: open_particles(tomogram, coordinates=tmp_path / "a.csv"), "a.mod is not beside it")
 

@@ -10,18 +10,13 @@ mrcfile = pytest.importorskip("mrcfile")
 pytest.importorskip("torch_fourier_slice")
 
 
-def export(files, folder, name, tomogram, tilts=(-30, 0, 30)):
+def export(files, folder, name, tomogram):
     """Particles and tilt geometry called `<name>.star` and `<name>_tomograms.star`, with one stack of images."""
-    folder.mkdir(exist_ok=True)
-    images = np.random.default_rng(0).normal(size=(len(tilts), 8, 8)).astype(np.float32)
-    mrcfile.write(folder / f"{name}.mrcs", images, voxel_size=10, overwrite=True)
-    general = "data_general\n\n_rlnTomoSubTomosAre2DStacks 1\n\n"
-    row = [[tomogram, f"{name}.mrcs"]]
-    particles = files.star_of(folder / f"{name}.star", ("rlnTomoName", "rlnImageName"), row, general=general)
-    angles = [[0, tilt, 85] for tilt in tilts]
-    series = files.table(tomogram, ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot"), angles)
-    (folder / f"{name}_tomograms.star").write_text(series)
-    return particles
+    images = np.random.default_rng(0).normal(size=(3, 8, 8))
+    series = {"rlnTomoXTilt": [0] * 3, "rlnTomoYTilt": (-30, 0, 30), "rlnTomoZRot": [85] * 3}
+    star = files.stack(folder, images, series, name=tomogram, row={"rlnTomoName": tomogram})
+    (folder / "tomograms.star").rename(folder / f"{name}_tomograms.star")
+    return star.rename(folder / f"{name}.star")
 
 
 def optimisation_set(folder, name, particles="{}.star", tomograms="{}_tomograms.star"):

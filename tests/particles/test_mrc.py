@@ -72,9 +72,7 @@ def test_a_written_map_is_read_back(tmp_path, files):
 
 
 def test_a_volume_that_is_no_cube_need_not_be_a_stack(files):
-    files.one_line(
-        lambda: checked_volume(files.noise()[1:], "x"), "x: 11 x 12 x 12 voxels, not a cube, perhaps a stack"
-    )
+    files.one_line(lambda: checked_volume(files.noise()[1:], "x"), "x: 11 x 12 x 12 voxels, not a cube, perhaps a")
     files.one_line(lambda: checked_volume(files.noise()[:, 1:], "x"), "x: 12 x 11 x 12 voxels, not a cube; cut")
 
 

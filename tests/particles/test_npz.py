@@ -24,9 +24,8 @@ def test_archives(tmp_path, save, order, files):
     path = tmp_path / "vólumes.npz"
     save(path, labels=np.array(list("aabbb")), volumes=np.asarray(volumes, order=order), voxel_size_nm=1.5)
     particles = open_particles(path)
-    assert (
-        particles.labels == list("aabbb") and particles.voxel_size_nm == 1.5 and particles.names[1] == f"{path.name}[1]"
-    )
+    assert particles.labels == list("aabbb") and particles.voxel_size_nm == 1.5
+    assert particles.names[1] == f"{path.name}[1]"
     read, rejected = particles.read([4, 3, 0], 12, 1.5)
     assert list(rejected) == [3] and "[3]: 1 voxels are NaN" in rejected[3]
     expected = (volumes[4] - volumes[4].mean()) / volumes[4].std()

@@ -72,6 +72,7 @@ CONTRADICTIONS = {
     "complex values": ("zarr", "array", ARRAY.astype(np.complex64), "complex64, not real numbers"),
     "an origin": ("mrc", "header", {"origin": (0, 0, 150)}, "which is not subtracted"),
     "sections that are images": ("mrc", "header", {"ispg": 0, "mz": 1}, "stack of images"),
+    "a space group": ("mrc", "header", {"ispg": 19}, "space group 19 in its header (ispg)"),
     "a cell of another size": ("mrc", "header", {"cella": (1960, 1680, 1400)}, "gives another position and is ignored"),
     "no file of that name": ("mrc", "names", ["TS_1_half1", "TS_11"], "no such tomogram as TS_1"),
     "two files of that name": ("mrc", "names", ["rec_TS_1", "TS_1_10.00Apx"], "2 files for tomogram TS_1"),

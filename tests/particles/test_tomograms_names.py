@@ -77,6 +77,5 @@ def test_tomograms_of_relion_5(tmp_path, files):
     listed.write_text(files.table("global", columns[::2], [both[::2]]))
     files.assert_boxes(open_particles(star_file, tomogram=listed, box_nm=12), [other])
     listed.write_text(files.table("global", ["rlnTomoName"], [["TS_1"]]))
-    files.one_line(
-        lambda: open_particles(star_file, tomogram=listed), "no column rlnTomoReconstructedTomogram", "folder"
-    )
+    words = ("no column rlnTomoReconstructedTomogram", "folder")
+    files.one_line(lambda: open_particles(star_file, tomogram=listed), *words)
