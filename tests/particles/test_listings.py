@@ -151,11 +151,6 @@ def test_pixel_sizes_of_older_star_files(project, column, files):
     assert open_particles(path).voxel_size_nm == 1.5
 
 
-def test_a_star_file_without_pixel_size_leaves_it_to_the_headers(project, files):
-    path = files.star_of(project, ["rlnImageName", "rlnDetectorPixelSize"], [("p0.mrc", 15)])
-    assert open_particles(path).voxel_size_nm == pytest.approx(1.0)
-
-
 def test_bad_star_files_are_one_line(project, files):
     def attempt(columns, rows, *words, optics=""):
         files.one_line(lambda: open_particles(files.star_of(project, columns, rows, optics)), *words)

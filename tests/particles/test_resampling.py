@@ -130,14 +130,6 @@ def test_wedge_rotations_keep_the_wedge():
             assert same == (number in kept)
 
 
-def test_a_peak_is_one_sided_and_a_dip_the_other_way():
-    (bright,) = ribosomes_like(1, Microscope(box=32, dark_protein=False), None)
-    found = one_sidedness(torch.stack([bright, -bright, torch.zeros(32, 32, 32)]))
-    assert found[0] > 0.5 and found[1] == -found[0] and found[2] == 0
-    noise = torch.randn(20, 32, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert one_sidedness(noise).mean().abs() < 0.15 and 0.1 < one_sidedness(noise).std() < 0.3
-
-
 @pytest.mark.parametrize("box", [16, 21])
 def test_extremes_are_those_of_the_smoothed_middle(box):
     """Smoothed by a Gaussian of 0.075 of the box, within a quarter of the box of its centre."""
@@ -149,6 +141,7 @@ def test_extremes_are_those_of_the_smoothed_middle(box):
     np.testing.assert_allclose(high, [values.max() for values in smooth], rtol=0.02)
     np.testing.assert_allclose(low, [values.min() for values in smooth], rtol=0.02)
     np.testing.assert_allclose(one_sidedness(volumes), (high + low) / (high - low), rtol=1e-5)
+    assert one_sidedness(torch.zeros(1, box, box, box)) == 0
 
 
 @pytest.mark.parametrize(("mean", "seen"), [(2.9, None), (3.1, False), (-3.1, True), (-2.9, None)])
