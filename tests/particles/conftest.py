@@ -57,6 +57,17 @@ def stack(folder, images, series, *, optics=None, row=None, name="TS_1", voxel_s
     return star_of(folder / "particles.star", list(row), [list(row.values())], groups)
 
 
+def zarr_of(path, array, unit="angstrom", leading=0, version=3, **image):
+    """An OME-Zarr image of one level, with axes of one before z; 0.5 where there are such, else 0.4."""
+    group = pytest.importorskip("zarr").open_group(str(path), mode="w", zarr_format=version)
+    array = array.reshape((1,) * leading + array.shape)
+    group.create_array("0", data=array, chunks=(1,) * leading + (16, 16, 16))
+    axes = [{"name": n} for n in "tc"[:leading]] + [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
+    image = [{"axes": axes, **image}]
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": image}} if leading else {"multiscales": image})
+    return group
+
+
 def one_line(call, *words):
     """The call ends in a UserError of one line that holds the words."""
     with pytest.raises(UserError) as error:
@@ -115,7 +126,7 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (noise, write, table, optics_table, star_of, stack, csv_of, one_line, standardised, assert_cut)
+    functions = (noise, write, table, optics_table, star_of, stack, zarr_of, csv_of, one_line, standardised, assert_cut)
     functions += (of_names, tomograms_of, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 

@@ -9,7 +9,6 @@ import torch
 from cryo_fewshot.particles.base import duplicates, share_files
 from cryo_fewshot.particles.coordinates import near
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.particles.star import write_star
 
 pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")
@@ -57,12 +56,6 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     origins = np.hstack([xyz + np.array([1, -2, 3]), np.full((3, 3), [10.0, -20.0, 30.0])])
     shifted = star(files, tmp_path / "d.star", columns, origins)
     files.assert_cut(open_particles(shifted, tomogram=tomogram, box_nm=12), array)
-    one = star(files, tmp_path / "e.star", [*columns[:3], columns[5]], np.c_[xyz + np.array([0, 0, 3]), [30.0] * 3])
-    along_z = open_particles(one, tomogram=tomogram, box_nm=12)
-    files.assert_cut(along_z, array)
-    assert any("rlnOriginZAngst is subtracted" in note for note in along_z.notes)
-    write_star(tmp_path / "out.star", open_particles(shifted, tomogram=tomogram))
-    files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
 
 
 def test_a_centre_is_rounded_to_the_nearest_voxel(tomogram, tmp_path, array, files):

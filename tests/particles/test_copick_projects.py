@@ -209,14 +209,10 @@ def test_picks_are_asked_of_a_project_alone(tmp_path, tomogram, files):
 
 
 def test_tomograms_may_be_ome_zarr(add, tmp_path, array, files):
-    zarr = pytest.importorskip("zarr")
     _, picks = add
     where = tmp_path / "a" / "ExperimentRuns" / "TS_1" / "VoxelSpacing10.000" / "denoised.zarr"
-    group = zarr.open_group(str(where), mode="w", zarr_format=2)
-    group.create_array("0", data=array, chunks=array.shape)
-    axes = [{"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"]
-    scale = [{"type": "scale", "scale": [10.0] * 3}]
-    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}]
+    steps = [{"type": "scale", "scale": [10.0] * 3}]
+    files.zarr_of(where, array, version=2, datasets=[{"path": "0", "coordinateTransformations": steps}])
     picks("ribosome.json", tuple(map(float, files.CENTRES[0][::-1] * 10)))
     particles = open_particles(tmp_path / "a", tomogram="denoised@10.0", box_nm=12)
     (volume,), rejected = particles.read([0], 12, 1.0)

@@ -160,18 +160,6 @@ def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
     files.one_line(lambda: open_particles(bad), "1 rows lack a defocus", "each row")
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("rlnVoltage", 300000), ("rlnSphericalAberration", 2.7e7), ("rlnAmplitudeContrast", 10), ("rlnDefocusU", 3.05)],
-)
-def test_values_of_the_ctf_in_another_unit_are_refused(column, value, tmp_path, files):
-    """Volts, angstrom, per cent, micrometres: divided by such a CTF a particle is another."""
-    star = premultiplied(files, tmp_path, np.stack([files.noise(i, 16) for i in range(3)]))
-    text = {"rlnVoltage": " 300 ", "rlnSphericalAberration": " 2.7 ", "rlnAmplitudeContrast": " 0.1 "}
-    star.write_text(star.read_text().replace(text.get(column, " 30500 "), f" {value} "))
-    files.one_line(lambda: open_particles(star), f"{column} of row 1 is {value}, not ", "the CTF to divide by")
-
-
 def export(files, folder, name, tomogram):
     """Particles and tilt geometry called `<name>.star` and `<name>_tomograms.star`, with one stack of images."""
     images = np.random.default_rng(0).normal(size=(3, 8, 8))

@@ -62,7 +62,7 @@ def test_the_wing_itself_offers_its_door():
         particles.open_everything  # noqa: B018
 
 
-def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_signal(tmp_path, files):
+def test_two_contrasts_in_one_input_are_refused_by_class_unlike_no_signal(tmp_path, files):
     """Blobs of both signs; an input of noise alone has no clear sign, and is not called mixed."""
     g = np.arange(12) - 6
     blob = 8 * np.exp(-(g[:, None, None] ** 2 + g[:, None] ** 2 + g**2) / 8.0)
@@ -71,12 +71,6 @@ def test_two_contrasts_in_one_input_are_refused_by_class_or_group_unlike_no_sign
         files.write(tmp_path / "noise" / f"{i}.mrc", files.noise(i))
     words = ("bright in 6 and dark in 6 of 12", "bright in class a", "--contrast dark or bright")
     files.one_line(lambda: open_particles(tmp_path / "set"), *words)
-    rows = [(f"{'ab'[i % 2]}/{i}.mrc", 1 + i % 2) for i in range(12)]
-    optics = files.optics_table((1, 10.0, 3), (2, 10.0, 3))
-    star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName", "rlnOpticsGroup"), rows, optics)
-    files.one_line(lambda: open_particles(star), "bright in optics group 1")
-    star = files.star_of(tmp_path / "set" / "p.star", ("rlnImageName",), [row[:1] for row in rows])
-    files.one_line(lambda: open_particles(star), "dark in 6 of 12 particles examined;")
     assert "contrast cannot be determined" in open_particles(tmp_path / "noise").notes[-1]
 
 

@@ -22,12 +22,19 @@ def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     assert not [name for name in stated.USED if families.get(name, name) not in code]
 
 
-@pytest.mark.parametrize("name", [*stated.USED] + [c.name for c in stated.STATED])
-def test_a_value_that_cannot_be_one_is_refused(name, tmp_path, files):
+# Volts, angstrom, per cent, micrometres: divided by such a CTF a particle is another.
+OTHER_UNITS = {"rlnVoltage": 3e5, "rlnSphericalAberration": 2.7e7, "rlnAmplitudeContrast": 10, "rlnDefocusU": 3.05}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*((name, "true") for name in (*stated.USED, *(c.name for c in stated.STATED))), *OTHER_UNITS.items()],
+)
+def test_a_value_that_cannot_be_one_is_refused(name, value, tmp_path, files):
     """Whatever spelling a program has for a flag or a number, it is used or named."""
     files.write(tmp_path / "p.mrc")
-    star = files.star_of(tmp_path / "p.star", ("rlnImageName", name), [("p.mrc", "true")])
-    files.one_line(lambda: open_particles(star), f"{name} of row 1 is true, not ", "1 rows", "correct it")
+    star = files.star_of(tmp_path / "p.star", ("rlnImageName", name), [("p.mrc", value)])
+    files.one_line(lambda: open_particles(star), f"{name} of row 1 is {value}, not ", "1 rows", "correct it")
 
 
 def test_of_several_wrong_values_the_first_is_named_and_all_are_counted(files):

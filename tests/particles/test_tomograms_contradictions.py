@@ -11,10 +11,16 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 
 hypothesis, mrcfile, zarr = map(pytest.importorskip, ("hypothesis", "mrcfile", "zarr"))
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-few = settings(derandomize=True, max_examples=4, deadline=None, database=None)
+few = settings(
+    derandomize=True,
+    max_examples=4,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 SHAPE, BOX = (20, 24, 28), 8
 ARRAY = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 CENTRES = np.array([[10, 12, 8], [8, 7, 20], [11, 16, 14]])  # zyx
@@ -27,7 +33,8 @@ def scale(*factors):
 class Tomogram:
     """A tomogram and its coordinates in parts, which say the same until a contradiction changes one of them."""
 
-    def __init__(self, folder, size_a, version):
+    def __init__(self, files, folder, size_a, version):
+        self.files = files
         self.folder, self.size_a, self.version, self.array = folder, size_a, version, ARRAY
         self.image = [scale(2.5, 2.5, 2.5)]  # what the image of an OME-Zarr states; its level the rest
         self.header, self.names = {}, ["TS_1"]
@@ -38,12 +45,9 @@ class Tomogram:
                 row[f"rlnCenteredCoordinate{axis}Angst"] = (c - n // 2) * size_a
 
     def write_zarr(self):
-        group = zarr.open_group(str(self.folder / "t" / "TS_1.zarr"), mode="w", zarr_format=self.version)
-        group.create_array("0", data=self.array, chunks=(16, 16, 16))
-        axes = [{"name": name, "type": "space", "unit": "angstrom"} for name in "zyx"]
         level = {"path": "0", "coordinateTransformations": [scale(*[self.size_a / 2.5] * 3)]}
-        images = {"multiscales": [{"axes": axes, "coordinateTransformations": self.image, "datasets": [level]}]}
-        group.attrs.update(images if self.version == 2 else {"ome": {"version": "0.5", **images}})
+        image = {"coordinateTransformations": self.image, "datasets": [level]}
+        self.files.zarr_of(self.folder / "t" / "TS_1.zarr", self.array, version=self.version, **image)
 
     def write_mrc(self):
         for name in self.names:
@@ -94,11 +98,11 @@ several = given(size_a=st.floats(2, 40).map(lambda a: round(a, 3)), version=st.s
 
 
 @pytest.mark.parametrize("kind", ["zarr", "mrc"])
-@few
+@clean
 @several
-def test_without_a_contradiction_all_is_cut(kind, size_a, version):
+def test_without_a_contradiction_all_is_cut(files, kind, size_a, version):
     with tempfile.TemporaryDirectory() as folder:
-        particles, volumes, rejected = Tomogram(Path(folder), size_a, version).read(kind)
+        particles, volumes, rejected = Tomogram(files, Path(folder), size_a, version).read(kind)
         assert not rejected and particles.voxel_size_nm == pytest.approx(size_a / 10, rel=1e-3)
         assert not any("another pos" in note or "not subtracted" in note for note in particles.notes)
         for volume, centre in zip(volumes, CENTRES, strict=True):
@@ -108,11 +112,11 @@ def test_without_a_contradiction_all_is_cut(kind, size_a, version):
 
 
 @pytest.mark.parametrize(("kind", "part", "change", "word"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-@few
+@clean
 @several
-def test_a_contradiction_is_refused_rejected_or_said(kind, part, change, word, size_a, version):
+def test_a_contradiction_is_refused_rejected_or_said(files, kind, part, change, word, size_a, version):
     with tempfile.TemporaryDirectory() as folder:
-        tomogram = Tomogram(Path(folder), size_a, version)
+        tomogram = Tomogram(files, Path(folder), size_a, version)
         if part in ("row", "rows"):
             for row in tomogram.rows[: 1 if part == "row" else 3]:
                 row |= change
