@@ -14,7 +14,8 @@ hypothesis, mrcfile, zarr = map(pytest.importorskip, ("hypothesis", "mrcfile", "
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-few = settings(
+few = settings(derandomize=True, max_examples=4, deadline=None, database=None)
+clean = settings(few, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `files` keeps nothing
     derandomize=True,
     max_examples=4,
     deadline=None,
