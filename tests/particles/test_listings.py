@@ -130,11 +130,7 @@ def test_groups_of_intensity_are_no_classes(project, files):
     """After a refinement every particle is of class 1; rlnGroupName tells micrographs apart."""
     rows = [(f"p{i}.mrc", 1, f"group_{i % 2}", 1, f"m{i % 3}") for i in range(5)]
     particles = open_particles(files.star_of(project, CLASS_COLUMNS, rows))
-    words = (
-        "only one class (1, 5 particles) in rlnClassNumber",
-        "give label_column (--label-column), one of",
-        "myClass",
-    )
+    words = ("only one class (1, 5 particles) in rlnClassNumber", "label_column (--label-column), one of", "myClass")
     files.one_line(lambda: class_indices(particles, project), *words)
     particles = open_particles(files.star_of(project, ("rlnImageName", "rlnGroupName"), [row[:3:2] for row in rows]))
     files.one_line(lambda: class_indices(particles, project), "no class labels", "--label-column")

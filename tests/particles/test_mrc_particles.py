@@ -6,9 +6,6 @@ import torch
 
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.structures import load_complex
 
 pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")
@@ -29,12 +26,10 @@ def test_volumes_of_a_stack(tmp_path, files):
 
 
 def test_optics_groups_of_two_pixel_sizes_come_out_alike(tmp_path, files):
-    entry = load_complex("1PMA")
-    beads, seeds = [(entry.positions_nm, entry.masses_kda)], torch.arange(1)
     for i, (box, nm) in enumerate([(28, 1.43), (40, 1.0)]):
-        files.write(
-            tmp_path / f"{i}.mrc", simulate(beads, seeds, None, Microscope(box=box, voxel_size_nm=nm))[0].numpy(), nm
-        )
+        z, y, x = (np.indices((box,) * 3) - box // 2) * nm
+        blobs = np.exp(-(x**2 + (y - 3) ** 2 + z**2) / 20) - np.exp(-((x + 5) ** 2 + y**2 + (z - 4) ** 2) / 30)
+        files.write(tmp_path / f"{i}.mrc", blobs, nm)
     optics = files.optics_table((1, 14.3, 3), (2, 10.0, 3))
     columns = ("rlnImageName", "rlnOpticsGroup")
     particles = open_particles(files.star_of(tmp_path / "p.star", columns, [("0.mrc", 1), ("1.mrc", 2)], optics))

@@ -16,12 +16,6 @@ from hypothesis import strategies as st  # noqa: E402
 
 few = settings(derandomize=True, max_examples=4, deadline=None, database=None)
 clean = settings(few, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `files` keeps nothing
-    derandomize=True,
-    max_examples=4,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 SHAPE, BOX = (20, 24, 28), 8
 ARRAY = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
 CENTRES = np.array([[10, 12, 8], [8, 7, 20], [11, 16, 14]])  # zyx
