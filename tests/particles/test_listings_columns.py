@@ -82,6 +82,25 @@ def test_voxel_sizes_that_columns_state(columns, nm):
     assert found is None if nm is None else found.tolist() == pytest.approx([nm, nm])
 
 
+def stating(**columns):
+    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
+
+
+def test_voxel_sizes_that_differ_by_more_than_rounding_are_said():
+    detector = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
+    tilts = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
+    assert size_notes(stating(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
+        "p: rlnDetectorPixelSize and rlnMagnification say 0.102 nm, rlnImagePixelSize 0.1009 nm, "
+        "and the latter is used (1 rows)",
+    )
+    assert size_notes(stating(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
+        "p: rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning say 0.8 nm, rlnPixelSize 1 nm, "
+        "and the latter is used (1 rows)",
+    )
+    assert size_notes(stating(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
+    assert size_notes(stating(rlnKind=["x"]), "particles", "p") == ()
+
+
 @pytest.mark.parametrize(
     ("block", "images"),
     [

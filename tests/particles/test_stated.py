@@ -9,7 +9,6 @@ import pytest
 
 import cryo_fewshot.particles.stated as stated
 from cryo_fewshot.errors import UserError
-from cryo_fewshot.particles.listings import size_notes
 from cryo_fewshot.particles.opening import open_particles
 
 mrcfile = pytest.importorskip("mrcfile")
@@ -99,21 +98,6 @@ def test_columns_of_one_kind_are_said_together():
         "p.star: rlnOriginX of 1 rows and rlnOriginY of 2 rows: a shift that is not applied; "
         "extract them again, centred",
     )
-
-
-def test_voxel_sizes_that_differ_by_more_than_rounding_are_said():
-    detector = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
-    tilts = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
-    assert size_notes(blocks_of(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
-        "p: rlnDetectorPixelSize and rlnMagnification say 0.102 nm, rlnImagePixelSize 0.1009 nm, "
-        "and the latter is used (1 rows)",
-    )
-    assert size_notes(blocks_of(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
-        "p: rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning say 0.8 nm, rlnPixelSize 1 nm, "
-        "and the latter is used (1 rows)",
-    )
-    assert size_notes(blocks_of(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
-    assert size_notes(blocks_of(rlnKind=["x"]), "particles", "p") == ()
 
 
 def test_boxes_that_no_file_has_are_said():
