@@ -4,6 +4,7 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -41,6 +42,11 @@ def optics_table(*rows, columns=("rlnOpticsGroup", "rlnImagePixelSize", "rlnImag
 def star_of(path, columns, rows, optics="", general=""):
     path.write_text(general + optics + table("particles", columns, rows), encoding="utf-8")
     return path
+
+
+def blocks_of(**columns):
+    """What is read of a STAR file with one table."""
+    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
 
 
 def stack(folder, images, series, *, optics=None, row=None, name="TS_1", voxel_size_nm=1.0):
@@ -126,7 +132,20 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (noise, write, table, optics_table, star_of, stack, zarr_of, csv_of, one_line, standardised, assert_cut)
+    functions = (
+        noise,
+        write,
+        table,
+        optics_table,
+        star_of,
+        blocks_of,
+        stack,
+        zarr_of,
+        csv_of,
+        one_line,
+        standardised,
+        assert_cut,
+    )
     functions += (of_names, tomograms_of, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cryo_fewshot.particles.listings import _lists_images, column_labels, open_stack, stated_nm
+from cryo_fewshot.particles.listings import _lists_images, column_labels, open_stack, size_notes, stated_nm
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
 
@@ -82,23 +82,23 @@ def test_voxel_sizes_that_columns_state(columns, nm):
     assert found is None if nm is None else found.tolist() == pytest.approx([nm, nm])
 
 
-def stating(**columns):
-    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
+DETECTOR = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
+TILTS = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
 
 
-def test_voxel_sizes_that_differ_by_more_than_rounding_are_said():
-    detector = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
-    tilts = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
-    assert size_notes(stating(rlnImagePixelSize=[1, 1.009, 1], **detector), "particles", "p") == (
-        "p: rlnDetectorPixelSize and rlnMagnification say 0.102 nm, rlnImagePixelSize 0.1009 nm, "
-        "and the latter is used (1 rows)",
-    )
-    assert size_notes(stating(rlnPixelSize=[10, 10, 10], **tilts), "particles", "p") == (
-        "p: rlnTomoTiltSeriesPixelSize and rlnTomoSubtomogramBinning say 0.8 nm, rlnPixelSize 1 nm, "
-        "and the latter is used (1 rows)",
-    )
-    assert size_notes(stating(rlnImagePixelSize=[10], rlnPixelSize=[10.05]), "particles", "p") == ()
-    assert size_notes(stating(rlnKind=["x"]), "particles", "p") == ()
+@pytest.mark.parametrize(
+    ("used", "other", "said"),
+    [
+        ({"rlnImagePixelSize": [1, 1.009, 1]}, DETECTOR, "say 0.102 nm, rlnImagePixelSize 0.1009 nm"),
+        ({"rlnPixelSize": [10, 10, 10]}, TILTS, "say 0.8 nm, rlnPixelSize 1 nm"),
+        ({"rlnImagePixelSize": [10]}, {"rlnPixelSize": [10.05]}, None),
+        ({"rlnKind": ["x"]}, {}, None),
+    ],
+)
+def test_voxel_sizes_that_differ_by_more_than_rounding_are_said(used, other, said, files):
+    notes = size_notes(files.blocks_of(**used, **other), "particles", "p")
+    whole = f"p: {' and '.join(other)} {said}, and the latter is used (1 rows)"
+    assert notes == ((whole,) if said else ())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import cryo_fewshot.particles.stated as stated
@@ -37,7 +36,7 @@ def test_a_value_that_cannot_be_one_is_refused(name, value, tmp_path, files):
 
 
 def test_of_several_wrong_values_the_first_is_named_and_all_are_counted(files):
-    blocks = blocks_of(rlnCtfDataArePhaseFlipped=["1", "no", "", "yes", "None"])
+    blocks = files.blocks_of(rlnCtfDataArePhaseFlipped=["1", "no", "", "yes", "None"])
     said = "p.star: rlnCtfDataArePhaseFlipped of row 2 is no, not a number"
     files.one_line(lambda: stated.check_values(blocks, "p.star"), said, "2 rows); correct it")
 
@@ -66,22 +65,18 @@ def test_defoci_that_are_all_below_100_are_micrometres():
     assert holds(np.array([np.nan, 2e4])).tolist() == [False, True]
 
 
-def blocks_of(**columns):
-    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
-
-
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize(
     ("column", "kind"),
     [(c, kind) for c in stated.STATED for kind in ("particles", "coordinates") if c.of in (kind, "both")],
     ids=lambda part: getattr(part, "name", part),
 )
-def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, kind, sign):
+def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, kind, sign, files):
     if sign < 0 and column.name in ("rlnIsFlip", "rlnCtfDataArePhaseFlipped"):
         pytest.skip("a flag")
 
     def said(*values):
-        return stated.column_notes(blocks_of(**{column.name: values}), "particles", "p.star", kind)
+        return stated.column_notes(files.blocks_of(**{column.name: values}), "particles", "p.star", kind)
 
     beyond = sign * (column.above + 1)
     assert said(sign * column.above, 0) == ()
@@ -92,18 +87,20 @@ def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, kind, s
         assert said(beyond, 0, beyond) == (f"p.star: {column.name} of 2 rows: {column.text}",)
 
 
-def test_columns_of_one_kind_are_said_together():
-    notes = stated.column_notes(blocks_of(rlnOriginX=[3, 0], rlnOriginY=[5, 5]), "particles", "p.star", "particles")
+def test_columns_of_one_kind_are_said_together(files):
+    notes = stated.column_notes(
+        files.blocks_of(rlnOriginX=[3, 0], rlnOriginY=[5, 5]), "particles", "p.star", "particles"
+    )
     assert notes == (
         "p.star: rlnOriginX of 1 rows and rlnOriginY of 2 rows: a shift that is not applied; "
         "extract them again, centred",
     )
 
 
-def test_boxes_that_no_file_has_are_said():
-    blocks = blocks_of(rlnImageSize=[12, 32, "nan", 12])
+def test_boxes_that_no_file_has_are_said(files):
+    blocks = files.blocks_of(rlnImageSize=[12, 32, "nan", 12])
     blocks["particles"].loc[2, "rlnImageSize"] = np.nan
     said = "p: rlnImageSize says 32 voxels, the files have 12, 16"
     assert stated.box_notes(blocks, "particles", "p", (12, None, 16, 12)) == (said,)
     assert stated.box_notes(blocks, "particles", "p", (12, 32)) == ()
-    assert stated.box_notes(blocks_of(other=[1]), "particles", "p", (12,)) == ()
+    assert stated.box_notes(files.blocks_of(other=[1]), "particles", "p", (12,)) == ()
