@@ -132,21 +132,8 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (
-        noise,
-        write,
-        table,
-        optics_table,
-        star_of,
-        blocks_of,
-        stack,
-        zarr_of,
-        csv_of,
-        one_line,
-        standardised,
-        assert_cut,
-    )
-    functions += (of_names, tomograms_of, assert_boxes)
+    functions = (noise, write, table, optics_table, star_of, blocks_of, stack, zarr_of, csv_of, of_names, tomograms_of)
+    functions += (one_line, standardised, assert_cut, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 
 

@@ -88,9 +88,8 @@ def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, kind, s
 
 
 def test_columns_of_one_kind_are_said_together(files):
-    notes = stated.column_notes(
-        files.blocks_of(rlnOriginX=[3, 0], rlnOriginY=[5, 5]), "particles", "p.star", "particles"
-    )
+    blocks = files.blocks_of(rlnOriginX=[3, 0], rlnOriginY=[5, 5])
+    notes = stated.column_notes(blocks, "particles", "p.star", "particles")
     assert notes == (
         "p.star: rlnOriginX of 1 rows and rlnOriginY of 2 rows: a shift that is not applied; "
         "extract them again, centred",
