@@ -17,6 +17,12 @@ def noise(seed=0, box=BOX):
     return np.random.default_rng(seed).normal(size=(box,) * 3).astype(np.float32)
 
 
+def bright(i, box=BOX):
+    """A blob in noise, 8 standard deviations high."""
+    g = np.arange(box) - box // 2
+    return noise(i, box) + 8 * np.exp(-(g[:, None, None] ** 2 + g[:, None] ** 2 + g**2) / 8).astype(np.float32)
+
+
 def write(path, volume=None, voxel_size_nm=1.0, seed=0, box=BOX):
     """An MRC file; noise where no volume is given."""
     mrcfile = pytest.importorskip("mrcfile")
@@ -132,8 +138,8 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (noise, write, table, optics_table, star_of, blocks_of, stack, zarr_of, csv_of, of_names, tomograms_of)
-    functions += (one_line, standardised, assert_cut, assert_boxes)
+    functions = (noise, bright, write, table, optics_table, star_of, blocks_of, stack, zarr_of, csv_of)
+    functions += (of_names, tomograms_of, one_line, standardised, assert_cut, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 
 

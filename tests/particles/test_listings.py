@@ -85,11 +85,6 @@ def test_files_of_every_name_are_read_packed_or_not(tmp_path, files):
     assert f"{tmp_path / 'plain'}: {said}" in plain.notes
     listed = files.star_of(tmp_path / "mixed" / "p.star", ["rlnImageName"], [("0.mrc.gz",), ("1.map",)])
     assert torch.equal(open_particles(listed).read(range(2))[0], expected[:2])
-    whole = (tmp_path / "mixed" / "0.mrc.gz").read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"words"):
-        (tmp_path / "mixed" / "0.mrc.gz").write_bytes(damaged)
-        _, rejected = open_particles(tmp_path / "mixed").read(range(4))
-        assert list(rejected) == [0] and "0.mrc.gz" in rejected[0] and "\n" not in rejected[0]
 
 
 def test_bad_folders_are_one_line(classes, tmp_path, files):
@@ -120,10 +115,6 @@ def test_the_label_column_is_the_first_that_tells_classes_apart(project, files):
     assert open_particles(path, label_column="myClass").labels == ["m0", "m1", "m2", "m0", "m1"]
     words = ("no column rlnName", "label_column (--label-column)", "rlnGroupName")
     files.one_line(lambda: open_particles(path, label_column="rlnName"), *words)
-    named = [("p0.mrc", "a"), ("p1.mrc", "<NA>"), ("p2.mrc", "b")]
-    assert open_particles(files.star_of(project, ["rlnImageName", "rlnClassName"], named)).labels == ["a", None, "b"]
-    assert open_particles(files.star_of(project, CLASS_COLUMNS[:2], [("p0.mrc", 7)])).labels == ["7"]
-    assert open_particles(files.star_of(project, CLASS_COLUMNS[:1], [("p0.mrc",)])).labels is None
 
 
 def test_groups_of_intensity_are_no_classes(project, files):

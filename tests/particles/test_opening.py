@@ -11,27 +11,23 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles import opening
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.structures import load_complex
 
 pytest.importorskip("mrcfile")
 pytest.importorskip("starfile")
 
 
 def test_contrast_is_detected_stated_and_overridden(tmp_path, files):
-    entry = load_complex("4V1W")
-    beads = [(entry.positions_nm, entry.masses_kda)] * 12
-    bright = simulate(beads, torch.arange(12), 0.1, Microscope(box=32, dark_protein=False, max_shift_nm=1.0))
+    bright = np.stack([files.bright(i) for i in range(12)])
     for i, volume in enumerate(bright):
-        files.write(tmp_path / f"{i:02d}.mrc", volume.numpy())
+        files.write(tmp_path / f"{i:02d}.mrc", volume)
+    bright = torch.from_numpy((bright - bright.mean((1, 2, 3), keepdims=True)) / bright.std((1, 2, 3), keepdims=True))
     detected = open_particles(tmp_path)
     assert detected.dark_protein is False and "looks bright in 12 particles" in detected.notes[-1]
     assert "give dark_protein=True (--contrast dark)" in detected.notes[-1]
-    torch.testing.assert_close(detected.read(range(12), 32, 1.0)[0], -bright, atol=1e-5, rtol=0)
+    torch.testing.assert_close(detected.read(range(12), 12, 1.0)[0], -bright, atol=1e-5, rtol=0)
     given = open_particles(tmp_path, dark_protein=True)
     assert "looks bright" in given.notes[-1] and "dark was given (--contrast) and is used" in given.notes[-1]
-    torch.testing.assert_close(given.read(range(12), 32, 1.0)[0], bright, atol=1e-5, rtol=0)
+    torch.testing.assert_close(given.read(range(12), 12, 1.0)[0], bright, atol=1e-5, rtol=0)
     (tmp_path / "noise").mkdir()
     for i in range(12):
         files.write(tmp_path / "noise" / f"{i}.mrc", seed=i, box=20)
@@ -64,10 +60,8 @@ def test_the_wing_itself_offers_its_door():
 
 def test_two_contrasts_in_one_input_are_refused_by_class_unlike_no_signal(tmp_path, files):
     """Blobs of both signs; an input of noise alone has no clear sign, and is not called mixed."""
-    g = np.arange(12) - 6
-    blob = 8 * np.exp(-(g[:, None, None] ** 2 + g[:, None] ** 2 + g**2) / 8.0)
     for i in range(12):
-        files.write(tmp_path / "set" / "ab"[i % 2] / f"{i}.mrc", files.noise(i) + (-1) ** i * blob)
+        files.write(tmp_path / "set" / "ab"[i % 2] / f"{i}.mrc", (-1) ** i * files.bright(i))
         files.write(tmp_path / "noise" / f"{i}.mrc", files.noise(i))
     words = ("bright in 6 and dark in 6 of 12", "bright in class a", "--contrast dark or bright")
     files.one_line(lambda: open_particles(tmp_path / "set"), *words)
