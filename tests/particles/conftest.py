@@ -3,10 +3,12 @@
 import warnings
 from types import SimpleNamespace
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import zarr
 
 from cryo_fewshot.errors import UserError
 
@@ -25,7 +27,6 @@ def bright(i, box=BOX):
 
 def write(path, volume=None, voxel_size_nm=1.0, seed=0, box=BOX):
     """An MRC file; noise where no volume is given."""
-    mrcfile = pytest.importorskip("mrcfile")
     path.parent.mkdir(parents=True, exist_ok=True)
     volume = noise(seed, box) if volume is None else np.asarray(volume)
     volume = volume.astype(np.float32) if volume.dtype == np.float64 else volume
@@ -71,7 +72,7 @@ def stack(folder, images, series, *, optics=None, row=None, name="TS_1", voxel_s
 
 def zarr_of(path, array, unit="angstrom", leading=0, version=3, **image):
     """An OME-Zarr image of one level, with axes of one before z; 0.5 where there are such, else 0.4."""
-    group = pytest.importorskip("zarr").open_group(str(path), mode="w", zarr_format=version)
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
     array = array.reshape((1,) * leading + array.shape)
     group.create_array("0", data=array, chunks=(1,) * leading + (16, 16, 16))
     axes = [{"name": n} for n in "tc"[:leading]] + [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
@@ -156,7 +157,6 @@ def tomogram(tmp_path, array):
 @pytest.fixture
 def project(tmp_path):
     """Six subtomograms in a project folder with a name that is not ASCII, and their STAR file."""
-    pytest.importorskip("starfile")
     root = tmp_path / "projét"
     names = [f"Extract/job001/p{i}.mrc" for i in range(6)]
     for i, name in enumerate(names):

@@ -20,9 +20,6 @@ from cryo_fewshot.particles.base import (
 )
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-
 
 def test_a_star_file_is_read_in_any_order_and_piece(project):
     particles = open_particles(project)

@@ -10,9 +10,6 @@ from cryo_fewshot.particles.base import duplicates, share_files
 from cryo_fewshot.particles.coordinates import near
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-
 
 def star(files, path, columns, rows, tomogram="TS_1"):
     return files.star_of(path, ["rlnTomoName", *columns], [[tomogram, *row] for row in rows])

@@ -9,9 +9,6 @@ import pytest
 from cryo_fewshot.particles.coordinates import overlapping, read_coordinates
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-
-
 XYZ = [f"rlnCoordinate{axis}" for axis in "XYZ"]
 TILT, MICROGRAPH, IMAGE = "rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize", "rlnImagePixelSize"
 

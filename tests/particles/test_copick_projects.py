@@ -11,7 +11,6 @@ import torch
 from cryo_fewshot.particles.copick_projects import COLUMNS, copick_table, is_copick, picks_files
 from cryo_fewshot.particles.opening import open_particles
 
-mrcfile = pytest.importorskip("mrcfile")
 REAL_PICKS = Path(__file__).resolve().parents[3] / "shared" / "real" / "czii_picks"
 
 

@@ -4,17 +4,14 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
-
-hypothesis = pytest.importorskip("hypothesis")
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
 
 few = settings(derandomize=True, max_examples=40, deadline=None, database=None)
 

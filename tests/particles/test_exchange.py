@@ -2,6 +2,8 @@
 
 import json
 
+import dynamotable
+import imodmodel
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,6 @@ from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import read_star_blocks, write_star
 
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-dynamotable, imodmodel = map(pytest.importorskip, ("dynamotable", "imodmodel"))
 
 
 def dynamo(files, path, **columns):

@@ -1,5 +1,6 @@
 """Every field of an MRC header: used, said or refused by name, or of no meaning."""
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -8,7 +9,6 @@ from cryo_fewshot.particles.mrc import checked_volume, open_mrc
 from cryo_fewshot.particles.mrc_particles import ParticleFiles
 from cryo_fewshot.particles.opening import open_particles
 
-mrcfile = pytest.importorskip("mrcfile")
 IMOD = np.array([headers.IMOD_STAMP, 0], np.int32).tobytes()
 
 

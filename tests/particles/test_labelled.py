@@ -11,8 +11,6 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.labelled import measured_data
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 RIBOSOMES = REAL / "ribosome70S_subtomograms"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real ribosomes (../shared/real) are absent")
@@ -125,7 +123,6 @@ def test_measured_data_is_what_the_files_hold(classes, files):
 
 @needs_real
 def test_real_ribosomes_are_read_both_ways(tmp_path):
-    pytest.importorskip("starfile")
     settings = {"voxel_size_nm": 1.2, "box": 32, "dark_protein": False}
     found = read_labelled(RIBOSOMES / "particles.star", label_column="rlnTomoName", **settings)
     assert found.class_names == ("Unt_050", "Unt_083") and found.labels.tolist() == [0] * 10 + [1] * 10

@@ -9,9 +9,6 @@ import torch
 from cryo_fewshot.particles.base import class_indices
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-
 
 def test_folders_flat_or_with_classes(tmp_path, files):
     for i in range(3):

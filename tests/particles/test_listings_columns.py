@@ -11,10 +11,6 @@ from cryo_fewshot.particles.listings import _lists_images, column_labels, open_s
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
 
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("torch_fourier_slice")
-
-
 HERE = Path("p.star")
 
 

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import emfile
+import h5py
+import mrcfile
 import numpy as np
 import pytest
 
@@ -17,9 +20,6 @@ from cryo_fewshot.particles.mrc import (
     write_mrc,
 )
 from cryo_fewshot.particles.opening import open_particles
-
-pytest.importorskip("mrcfile")
-emfile = pytest.importorskip("emfile")
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "u2", "f2", "f4", ">f4"])
@@ -55,7 +55,6 @@ def test_voxels_must_be_cubes_within_a_thousandth(tmp_path, files):
 
 @pytest.mark.parametrize(("order", "sizes"), [((1, 2, 3), (15.0, 15.0, 0.0)), ((3, 2, 1), (0.0, 15.0, 15.0))])
 def test_sections_of_an_image_stack_have_no_thickness_whichever_their_axis(tmp_path, files, order, sizes):
-    mrcfile = pytest.importorskip("mrcfile")
     images = np.random.default_rng(0).normal(size=(7, 8, 8)).astype(np.float32)
     with mrcfile.new(tmp_path / "x.mrc", images) as file:
         file.set_image_stack()
@@ -197,7 +196,7 @@ def test_a_damaged_file_is_one_line(name, tmp_path, files):
 
 def hdf(path, *volumes, size_a=10.0, **attributes):
     """As EMAN2 lays it out; attributes without their EMAN. of the last volume."""
-    with pytest.importorskip("h5py").File(path, "w") as file:
+    with h5py.File(path, "w") as file:
         for i, volume in enumerate(volumes):
             group = file.create_group(f"MDF/images/{i}")
             group.create_dataset("image", data=volume, compression="gzip")

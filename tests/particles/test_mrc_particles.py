@@ -7,9 +7,6 @@ import torch
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
 
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-
 
 def test_volumes_of_a_stack(tmp_path, files):
     stack = np.stack([files.noise(i) for i in range(4)])
@@ -117,6 +114,16 @@ def test_a_file_of_another_voxel_size_is_told_from_the_headers_of_the_others(cla
     # Within a thousandth two sizes are one; within a hundredth a header and a STAR file are.
     files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.0005)
     assert sorted(open_particles(classes).read(range(5))[1]) == [4]
+
+
+@pytest.mark.parametrize(("nm", "agree"), [(0.992, True), (1.008, True), (0.988, False), (1.012, False)])
+def test_a_header_and_a_star_file_agree_within_a_hundredth(project, files, nm, agree):
+    files.write(project.parent / "p0.mrc", voxel_size_nm=nm)
+    found = open_particles(project).source.agreed_voxel_size
+    if agree:
+        assert found(0, project, nm, 12) == 1.0
+    else:
+        files.one_line(lambda: found(0, project, nm, 12), f"voxel size {nm:.4g} nm in its header but 1 nm in the STAR")
 
 
 def test_a_row_without_a_name_is_rejected(tmp_path, files):

@@ -12,9 +12,6 @@ from cryo_fewshot.particles import opening
 from cryo_fewshot.particles.base import Particles
 from cryo_fewshot.particles.opening import open_particles
 
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-
 
 def test_contrast_is_detected_stated_and_overridden(tmp_path, files):
     bright = np.stack([files.bright(i) for i in range(12)])

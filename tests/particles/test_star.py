@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import starfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,9 +20,6 @@ from cryo_fewshot.particles.star import (
     texts,
     write_star,
 )
-
-pytest.importorskip("mrcfile")
-starfile = pytest.importorskip("starfile")
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n"])

@@ -10,8 +10,6 @@ import cryo_fewshot.particles.stated as stated
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 
-mrcfile = pytest.importorskip("mrcfile")
-
 
 def test_what_is_said_to_be_used_stands_in_the_code_that_reads():
     folder = Path(stated.__file__).parent

@@ -14,10 +14,6 @@ from cryo_fewshot.particles.ctf import ctf_values
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tilt_stacks import _coarser, back_project
 
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-pytest.importorskip("torch_fourier_slice")
-
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"
 TILT_STACKS = REAL / "ribosome70S_relion5_2dstacks" / "particles.star"
 VOLUMES = REAL / "ribosome70S_subtomograms" / "particles.star"

@@ -8,8 +8,6 @@ from cryo_fewshot.particles.mrc_particles import ParticleFiles
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tilt_stacks import find_tomograms_star, optimisation_set, read_series
 
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("torch_fourier_slice")
 OPTICS = {"rlnVoltage": 300, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.1}
 DEFOCUS = {"rlnDefocusU": 20000, "rlnDefocusV": 18000, "rlnDefocusAngle": 30}
 FLAG = {"rlnCtfDataAreCtfPremultiplied": 1}

@@ -5,6 +5,7 @@ import gzip
 import tracemalloc
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +14,6 @@ import torch
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tomograms import Boxes, Tomogram, name_of_tomogram, tomogram_at
-
-mrcfile = pytest.importorskip("mrcfile")
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@
 import tempfile
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
-
-hypothesis, mrcfile, zarr = map(pytest.importorskip, ("hypothesis", "mrcfile", "zarr"))
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
 
 few = settings(derandomize=True, max_examples=4, deadline=None, database=None)
 clean = settings(few, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `files` keeps nothing
