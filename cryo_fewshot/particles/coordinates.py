@@ -277,14 +277,11 @@ def _tomograms_of(
 def _with_tilt_pixels(blocks: dict, name: str, tomograms: Path) -> dict:
     """Blocks whose rlnCoordinateX have the unit that a tomograms.star states, where they state none themselves."""
     table = blocks[name]
-    if "rlnCoordinateX" not in table or "rlnTomoName" not in table:
-        return blocks
-    if any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None:
+    stated = any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None
+    if stated or not {"rlnCoordinateX", "rlnTomoName"} <= set(table):
         return blocks
     sizes_a = tilt_pixel_sizes(tomograms, table["rlnTomoName"].fillna(""))
-    if not np.isfinite(sizes_a).all():
-        return blocks
-    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})}
+    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})} if np.isfinite(sizes_a).all() else blocks
 
 
 def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit: str) -> None:

@@ -25,8 +25,7 @@ NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 class Tomogram:
     """A tomogram on disk.
 
-    shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group; remarks : as in
-    `mrc.MrcData`
+    shape : zyx voxels; level : path of the array in an OME-Zarr group; remarks : as in `mrc.MrcData`
     """
 
     path: Path
@@ -195,12 +194,13 @@ def find_tomograms(path: Path, names: Iterable[str], listed_in: Path) -> dict[st
     inside = sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() == ".zarr") if path.is_dir() else []
     inside = [f for f in inside if f.suffix.lower() != ".gz" or f.with_suffix("") not in inside]  # a packed copy
     found: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
     for name in names:
         whole = name_of_tomogram(name)
         last = whole.rpartition("/")[2]
         file = listed.get(whole) or _one_called(last, name, inside, path, listed_in)
-        other = next((n for n, taken in found.items() if taken == file and name_of_tomogram(n) != whole), None)
-        if other is not None:
+        other = owners.setdefault(file, name)
+        if name_of_tomogram(other) != whole:
             both = f"{file} would be both {other} and {name}"
             raise UserError(f"{listed_in}: {both}; give a folder with a file for each, or correct the names")
         found[name] = file
