@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -58,14 +59,11 @@ class ParticleFiles:
 
         Its file stays mapped for the next particle as long as the function lives.
         """
-        find = self.finder()
-        mapped: list[tuple[Path, MrcData]] = []
+        find, open_file = self.finder(), lru_cache(maxsize=1)(open_mrc)
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
             path, index = find(i)
-            if not mapped or mapped[0][0] != path:
-                mapped[:] = [(path, open_mrc(path))]
-            file = mapped[0][1]
+            file = open_file(path)
             volume = self._volume(file, index, path)
             nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
             if self.ctfs is not None and np.isfinite(self.ctfs[i]).all():
@@ -76,15 +74,13 @@ class ParticleFiles:
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
         """Index and identity, file on disk and number of the volume in it; absent files are left out."""
-        find, resolved = self.finder(), {}
+        find, resolve = self.finder(), cache(Path.resolve)
         for i in indices:
             try:
                 path, index = find(i)
             except UserError:
                 continue  # it is rejected when it is read
-            if path not in resolved:
-                resolved[path] = str(path.resolve())
-            yield i, (resolved[path], index or 1)
+            yield i, (str(resolve(path)), index or 1)
 
     def finder(self) -> Callable[[int], tuple[Path, int | None]]:
         """A function that finds particle i's file and its number there, None where no number is given."""

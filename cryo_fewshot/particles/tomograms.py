@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,13 +68,11 @@ class Boxes:
 
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; the last tomogram stays open."""
-        last: list = []
+        array_of = lru_cache(maxsize=1)(Tomogram.array)
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
-            k = int(self.which[i])
-            if not last or last[0] != k:
-                last[:] = [k, self.tomograms[k].array()]
-            return self._cut(i, last[1]), self.tomograms[k].voxel_size_nm
+            tomogram = self.tomograms[self.which[i]]
+            return self._cut(i, array_of(tomogram)), tomogram.voxel_size_nm
 
         return volume_of
 
