@@ -123,14 +123,6 @@ def test_a_stack_is_what_its_sections_say(tmp_path, files):
     assert open_mrc(changed(images, mz=12)).is_images is False, "as IMOD and RELION write volumes"
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_file_of_old_is_read_where_its_size_fits(order, tmp_path, files):
-    path = files.write(tmp_path / "a.mrc", files.noise().astype(f"{order}f4"))
-    assert np.array_equal(open_mrc(changed(path, map=b"", machst=0)).data, files.noise())
-    path.write_bytes(path.read_bytes() + b"x")
-    files.one_line(lambda: open_mrc(path), "not a whole MRC file (Map ID")
-
-
 @pytest.mark.parametrize(
     ("order", "turned", "along"),
     [

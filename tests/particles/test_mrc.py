@@ -66,6 +66,18 @@ def test_sections_of_an_image_stack_have_no_thickness_whichever_their_axis(tmp_p
     files.one_line(lambda: checked_volume(file.data, "x.mrc", True), "x.mrc", "a stack of images", "cubic box")
 
 
+@pytest.mark.parametrize("extended", [0, 80])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_file_of_old_is_read_where_its_size_fits(order, extended, tmp_path, files):
+    path = files.write(tmp_path / "a.mrc", files.noise().astype(f"{order}f4"))
+    header(path, w52=np.int32(0), w53=np.int32(0), w23=np.array(extended, f"{order}i4"))  # map ID, stamp, nsymbt
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + bytes(extended) + content[1024:])
+    assert np.array_equal(open_mrc(path).data, files.noise())
+    path.write_bytes(path.read_bytes() + b"x")
+    files.one_line(lambda: open_mrc(path), "not a whole MRC file (Map ID")
+
+
 def test_a_written_map_is_read_back(tmp_path, files):
     write_mrc(tmp_path / "out" / "map.mrc", files.noise().astype(float), 1.368)
     file = open_mrc(tmp_path / "out" / "map.mrc")
