@@ -163,8 +163,11 @@ def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tupl
     return replace(whole, names=files.names, source=replace(whole.source, rows=indices), notes=notes, **known)
 
 
-def set_members(path: Path) -> tuple[Path, Path | None] | None:
-    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file."""
+def set_members(path: Path) -> tuple[Path, Path | None, Path | None] | None:
+    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file.
+
+    The latter again where no row names a file of a particle: then all are places in its tomograms.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(4096)  # a set is short, and others may be long
@@ -177,17 +180,17 @@ def set_members(path: Path) -> tuple[Path, Path | None] | None:
     for name, file in zip(names, files, strict=True):
         if name and file is None:
             raise UserError(f"{name}: named in {path} but missing; give that file in place of the optimisation set")
-    return (files[0], files[1] if names[1] else None) if names[0] else None
-
-
-def names_images(path: Path) -> bool:
-    """Whether a STAR file's rows name files of particles, not places in a tomogram alone."""
-    return any("rlnImageName" in block for block in read_star_blocks(path).values())
+    if not names[0]:
+        return None
+    listed, geometry = files[0], files[1] if names[1] else None
+    return listed, geometry, None if any("rlnImageName" in b for b in read_star_blocks(listed).values()) else geometry
 
 
 def of_files(files: ParticleFiles, notes: tuple[str, ...] = (), **known) -> Particles:
     """Particles of files that are surveyed."""
-    group = files.main_group()
+    counts = np.bincount(files.groups, minlength=len(files.boxes))
+    # The largest of which something could be read.
+    group = max((g for g, box in enumerate(files.boxes) if box is not None), key=lambda g: counts[g])
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, all resampled to the encoder's",)

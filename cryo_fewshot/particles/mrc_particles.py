@@ -181,11 +181,6 @@ class ParticleFiles:
                 continue  # it is rejected when it is read
         return remark_lines(remarks)
 
-    def main_group(self) -> int:
-        """The largest group of which something could be read."""
-        counts = np.bincount(self.groups, minlength=len(self.boxes))
-        return max((g for g, box in enumerate(self.boxes) if box is not None), key=lambda g: counts[g])
-
     def _volume(self, file: MrcData, index: int | None, path: Path) -> np.ndarray:
         if file.data.ndim == 4:
             if index is None and len(file.data) > 1:

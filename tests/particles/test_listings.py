@@ -164,3 +164,14 @@ def test_optics_groups_are_numbers_and_all_in_the_table(project, files):
     files.one_line(lambda: open_particles(path), "group 3, of 2 rows", "not in the table of optics (1, 2)", "correct")
     path = files.star_of(project, columns, rows, files.optics_table((1, 15.0, "2.0"), (2, 15.0, 2)))
     files.one_line(lambda: open_particles(path), "2D images")
+
+
+def test_the_largest_group_tells_the_box(tmp_path, files):
+    """Box and voxel size are those of the group with most particles, not of the first or the one with most files."""
+    for i in range(5):
+        files.write(tmp_path / f"{i}.mrc", box=12 if i < 2 else 16, voxel_size_nm=1.0 if i < 2 else 1.5, seed=i)
+    optics = files.optics_table((1, 10.0, 3), (2, 15.0, 3), (3, 20.0, 3))
+    rows = [(f"{i}.mrc", 1 if i < 2 else 2) for i in range(5)] + [("absent.mrc", 3)] * 6
+    particles = open_particles(files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics))
+    assert particles.box == 16 and particles.voxel_size_nm == 1.5
+    assert "2 kinds of box or voxel size" in " ".join(particles.notes)

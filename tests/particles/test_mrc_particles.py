@@ -140,17 +140,6 @@ def test_a_path_may_hold_an_at(tmp_path, files):
     assert list(rejected) == [1] and "0@me@home/p.mrc" in rejected[1], "volumes are counted from 1"
 
 
-def test_the_largest_group_tells_the_box(tmp_path, files):
-    """Box and voxel size are those of the group with most particles, not of the first or the one with most files."""
-    for i in range(5):
-        files.write(tmp_path / f"{i}.mrc", box=12 if i < 2 else 16, voxel_size_nm=1.0 if i < 2 else 1.5, seed=i)
-    optics = files.optics_table((1, 10.0, 3), (2, 15.0, 3), (3, 20.0, 3))
-    rows = [(f"{i}.mrc", 1 if i < 2 else 2) for i in range(5)] + [("absent.mrc", 3)] * 6
-    particles = open_particles(files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics))
-    assert particles.box == 16 and particles.voxel_size_nm == 1.5
-    assert "2 kinds of box or voxel size" in " ".join(particles.notes)
-
-
 def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
     files.write(tmp_path / "mount" / "old" / "p0.mrc")
     star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("/old/p0.mrc",)])
