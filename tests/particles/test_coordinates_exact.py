@@ -149,6 +149,22 @@ def test_shifts_are_subtracted_in_voxels_of_each_tomogram_and_those_of_zero_are_
     assert "rlnOriginXAngst is subtracted; " not in text and text.count("is subtracted") == 2 and "OriginZ" not in text
 
 
+@pytest.mark.parametrize(
+    ("shifts", "turns", "rows"), [((0, 5, 5), (0, 90, 90), 2), ((5, 5, 0), (0, 0, 90), 0), ((5,) * 3, None, 0)]
+)
+def test_shifts_of_turned_boxes_are_refused(shifts, turns, rows, tmp_path, tomogram, files):
+    columns = [*XYZ, "rlnOriginZAngst", *(["rlnTomoSubtomogramTilt"] if turns else [])]
+    values = zip(shifts, turns, strict=True) if turns else ((shift,) for shift in shifts)
+    places = [[*row, *more] for row, more in zip(files.CENTRES[:, ::-1].tolist(), values, strict=True)]
+    path = files.star_of(tmp_path / "a.star", columns, places)
+    if rows:
+        files.one_line(
+            lambda: open_particles(path, tomogram=tomogram), f"{rows} rows with rlnOriginXAngst, Y or Z have"
+        )
+    else:
+        assert len(open_particles(path, tomogram=tomogram)) == 3
+
+
 def lying_at(*nm, tomograms=None):
     """Extracted particles whose table says where they lay, in nm along x."""
     names = tomograms or ["TS_1"] * len(nm)
