@@ -5,14 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cryo_fewshot.particles.ctf import (
-    DEFOCUS,
-    LEAST_CTF,
-    ctf_values,
-    divided_by_ctf,
-    read_ctf,
-    volume_divided_by_ctf,
-)
+from cryo_fewshot.particles.ctf import DEFOCUS, LEAST_CTF, ctf_values, divided_by_ctf, read_ctf, volume_divided_by_ctf
 
 N, VOLTAGE, ABERRATION_MM, CONTRAST = 24, 300.0, 2.7, 0.1
 OPTICS = (VOLTAGE, ABERRATION_MM, CONTRAST)

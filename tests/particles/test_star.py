@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.particles.star import (
-    check_optics_groups,
-    numbers,
-    read_star_blocks,
-    table_with,
-    texts,
-    write_star,
-)
+from cryo_fewshot.particles.star import check_optics_groups, numbers, read_star_blocks, table_with, texts, write_star
 
 
 @pytest.mark.parametrize("ending", [b"\r\n", b"\n"])
