@@ -124,9 +124,10 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     would be known by its copy; under two labels it is refused.
     """
     known = {label for label in particles.labels or () if label is not None}
+    columns = "" if particles.table is None else f", one of {', '.join(particles.table)}"
+    remedy = f"give label_column (--label-column){columns}, or"
     if not known:
-        remedy = f"give label_column (--label-column){_columns(particles)}, or a folder with one sub-folder per class"
-        raise UserError(f"{path}: has no class labels; {remedy}")
+        raise UserError(f"{path}: has no class labels; {remedy} a folder with one sub-folder per class")
     classes: dict[str, list[int]] = {name: [] for name in sorted(known, key=in_number_order)}
     again, first = copies(particles), {}
     for i, label in enumerate(particles.labels):
@@ -141,13 +142,8 @@ def class_indices(particles: Particles, path: object = "support", at_least: int 
     if len(classes) < at_least:
         only = f"only one class ({next(iter(classes))}, {len(*classes.values())} particles)"
         of = f" in {particles.label_column}" if particles.label_column else ""
-        remedy = f"give label_column (--label-column){_columns(particles)}, or add labelled particles of another"
-        raise UserError(f"{path}: {only}{of}; {remedy}")
+        raise UserError(f"{path}: {only}{of}; {remedy} add labelled particles of another")
     return classes
-
-
-def _columns(particles: Particles) -> str:
-    return "" if particles.table is None else f", one of {', '.join(particles.table)}"
 
 
 def duplicates(support: Particles, query: Particles) -> list[tuple[int, int]]:

@@ -40,22 +40,12 @@ UNITS = ("rlnMicrographPixelSize", TILT_PIXEL)  # what RELION counts rlnCoordina
 
 
 def open_coordinates(
-    path: Path,
-    *,
-    tomogram: str | Path | None,
-    coordinates: str | Path | None,
-    picks: str | None,
-    label_column: str | None,
-    file_voxel_size_nm: float | None,
-    box_nm: float,
-    coordinate_voxel_size_nm: float | None,
-    pad_edges: bool,
+    path, *, tomogram, coordinates, picks, label_column, file_voxel_size_nm, box_nm, coordinate_voxel_size_nm, pad_edges
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
     if is_copick(path):
         table, tomograms = copick_table(path, tomogram, picks, file_voxel_size_nm)
-        named = ()
-        listed_in, blocks, block_name = path, {}, "particles"
+        listed_in, blocks, block_name, named = path, {}, "particles", ()
         stated = {block_name: table}
         label_column = label_column or "copickObject"
     else:
@@ -155,16 +145,16 @@ def _readings(
 
 def _check_turned(blocks: dict, name: str, path: Path) -> None:
     """UserError for shifts of boxes that were turned, which are along the boxes' axes, not the tomogram's."""
-    shifts, turns = (
-        np.nan_to_num([found for column in columns if (found := numbers(blocks, name, column)) is not None])
-        for columns in (
-            [f"rlnOrigin{a}Angst" for a in "XYZ"],
-            [f"rlnTomoSubtomogram{a}" for a in ("Rot", "Tilt", "Psi")],
-        )
-    )
-    if shifts.size and turns.size and (rows := int((shifts.any(axis=0) & turns.any(axis=0)).sum())):
-        turned = f"{rows} rows with rlnOriginXAngst, Y or Z have rlnTomoSubtomogramRot, Tilt or Psi as well"
-        raise UserError(f"{path}: {turned}, along whose axes the shift is; export coordinates without shifts")
+
+    def any_of(columns: list[str]) -> np.ndarray:
+        values = [found for column in columns if (found := numbers(blocks, name, column)) is not None]
+        return np.nan_to_num(values).any(axis=0)
+
+    shifted = any_of([f"rlnOrigin{axis}Angst" for axis in "XYZ"])
+    turned = any_of([f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")])
+    if rows := int((shifted & turned).sum()):
+        both = f"{rows} rows with rlnOriginXAngst, Y or Z have rlnTomoSubtomogramRot, Tilt or Psi as well"
+        raise UserError(f"{path}: {both}, along whose axes the shift is; export coordinates without shifts")
 
 
 def _voxel_of_coordinates(
@@ -233,9 +223,8 @@ def near(support: Particles, query: Particles, within_nm: float) -> list[tuple[i
 def _places(particles: Particles) -> tuple[np.ndarray, np.ndarray] | None:
     """Each particle's tomogram `(n,)` and its centre there `(n, 3)` in nm, None where nothing says."""
     if isinstance(source := particles.source, Boxes):
-        nm = np.array([tomogram.voxel_size_nm for tomogram in source.tomograms])[source.which]
         paths = np.array([str(tomogram.path.resolve()) for tomogram in source.tomograms])
-        return paths[source.which], source.centres * nm[:, None]
+        return paths[source.which], source.centres * source.of_each("voxel_size_nm")[:, None]
     column = next((c for c in TOMOGRAM_COLUMNS if c in (() if particles.table is None else particles.table)), None)
     if column is None:
         return None
@@ -288,14 +277,11 @@ def _tomograms_of(
 def _with_tilt_pixels(blocks: dict, name: str, tomograms: Path) -> dict:
     """Blocks whose rlnCoordinateX have the unit that a tomograms.star states, where they state none themselves."""
     table = blocks[name]
-    if "rlnCoordinateX" not in table or "rlnTomoName" not in table:
-        return blocks
-    if any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None:
+    stated = any(numbers(blocks, name, unit) is not None for unit in UNITS) or stated_nm(blocks, name) is not None
+    if stated or not {"rlnCoordinateX", "rlnTomoName"} <= set(table):
         return blocks
     sizes_a = tilt_pixel_sizes(tomograms, table["rlnTomoName"].fillna(""))
-    if not np.isfinite(sizes_a).all():
-        return blocks
-    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})}
+    return {**blocks, name: table.assign(**{TILT_PIXEL: sizes_a})} if np.isfinite(sizes_a).all() else blocks
 
 
 def _check_inside(centres: np.ndarray, shapes: np.ndarray, listed_in: Path, unit: str) -> None:

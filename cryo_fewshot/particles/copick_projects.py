@@ -111,32 +111,27 @@ def _tomogram_of(
     path: Path, roots: list[Path], run: str, tomogram: str | None, file_voxel_size_nm: float | None
 ) -> Tomogram:
     kind, _, size = (tomogram or "").partition("@")
-    try:
-        size_a = float(size) if size else None
-    except ValueError:
+    if size and np.isnan(_angstrom(size)):
         said = f"tomogram {tomogram} names no tomograms of a copick project"
-        raise UserError(f"{path}: {said}; give it {AS_IN}") from None
+        raise UserError(f"{path}: {said}; give it {AS_IN}")
     found = [file for file in _glob(roots, f"{run}/VoxelSpacing*/*") if file.suffix in (".zarr", ".mrc")]
-    fitting = [
-        file for file in found if kind in ("", file.stem) and (size_a is None or abs(_spacing_a(file) - size_a) < 1e-3)
-    ]
+    fitting = [file for file in found if kind in ("", file.stem)]
+    if size:
+        fitting = [file for file in fitting if abs(_angstrom(file.parent.name) - _angstrom(size)) < 1e-3]
     if len(fitting) != 1:
         there = ", ".join(f"{file.stem}@{file.parent.name.removeprefix('VoxelSpacing')}" for file in found) or "none"
         asked = f"{len(fitting)} are {tomogram}" if tomogram else "which one is meant is not said"
         raise UserError(f"{path}: tomograms of run {run}: {there}; {asked}; give tomogram (--tomogram) {AS_IN}")
-    found, by_folder = tomogram_at(fitting[0], file_voxel_size_nm), _spacing_a(fitting[0])
+    found, by_folder = tomogram_at(fitting[0], file_voxel_size_nm), _angstrom(fitting[0].parent.name)
     if not file_voxel_size_nm and abs(10 * found.voxel_size_nm / by_folder - 1) > SAME_PIXEL:
         both = f"voxels of {found.voxel_size_nm:.4g} nm in the file, of {by_folder / 10:.4g} nm by the folder's name"
         raise UserError(f"{fitting[0]}: {both}; give the right one as file_voxel_size_nm (--voxel-size-nm)")
     return found
 
 
-def _spacing_a(path: Path) -> float:
-    """Angstrom, as the folder of a tomogram says; NaN for one that is called otherwise."""
-    try:
-        return float(path.parent.name.removeprefix("VoxelSpacing"))
-    except ValueError:
-        return float("nan")
+def _angstrom(name: str) -> float:
+    """Voxel size that the name of a tomogram's folder says; NaN where it says none."""
+    return float(pd.to_numeric(name.removeprefix("VoxelSpacing"), errors="coerce"))
 
 
 def _picks_of(path: Path) -> list[tuple[str, ...]]:

@@ -1,104 +1,54 @@
-"""The fields of an MRC header, one line each: used, said, refused by name, or without meaning for the voxels."""
+"""The fields of an MRC header: used, said, refused by name, or without meaning for the voxels.
 
-from collections.abc import Callable
-from typing import NamedTuple
+dmin, dmax, dmean and extra2, where IMOD's stamp and flags are, say whether bytes are signed; nsymbt where the voxels
+begin; mx, my, mz and cella the voxel size, mz also what one volume of a stack is. exttyp, nversion, extra1, rms, nlabl
+and label change neither a voxel nor its place.
+"""
 
 import numpy as np
 
 IMOD_STAMP = 1146047817  # "IMOD" as an integer in word 38 of a header; the lowest bit of word 39 says signed bytes
 
 
-class Field(NamedTuple):
-    """Fields of a header that belong together, by their names in MRC 2014.
-
-    use : what is made of them, empty where they change neither a voxel nor its place
-    refusal, remark, of_place : functions of the header that give text where it refuses the file, where a user should
-        know something of it, and where coordinates could mean another place
-    """
-
-    names: tuple[str, ...]
-    use: str = ""
-    refusal: Callable[[np.ndarray], str] | None = None
-    remark: Callable[[np.ndarray], str] | None = None
-    of_place: Callable[[np.ndarray], str] | None = None
-
-
-def _no_real_numbers(header) -> str:
-    """Of modes that mrcfile reads; it refuses all others by their number."""
+def refusal(header) -> str:
+    """What in a header refuses the file, empty where nothing does; modes that it does not know mrcfile refuses."""
     stamp, flags = imod_words(header)
     if header.mode == 0 and stamp == IMOD_STAMP and flags & 16:
         return "two values of four bits in each byte, as IMOD's header says"
-    return "complex numbers (mode 4), a Fourier transform" if header.mode == 4 else ""
-
-
-def _old(header) -> str:
-    return "no map ID or machine stamp in its header; read as the MRC file that its size fits" if is_old(header) else ""
-
-
-def _oblique(header) -> str:
-    angles = [float(angle) for angle in header.cellb.item()]
-    right = all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles)
-    return "" if right else f"axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb)"
-
-
-def _cut_stack(header) -> str:
-    is_stack = 401 <= header.ispg <= 630
-    if is_stack and (header.mz < 1 or header.nz % header.mz):
+    if header.mode == 4:
+        return "complex numbers (mode 4), a Fourier transform"
+    if 401 <= header.ispg <= 630 and (header.mz < 1 or header.nz % header.mz):
         return f"a stack of volumes of {header.mz} sections (mz), but {header.nz} sections in all (nz)"
-    return ""
-
-
-def _other_axes(header) -> str:
+    angles = [float(angle) for angle in header.cellb.item()]
+    if not all(angle == 0 or abs(angle - 90) < 0.1 for angle in angles):
+        return f"axes at {', '.join(f'{a:g}' for a in angles)} degrees (cellb)"
     order = axis_order(header)
     if order != (0, 0, 0) and sorted(order) != [1, 2, 3]:
         return f"axes mapc, mapr, maps {', '.join(map(str, order))} in its header, not 1, 2 and 3 in any order"
     return ""
 
 
-def _symmetry(header) -> str:
-    group = header.ispg % 400
-    return f"space group {group} in its header (ispg), whose symmetry is not applied" if group > 1 else ""
+def remarks(header) -> tuple[str, ...]:
+    """What a user should know of a header."""
+    said = []
+    if is_old(header):
+        said.append("no map ID or machine stamp in its header; read as the MRC file that its size fits")
+    if (group := header.ispg % 400) > 1:
+        said.append(f"space group {group} in its header (ispg), whose symmetry is not applied")
+    return tuple(said)
 
 
-def _start(header) -> str:
-    return _of_place("first voxel at", [int(header[f"n{axis}start"]) for axis in "xyz"], "(nxstart, nystart, nzstart)")
-
-
-def _origin(header) -> str:
-    return _of_place("origin", [float(c) for c in header.origin.item()], "A")
-
-
-def _of_place(what: str, place: list, unit: str) -> str:
+def places(header) -> tuple[str, ...]:
+    """Where coordinates could mean another place than they do here."""
+    start = [int(header[f"n{axis}start"]) for axis in "xyz"]
+    origin = [float(c) for c in header.origin.item()]
     counted = "which is not subtracted: coordinates count from the first voxel"
-    known = np.isfinite(place).all() and any(place)
-    return f"{what} {', '.join(f'{c:g}' for c in place)} {unit}, {counted}" if known else ""
-
-
-FIELDS = (
-    Field(("map", "machst"), "an MRC file, and its byte order", remark=_old),
-    Field(("nx", "ny", "nz"), "shape of the array"),
-    Field(("mode",), "type of the values", refusal=_no_real_numbers),
-    Field(("dmin", "dmax", "dmean", "extra2"), "whether bytes are signed; IMOD's stamp and flags are in extra2"),
-    Field(("nsymbt",), "where the voxels begin"),
-    Field(("mx", "my", "mz", "cella"), "voxel size; of mz what one volume of a stack is", refusal=_cut_stack),
-    Field(("cellb",), "axes at right angles", refusal=_oblique),
-    Field(("mapc", "mapr", "maps"), "which axis is x, y, z", refusal=_other_axes),
-    Field(("ispg",), "a volume, a stack of volumes or of images", remark=_symmetry),
-    Field(("nxstart", "nystart", "nzstart"), "a place that is not subtracted", of_place=_start),
-    Field(("origin",), "a place that is not subtracted", of_place=_origin),
-    Field(("exttyp", "nversion", "extra1", "rms", "nlabl", "label")),
-)
-
-
-def refusal(header) -> str:
-    """What in a header refuses the file, empty where nothing does."""
-    return next((text for field in FIELDS if field.refusal and (text := field.refusal(header))), "")
-
-
-def remarks(header, kind: str) -> tuple[str, ...]:
-    """Texts of each field's `remark` or `of_place`."""
-    said = (getattr(field, kind) for field in FIELDS)
-    return tuple(text for function in said if function and (text := function(header)))
+    said = (("first voxel at", start, "(nxstart, nystart, nzstart)"), ("origin", origin, "A"))
+    return tuple(
+        f"{what} {', '.join(f'{c:g}' for c in place)} {unit}, {counted}"
+        for what, place, unit in said
+        if np.isfinite(place).all() and any(place)
+    )
 
 
 def is_old(header) -> bool:

@@ -120,19 +120,20 @@ def _open_volumes(
     """
     flags = numbers(blocks, name, "rlnCtfDataAreCtfPremultiplied")
     files = files.surveyed()
-    if flags is None or not (flags == 1).any():
-        said = "" if flags is None else f"{files.listed_in}: volumes that were not multiplied by their CTF"
-        return files, (said,) if said else ()
+    if flags is None:
+        return files, ()
+    multiplied = flags == 1
+    if not multiplied.any():
+        return files, (f"{files.listed_in}: volumes that were not multiplied by their CTF",)
+    what = f"{files.listed_in}: {multiplied.sum()} of {len(flags)} volumes were multiplied by their CTF"
     optics = [numbers(blocks, name, column) for column in OPTICS]
     defocus_a, source = _defocus(files, blocks, name, tomograms_star)
-    what = f"{files.listed_in}: {(flags == 1).sum()} of {len(flags)} volumes were multiplied by their CTF"
     if defocus_a is None or any(values is None for values in optics):
         return files, (f"{what}, which is not undone for lack of {', '.join((*DEFOCUS[:2], *OPTICS))}",)
     phase = numbers(blocks, name, PHASE_SHIFT)
-    none = np.zeros(len(flags))
-    columns = [defocus_a, defocus_a, none, *optics, none if phase is None else phase]
-    ctfs = np.where((flags == 1)[:, None], np.stack(columns, axis=1), np.nan)
-    if lost := int((~np.isfinite(ctfs).all(axis=1) & (flags == 1)).sum()):
+    columns = np.broadcast_arrays(defocus_a, defocus_a, 0.0, *optics, 0.0 if phase is None else phase)
+    ctfs = np.where(multiplied[:, None], np.stack(columns, axis=1), np.nan)
+    if lost := int((multiplied & ~np.isfinite(ctfs).all(axis=1)).sum()):
         raise UserError(f"{what}, but {lost} rows lack a defocus or optics value ({source}); export them again")
     return replace(files, ctfs=ctfs), (f"{what}, which is undone with the defocus of {source}",)
 
@@ -142,17 +143,13 @@ def _defocus(files: ParticleFiles, blocks: dict, name: str, tomograms_star) -> t
     own = [numbers(blocks, name, column) for column in DEFOCUS[:2]]
     if all(values is not None for values in own):
         return np.mean(own, axis=0), "each row"
-    if "rlnTomoName" not in blocks[name]:
-        return None, ""
     try:
         path = Path(tomograms_star) if tomograms_star is not None else find_tomograms_star(files)
         names = sorted(set(blocks[name]["rlnTomoName"]))
         series = read_series(path, names)
-    except UserError:
+        means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
+    except (UserError, KeyError):  # no rlnTomoName, no tilt series, or no defocus in one
         return None, ""
-    if not all(set(DEFOCUS[:2]) <= set(block) for block, _ in series):
-        return None, ""
-    means = [np.mean([as_numbers(block[column]) for column in DEFOCUS[:2]]) for block, _ in series]
     return blocks[name]["rlnTomoName"].map(dict(zip(names, means, strict=True))).to_numpy(float), f"{path}"
 
 
@@ -166,8 +163,11 @@ def _of_archive(files: ParticleFiles, name: str, indices: list[int], notes: tupl
     return replace(whole, names=files.names, source=replace(whole.source, rows=indices), notes=notes, **known)
 
 
-def set_members(path: Path) -> tuple[Path, Path | None] | None:
-    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file."""
+def set_members(path: Path) -> tuple[Path, Path | None, Path | None] | None:
+    """Particle file and tomograms.star that an optimisation set names; None of any other STAR file.
+
+    The latter again where no row names a file of a particle: then all are places in its tomograms.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(4096)  # a set is short, and others may be long
@@ -180,17 +180,17 @@ def set_members(path: Path) -> tuple[Path, Path | None] | None:
     for name, file in zip(names, files, strict=True):
         if name and file is None:
             raise UserError(f"{name}: named in {path} but missing; give that file in place of the optimisation set")
-    return (files[0], files[1] if names[1] else None) if names[0] else None
-
-
-def names_images(path: Path) -> bool:
-    """Whether a STAR file's rows name files of particles, not places in a tomogram alone."""
-    return any("rlnImageName" in block for block in read_star_blocks(path).values())
+    if not names[0]:
+        return None
+    listed, geometry = files[0], files[1] if names[1] else None
+    return listed, geometry, None if any("rlnImageName" in b for b in read_star_blocks(listed).values()) else geometry
 
 
 def of_files(files: ParticleFiles, notes: tuple[str, ...] = (), **known) -> Particles:
     """Particles of files that are surveyed."""
-    group = files.main_group()
+    counts = np.bincount(files.groups, minlength=len(files.boxes))
+    # The largest of which something could be read.
+    group = max((g for g, box in enumerate(files.boxes) if box is not None), key=lambda g: counts[g])
     several = len({size for size in zip(files.boxes, files.voxel_sizes_nm, strict=True) if size[0]})
     if several > 1:
         notes += (f"{files.listed_in}: {several} kinds of box or voxel size, all resampled to the encoder's",)
@@ -258,8 +258,6 @@ def size_notes(blocks: dict, name: str, path: object) -> tuple[str, ...]:
 
 
 def _lists_images(blocks: dict) -> bool:
-    for block in blocks.values():
-        for key, value in {"rlnTomoSubTomosAre2DStacks": 1, "rlnImageDimensionality": 2}.items():
-            if key in block and (as_numbers(np.atleast_1d(block[key])) == value).any():
-                return True
-    return False
+    of_images = {"rlnTomoSubTomosAre2DStacks": 1, "rlnImageDimensionality": 2}.items()
+    found = [(block[key], value) for block in blocks.values() for key, value in of_images if key in block]
+    return any(value in as_numbers(np.atleast_1d(values)) for values, value in found)

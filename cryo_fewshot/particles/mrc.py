@@ -51,11 +51,10 @@ def open_mrc(path: Path) -> MrcData:
     beyond = f"{unread} more sections than its header counts (nz), which are not read" if unread > 0 else ""
     data, byte_remark = headers.bytes_by_header(data, header)
     data, section_axis, axis_remark = headers.as_zyx(data, header)
-    remarks = (byte_remark, axis_remark, beyond, *headers.remarks(header, "remark"))
+    remarks = (byte_remark, axis_remark, beyond, *headers.remarks(header))
     # Sections of an image stack have no thickness, even where the stack is a volume in truth.
     nm = cubic_nm([size / 10 for k, size in enumerate(sizes) if header.ispg or k != section_axis], path)
-    places = headers.remarks(header, "of_place")
-    return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), places)
+    return MrcData(data, nm, headers.is_images(header), tuple(filter(None, remarks)), headers.places(header))
 
 
 def _mapped(path: Path, packed: bool) -> tuple[np.ndarray, tuple, np.ndarray]:
@@ -94,19 +93,13 @@ def _open_em(path: Path) -> MrcData:
     return MrcData(data, None, False)
 
 
-class _HdfStack:
+class _HdfStack(list):
     """The volumes of an EMAN2 file as an array `(n, d, h, w)` of which one is read at a time."""
 
     ndim = 4
 
-    def __init__(self, volumes: list):
-        self.volumes = volumes
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.volumes[i][()]
+        return super().__getitem__(i)[()]
 
 
 def _open_hdf(path: Path) -> MrcData:

@@ -1,9 +1,11 @@
 """Particles that lie in MRC files: one volume a file, or many in a stack; found, surveyed and read one at a time."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -57,14 +59,11 @@ class ParticleFiles:
 
         Its file stays mapped for the next particle as long as the function lives.
         """
-        find = self.finder()
-        mapped: list[tuple[Path, MrcData]] = []
+        find, open_file = self.finder(), lru_cache(maxsize=1)(open_mrc)
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
             path, index = find(i)
-            if not mapped or mapped[0][0] != path:
-                mapped[:] = [(path, open_mrc(path))]
-            file = mapped[0][1]
+            file = open_file(path)
             volume = self._volume(file, index, path)
             nm = self.agreed_voxel_size(i, path, file.voxel_size_nm, len(volume))
             if self.ctfs is not None and np.isfinite(self.ctfs[i]).all():
@@ -75,15 +74,13 @@ class ParticleFiles:
 
     def identities(self, indices: Iterable[int]) -> Iterator[tuple[int, tuple]]:
         """Index and identity, file on disk and number of the volume in it; absent files are left out."""
-        find, resolved = self.finder(), {}
+        find, resolve = self.finder(), cache(Path.resolve)
         for i in indices:
             try:
                 path, index = find(i)
             except UserError:
                 continue  # it is rejected when it is read
-            if path not in resolved:
-                resolved[path] = str(path.resolve())
-            yield i, (resolved[path], index or 1)
+            yield i, (str(resolve(path)), index or 1)
 
     def finder(self) -> Callable[[int], tuple[Path, int | None]]:
         """A function that finds particle i's file and its number there, None where no number is given."""
@@ -97,8 +94,9 @@ class ParticleFiles:
             if not name.strip() or "\0" in name:
                 raise UserError(f"{self.listed_in}: row {i + 1} names no file; correct rlnImageName")
             near = [known[path.parent] / path.name] if path.parent in known else []
+            # Path.exists raises for a name too long, and in a folder that may not be entered.
             looked_at = chain(near, self._candidates(name.strip()))
-            found = next((candidate for candidate in looked_at if _exists(candidate)), None)
+            found = next((candidate for candidate in looked_at if os.path.exists(candidate)), None)
             if found is not None:
                 if found.name == path.name:  # not so of a Windows path, all of which is its name here
                     known[path.parent] = found.parent
@@ -183,11 +181,6 @@ class ParticleFiles:
                 continue  # it is rejected when it is read
         return remark_lines(remarks)
 
-    def main_group(self) -> int:
-        """The largest group of which something could be read."""
-        counts = np.bincount(self.groups, minlength=len(self.boxes))
-        return max((g for g, box in enumerate(self.boxes) if box is not None), key=lambda g: counts[g])
-
     def _volume(self, file: MrcData, index: int | None, path: Path) -> np.ndarray:
         if file.data.ndim == 4:
             if index is None and len(file.data) > 1:
@@ -207,13 +200,6 @@ def file_groups(n: int, stated_nm: np.ndarray | None, optics_groups: list | None
     groups = pd.DataFrame({"nm": sizes, "optics": optics}).groupby(["nm", "optics"], dropna=False).ngroup().to_numpy()
     first = np.unique(groups, return_index=True)[1]
     return groups, tuple(float(nm) if np.isfinite(nm) else None for nm in sizes[first])
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or a folder that may not be entered
-        return False
 
 
 def _spread(indices: np.ndarray) -> list[int]:

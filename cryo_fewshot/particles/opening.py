@@ -12,7 +12,7 @@ from ..errors import UserError
 from .base import Particles, in_number_order
 from .coordinates import open_coordinates
 from .copick_projects import is_copick
-from .listings import names_images, open_folder, open_stack, open_star, set_members
+from .listings import open_folder, open_stack, open_star, set_members
 from .mrc import is_mrc
 from .npz import open_npz
 from .resampling import checked_sizes, looks_dark, one_sidedness
@@ -72,9 +72,8 @@ def open_particles(
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give {KINDS}")
     if path.suffix.lower() == ".star" and (members := set_members(path)) is not None:
-        path, geometry = members
-        tomograms_star = tomograms_star or geometry
-        tomogram = tomogram or (None if names_images(path) else geometry)
+        path, geometry, tomograms = members
+        tomograms_star, tomogram = tomograms_star or geometry, tomogram or tomograms
     of_copick = is_copick(path)
     if picks is not None and not of_copick:
         raise UserError(f"picks={picks} (--picks): {path} is not a copick project; give it for a project alone")

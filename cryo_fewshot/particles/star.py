@@ -25,12 +25,7 @@ def read_star_blocks(path: Path) -> dict:
     Text, because a tomogram called 007 is not the number 7, and 1.50 should leave as it came.
     """
     with reading(path, "a STAR file in UTF-8", "export it again"):
-        blocks = _parsed(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
-    for block in blocks.values():
-        if hasattr(block, "columns") and len(set(block.columns)) < len(block.columns):
-            twice = next(name for name in block.columns if list(block.columns).count(name) > 1)
-            raise UserError(f"{path}: column {twice} appears twice; export it again")
-    return blocks
+        return _parsed(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n"))
 
 
 def names_are_in(path: Path) -> Path | None:
@@ -69,6 +64,8 @@ def _parsed(lines: list[str]) -> dict:
             value = words[1] if len(words) == 2 else ""  # as WarpTools leaves it where there is none
             values[name][words[0][1:]] = value if isinstance(value, str) else bare.split()[1]
         elif loop is not None and not loop[1] and len(words) == 1 and bare.startswith("_"):
+            if words[0][1:] in loop[0]:
+                raise ValueError(f"line {number}: column {words[0][1:]} appears twice")
             loop[0].append(words[0][1:])
         elif loop is not None:
             if len(words) != len(loop[0]):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,7 @@ NARROWEST_NM = 200.0  # no tomogram of 1.000 A is narrower
 class Tomogram:
     """A tomogram on disk.
 
-    shape : zyx voxels; voxel_size_nm : nm; level : path of the array in an OME-Zarr group; remarks : as in
-    `mrc.MrcData`
+    shape : zyx voxels; level : path of the array in an OME-Zarr group; remarks : as in `mrc.MrcData`
     """
 
     path: Path
@@ -62,15 +62,17 @@ class Boxes:
     edges: tuple[int, ...]
     pad_edges: bool = False
 
+    def of_each(self, field: str) -> np.ndarray:
+        """A field of each box's tomogram, `(n,)` or `(n, 3)`."""
+        return np.array([getattr(tomogram, field) for tomogram in self.tomograms])[self.which]
+
     def opened(self, voxel_size_nm: float | None = None) -> Callable[[int], tuple[np.ndarray, float]]:
         """As in `base.Source`; the last tomogram stays open."""
-        last: list = []
+        array_of = lru_cache(maxsize=1)(Tomogram.array)
 
         def volume_of(i: int) -> tuple[np.ndarray, float]:
-            k = int(self.which[i])
-            if not last or last[0] != k:
-                last[:] = [k, self.tomograms[k].array()]
-            return self._cut(i, last[1]), self.tomograms[k].voxel_size_nm
+            tomogram = self.tomograms[self.which[i]]
+            return self._cut(i, array_of(tomogram)), tomogram.voxel_size_nm
 
         return volume_of
 
@@ -89,8 +91,7 @@ class Boxes:
 
         table : of n rows; the shifts that it has as rlnOriginXAngst are part of the centres, and stay in it
         """
-        nm = np.array([tomogram.voxel_size_nm for tomogram in self.tomograms])[self.which]
-        middles = np.array([tomogram.shape for tomogram in self.tomograms])[self.which] // 2
+        nm, middles = self.of_each("voxel_size_nm"), self.of_each("shape") // 2
         names = np.array([name_of_tomogram(tomogram.path.name) for tomogram in self.tomograms])[self.which]
         columns = {"rlnTomoName": names, "rlnMicrographPixelSize": 10 * nm}
         for axis in "XYZ":
@@ -192,12 +193,13 @@ def find_tomograms(path: Path, names: Iterable[str], listed_in: Path) -> dict[st
     inside = sorted(f for f in path.iterdir() if is_mrc(f) or f.suffix.lower() == ".zarr") if path.is_dir() else []
     inside = [f for f in inside if f.suffix.lower() != ".gz" or f.with_suffix("") not in inside]  # a packed copy
     found: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
     for name in names:
         whole = name_of_tomogram(name)
         last = whole.rpartition("/")[2]
         file = listed.get(whole) or _one_called(last, name, inside, path, listed_in)
-        other = next((n for n, taken in found.items() if taken == file and name_of_tomogram(n) != whole), None)
-        if other is not None:
+        other = owners.setdefault(file, name)
+        if name_of_tomogram(other) != whole:
             both = f"{file} would be both {other} and {name}"
             raise UserError(f"{listed_in}: {both}; give a folder with a file for each, or correct the names")
         found[name] = file

@@ -1,7 +1,6 @@
 """An OME-Zarr image, 0.4 or 0.5, as one volume: what its attributes say of the voxels is used, said or refused."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,15 +11,6 @@ UNITS_NM = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1000.0}
 STEPS = ("scale", "translation")  # what a coordinateTransformation may be here
 
 
-class ZarrImage(NamedTuple):
-    """The finest level of an image: its path in the group, zyx voxels, nm or None where it states none, remarks."""
-
-    level: str
-    shape: tuple[int, int, int]
-    voxel_size_nm: float | None
-    remarks: tuple[str, ...]
-
-
 def open_group(path: Path):
     """The group, whose levels are arrays."""
     import zarr
@@ -28,8 +18,11 @@ def open_group(path: Path):
     return zarr.open_group(str(path), mode="r")
 
 
-def zarr_image(path: Path) -> ZarrImage:
-    """What a group holds; raises UserError for what is not one volume of real numbers in cubic voxels."""
+def zarr_image(path: Path) -> tuple[str, tuple[int, int, int], float | None, tuple[str, ...]]:
+    """The finest level of an image: its path in the group, zyx voxels, nm or None where it states none, and remarks.
+
+    Raises UserError for what is not one volume of real numbers in cubic voxels.
+    """
     with reading(path, "an OME-Zarr image", "write it again"):
         group = open_group(path)
         attributes = group.attrs.asdict()
@@ -60,4 +53,4 @@ def zarr_image(path: Path) -> ZarrImage:
     units = [UNITS_NM.get(axis.get("unit")) for axis in axes[-3:]]
     scales = values["scale"]
     nm = None if not scales or None in units else cubic_nm((np.prod(scales, axis=0)[-3:] * units).tolist(), path)
-    return ZarrImage(level["path"], shape[-3:], nm, tuple(said for said, holds in remarks.items() if holds))
+    return level["path"], shape[-3:], nm, tuple(said for said, holds in remarks.items() if holds)

@@ -3,9 +3,12 @@
 import warnings
 from types import SimpleNamespace
 
+import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import zarr
 
 from cryo_fewshot.errors import UserError
 
@@ -16,9 +19,14 @@ def noise(seed=0, box=BOX):
     return np.random.default_rng(seed).normal(size=(box,) * 3).astype(np.float32)
 
 
+def bright(i, box=BOX):
+    """A blob in noise, 8 standard deviations high."""
+    g = np.arange(box) - box // 2
+    return noise(i, box) + 8 * np.exp(-(g[:, None, None] ** 2 + g[:, None] ** 2 + g**2) / 8).astype(np.float32)
+
+
 def write(path, volume=None, voxel_size_nm=1.0, seed=0, box=BOX):
     """An MRC file; noise where no volume is given."""
-    mrcfile = pytest.importorskip("mrcfile")
     path.parent.mkdir(parents=True, exist_ok=True)
     volume = noise(seed, box) if volume is None else np.asarray(volume)
     volume = volume.astype(np.float32) if volume.dtype == np.float64 else volume
@@ -41,6 +49,36 @@ def optics_table(*rows, columns=("rlnOpticsGroup", "rlnImagePixelSize", "rlnImag
 def star_of(path, columns, rows, optics="", general=""):
     path.write_text(general + optics + table("particles", columns, rows), encoding="utf-8")
     return path
+
+
+def blocks_of(**columns):
+    """What is read of a STAR file with one table."""
+    return {"particles": pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})}
+
+
+def stack(folder, images, series, *, optics=None, row=None, name="TS_1", voxel_size_nm=1.0):
+    """A project of one stack of images and its tilts as RELION 5 and WarpTools write it; its STAR file.
+
+    series : the table of the tilts by column; optics, row : further values of the optics group and of the particle
+    """
+    write(folder / "p.mrcs", images, voxel_size_nm)
+    tilts = table(name, list(series), list(zip(*series.values(), strict=True)))
+    (folder / "tomograms.star").write_text(table("global", ["rlnTomoName"], [[name]]) + tilts)
+    optics = {"rlnOpticsGroup": 1, "rlnImageDimensionality": 2} | (optics or {})
+    row = {"rlnTomoName": "TS_1", "rlnImageName": "p.mrcs", "rlnOpticsGroup": 1} | (row or {})
+    groups = optics_table(list(optics.values()), columns=list(optics))
+    return star_of(folder / "particles.star", list(row), [list(row.values())], groups)
+
+
+def zarr_of(path, array, unit="angstrom", leading=0, version=3, **image):
+    """An OME-Zarr image of one level, with axes of one before z; 0.5 where there are such, else 0.4."""
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    array = array.reshape((1,) * leading + array.shape)
+    group.create_array("0", data=array, chunks=(1,) * leading + (16, 16, 16))
+    axes = [{"name": n} for n in "tc"[:leading]] + [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
+    image = [{"axes": axes, **image}]
+    group.attrs.update({"ome": {"version": "0.5", "multiscales": image}} if leading else {"multiscales": image})
+    return group
 
 
 def one_line(call, *words):
@@ -101,8 +139,8 @@ def assert_boxes(particles, expected):
 @pytest.fixture
 def files():
     """Functions that write files, and some that assert what is read from them."""
-    functions = (noise, write, table, optics_table, star_of, csv_of, one_line, standardised, assert_cut)
-    functions += (of_names, tomograms_of, assert_boxes)
+    functions = (noise, bright, write, table, optics_table, star_of, blocks_of, stack, zarr_of, csv_of)
+    functions += (of_names, tomograms_of, one_line, standardised, assert_cut, assert_boxes)
     return SimpleNamespace(**{function.__name__: function for function in functions}, SHAPE=SHAPE, CENTRES=CENTRES)
 
 
@@ -119,7 +157,6 @@ def tomogram(tmp_path, array):
 @pytest.fixture
 def project(tmp_path):
     """Six subtomograms in a project folder with a name that is not ASCII, and their STAR file."""
-    pytest.importorskip("starfile")
     root = tmp_path / "projét"
     names = [f"Extract/job001/p{i}.mrc" for i in range(6)]
     for i, name in enumerate(names):

@@ -9,10 +9,6 @@ import torch
 from cryo_fewshot.particles.base import duplicates, share_files
 from cryo_fewshot.particles.coordinates import near
 from cryo_fewshot.particles.opening import open_particles
-from cryo_fewshot.particles.star import write_star
-
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
 
 
 def star(files, path, columns, rows, tomogram="TS_1"):
@@ -25,13 +21,11 @@ def test_a_csv_in_voxels_or_nm(tomogram, tmp_path, array, files):
     assert particles.labels == list("aab") and particles.box == 12 and particles.voxel_size_nm == 1.0
     other_way = open_particles(tomogram, coordinates=tmp_path / "é.csv", box_nm=12)
     files.assert_cut(copy.deepcopy(other_way.without_table()), array)
-    files.assert_cut(
-        open_particles(files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm"), tomogram=tomogram, box_nm=12), array
-    )
+    nm = files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm")
+    files.assert_cut(open_particles(nm, tomogram=tomogram, box_nm=12), array)
     assert duplicates(particles, other_way) == [(i, i) for i in range(3)]
-    shuffled = open_particles(
-        files.csv_of(tmp_path / "b.csv", rows=files.CENTRES[[2, 0], ::-1], labels="ab"), tomogram=tomogram
-    )
+    other_order = files.csv_of(tmp_path / "b.csv", rows=files.CENTRES[[2, 0], ::-1], labels="ab")
+    shuffled = open_particles(other_order, tomogram=tomogram)
     assert duplicates(particles, shuffled) == [(2, 0), (0, 1)] and share_files(particles, shuffled)
 
 
@@ -49,11 +43,8 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     plain = star(files, tmp_path / "a.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz)
     files.assert_cut(open_particles(plain, tomogram=tomogram, box_nm=12), array)
     unbinned = star(files, tmp_path / "b.star", [f"rlnCoordinate{c}" for c in "XYZ"], xyz * 8)
-    files.one_line(
-        lambda: open_particles(unbinned, tomogram=tomogram),
-        "3 of 3 coordinates lie outside",
-        "--coordinate-voxel-size-nm",
-    )
+    words = ("3 of 3 coordinates lie outside", "--coordinate-voxel-size-nm")
+    files.one_line(lambda: open_particles(unbinned, tomogram=tomogram), *words)
     files.assert_cut(open_particles(unbinned, tomogram=tomogram, box_nm=12, coordinate_voxel_size_nm=0.125), array)
     centred = (xyz - np.array(files.SHAPE)[::-1] // 2) * 10.0
     relion5 = star(files, tmp_path / "c.star", [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"], centred)
@@ -62,34 +53,6 @@ def test_star_files_of_every_convention(tomogram, tmp_path, array, files):
     origins = np.hstack([xyz + np.array([1, -2, 3]), np.full((3, 3), [10.0, -20.0, 30.0])])
     shifted = star(files, tmp_path / "d.star", columns, origins)
     files.assert_cut(open_particles(shifted, tomogram=tomogram, box_nm=12), array)
-    one = star(files, tmp_path / "e.star", [*columns[:3], columns[5]], np.c_[xyz + np.array([0, 0, 3]), [30.0] * 3])
-    along_z = open_particles(one, tomogram=tomogram, box_nm=12)
-    files.assert_cut(along_z, array)
-    assert any("rlnOriginZAngst is subtracted" in note for note in along_z.notes)
-    write_star(tmp_path / "out.star", open_particles(shifted, tomogram=tomogram))
-    files.assert_cut(open_particles(tmp_path / "out.star", tomogram=tomogram, box_nm=12), array)
-
-
-@pytest.mark.parametrize(("moved", "rows"), [(0.9, 0), (-1.1, 1)])
-def test_columns_that_say_another_place_are_named_where_it_is_more_than_a_voxel_away(
-    tomogram, tmp_path, array, files, moved, rows
-):
-    angstrom = (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1] * 10.0
-    places = files.CENTRES[:, ::-1] + np.array([[0, 0, 0], [0, moved, 0], [0, 0, 0]])
-    columns = [f"rlnCenteredCoordinate{c}Angst" for c in "XYZ"] + [f"rlnCoordinate{c}" for c in "XYZ"]
-    path = star(files, tmp_path / "a.star", columns, np.hstack([angstrom, places]))
-    particles = open_particles(path, tomogram=tomogram, box_nm=12)
-    files.assert_cut(particles, array)
-    said = [
-        note for note in particles.notes if "rlnCoordinateX of 1 rows gives another position and is ignored" in note
-    ]
-    assert len(said) == rows
-
-
-def test_words_of_a_table_stay_the_words_they_are_without_blanks_around_them(tomogram, tmp_path, files):
-    path = files.csv_of(tmp_path / "a.csv", labels=["NA ", "007", ""])
-    particles = open_particles(path, tomogram=tomogram, box_nm=12, label_column="kind")
-    assert particles.labels == ["NA", "007", None]
 
 
 def test_a_centre_is_rounded_to_the_nearest_voxel(tomogram, tmp_path, array, files):
@@ -115,19 +78,6 @@ def test_coordinates_in_a_coarser_tomogram(tmp_path, array, files):
         torch.testing.assert_close(volumes[1], files.standardised(array, files.CENTRES[1]), atol=1e-4, rtol=0)
 
 
-def test_a_folder_of_tomograms(tomogram, tmp_path, array, files):
-    files.write(tmp_path / "TS_10_10.00Apx.mrc", -array)
-    columns = [f"rlnCoordinate{c}" for c in "XYZ"]
-    path = star(files, tmp_path / "a.star", columns, files.CENTRES[:, ::-1])
-    path.write_text(path.read_text().replace("TS_1 16", "TS_10.tomostar 16"))
-    volumes, _ = open_particles(path, tomogram=tmp_path, box_nm=12).read(range(2), 12, 1.0)
-    torch.testing.assert_close(volumes[0], files.standardised(array, files.CENTRES[0]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(volumes[1], files.standardised(-array, files.CENTRES[1]), atol=1e-4, rtol=0)
-    files.one_line(lambda: open_particles(path, tomogram=tomogram), "2 tomograms", "a folder")
-    absent = star(files, tmp_path / "b.star", columns, files.CENTRES[:, ::-1], "TS_2")
-    files.one_line(lambda: open_particles(absent, tomogram=tmp_path), "no such tomogram as TS_2", "TS_2.mrc")
-
-
 @pytest.mark.parametrize("column", ["rlnTomoName", "rlnMicrographName"])
 def test_rows_of_several_tomograms_are_not_cut_from_one(tmp_path, files, column):
     expected = files.tomograms_of(tmp_path / "t", "TS_01_10.00Apx.mrc", "TS_02_10.00Apx.mrc")
@@ -146,36 +96,39 @@ def test_rows_of_several_tomograms_are_not_cut_from_one(tmp_path, files, column)
 
 def test_bad_tomograms_and_coordinates_are_one_line(tomogram, tmp_path, array, files):
     good = files.csv_of(tmp_path / "a.csv")
-    files.one_line(lambda: open_particles(good, tomogram=tmp_path / "absent.mrc"), "absent.mrc", "no such tomogram")
-    files.one_line(
-        lambda: open_particles(tomogram, coordinates=tmp_path / "absent.csv"), "absent.csv", "cannot be read"
-    )
-    files.one_line(lambda: open_particles(good, tomogram=good), "a.csv", "not a tomogram")
-    files.write(tmp_path / "no_size.mrc", array, voxel_size_nm=0)
-    files.one_line(
-        lambda: open_particles(good, tomogram=tmp_path / "no_size.mrc"), "no voxel size", "file_voxel_size_nm"
-    )
-    files.assert_cut(open_particles(good, tomogram=tmp_path / "no_size.mrc", file_voxel_size_nm=1.0, box_nm=12), array)
-    files.one_line(
-        lambda: open_particles(files.csv_of(tmp_path / "b.csv", "a,b,c"), tomogram=tomogram), "x, y, z in voxels"
-    )
+    no_size = files.write(tmp_path / "no_size.mrc", array, voxel_size_nm=0)
+    other_columns = files.csv_of(tmp_path / "b.csv", "a,b,c")
     (tmp_path / "c.csv").write_text("x,y,z\n")
-    files.one_line(lambda: open_particles(tmp_path / "c.csv", tomogram=tomogram), "c.csv", "lists no particles")
-    (tmp_path / "c.csv").write_bytes(b"\xff\xfe\x00x,y\n1")
-    files.one_line(lambda: open_particles(tmp_path / "c.csv", tomogram=tomogram), "c.csv", "not a csv in UTF-8")
+    (tmp_path / "d.csv").write_bytes(b"\xff\xfe\x00x,y\n1")
+    (tmp_path / "p.json").write_text("{}")
+    for coordinates, of, words in (
+        (good, tmp_path / "absent.mrc", ("absent.mrc", "no such tomogram")),
+        (good, tmp_path / "TS_2", ("TS_2", "no such tomogram")),
+        (tmp_path / "absent.csv", tomogram, ("no such file",)),
+        (good, good, ("a.csv", "not a tomogram")),
+        (good, no_size, ("no voxel size", "file_voxel_size_nm")),
+        (other_columns, tomogram, ("x, y, z in voxels",)),
+        (tmp_path / "c.csv", tomogram, ("c.csv", "lists no particles")),
+        (tmp_path / "d.csv", tomogram, ("d.csv", "not a csv in UTF-8")),
+        (tmp_path / "p.json", "wbp", ("p", "copick")),
+    ):
+        files.one_line(lambda c=coordinates, t=of: open_particles(c, tomogram=t), *words)
+    absent = tmp_path / "absent.csv"
+    files.one_line(lambda: open_particles(tomogram, coordinates=absent), "absent.csv", "cannot be read")
+    files.assert_cut(open_particles(good, tomogram=no_size, file_voxel_size_nm=1.0, box_nm=12), array)
+
+
+def test_bad_boxes_are_rejected_one_by_one(tomogram, tmp_path, array, files):
     rows = [[25, 20, 14], ["far", 20, 14], [25, 900, 14]]
-    _, rejected = open_particles(files.csv_of(tmp_path / "d.csv", rows=rows), tomogram=tomogram, box_nm=12).read(
-        range(3)
-    )
+    path = files.csv_of(tmp_path / "d.csv", rows=rows)
+    _, rejected = open_particles(path, tomogram=tomogram, box_nm=12).read(range(3))
     assert sorted(rejected) == [1, 2]
     assert "d.csv:2" in rejected[1] and "not a number" in rejected[1] and "lie outside TS_1" in rejected[2]
     constant = array.copy()
     constant[:, :, :40] = 3
     files.write(tomogram, constant)
-    _, rejected = open_particles(good, tomogram=tomogram, box_nm=12).read([0])
+    _, rejected = open_particles(path, tomogram=tomogram, box_nm=12).read([0])
     assert "every voxel is 3" in rejected[0]
-    (tmp_path / "p.json").write_text("{}")
-    files.one_line(lambda: open_particles(tmp_path / "p.json", tomogram="wbp"), "p", "copick")
 
 
 def test_a_voxel_more_or_less_is_the_same_place_of_two_inputs(tmp_path, tomogram, array, files):
@@ -192,13 +145,14 @@ def test_a_voxel_more_or_less_is_the_same_place_of_two_inputs(tmp_path, tomogram
 
 @pytest.mark.parametrize(("separator", "comma"), [(";", ","), ("\t", ","), (";", "."), (",", ".")])
 def test_tables_of_spreadsheets_of_any_country(tmp_path, tomogram, array, files, separator, comma):
-    rows = [[*(f"{c:.2f}".replace(".", comma) for c in row), '"1,5 MDa"'] for row in files.CENTRES[:, ::-1]]
-    lines = [[*"xyz", "kind"], *rows]
+    words = ('"1,5 MDa"', "NA ", " 007")  # stay the words they are, without the blanks around them
+    rows = [[f"{c:.2f}".replace(".", comma) for c in row] for row in files.CENTRES[:, ::-1]]
+    lines = [[" x ", "y", " z", "kind"], *([*row, word] for row, word in zip(rows, words, strict=True))]
     text = "\ufeff" + "\r\n".join(separator.join(line) for line in lines)
     (tmp_path / "a.csv").write_bytes(text.encode())
     particles = open_particles(tomogram, coordinates=tmp_path / "a.csv", box_nm=12, label_column="kind")
     files.assert_cut(particles, array)
-    assert particles.labels == ["1,5 MDa"] * 3
+    assert particles.labels == ["1,5 MDa", "NA", "007"]
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path, tomogram, files):

@@ -4,17 +4,14 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.opening import open_particles
-
-hypothesis = pytest.importorskip("hypothesis")
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
 
 few = settings(derandomize=True, max_examples=40, deadline=None, database=None)
 
@@ -41,24 +38,7 @@ a.mrc 1 1
 b.mrc 1 2
 c.mrc 1 2
 """
-WORDS = [
-    b"data_",
-    b"loop_",
-    b"_",
-    b"#",
-    b"'",
-    b'"',
-    b"\n",
-    b"\r",
-    b"\x00",
-    b"@",
-    b"nan",
-    b"-1",
-    b"1e999",
-    b"\xff",
-    b";",
-    b"2",
-]
+WORDS = [*b"data_ loop_ _ # ' @ nan -1 1e999 ; 2".split(), b'"', b"\n", b"\r", b"\x00", b"\xff"]
 
 
 @lru_cache
@@ -83,34 +63,26 @@ def read_everything(path: Path) -> None:
         assert "\n" not in rejected.get(i, "")
 
 
+def of_words(first: int, last: int, values, written) -> st.SearchStrategy:
+    """Places of words of four bytes in a file, and what is written there."""
+    return st.tuples(st.integers(first, last).map(lambda word: 4 * word), values.map(written))
+
+
+CHANGES = {
+    "bytes": st.tuples(st.integers(0, 255), st.binary(min_size=1, max_size=4)),
+    "numbers": of_words(0, 55, st.integers(-(2**31), 2**31 - 1), lambda n: n.to_bytes(4, "little", signed=True)),
+    "voxels": of_words(256, 767, st.floats(width=32), lambda x: np.float32(x).tobytes()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @few
-@given(
-    changes=st.lists(st.tuples(st.integers(0, 255), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4),
-    length=st.one_of(st.none(), st.integers(0, 4000)),
-)
-def test_damaged_headers(changes, length):
+@given(drawn=st.data(), length=st.one_of(st.none(), st.integers(0, 4000)))
+def test_damaged_headers_and_voxels(change, drawn, length):
     content = bytearray(good_mrc())
-    for at, new in changes:
+    for at, new in drawn.draw(st.lists(change, min_size=1, max_size=4)):
         content[at : at + len(new)] = new
     read_beside_a_good_one(bytes(content[:length]))
-
-
-@few
-@given(words=st.lists(st.tuples(st.integers(0, 55), st.integers(-(2**31), 2**31 - 1)), min_size=1, max_size=3))
-def test_headers_with_other_numbers(words):
-    content = bytearray(good_mrc())
-    for word, value in words:
-        content[4 * word : 4 * word + 4] = value.to_bytes(4, "little", signed=True)
-    read_beside_a_good_one(bytes(content))
-
-
-@few
-@given(values=st.lists(st.tuples(st.integers(0, 511), st.floats(width=32)), min_size=1, max_size=5))
-def test_any_voxels(values):
-    content = bytearray(good_mrc())
-    for at, value in values:
-        content[1024 + 4 * at : 1028 + 4 * at] = np.float32(value).tobytes()
-    read_beside_a_good_one(bytes(content))
 
 
 @few
@@ -127,14 +99,12 @@ def read_beside_a_good_one(content: bytes) -> None:
         read_everything(Path(folder))
 
 
+words = st.one_of(st.sampled_from(WORDS), st.binary(max_size=3))
+
+
 @few
 @given(
-    changes=st.lists(
-        st.tuples(
-            st.integers(0, len(STAR)), st.integers(0, 12), st.one_of(st.sampled_from(WORDS), st.binary(max_size=3))
-        ),
-        max_size=5,
-    ),
+    changes=st.lists(st.tuples(st.integers(0, len(STAR)), st.integers(0, 12), words), max_size=5),
     length=st.one_of(st.none(), st.integers(0, len(STAR))),
 )
 def test_damaged_star_files(changes, length):

@@ -1,15 +1,16 @@
-"""Classes, voxel sizes and kinds that the columns of a table tell, and the volumes of a stack."""
+"""What the columns of a table, and the tables beside it, tell of its particles."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from cryo_fewshot.particles.listings import NO_PARTICLE, _lists_images, column_labels, open_stack, stated_nm
+from cryo_fewshot.particles.listings import _lists_images, column_labels, open_stack, size_notes, stated_nm
 from cryo_fewshot.particles.opening import open_particles
+from cryo_fewshot.particles.star import write_star
 
-pytest.importorskip("mrcfile")
 HERE = Path("p.star")
 
 
@@ -77,6 +78,25 @@ def test_voxel_sizes_that_columns_state(columns, nm):
     assert found is None if nm is None else found.tolist() == pytest.approx([nm, nm])
 
 
+DETECTOR = {"rlnDetectorPixelSize": [5, 5, 5], "rlnMagnification": [50000, 49000, 50000]}
+TILTS = {"rlnTomoTiltSeriesPixelSize": [2.5, 2.5, 2], "rlnTomoSubtomogramBinning": [4, 4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("used", "other", "said"),
+    [
+        ({"rlnImagePixelSize": [1, 1.009, 1]}, DETECTOR, "say 0.102 nm, rlnImagePixelSize 0.1009 nm"),
+        ({"rlnPixelSize": [10, 10, 10]}, TILTS, "say 0.8 nm, rlnPixelSize 1 nm"),
+        ({"rlnImagePixelSize": [10]}, {"rlnPixelSize": [10.05]}, None),
+        ({"rlnKind": ["x"]}, {}, None),
+    ],
+)
+def test_voxel_sizes_that_differ_by_more_than_rounding_are_said(used, other, said, files):
+    notes = size_notes(files.blocks_of(**used, **other), "particles", "p")
+    whole = f"p: {' and '.join(other)} {said}, and the latter is used (1 rows)"
+    assert notes == ((whole,) if said else ())
+
+
 @pytest.mark.parametrize(
     ("block", "images"),
     [
@@ -105,21 +125,115 @@ def test_other_blocks_of_particles_and_other_boxes_are_said(tmp_path, files):
     assert any("2 kinds of box or voxel size, all resampled" in note for note in open_particles(two).notes)
 
 
-@pytest.mark.parametrize(
-    ("name", "is_one"),
-    [
-        ("TS_1_0000001_10.00A.mrc", True),
-        ("ctf_corrected.mrc", True),
-        ("p_ctfcorr.mrc", True),
-        ("wedged.mrc", True),
-        ("half1.mrc", True),
-        ("23_weights.mrc", False),
-        ("TS_1_0000001_ctf_10.00A.mrc", False),
-        ("p_CTF3D.mrc", False),
-        ("run_half1_unfil.mrc", False),
-        ("run-half_2.mrc", False),
-        ("mask.mrc", False),
-    ],
-)
-def test_names_of_volumes_that_are_no_particles(name, is_one):
-    assert (NO_PARTICLE.search(name) is None) == is_one
+OPTICS = ("rlnOpticsGroup", "rlnImagePixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+
+
+def premultiplied(files, folder, volumes, defocus_columns=True, flag="1"):
+    """Volumes times the CTF of 3 um, and the STAR file that says so."""
+    full, half = np.fft.fftfreq(16), np.fft.rfftfreq(16)
+    squared = (full[:, None, None] ** 2 + full[:, None] ** 2 + half**2) / 10.0**2  # voxels of 10 angstrom
+    wave = 0.0196875  # angstrom, of 300 kV
+    chi = np.pi * wave * 30000 * squared - np.pi / 2 * 2.7e7 * wave**3 * squared**2 + np.arcsin(0.1)
+    for i, volume in enumerate(volumes):
+        files.write(folder / f"{i}.mrc", np.fft.irfftn(np.fft.rfftn(volume) * np.sin(chi), s=(16,) * 3, axes=(0, 1, 2)))
+    optics = files.optics_table((1, 10.0, 300, 2.7, 0.1, flag), columns=(*OPTICS, "rlnCtfDataAreCtfPremultiplied"))
+    columns = ["rlnTomoName", "rlnImageName", "rlnOpticsGroup"]
+    row = ["30500", "29500"] if defocus_columns else []
+    columns += ["rlnDefocusU", "rlnDefocusV"] if defocus_columns else []
+    rows = [["TS_1", f"{i}.mrc", 1, *row] for i in range(len(volumes))]
+    return files.star_of(folder / "p.star", columns, rows, optics)
+
+
+def correlation(particles, volumes):
+    read, rejected = particles.read(range(len(volumes)), 16, 1.0)
+    assert not rejected
+    return torch.corrcoef(torch.stack([read.flatten(), torch.from_numpy(volumes).flatten()]))[0, 1].item()
+
+
+def test_volumes_multiplied_by_their_ctf_are_divided_by_it(tmp_path, files):
+    g = np.arange(16) - 8
+    blob = np.exp(-(((g[:, None, None] - 2) ** 2 + g[:, None] ** 2 + (g + 1) ** 2) / 8.0)).astype(np.float32)
+    volumes = -np.stack([blob, blob[::-1], blob.T]) * 10
+    volumes = (volumes - volumes.mean((1, 2, 3), keepdims=True)) / volumes.std((1, 2, 3), keepdims=True)
+    star = premultiplied(files, tmp_path, volumes)
+    particles = open_particles(star, dark_protein=True)
+    assert any("3 of 3 volumes were multiplied by their CTF, which is undone" in note for note in particles.notes)
+    assert correlation(particles, volumes) > 0.99
+    left = open_particles(premultiplied(files, tmp_path, volumes, flag="0"), dark_protein=True)
+    assert correlation(left, volumes) < 0.95 and any("not multiplied by their CTF" in note for note in left.notes)
+    # the defocus of the tilt series, where a row has none
+    star = premultiplied(files, tmp_path, volumes, defocus_columns=False)
+    particles = open_particles(star, dark_protein=True)
+    assert any("not undone for lack of rlnDefocusU" in note for note in particles.notes)
+    series = files.table("TS_1", ("rlnDefocusU", "rlnDefocusV"), [(29000, 29000), (31000, 31000)])
+    (tmp_path / "tomograms.star").write_text(series)
+    assert correlation(open_particles(star, dark_protein=True), volumes) > 0.99
+    bad = premultiplied(files, tmp_path, volumes)
+    bad.write_text(bad.read_text().replace("30500", "none", 1))
+    files.one_line(lambda: open_particles(bad), "rlnDefocusU of row 1 is none, not angstrom", "1 rows")
+    bad.write_text(bad.read_text().replace("none", "nan", 1))
+    files.one_line(lambda: open_particles(bad), "1 rows lack a defocus", "each row")
+
+
+def export(files, folder, name, tomogram):
+    """Particles and tilt geometry called `<name>.star` and `<name>_tomograms.star`, with one stack of images."""
+    images = np.random.default_rng(0).normal(size=(3, 8, 8))
+    series = {"rlnTomoXTilt": [0] * 3, "rlnTomoYTilt": (-30, 0, 30), "rlnTomoZRot": [85] * 3}
+    star = files.stack(folder, images, series, name=tomogram, row={"rlnTomoName": tomogram})
+    (folder / "tomograms.star").rename(folder / f"{name}_tomograms.star")
+    return star.rename(folder / f"{name}.star")
+
+
+def optimisation_set(folder, name, particles="{}.star", tomograms="{}_tomograms.star"):
+    lines = f"_rlnTomoParticlesFile   {particles}\n_rlnTomoTomogramsFile   {tomograms}\n".format(name, name)
+    path = folder / f"{name}_optimisation_set.star"
+    path.write_text(f"data_\n\n{lines}")
+    return path
+
+
+def geometry_note(particles):
+    return next(note for note in particles.notes if "geometry of" in note)
+
+
+def test_the_set_that_names_the_particles_counts(tmp_path, files):
+    for name, tomogram in (("apo", "TS_1"), ("ribo", "TS_1")):  # the same name, so only the set tells them apart
+        export(files, tmp_path, name, tomogram)
+        optimisation_set(tmp_path, name)
+    for name in ("apo", "ribo"):
+        assert geometry_note(open_particles(tmp_path / f"{name}.star")).endswith(f"{name}_tomograms.star")
+        given = open_particles(tmp_path / f"{name}_optimisation_set.star")
+        assert len(given) == 1 and geometry_note(given).endswith(f"{name}_tomograms.star")
+        write_star(tmp_path / "out" / "classes" / "a.star", given)  # what a run writes is an input again
+        again = open_particles(tmp_path / "out" / "classes" / "a.star")
+        assert geometry_note(again).endswith(f"{name}_tomograms.star") and not again.read([0])[1]
+    (tmp_path / "ribo_optimisation_set.star").unlink()
+    words = ("none of 1 optimisation sets beside it names it", "--tomograms-star")
+    files.one_line(lambda: open_particles(tmp_path / "ribo.star"), *words)
+
+
+def test_a_set_without_particles_counts_where_it_is_the_only_one(tmp_path, files):
+    star = export(files, tmp_path, "ribo", "TS_1")
+    optimisation_set(tmp_path, "ribo", particles="")
+    assert geometry_note(open_particles(star)).endswith("ribo_tomograms.star")
+    optimisation_set(tmp_path, "apo", particles="")
+    files.one_line(lambda: open_particles(star), "2 optimisation sets")
+
+
+def test_a_set_that_names_an_absent_file_is_one_line(tmp_path, files):
+    export(files, tmp_path, "ribo", "TS_1")
+    lost = optimisation_set(tmp_path, "ribo", particles="gone/{}.star")
+    files.one_line(lambda: open_particles(lost), "gone/ribo.star", "missing")
+    lost = optimisation_set(tmp_path, "ribo", tomograms="gone.star")
+    files.one_line(lambda: open_particles(lost), "gone.star", "missing")
+
+
+def test_a_set_of_picks_without_images_is_cut_from_its_tomograms(tmp_path, tomogram, array, files):
+    columns = ("rlnTomoName", "rlnTomoReconstructedTomogram")
+    text = files.table("global", columns, [("TS_1", tomogram.name)])
+    (tmp_path / "ribo_tomograms.star").write_text(text)
+    centred = 10.0 * (files.CENTRES - np.array(files.SHAPE) // 2)[:, ::-1]
+    axes = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+    files.star_of(tmp_path / "ribo.star", ["rlnTomoName", *axes], [["TS_1", *row] for row in centred])
+    files.assert_cut(open_particles(optimisation_set(tmp_path, "ribo"), box_nm=12), array)
+    unplaced = optimisation_set(tmp_path, "ribo", tomograms="")
+    files.one_line(lambda: open_particles(unplaced), "no column rlnImageName", "--query-coordinates")

@@ -1,7 +1,10 @@
-"""One MRC file: every real mode, and one line for each bad file."""
+"""One MRC, EM or HDF file: every real mode, and one line for each bad file."""
 
 from pathlib import Path
 
+import emfile
+import h5py
+import mrcfile
 import numpy as np
 import pytest
 
@@ -16,8 +19,7 @@ from cryo_fewshot.particles.mrc import (
     within_range,
     write_mrc,
 )
-
-pytest.importorskip("mrcfile")
+from cryo_fewshot.particles.opening import open_particles
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "u2", "f2", "f4", ">f4"])
@@ -51,14 +53,29 @@ def test_voxels_must_be_cubes_within_a_thousandth(tmp_path, files):
     assert open_mrc(header(path, w11=np.float32(120.06))).voxel_size_nm == pytest.approx(1.0)
 
 
-def test_sections_of_an_image_stack_have_no_thickness(tmp_path, files):
-    mrcfile = pytest.importorskip("mrcfile")
-    with mrcfile.new(tmp_path / "x.mrc", np.zeros((7, 8, 8), np.float32)) as file:
+@pytest.mark.parametrize(("order", "sizes"), [((1, 2, 3), (15.0, 15.0, 0.0)), ((3, 2, 1), (0.0, 15.0, 15.0))])
+def test_sections_of_an_image_stack_have_no_thickness_whichever_their_axis(tmp_path, files, order, sizes):
+    images = np.random.default_rng(0).normal(size=(7, 8, 8)).astype(np.float32)
+    with mrcfile.new(tmp_path / "x.mrc", images) as file:
         file.set_image_stack()
-        file.voxel_size = (15.0, 15.0, 0.0)
+        file.voxel_size = sizes
+        file.header.mapc, file.header.mapr, file.header.maps = order
     file = open_mrc(tmp_path / "x.mrc")
     assert file.is_images and file.voxel_size_nm == pytest.approx(1.5)
+    assert np.array_equal(file.data, images.transpose([3 - axis for axis in order[::-1]]))
     files.one_line(lambda: checked_volume(file.data, "x.mrc", True), "x.mrc", "a stack of images", "cubic box")
+
+
+@pytest.mark.parametrize("extended", [0, 80])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_file_of_old_is_read_where_its_size_fits(order, extended, tmp_path, files):
+    path = files.write(tmp_path / "a.mrc", files.noise().astype(f"{order}f4"))
+    header(path, w52=np.int32(0), w53=np.int32(0), w23=np.array(extended, f"{order}i4"))  # map ID, stamp, nsymbt
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + bytes(extended) + content[1024:])
+    assert np.array_equal(open_mrc(path).data, files.noise())
+    path.write_bytes(path.read_bytes() + b"x")
+    files.one_line(lambda: open_mrc(path), "not a whole MRC file (Map ID")
 
 
 def test_a_written_map_is_read_back(tmp_path, files):
@@ -68,71 +85,29 @@ def test_a_written_map_is_read_back(tmp_path, files):
 
 
 def test_a_volume_that_is_no_cube_need_not_be_a_stack(files):
-    files.one_line(
-        lambda: checked_volume(files.noise()[1:], "x"), "x: 11 x 12 x 12 voxels, not a cube, perhaps a stack"
-    )
+    files.one_line(lambda: checked_volume(files.noise()[1:], "x"), "x: 11 x 12 x 12 voxels, not a cube, perhaps a")
     files.one_line(lambda: checked_volume(files.noise()[:, 1:], "x"), "x: 12 x 11 x 12 voxels, not a cube; cut")
 
 
-def statistics(path, volume, stamp=0, flags=0):
-    """Minimum, maximum and mean of a volume in the header, and IMOD's stamp and flags."""
-    words = dict(zip(("w19", "w20", "w21"), map(np.float32, (volume.min(), volume.max(), volume.mean())), strict=True))
-    return header(path, **words, w38=np.int32(stamp), w39=np.int32(flags))
-
-
-IMOD = 1146047817
-
-
-@pytest.mark.parametrize(
-    ("dtype", "stamp", "flags", "told", "remark"),
-    [
-        ("u1", IMOD, 0, True, "unsigned, as IMOD's header says"),
-        ("u1", IMOD, 2, False, "unsigned, as IMOD's header says"),
-        ("u1", 0, 0, True, "unsigned, because of the maximum 255"),
-        ("i1", IMOD, 1, False, ""),
-        ("i1", IMOD, 0, True, ""),  # a copied stamp, but a minimum below zero
-        ("i1", 0, 0, True, ""),
-        ("i1", 0, 0, False, "signed, as MRC 2014 has it, because the header does not say"),
-    ],
-)
-def test_bytes_are_signed_or_not_as_the_header_says(tmp_path, files, dtype, stamp, flags, told, remark):
-    values = np.random.default_rng(0).integers(0, 256, (8, 8, 8))
-    volume = (values - 128).astype("i1") if dtype == "i1" else values.astype("u1")
-    path = files.write(tmp_path / "x.mrc", volume.view("i1"))
-    unknown = np.array([0, -1, -2], np.float32)
-    if told:
-        statistics(path, volume, stamp, flags)
-    else:
-        header(path, **dict(zip(("w19", "w20", "w21"), unknown, strict=True)), w38=np.int32(stamp), w39=np.int32(flags))
+@pytest.mark.parametrize(("dtype", "highest", "said"), [("u1", 255, "read as unsigned"), ("i1", 127, "")])
+def test_bytes_are_signed_or_not_as_the_header_says(tmp_path, files, dtype, highest, said):
+    volume = np.random.default_rng(0).integers(0, highest, (8, 8, 8)).astype(dtype)
+    path = header(files.write(tmp_path / "x.mrc", volume.view("i1")), w19=np.float32(0), w20=np.float32(highest))
     file = open_mrc(path)
     assert np.array_equal(checked_volume(file.data, "x"), volume)
-    assert remark in " ".join(file.remarks) and bool(file.remarks) == bool(remark)
+    assert said in " ".join(file.remarks) and bool(file.remarks) == bool(said)
 
 
-def test_axes_are_turned_to_zyx_and_the_voxel_size_with_them(tmp_path, files):
+@pytest.mark.parametrize("order", [(3, 2, 1), (2, 3, 1)])
+def test_axes_are_turned_to_zyx_and_the_voxel_size_with_them(tmp_path, files, order):
     volume = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)  # zyx
     cell = dict(zip(("w7", "w8", "w9"), map(np.int32, (6, 5, 4)), strict=True))
     cell |= dict(zip(("w10", "w11", "w12"), map(np.float32, (60, 50, 40)), strict=True))
-    for order in ((3, 2, 1), (2, 1, 3), (3, 1, 2), (2, 3, 1), (1, 3, 2)):
-        axes = [3 - axis for axis in order]  # of the array, fastest first
-        path = files.write(tmp_path / "x.mrc", np.ascontiguousarray(volume.transpose(axes[::-1])))
-        file = open_mrc(header(path, **cell, w16=np.int32(order[0]), w17=np.int32(order[1]), w18=np.int32(order[2])))
-        assert np.array_equal(file.data, volume) and file.voxel_size_nm == pytest.approx(1.0)
-        assert "axes turned to the order x, y, z" in file.remarks[0]
-    files.one_line(lambda: open_mrc(header(path, w16=np.int32(2), w17=np.int32(2))), "2, 2, 2", "in any order")
-    zeros = header(files.write(tmp_path / "x.mrc", volume), w16=np.int32(0), w17=np.int32(0), w18=np.int32(0))
-    assert np.array_equal(open_mrc(zeros).data, volume) and not open_mrc(zeros).remarks
-
-
-def test_sections_of_an_image_stack_along_another_axis_have_no_thickness(tmp_path, files):
-    mrcfile = pytest.importorskip("mrcfile")
-    images = np.random.default_rng(0).normal(size=(7, 8, 8)).astype(np.float32)
-    with mrcfile.new(tmp_path / "x.mrc", images) as file:
-        file.set_image_stack()
-        file.voxel_size = (0.0, 15.0, 15.0)
-        file.header.mapc, file.header.mapr, file.header.maps = 3, 2, 1
-    file = open_mrc(tmp_path / "x.mrc")
-    assert file.voxel_size_nm == pytest.approx(1.5) and np.array_equal(file.data, images.transpose(2, 1, 0))
+    axes = [3 - axis for axis in order]  # of the array, fastest first
+    path = files.write(tmp_path / "x.mrc", np.ascontiguousarray(volume.transpose(axes[::-1])))
+    file = open_mrc(header(path, **cell, **dict(zip(("w16", "w17", "w18"), map(np.int32, order), strict=True))))
+    assert np.array_equal(file.data, volume) and file.voxel_size_nm == pytest.approx(1.0)
+    assert "axes turned to the order x, y, z" in file.remarks[0]
 
 
 def test_a_true_angstrom_is_known_by_its_width(files):
@@ -146,7 +121,7 @@ def test_a_true_angstrom_is_known_by_its_width(files):
 
 
 def test_a_voxel_size_lies_from_one_angstrom_to_below_10_nm():
-    nm = (0.0998, 0.09995, 0.1, 9.999, 10.0, float("nan"))
+    nm = (0.0998, 0.09995, 0.1, 9.999, 10.0, 15.0)
     assert [within_range(size) for size in nm] == [False, True, True, True, False, False]
 
 
@@ -202,3 +177,71 @@ def test_a_packed_file_is_read_like_a_plain_one(tmp_path, files):
     assert not packed.remarks
     (tmp_path / "y.mrc.gz").write_bytes(gzip.compress(path.read_bytes()[:3000]))
     files.one_line(lambda: open_mrc(tmp_path / "y.mrc.gz"), "y.mrc.gz: not a whole MRC file")
+
+
+def test_volumes_of_em_files(tmp_path, files):
+    (tmp_path / "set").mkdir()
+    for i in range(3):
+        emfile.write(tmp_path / "set" / f"particle_{i}.em", files.noise(i))
+        files.write(tmp_path / "same" / f"particle_{i}.mrc", seed=i)
+    files.one_line(lambda: open_particles(tmp_path / "set"), "states no voxel size", "--voxel-size-nm")
+    found = open_particles(tmp_path / "set", file_voxel_size_nm=1.0).read(range(3), 12, 1.0)[0]
+    assert bool((found == open_particles(tmp_path / "same").read(range(3), 12, 1.0)[0]).all())
+
+
+def test_an_em_file_holds_real_numbers_of_a_pc(tmp_path, files):
+    emfile.write(tmp_path / "a.em", files.noise())
+    content = bytearray((tmp_path / "a.em").read_bytes())
+    assert content[0] == 6 and open_mrc(tmp_path / "a.em").voxel_size_nm is None
+    assert not open_mrc(tmp_path / "a.em").is_images
+    content[0] = 5
+    (tmp_path / "a.em").write_bytes(content)
+    files.one_line(lambda: open_mrc(tmp_path / "a.em"), "a.em: machine code 5", "real numbers of a PC (6)")
+    files.one_line(lambda: open_mrc(tmp_path / "absent.em"), "absent.em: cannot be read")
+
+
+@pytest.mark.parametrize("name", ["a.em", "a.hdf", "A.EM"])
+def test_a_damaged_file_is_one_line(name, tmp_path, files):
+    (tmp_path / name).write_bytes(b"boxes_3d 1 2 3\n4 x")
+    files.one_line(lambda: open_mrc(tmp_path / name), f"{name}: not a whole {name[2:].upper()} file")
+
+
+def hdf(path, *volumes, size_a=10.0, **attributes):
+    """As EMAN2 lays it out; attributes without their EMAN. of the last volume."""
+    with h5py.File(path, "w") as file:
+        for i, volume in enumerate(volumes):
+            group = file.create_group(f"MDF/images/{i}")
+            group.create_dataset("image", data=volume, compression="gzip")
+            group.attrs["EMAN.apix_x"] = size_a
+        group.attrs.update({f"EMAN.{name}": value for name, value in attributes.items()})
+    return path
+
+
+def test_volumes_of_hdf_files(tmp_path, tomogram, array, files):
+    stack = [files.noise(i) for i in range(11)]
+    particles = open_particles(hdf(tmp_path / "stack.hdf", *stack))
+    for i, volume in enumerate(stack):
+        files.write(tmp_path / "same" / f"{i:02d}.mrc", volume)
+    expected = open_particles(tmp_path / "same").read(range(11), 12, 1.0)[0]
+    assert particles.voxel_size_nm == 1.0 and bool((particles.read(range(11), 12, 1.0)[0] == expected).all())
+    single = open_particles(hdf(tmp_path / "one.hdf", stack[3]))
+    assert bool((single.read([0], 12, 1.0)[0] == expected[3]).all())
+    csv = files.csv_of(tmp_path / "a.csv")
+    files.assert_cut(open_particles(hdf(tmp_path / "TS_1.hdf", array), coordinates=csv, box_nm=12), array)
+    files.one_line(lambda: open_particles(hdf(tmp_path / "images.hdf", stack[0][0])), "images of {2} axes")
+    files.one_line(lambda: open_particles(hdf(tmp_path / "no.hdf", stack[0], size_a=0.0)), "states no voxel size")
+
+
+def test_voxels_of_an_hdf_file_are_cubic_and_of_one_size(tmp_path, files):
+    two = [files.noise(i) for i in range(2)]
+    assert open_mrc(hdf(tmp_path / "a.hdf", *two, apix_y=10.005)).voxel_size_nm == pytest.approx(1.0, rel=1e-3)
+    for changed in ({"apix_y": 10.02}, {"apix_x": 12.0, "apix_y": 12.0, "apix_z": 12.0}):
+        path = hdf(tmp_path / f"b{len(changed)}.hdf", *two, **changed)
+        files.one_line(lambda path=path: open_mrc(path), ": voxels of 1 x 1", "cubic voxels of one size")
+    path = hdf(tmp_path / "c.hdf", *two, is_complex=1)
+    files.one_line(lambda: open_mrc(path), "c.hdf: Fourier transforms")
+    stack = open_mrc(hdf(tmp_path / "d.hdf", *two)).data
+    assert len(stack) == 2 and stack.ndim == 4
+    assert all(np.array_equal(checked_volume(stack[i], "x"), two[i]) for i in range(2))
+    assert open_mrc(hdf(tmp_path / "e.hdf", two[0], size_a=np.inf)).voxel_size_nm is None
+    assert open_mrc(hdf(tmp_path / "f.hdf", two[0], size_a=0.9)).voxel_size_nm == pytest.approx(0.09)

@@ -6,12 +6,6 @@ import torch
 
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.star import write_star
-from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Microscope
-from cryo_fewshot.simulation.structures import load_complex
-
-pytest.importorskip("mrcfile")
-pytest.importorskip("starfile")
 
 
 def test_volumes_of_a_stack(tmp_path, files):
@@ -29,12 +23,10 @@ def test_volumes_of_a_stack(tmp_path, files):
 
 
 def test_optics_groups_of_two_pixel_sizes_come_out_alike(tmp_path, files):
-    entry = load_complex("1PMA")
-    beads, seeds = [(entry.positions_nm, entry.masses_kda)], torch.arange(1)
     for i, (box, nm) in enumerate([(28, 1.43), (40, 1.0)]):
-        files.write(
-            tmp_path / f"{i}.mrc", simulate(beads, seeds, None, Microscope(box=box, voxel_size_nm=nm))[0].numpy(), nm
-        )
+        z, y, x = (np.indices((box,) * 3) - box // 2) * nm
+        blobs = np.exp(-(x**2 + (y - 3) ** 2 + z**2) / 20) - np.exp(-((x + 5) ** 2 + y**2 + (z - 4) ** 2) / 30)
+        files.write(tmp_path / f"{i}.mrc", blobs, nm)
     optics = files.optics_table((1, 14.3, 3), (2, 10.0, 3))
     columns = ("rlnImageName", "rlnOpticsGroup")
     particles = open_particles(files.star_of(tmp_path / "p.star", columns, [("0.mrc", 1), ("1.mrc", 2)], optics))
@@ -65,35 +57,31 @@ def test_the_same_name_in_another_folder_is_not_taken(tmp_path, files):
     files.one_line(lambda: open_particles(star), "/old/TS_01/p0.mrc", "give root")
 
 
-def with_value(volume, index, value):
-    volume = volume.copy()
+def with_value(index, value):
+    volume = np.random.default_rng(0).normal(size=(12,) * 3)
     volume[index] = value
     return volume
 
 
-def unknown_mode(path, files):
-    content = bytearray(files.write(path).read_bytes())
-    content[12:16] = (101).to_bytes(4, "little")
-    path.write_bytes(content)
+WHOLE = ("not a whole MRC file", "again")
+WRONG_VOLUMES = {
+    "complex": (np.ones((12,) * 3, np.complex64), ("mode 4", "mode 2 (float32)")),
+    "NaN": (with_value((1, 2, 3), np.nan), ("1 voxels are NaN",)),
+    "infinite": (with_value(4, np.inf), ("144 voxels are NaN or infinite",)),
+    "constant": (np.full((12,) * 3, 7.0), ("every voxel is 7", "remove")),
+    "no cube": (np.ones((11, 12, 12)), ("11 x 12 x 12", "cubic box")),
+    "an image": (np.eye(12), ("12 x 12 voxels", "cubic box")),
+    "another box": (with_value(0, 0)[:10, :10, :10], ("box of 10 voxels", "have 12", "one box")),
+}
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), ("not a whole MRC file", "file size", "again")),
-        (lambda path, _: path.write_bytes(b""), ("not a whole MRC file", "write it again")),
-        (lambda path, _: path.write_bytes(b"\x80\x02 pickled" * 500), ("not a whole MRC file", "write it again")),
-        (unknown_mode, ("mode '101'", "mode 2 (float32)")),
-        (lambda path, files: files.write(path, files.noise().astype(np.complex64)), ("mode 4", "mode 2 (float32)")),
-        (lambda path, files: files.write(path, with_value(files.noise(), (1, 2, 3), np.nan)), ("1 voxels are NaN",)),
-        (
-            lambda path, files: files.write(path, with_value(files.noise(), 4, np.inf)),
-            ("144 voxels are NaN or infinite",),
-        ),
-        (lambda path, files: files.write(path, np.full((12, 12, 12), 7.0)), ("every voxel is 7", "remove")),
-        (lambda path, files: files.write(path, files.noise()[1:]), ("11 x 12 x 12", "cubic box")),
-        (lambda path, files: files.write(path, np.eye(12)), ("12 x 12 voxels", "cubic box")),
-        (lambda path, files: files.write(path, box=14), ("box of 14 voxels", "have 12", "one box")),
+        (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), (*WHOLE, "file size")),
+        (lambda path, _: path.write_bytes(b""), WHOLE),
+        (lambda path, _: path.write_bytes(b"\x80\x02 pickled" * 500), WHOLE),
+        *((lambda path, files, v=v: files.write(path, v), words) for v, words in WRONG_VOLUMES.values()),
         (
             lambda path, files: files.write(path, voxel_size_nm=1.2),
             ("1.2 nm in its header but 1 nm in", "file_voxel_size_nm (--voxel-size-nm)"),
@@ -101,6 +89,7 @@ def unknown_mode(path, files):
         (lambda path, _: path.unlink(), ("named in", "particles.star", "correct the name")),
         (lambda path, _: path.unlink() or path.mkdir(), ("cannot be read",)),
     ],
+    ids=["cut short", "empty", "bytes", *WRONG_VOLUMES, "voxel size", "absent", "a folder"],
 )
 def test_a_bad_particle_is_rejected_and_the_rest_is_read(project, spoil, words, files):
     clean, _ = open_particles(project).read(range(6))
@@ -123,8 +112,19 @@ def test_a_file_of_another_voxel_size_is_told_from_the_headers_of_the_others(cla
     assert "no voxel size" in rejected[4] and "--voxel-size-nm" in rejected[4]
     assert not open_particles(classes, file_voxel_size_nm=1.4).read(range(5))[1]
     # Within a thousandth two sizes are one; within a hundredth a header and a STAR file are.
-    files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=1.0005)
-    assert sorted(open_particles(classes).read(range(5))[1]) == [4]
+    for nm in (1.0005, 0.9995):
+        files.write(classes / "b ribosome" / "1.mrc", voxel_size_nm=nm)
+        assert sorted(open_particles(classes).read(range(5))[1]) == [4]
+
+
+@pytest.mark.parametrize(("nm", "agree"), [(0.992, True), (1.008, True), (0.988, False), (1.012, False)])
+def test_a_header_and_a_star_file_agree_within_a_hundredth(project, files, nm, agree):
+    files.write(project.parent / "p0.mrc", voxel_size_nm=nm)
+    found = open_particles(project).source.agreed_voxel_size
+    if agree:
+        assert found(0, project, nm, 12) == 1.0
+    else:
+        files.one_line(lambda: found(0, project, nm, 12), f"voxel size {nm:.4g} nm in its header but 1 nm in the STAR")
 
 
 def test_a_row_without_a_name_is_rejected(tmp_path, files):
@@ -134,28 +134,11 @@ def test_a_row_without_a_name_is_rejected(tmp_path, files):
     assert "row 2 names no file" in rejected[1] and 2 in rejected
 
 
-def test_contradictory_voxel_sizes_of_all_files_stop_at_once(project, files):
-    project.write_text(project.read_text().replace(" 10.0 ", " 15.0 "))
-    files.one_line(lambda: open_particles(project), "1 nm in its header but 1.5 nm in the STAR", "file_voxel_size_nm")
-    assert open_particles(project, file_voxel_size_nm=1.5).voxel_size_nm == 1.5
-
-
 def test_a_path_may_hold_an_at(tmp_path, files):
     files.write(tmp_path / "me@home" / "p.mrc")
     star = files.star_of(tmp_path / "p.star", ["rlnImageName"], [("me@home/p.mrc",), ("0@me@home/p.mrc",)])
     rejected = open_particles(star).read(range(2))[1]
     assert list(rejected) == [1] and "0@me@home/p.mrc" in rejected[1], "volumes are counted from 1"
-
-
-def test_the_largest_group_tells_the_box(tmp_path, files):
-    """Box and voxel size are those of the group with most particles, not of the first or the one with most files."""
-    for i in range(5):
-        files.write(tmp_path / f"{i}.mrc", box=12 if i < 2 else 16, voxel_size_nm=1.0 if i < 2 else 1.5, seed=i)
-    optics = files.optics_table((1, 10.0, 3), (2, 15.0, 3), (3, 20.0, 3))
-    rows = [(f"{i}.mrc", 1 if i < 2 else 2) for i in range(5)] + [("absent.mrc", 3)] * 6
-    particles = open_particles(files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], rows, optics))
-    assert particles.box == 16 and particles.voxel_size_nm == 1.5
-    assert "2 kinds of box or voxel size" in " ".join(particles.notes)
 
 
 def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
@@ -165,52 +148,39 @@ def test_a_disk_that_is_mounted_elsewhere_is_the_root(tmp_path, files):
 
 
 def test_how_headers_were_read_is_told_once_for_all_files(tmp_path, files):
-    """Unsigned bytes, which mrcfile reads as signed: the volumes are right and one line says so."""
     for i in range(4):
-        volume = np.random.default_rng(i).integers(0, 256, (12, 12, 12)).astype("u1")
-        files.write(tmp_path / "right" / f"{i}.mrc", volume.astype(np.float32))
-        path = files.write(tmp_path / "bytes" / f"{i}.mrc", volume.view("i1"))
+        path = files.write(tmp_path / f"{i}.mrc", np.random.default_rng(i).integers(-128, 128, (12,) * 3).astype("i1"))
         content = bytearray(path.read_bytes())
         content[76:88] = np.array([0, 255, 127.5], "<f4").tobytes()
         path.write_bytes(content)
-    particles = open_particles(tmp_path / "bytes")
-    assert torch.equal(particles.read(range(4))[0], open_particles(tmp_path / "right").read(range(4))[0])
-    (note,) = (note for note in particles.notes if "unsigned" in note)
+    (note,) = (note for note in open_particles(tmp_path).notes if "unsigned" in note)
     assert ".mrc: bytes read as unsigned" in note and note.endswith("(4 of 4 files looked at)")
 
 
 def test_a_voxel_size_that_no_program_knew_is_refused_until_it_is_confirmed(tmp_path, files):
     for i in range(3):
-        files.write(tmp_path / "default" / f"{i}.mrc", seed=i, voxel_size_nm=0.1)
-        files.write(tmp_path / "near" / f"{i}.mrc", seed=i, voxel_size_nm=0.102)
-        files.write(tmp_path / "metres" / f"{i}.mrc", seed=i, voxel_size_nm=15)
-        files.write(tmp_path / "tiny" / f"{i}.mrc", seed=i, voxel_size_nm=0.05)
+        files.write(tmp_path / f"{i}.mrc", seed=i, voxel_size_nm=0.1)
     words = ("1.000 A, which programs write when they do not know", "12 voxels would be 1.2 nm")
     remedy = ("if that is right give file_voxel_size_nm (--voxel-size-nm) 0.1, else the right one in nm",)
-    files.one_line(lambda: open_particles(tmp_path / "default"), "default/", *words, *remedy)
+    files.one_line(lambda: open_particles(tmp_path), f"{tmp_path}/", *words, *remedy)
     for nm in (0.1, 1.0):
-        given = open_particles(tmp_path / "default", file_voxel_size_nm=nm)
+        given = open_particles(tmp_path, file_voxel_size_nm=nm)
         assert given.voxel_size_nm == nm and not given.read(range(3), 12, nm)[1]
-    assert open_particles(tmp_path / "near").voxel_size_nm == pytest.approx(0.102)
-    for name, size in {"metres": "15 nm (150 A)", "tiny": "0.05 nm (0.5 A)"}.items():
-        files.one_line(lambda name=name: open_particles(tmp_path / name), size, "between 0.1 and 10 nm", "--voxel-size")
     optics = files.optics_table((1, "1.0", 3))
-    columns = ["rlnImageName", "rlnOpticsGroup"]
-    star = files.star_of(tmp_path / "default" / "p.star", columns, [("0.mrc", 1)], optics)
+    star = files.star_of(tmp_path / "p.star", ["rlnImageName", "rlnOpticsGroup"], [("0.mrc", 1)], optics)
     files.one_line(lambda: open_particles(star), *words)
 
 
 def test_a_voxel_size_that_overrules_those_of_the_files_is_told(project, classes):
-    told = open_particles(classes, file_voxel_size_nm=1.25).notes
-    assert any(n.endswith("voxel size 1 nm, overridden by the 1.25 nm given (5 of 5 files looked at)") for n in told)
-    assert not any("overruled" in note for note in open_particles(classes, file_voxel_size_nm=1.001).notes)
-    assert any(
-        "1 nm, overridden by the 1.5 nm" in note for note in open_particles(project, file_voxel_size_nm=1.5).notes
-    )
+    for path, given, n in ((classes, 1.25, 5), (project, 1.5, 6), (classes, 1.001, None)):
+        told = [note for note in open_particles(path, file_voxel_size_nm=given).notes if "overridden" in note]
+        said = f"voxel size 1 nm, overridden by the {given:g} nm given ({n} of {n} files looked at)"
+        assert len(told) == (n is not None) and all(note.endswith(said) for note in told)
 
 
-def test_names_that_windows_wrote(project, files):
-    for name in (r"D:\data\Extract\job001\p{}.mrc", r"..\job001\p{}.mrc", r"job001\p{}.mrc"):
+def test_whole_names_and_names_that_windows_wrote(project, files):
+    whole = f"{project.parent}/p{{}}.mrc"
+    for name in (r"D:\data\Extract\job001\p{}.mrc", r"..\job001\p{}.mrc", r"job001\p{}.mrc", whole):
         star = files.star_of(project, ["rlnImageName"], [(name.format(i),) for i in range(3)])
         volumes, rejected = open_particles(star).read(range(3), 12, 1.0)
         assert not rejected

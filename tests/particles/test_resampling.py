@@ -18,7 +18,7 @@ from cryo_fewshot.particles.resampling import (
 )
 from cryo_fewshot.simulation.datasets import SimulatedData, simulate_set
 from cryo_fewshot.simulation.imaging import simulate
-from cryo_fewshot.simulation.microscope import Microscope, draw_acquisition
+from cryo_fewshot.simulation.microscope import Microscope
 from cryo_fewshot.simulation.structures import load_complex
 
 
@@ -26,20 +26,6 @@ def ribosomes_like(n, microscope, snr=None, **settings):
     entry = load_complex("1PMA")
     beads = [(entry.positions_nm, entry.masses_kda)] * n
     return simulate(beads, torch.arange(n), snr, microscope, **settings)
-
-
-def test_two_samplings_of_one_particle_agree():
-    coarse, fine = Microscope(box=28, voxel_size_nm=1.43), Microscope(box=40, voxel_size_nm=1.0)
-    acquisition = draw_acquisition(torch.arange(3), fine)
-    read = [
-        [
-            resample(v.double().numpy(), m.voxel_size_nm, 40, 1.0, "x")
-            for v in ribosomes_like(3, m, acquisition=acquisition)
-        ]
-        for m in (coarse, fine)
-    ]
-    for a, b in zip(*read, strict=True):
-        assert np.corrcoef(a.flatten(), b.flatten())[0, 1] > 0.98
 
 
 @pytest.mark.parametrize("new_voxel_size_nm", [0.8, 1.0, 1.368, 1.43, 2.0])
@@ -66,11 +52,6 @@ def test_a_voxel_size_that_leaves_nothing_is_one_line(files):
     files.one_line(lambda: resample(files.noise().astype(float), 1.0, 12, 50.0, "p.mrc"), "p.mrc", "nothing is left")
 
 
-@pytest.mark.parametrize("n", [7, 8])
-def test_the_same_size_changes_nothing(n):
-    np.testing.assert_allclose(resampling_matrix(n, 1.43, n, 1.43), np.eye(n), atol=1e-12)
-
-
 @pytest.mark.parametrize(("n", "new_n"), [(12, 20), (20, 12), (13, 20), (20, 13)])
 def test_centres_stay_and_the_rest_is_the_mean(n, new_n):
     volume = np.zeros((n, n, n))
@@ -84,8 +65,8 @@ def test_centres_stay_and_the_rest_is_the_mean(n, new_n):
 
 def test_what_the_old_box_shows_is_all_kept_and_nothing_beyond_it():
     """Without a change of voxel size a larger box holds the old one as it was, in place, and zeros about it."""
-    for n, new_n in ((6, 10), (7, 12)):
-        matrix = resampling_matrix(n, 1.0, new_n, 1.0)
+    for n, new_n in ((6, 10), (7, 12), (7, 7), (8, 8)):
+        matrix = resampling_matrix(n, 1.43, new_n, 1.43)
         start = new_n // 2 - n // 2
         np.testing.assert_allclose(matrix[start : start + n], np.eye(n), atol=1e-12)
         assert not matrix[:start].any() and not matrix[start + n :].any()
@@ -149,14 +130,6 @@ def test_wedge_rotations_keep_the_wedge():
             assert same == (number in kept)
 
 
-def test_a_peak_is_one_sided_and_a_dip_the_other_way():
-    (bright,) = ribosomes_like(1, Microscope(box=32, dark_protein=False), None)
-    found = one_sidedness(torch.stack([bright, -bright, torch.zeros(32, 32, 32)]))
-    assert found[0] > 0.5 and found[1] == -found[0] and found[2] == 0
-    noise = torch.randn(20, 32, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert one_sidedness(noise).mean().abs() < 0.15 and 0.1 < one_sidedness(noise).std() < 0.3
-
-
 @pytest.mark.parametrize("box", [16, 21])
 def test_extremes_are_those_of_the_smoothed_middle(box):
     """Smoothed by a Gaussian of 0.075 of the box, within a quarter of the box of its centre."""
@@ -168,6 +141,7 @@ def test_extremes_are_those_of_the_smoothed_middle(box):
     np.testing.assert_allclose(high, [values.max() for values in smooth], rtol=0.02)
     np.testing.assert_allclose(low, [values.min() for values in smooth], rtol=0.02)
     np.testing.assert_allclose(one_sidedness(volumes), (high + low) / (high - low), rtol=1e-5)
+    assert one_sidedness(torch.zeros(1, box, box, box)) == 0
 
 
 @pytest.mark.parametrize(("mean", "seen"), [(2.9, None), (3.1, False), (-3.1, True), (-2.9, None)])

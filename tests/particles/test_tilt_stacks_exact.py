@@ -8,25 +8,16 @@ from cryo_fewshot.particles.mrc_particles import ParticleFiles
 from cryo_fewshot.particles.opening import open_particles
 from cryo_fewshot.particles.tilt_stacks import find_tomograms_star, optimisation_set, read_series
 
-mrcfile = pytest.importorskip("mrcfile")
-pytest.importorskip("torch_fourier_slice")
 OPTICS = {"rlnVoltage": 300, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.1}
 DEFOCUS = {"rlnDefocusU": 20000, "rlnDefocusV": 18000, "rlnDefocusAngle": 30}
 FLAG = {"rlnCtfDataAreCtfPremultiplied": 1}
 
 
-def stack(files, folder, *, optics=None, series=None, columns=None, n=5, box=8, voxel_a=10.0):
-    """A STAR file of one stack of n images, with more columns in its optics, its tilt series and its row."""
-    folder.mkdir(exist_ok=True)
+def stack(files, folder, *, series=None, n=5, box=8, **settings):
+    """A STAR file of one stack of n images, of which further columns of the tilt series are the same for each."""
     images = np.random.default_rng(0).normal(size=(n, box, box)).astype(np.float32)
-    mrcfile.write(folder / "p.mrcs", images, voxel_size=voxel_a, overwrite=True)
-    tilts = {"rlnTomoXTilt": 0, "rlnTomoYTilt": 0, "rlnTomoZRot": 85} | (series or {})
-    rows = [[*(tilts | {"rlnTomoYTilt": 10 * i}).values()] for i in range(n)]
-    (folder / "tomograms.star").write_text(files.table("TS_1", list(tilts), rows))
-    row = {"rlnTomoName": "TS_1", "rlnImageName": "p.mrcs", "rlnOpticsGroup": 1} | (columns or {})
-    optics = {"rlnOpticsGroup": 1, "rlnImageDimensionality": 2} | (optics or {})
-    table = files.table("optics", list(optics), [list(optics.values())])
-    return files.star_of(folder / "p.star", list(row), [list(row.values())], table)
+    tilts = {name: [value] * n for name, value in ({"rlnTomoXTilt": 0, "rlnTomoZRot": 85} | (series or {})).items()}
+    return files.stack(folder, images, tilts | {"rlnTomoYTilt": range(0, 10 * n, 10)}, **settings)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +45,7 @@ def test_the_ctf_is_undone_where_all_of_it_is_known(optics, series, said, tmp_pa
 
 
 def test_pixels_of_one_angstrom_are_judged_by_the_width_of_the_images(tmp_path, files):
-    star = stack(files, tmp_path, n=5, box=40, voxel_a=1.0)
+    star = stack(files, tmp_path, box=40, voxel_size_nm=0.1)
     files.one_line(lambda: open_particles(star), "voxel size 1.000 A", "40 voxels would be 4 nm")
 
 
@@ -67,7 +58,7 @@ def test_pixels_of_one_angstrom_are_judged_by_the_width_of_the_images(tmp_path, 
     ],
 )
 def test_wrong_flags_are_quoted_up_to_40_letters(flags, said, tmp_path, files):
-    star = stack(files, tmp_path, columns={"rlnTomoVisibleFrames": flags})
+    star = stack(files, tmp_path, row={"rlnTomoVisibleFrames": flags})
     (reason,) = open_particles(star, dark_protein=True).read([0], 8, 1.0)[1].values()
     assert f"rlnTomoVisibleFrames {said.strip()}" in reason
 

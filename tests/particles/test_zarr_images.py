@@ -10,20 +10,6 @@ from cryo_fewshot.particles.zarr_images import zarr_image
 HEADERS = ("zarr.json", ".zarray")
 
 
-def zarr_of(path, array, unit="angstrom", leading=0, **image):
-    """An OME-Zarr image of one level."""
-    zarr = pytest.importorskip("zarr")
-    group = zarr.open_group(str(path), mode="w")
-    shape = (1,) * leading + array.shape
-    create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 and 3
-    level = create("0", shape=shape, chunks=(1,) * leading + (16, 16, 16), dtype="float32")
-    level[...] = array.reshape(shape)
-    axes = [{"name": n} for n in "tc"[:leading]] + [{"name": n, "type": "space", "unit": unit} for n in "zyx"]
-    image = [{"axes": axes, **image}]
-    group.attrs.update({"ome": {"version": "0.5", "multiscales": image}} if leading else {"multiscales": image})
-    return group
-
-
 def scaled(*scales):
     return [{"type": "scale", "scale": list(scale)} for scale in scales]
 
@@ -33,7 +19,8 @@ def scaled(*scales):
 def test_ome_zarr(tmp_path, array, leading, unit, files):
     path = tmp_path / "tömogram.zarr"
     scale = [1.0] * leading + [{"angstrom": 10.0, "nanometer": 1.0}[unit]] * 3
-    group = zarr_of(path, array, unit, leading, datasets=[{"path": "0", "coordinateTransformations": scaled(scale)}])
+    level = {"path": "0", "coordinateTransformations": scaled(scale)}
+    group = files.zarr_of(path, array, unit, leading, datasets=[level])
     particles = open_particles(files.csv_of(tmp_path / "a.csv"), tomogram=path, box_nm=12)
     files.assert_cut(copy.deepcopy(particles.without_table()), array)
     for chunk in sorted(p for p in (path / "0").rglob("*") if p.is_file() and p.name not in HEADERS):
@@ -49,27 +36,27 @@ def test_ome_zarr(tmp_path, array, leading, unit, files):
 def test_a_scale_may_be_split_between_the_level_and_the_image(tmp_path, array, of_level, of_image, leading, files):
     steps = [scaled([1.0] * leading + [a] * 3) if a else [{"type": "identity"}] for a in (of_level, of_image)]
     dataset = {"path": "0", "coordinateTransformations": steps[0]}
-    zarr_of(tmp_path / "t.zarr", array, leading=leading, datasets=[dataset], coordinateTransformations=steps[1])
+    files.zarr_of(tmp_path / "t.zarr", array, leading=leading, datasets=[dataset], coordinateTransformations=steps[1])
     nm = files.csv_of(tmp_path / "nm.csv", "x_nm,y_nm,z_nm")
     particles = open_particles(nm, tomogram=tmp_path / "t.zarr", box_nm=12)
     assert particles.voxel_size_nm == pytest.approx(1.0) and particles.box == 12
     files.assert_cut(particles, array)
 
 
-def test_what_is_said_and_read_of_an_image(tmp_path, array):
+def test_what_is_said_and_read_of_an_image(tmp_path, array, files):
     """The finest level, whatever its place; chunks that are missing, further images, a translation."""
     steps = [*scaled([10.0] * 3), {"type": "translation", "translation": [0.0, 5.0, 0.0]}]
     levels = [{"path": name, "coordinateTransformations": steps} for name in ("1", "0")]
-    group = zarr_of(tmp_path / "t.zarr", array, datasets=levels)
+    group = files.zarr_of(tmp_path / "t.zarr", array, datasets=levels)
     create = getattr(group, "create_array", None) or group.create_dataset
     create("1", shape=(15, 22, 26), chunks=(15, 22, 26), dtype="float32")[...] = 1
     image = group.attrs["multiscales"][0]
     group.attrs["multiscales"] = [image, image, image]
     chunks = sorted(p for p in (tmp_path / "t.zarr" / "0").rglob("*") if p.is_file() and p.name not in HEADERS)
     chunks[0].unlink()
-    found = zarr_image(tmp_path / "t.zarr")
-    assert found.level == "0" and found.shape == array.shape and found.voxel_size_nm == pytest.approx(1.0)
-    said = " ".join(found.remarks)
+    level, shape, nm, remarks = zarr_image(tmp_path / "t.zarr")
+    assert level == "0" and shape == array.shape and nm == pytest.approx(1.0)
+    said = " ".join(remarks)
     assert "a translation, which is not subtracted" in said and "3 images in its multiscales" in said
     assert f"1 of {len(chunks)} chunks are missing and read as 0" in said
 
@@ -87,18 +74,18 @@ def test_what_is_said_and_read_of_an_image(tmp_path, array):
     ],
 )
 def test_images_that_are_not_one_volume_in_cubic_voxels(tmp_path, array, files, changes, said):
-    group = zarr_of(tmp_path / "t.zarr", array, datasets=[{"path": "0"}])
+    group = files.zarr_of(tmp_path / "t.zarr", array, datasets=[{"path": "0"}])
     group.attrs["multiscales"] = [group.attrs["multiscales"][0] | changes]
     if said:
         files.one_line(lambda: zarr_image(tmp_path / "t.zarr"), "t.zarr", said)
     else:
-        assert zarr_image(tmp_path / "t.zarr").voxel_size_nm == pytest.approx(1.0, rel=1e-3)
+        assert zarr_image(tmp_path / "t.zarr")[2] == pytest.approx(1.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(("unit", "nm"), [("micrometer", 1000.0), ("nanometer", 1.0), ("parsec", None)])
-def test_lengths_have_units(tmp_path, array, unit, nm):
+def test_lengths_have_units(tmp_path, array, unit, nm, files):
     datasets = [{"path": "0", "coordinateTransformations": scaled([1.0] * 3)}]
-    zarr_of(tmp_path / "t.zarr", array, unit, datasets=datasets)
-    assert zarr_image(tmp_path / "t.zarr").voxel_size_nm == nm
-    zarr_of(tmp_path / "u.zarr", array, unit, datasets=[{"path": "0"}])
-    assert zarr_image(tmp_path / "u.zarr").voxel_size_nm is None
+    files.zarr_of(tmp_path / "t.zarr", array, unit, datasets=datasets)
+    assert zarr_image(tmp_path / "t.zarr")[2] == nm
+    files.zarr_of(tmp_path / "u.zarr", array, unit, datasets=[{"path": "0"}])
+    assert zarr_image(tmp_path / "u.zarr")[2] is None
