@@ -12,14 +12,14 @@ profile = "quick"  # smoke, quick, cpu or paper
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown
 from studies.alike import treated_alike
-from studies.claims import by_size, conclusions_table, networks_text, substitutes_text
+from studies.claims import conclusions, substitutes_text
 from studies.demonstration import Demonstration
 from studies.glance import Glance, glance_figure, three_numbers
 from studies.pretrained import Pretrained, published_runner
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
-from cryo_fewshot.reproduction.display import Page, complex_name, plain_style
+from cryo_fewshot.reproduction.display import Page, complex_name
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.tables import stored_at_papers_size, tidy_frame
 from cryo_fewshot.weights import load_encoder
@@ -69,7 +69,7 @@ HTML(three_numbers(table, pretrained.card["expected_accuracy"], run))
 # ## What can be concluded about the paper
 
 # %% tags=["hide-input"]
-plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} Ranges: over the columns of Table 1.")
+conclusions()
 
 # %% tags=["hide-input"]
 Markdown(substitutes_text())

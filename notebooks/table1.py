@@ -14,7 +14,8 @@ split_seed = 0  # which classes are base, validation and novel
 train_seed = 0  # initial weights and training episodes
 
 # %% tags=["hide-input"]
-from studies.claims import conclusions
+from IPython.display import Markdown
+from studies.claims import conclusions, substitutes_text
 
 from cryo_fewshot.figures.charts import accuracy_by_snr
 from cryo_fewshot.reproduction.cells import table_1
@@ -24,6 +25,9 @@ from cryo_fewshot.reproduction.quoted import TABLE_1_CLAIMS
 from cryo_fewshot.reproduction.tables import claims_frame, tidy_frame
 
 conclusions()
+
+# %% tags=["hide-input"]
+Markdown(substitutes_text())
 
 # %% [markdown]
 # ## At the paper's own size

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 from scipy.stats import t as student
 
 from cryo_fewshot.reproduction.cells import SURROGATES, repeated_table_1, surrogate, table_1, table_3, table_4
+from cryo_fewshot.reproduction.display import plain_style
 from cryo_fewshot.reproduction.profiles import profile_named
 from cryo_fewshot.reproduction.quoted import CLAIMS, Claim
 from cryo_fewshot.reproduction.store import Store, results_folder
@@ -177,6 +179,11 @@ def conclusions_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         best = {size: f"{part['gain'].item():.3f}" if len(part) else "not run" for size, part in parts.items()}
         rows[f"best accuracy at SNR 0.1, {labels}"] = {"paper": _quoted(parts)} | best
     return pd.DataFrame(rows).T
+
+
+def conclusions() -> Styler:
+    """`conclusions_table` of what is stored, for reading."""
+    return plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} Ranges: over columns of Table 1.")
 
 
 def _quoted(parts: Mapping[str, pd.DataFrame]) -> str:
