@@ -119,10 +119,10 @@ card_reliability_figure(card["reliability"]);
 # ### Checked on further classes
 #
 # The same promises on the test classes, which were held out from training and calibration. Scores, thresholds and
-# probabilities were chosen without them; of two ways to tell how many particles are unknown, which the FDR rests on,
-# both had been seen on them. The labelled classes of a task have 15 queries each, and all particles of the other test
-# classes count as unknown. The tool is told neither the SNR nor what lies in the boxes. *Could be kept* is the oracle:
-# a threshold set on these very particles for an FPR of exactly 5 %.
+# probabilities were chosen without them; only the way to tell how many particles are unknown, which the FDR rests on,
+# had been seen on them as well, beside another one. The labelled classes of a task have 15 queries each, and all
+# particles of the other test classes count as unknown. The tool is told neither the SNR nor what lies in the boxes.
+# *Could be kept* is the oracle: a threshold set on these very particles for an FPR of exactly 5 %.
 #
 # Fewer unknown particles are accepted than promised, as these classes are easier to tell apart than those that were
 # measured on. The FDR stays below its promise as well: known particles that look unknown are counted as unknown.
