@@ -1,6 +1,5 @@
 """Where boxes lie in tomograms of which nothing but the shape is known, and what random boxes say of one."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -97,41 +96,3 @@ def test_grey_values_are_those_of_random_boxes(tmp_path, files):
     assert one.grey_values() == pytest.approx((values.mean(), values.std()), rel=1e-5)
     flat = tomogram_at(files.write(tmp_path / "flat.mrc", np.full((16,) * 3, 5.0)), None)
     assert flat.grey_values() == (5.0, 1e-9)
-
-
-@pytest.mark.parametrize(("count", "tries"), [(3, 1000), (60, 1200)])
-def test_background_is_drawn_anew_alike_each_time(count, tries):
-    found = boxes([(1e6, 1e6, 1e6)], (70, 80, 300), edge=13).background(count, seed=5)
-    rng = np.random.default_rng(5)
-    rng.choice(np.zeros(1, int), tries)
-    assert found.centres[0].tolist() == rng.integers(6, (64, 74, 294)).tolist()
-
-
-@pytest.mark.parametrize("edge", [12, 13])
-def test_in_a_tomogram_thinner_than_a_box_background_fills_it(edge):
-    found = boxes([(1e6, 1e6, 1e6)], (5, 60, 60), edge=edge).background(20)
-    assert set(found.centres[:, 0]) == {6} and found.centres[:, 1:].max() < 60 - edge // 2
-
-
-@dataclass(frozen=True)
-class InMemory(Tomogram):
-    content: object = None
-
-    def array(self):
-        return self.content
-
-
-class Damaged:
-    ndim = 3
-
-    def __getitem__(self, where):
-        raise RuntimeError("chunk 3 is not what its codec wrote")
-
-
-def test_axes_of_one_before_z_do_not_count_and_a_damaged_chunk_is_one_line():
-    array = np.random.default_rng(0).normal(size=(1, 1, 20, 20, 20))
-    whole, damaged = (InMemory(Path("a.zarr"), (20, 20, 20), 1.0, "0", content=c) for c in (array, Damaged()))
-    picks = Boxes(["p", "q"], (whole, damaged), np.array([0, 1]), np.full((2, 3), 9.0), (8, 8))
-    np.testing.assert_array_equal(picks.opened()(0)[0], array[0, 0, 5:13, 5:13, 5:13])
-    with pytest.raises(UserError, match=r"q: cannot be read \(.*chunk 3 .*\); write a.zarr again"):
-        picks.opened()(1)
