@@ -97,7 +97,6 @@ def test_what_is_written_is_read_again(project):
     ("change", "words"),
     [
         ({"config_type": "cryoet_data_portal"}, ("type cryoet_data_portal", "fetch-portal")),
-        ({"config_type": "s3"}, ("type s3", "fetch-portal")),
         ({"overlay_root": "s3://bucket/there"}, ("s3://bucket/there is not a folder on this machine",)),
         ({"overlay_root": None, "static_root": None}, ("neither static_root nor overlay_root",)),
     ],
