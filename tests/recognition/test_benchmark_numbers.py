@@ -28,7 +28,7 @@ def boxes(centres, labels=None, tomograms=None, features=None, edge=10, backgrou
 
 def test_halves_are_a_checkerboard_and_share_no_voxel():
     """Blocks of 40 voxels in y and x; a box nearer than its edge on every axis overlaps."""
-    centres = [(0, 5, 5), (0, 5, 45), (0, 5, 36), (0, 45, 45), (0, 5, 5), (0, 5, 35), (9, 14, 54), (95, 5, 45)]
+    centres = [(0, 5, 5), (0, 5, 45), (0, 5, 36), (0, 45, 45), (0, 5, 5), (0, 5, 35), (9, 14, 54), (10, 5, 45)]
     data = boxes(centres, tomograms=[0, 0, 0, 0, 1, 0, 0, 0])
     assert np.flatnonzero(data.half("odd")).tolist() == [1, 4, 6, 7]
     assert np.flatnonzero(data.half("even")).tolist() == [0, 3, 5]

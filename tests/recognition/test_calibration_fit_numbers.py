@@ -78,17 +78,3 @@ def test_too_few_classes_families_or_particles_are_refused():
         room._check_enough(pool(4, 5, families=list("aabc")), 5)
     with pytest.raises(UserError, match=r"5 particles in a held-out class: n_shot \+ n_query = 6 are needed"):
         room._check_enough(pool(4, 5), 6)
-
-
-def test_tasks_are_drawn_alike_each_time(monkeypatch):
-    drawn = []
-
-    def draw(*given):
-        drawn.append(given[-1].random())
-        raise StopIteration
-
-    monkeypatch.setattr(room, "_draw", draw)
-    geometry = {"space": PLDA(mean=np.zeros(2), axes=np.eye(2), between=np.ones(2)), "noise": np.zeros(3)}
-    with pytest.raises(RuntimeError):
-        next(room.run_trials(pool(4, 5), (1,), (3,), n_tasks=1, geometries=dict.fromkeys(range(4), geometry)))
-    assert drawn == [np.random.default_rng(room.seed_from("calibration tasks", 0)).random()]

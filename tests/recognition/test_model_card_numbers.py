@@ -1,6 +1,5 @@
 """Which particles a card's numbers are measured on, counted; nothing is simulated or trained."""
 
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,20 +96,14 @@ def test_the_second_training_has_the_minutes_that_the_first_leaves(minutes, left
 
 
 def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch, tmp_path, tiny):
-    clock, written, shown = [100.0], [], []
-
-    @contextmanager
-    def bar(*_):
-        yield SimpleNamespace(update=shown.append)
+    clock, written = [100.0], []
 
     def trained(spec, checkpoint, progress, after_epoch, start):
         clock[0] += 120
-        progress(3)
         after_epoch()
         return "encoder", History([0.5], [1.0])
 
     monkeypatch.setattr(model_card.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(model_card, "progress_bar", bar)
     monkeypatch.setattr(model_card, "train", trained)
     monkeypatch.setattr(model_card, "measured", lambda *_: {})
     monkeypatch.setattr(model_card, "save_encoder", lambda path, *_: written.append(path))
@@ -118,4 +111,4 @@ def test_a_training_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeyp
         model_card.pretrain(tiny(), tmp_path / "encoder", minutes)
     with pytest.raises(DeadlineReached):
         model_card.pretrain(tiny(), tmp_path / "encoder", 1.9)
-    assert written == [tmp_path / "encoder"] * 3 and shown == [3 * tiny().volumes_per_step] * 4
+    assert written == [tmp_path / "encoder"] * 3
