@@ -94,17 +94,16 @@ def test_a_missing_value_is_one_line(files):
         files.one_line(lambda given=given: read_ctf(*given, "export again"), "TS_1", "missing", "export again")
 
 
-@pytest.mark.parametrize("voxel_size_nm", [1.0, 0.75])
-def test_a_volume_is_divided_by_a_ctf_that_is_the_same_along_all_axes(voxel_size_nm):
+def test_a_volume_is_divided_by_a_ctf_that_is_the_same_along_all_axes():
     volume = np.random.default_rng(0).normal(size=(16, 16, 16))
     ctf = np.array([31000.0, 29000.0, 0.0, 300.0, 2.7, 0.07, 0.0])
-    found = volume_divided_by_ctf(volume, voxel_size_nm, ctf)
+    found = volume_divided_by_ctf(volume, 1.0, ctf)
     for turn in ((1, 2, 0), (2, 1, 0), (0, 2, 1)):
         np.testing.assert_allclose(
-            volume_divided_by_ctf(volume.transpose(turn), voxel_size_nm, ctf), found.transpose(turn), atol=1e-5
+            volume_divided_by_ctf(volume.transpose(turn), 1.0, ctf), found.transpose(turn), atol=1e-5
         )
     k = np.fft.fftfreq(16)
-    squared = torch.from_numpy(np.add.outer(np.add.outer(k**2, k**2), k**2)) / (10 * voxel_size_nm) ** 2
+    squared = torch.from_numpy(np.add.outer(np.add.outer(k**2, k**2), k**2)) / 10**2
     values = ctf_values(squared, 3.0, (300.0, 2.7, 0.07), 0.0).numpy()
     strong = np.abs(values) > LEAST_CTF
     divided, before = np.fft.fftn(found), np.fft.fftn(volume)

@@ -77,8 +77,8 @@ def test_another_box_than_the_stated_one_is_said(tmp_path, files):
     [
         ("NUMBER", (0, -5, 1e9), (np.nan, np.inf)),
         ("LENGTH", (0, 5), (-0.1, np.nan)),
-        ("FLAG", (0, 1), (-1, 0.5, 2, np.nan)),
-        ("SHARE", (0, 0.99), (-0.01, 1, 1.5, np.nan)),
+        ("FLAG", (0, 1), (-1, 0.5, 2)),
+        ("SHARE", (0, 0.99), (-0.01, 1, np.nan)),
         ("KILOVOLTS", (50, 300, 1500), (49.9, 1501, np.nan)),
         ("MILLIMETRES", (0, 2.7, 20), (-0.1, 20.1)),
     ],
@@ -117,16 +117,6 @@ def test_a_column_counts_from_beyond_its_size_whichever_its_sign(column, sign):
             said(beyond, 0, beyond)
     else:
         assert said(beyond, 0, beyond) == (f"p.star: {column.name} of 2 rows: {column.text}",)
-
-
-def test_from_which_size_on_each_column_counts_and_which_refuse():
-    particles = {f"rlnTomoSubtomogram{angle}": 1 for angle in ("Rot", "Tilt", "Psi")} | {"rlnPhaseShift": 5}
-    particles |= {f"rlnOrigin{axis}{unit}": least for axis in "XYZ" for unit, least in (("Angst", 20), ("", 2))}
-    refused = {("rlnIsFlip", "both"), *((f"rlnOrigin{axis}", "coordinates") for axis in "XYZ")}
-    expected = {(name, "particles"): above for name, above in particles.items()} | dict.fromkeys(refused, 0)
-    expected["rlnCtfDataArePhaseFlipped", "both"] = 0
-    assert {(column.name, column.of): column.above for column in stated.STATED} == expected
-    assert {(column.name, column.of) for column in stated.STATED if column.refuses} == refused
 
 
 def test_columns_of_one_kind_are_said_together():
