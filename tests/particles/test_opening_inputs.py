@@ -1,7 +1,5 @@
 """Which reader is given which input, and what of the arguments it gets."""
 
-from pathlib import Path
-
 import pytest
 
 from cryo_fewshot.errors import UserError
@@ -17,12 +15,12 @@ class Chosen(Exception):
 
 @pytest.fixture
 def chosen(monkeypatch, tmp_path):
-    """`chosen(name, **arguments)` of a file or folder of tmp_path; sets are those that `sets` names."""
-    sets = {}
+    """`chosen(name, **arguments)` of a file or folder of tmp_path, which is made where it is not there."""
+    set_members = opening.set_members
 
     def members(path):
         assert path.suffix.lower() == ".star"
-        return sets.get(path.name)
+        return set_members(path)
 
     for reader in READERS:
 
@@ -31,13 +29,11 @@ def chosen(monkeypatch, tmp_path):
 
         monkeypatch.setattr(opening, reader, read)
     monkeypatch.setattr(opening, "set_members", members)
-    monkeypatch.setattr(opening, "names_images", lambda path: path.name == "images.star")
 
-    def call(name, of_set=None, **arguments):
-        if of_set:
-            sets[name] = of_set
+    def call(name, **arguments):
         path = tmp_path / name
-        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+        if not path.exists():
+            path.touch() if path.suffix else path.mkdir()
         with pytest.raises(Chosen) as found:
             open_particles(path, **arguments)
         return found.value.args
@@ -90,12 +86,17 @@ def test_readers_are_told_all_that_was_given(chosen, tmp_path):
     )
 
 
-def test_of_an_optimisation_set_the_members_are_read_and_what_is_given_comes_first(chosen):
-    images, picks, geometry = Path("images.star"), Path("picks.star"), Path("geometry.star")
-    assert chosen("set.star", (images, geometry))[:2] == ("open_star", (images, None, None, None, geometry))
-    assert chosen("set.star", (images, geometry), tomograms_star="given")[1][-1] == "given"
+def test_of_an_optimisation_set_the_members_are_read_and_what_is_given_comes_first(chosen, tmp_path, files):
+    (tmp_path / "geometry.star").touch()
+    for kind, column in (("images", "rlnImageName"), ("picks", "rlnCoordinateX")):
+        files.star_of(tmp_path / f"{kind}.star", [column], [("1",)])
+        lines = f"_rlnTomoParticlesFile {kind}.star\n_rlnTomoTomogramsFile geometry.star\n"
+        (tmp_path / f"{kind}_set.star").write_text(f"data_\n\n{lines}")
+    images, picks, geometry = (tmp_path / f"{name}.star" for name in ("images", "picks", "geometry"))
+    assert chosen("images_set.star")[:2] == ("open_star", (images, None, None, None, geometry))
+    assert chosen("images_set.star", tomograms_star="given")[1][-1] == "given"
     for given, told in ((None, geometry), ("given", "given")):
-        reader, (path,), named = chosen("set.star", (picks, geometry), tomogram=given)
+        reader, (path,), named = chosen("picks_set.star", tomogram=given)
         assert (reader, path, named["tomogram"]) == ("open_coordinates", picks, told)
 
 

@@ -1,6 +1,5 @@
 """Where background is drawn in a tomogram, and what of an array is read: tomograms that lie in memory alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +28,6 @@ def test_in_a_tomogram_thinner_than_a_box_background_fills_it(edge):
     assert set(found.centres[:, 0]) == {6} and found.centres[:, 1:].max() < 60 - edge // 2
 
 
-@dataclass(frozen=True)
-class InMemory(Tomogram):
-    content: object = None
-
-    def array(self):
-        return self.content
-
-
 class Damaged:
     ndim = 3
 
@@ -44,9 +35,11 @@ class Damaged:
         raise RuntimeError("chunk 3 is not what its codec wrote")
 
 
-def test_axes_of_one_before_z_do_not_count_and_a_damaged_chunk_is_one_line():
+def test_axes_of_one_before_z_do_not_count_and_a_damaged_chunk_is_one_line(monkeypatch):
     array = np.random.default_rng(0).normal(size=(1, 1, 20, 20, 20))
-    whole, damaged = (InMemory(Path("a.zarr"), (20, 20, 20), 1.0, "0", content=c) for c in (array, Damaged()))
+    contents = {"whole": array, "damaged": Damaged()}
+    monkeypatch.setattr(Tomogram, "array", lambda tomogram: contents[tomogram.level])
+    whole, damaged = (Tomogram(Path("a.zarr"), (20, 20, 20), 1.0, level) for level in contents)
     picks = Boxes(["p", "q"], (whole, damaged), np.array([0, 1]), np.full((2, 3), 9.0), (8, 8))
     np.testing.assert_array_equal(picks.opened()(0)[0], array[0, 0, 5:13, 5:13, 5:13])
     with pytest.raises(UserError, match=r"q: cannot be read \(.*chunk 3 .*\); write a.zarr again"):
