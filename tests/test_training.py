@@ -131,13 +131,13 @@ def test_a_checkpoint_is_safe_before_the_caller_is_told(tmp_path):
         assert (tmp_path / "c").exists()
         raise Killed
 
-    model, schedule = torch.nn.Linear(1, 1, bias=False), Schedule(n_epochs=3, steps_per_epoch=1)
-    losses = lambda epoch: [model(torch.ones(1)).square().sum()]  # noqa: E731
+    model, schedule = torch.nn.Linear(1, 1, bias=False), Schedule(n_epochs=3, steps_per_epoch=2)
+    losses = lambda epoch: (model(torch.ones(1)).square().sum() for _ in range(2))  # noqa: E731
     with pytest.raises(Killed):
         fit(model, losses, lambda: 1.0, schedule, tmp_path / "c", after_checkpoint=stop)
     done = []
     history = fit(model, losses, lambda: 1.0, schedule, tmp_path / "c", progress=done.append)
-    assert len(history.losses) == sum(done) == 3  # the epoch of the checkpoint counts as done
+    assert len(history.losses) == 3 and sum(done) == 6  # the epoch of the checkpoint counts as done
 
 
 def test_a_checkpoint_of_another_model_means_training_from_the_start(tmp_path):
