@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.coordinates import overlapping, read_coordinates
 from cryo_fewshot.particles.opening import open_particles
 
@@ -122,3 +123,11 @@ def test_whether_the_voxel_size_was_given_or_is_the_tomograms(tmp_path, tomogram
     path = files.csv_of(tmp_path / "a.csv")
     for given, known in ((None, "header"), (1.0, "given")):
         assert open_particles(path, tomogram=tomogram, file_voxel_size_nm=given).voxel_size_from == known
+
+
+def test_of_several_tomograms_an_unclear_unit_is_refused_with_the_first_ones_sizes():
+    axes = {f"rlnCoordinate{axis}": ["5", "6"] for axis in "XYZ"}
+    blocks = {"particles": pd.DataFrame(axes | {"rlnImagePixelSize": ["5", "7"]})}
+    said = "the particles' pixel size is 0.5 nm but the tomogram's voxel 2 nm"
+    with pytest.raises(UserError, match=said):
+        read_coordinates(blocks, "particles", np.array([2.0, 3.0]), np.full((2, 3), 20))
