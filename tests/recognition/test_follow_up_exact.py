@@ -30,3 +30,11 @@ def test_without_doubt_no_particle_comes_twice(n):
 @pytest.mark.parametrize("n", [0, 1, 3, 7, 15])
 def test_fewer_than_two_groups_can_be_averaged_of_are_none(n):
     assert group_rejected(torch.randn(30, 2), np.arange(30) < n) == {}
+
+
+@pytest.mark.parametrize(("sizes", "n_groups"), [((190, 190, 20), 3), ((200, 200, 20), 2)])
+def test_a_group_holds_at_least_a_twentieth_of_the_rejected(sizes, n_groups):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([12 * np.eye(8)[i] + 0.3 * rng.normal(size=(n, 8)) for i, n in enumerate(sizes)])
+    groups = group_rejected(torch.from_numpy(x).float(), np.full(len(x), True))
+    assert len(groups) == n_groups and len(x) // 20 >= 20
