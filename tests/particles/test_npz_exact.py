@@ -38,3 +38,10 @@ def test_a_compressed_archive_is_unpacked_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "load", counted)
     assert [source.opened()(i)[0].shape for i in (0, 2, 1)] == [(8, 8, 8)] * 3 and len(opened) == 1
+
+
+@pytest.mark.parametrize("nm", [-0.5, -2.0, 0.0, np.inf])
+def test_a_length_is_positive(nm, tmp_path, files):
+    np.savez(tmp_path / "a.npz", volumes=np.zeros((2, 8, 8, 8)), voxel_size_nm=nm)
+    said = f"voxel_size_nm {nm}; store one positive length in nm"
+    files.one_line(lambda: open_npz(tmp_path / "a.npz", None), said)
