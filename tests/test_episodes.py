@@ -51,7 +51,7 @@ def test_episodes_survive_saving(tmp_path):
     "size, words",
     [
         ({"n_way": 7}, "7-way episodes need 7 classes"),
-        ({"n_shot": 11}, "class 'f0' has 25 samples, fewer than n_shot"),
+        ({"n_shot": 11}, r"class 'f0' has 25 samples, fewer than n_shot \+ n_query = 26"),
         ({"n_query": 0}, "must be >= 1"),
     ],
 )

@@ -50,6 +50,13 @@ def test_an_encoder_that_returns_the_label_scores_one(n_shot):
         assert (correct_counts(predict(embeddings, tasks, head)) == 50).all()
 
 
+@pytest.mark.parametrize("n_episodes", [1, 3])
+def test_the_mean_accuracy_is_the_share_of_right_answers(n_episodes):
+    noise, tasks = torch.randn(len(LABELS), 3, generator=torch.Generator().manual_seed(0)), episodes(n_episodes)
+    right = predict(noise, tasks, prototype_logits) == np.arange(5)[:, None]
+    assert mean_accuracy(noise, tasks, prototype_logits) == pytest.approx(right.mean())
+
+
 def test_an_encoder_that_returns_noise_scores_chance():
     noise = torch.randn(len(LABELS), 7, generator=torch.Generator().manual_seed(0))
     correct = correct_counts(predict(noise, episodes(400), prototype_logits))

@@ -8,10 +8,10 @@ from cryo_fewshot.errors import UserError
 from cryo_fewshot.subtomograms import SubtomogramSet, split_classes
 
 
-def small_set(volumes=None, labels=None):
+def small_set(volumes=None, labels=None, n_snrs=4):
     volumes = torch.randn(4, 8, 8, 8) if volumes is None else volumes
     labels = np.array([0, 0, 1, 1]) if labels is None else labels
-    return SubtomogramSet(volumes, labels, ("a", "b"), np.full(len(labels), np.nan), 1.0)
+    return SubtomogramSet(volumes, labels, ("a", "b"), np.full(n_snrs, np.nan), 1.0)
 
 
 def test_split_is_disjoint_and_depends_on_seed_alone():
@@ -29,7 +29,15 @@ def test_split_is_disjoint_and_depends_on_seed_alone():
     [
         (lambda: small_set(torch.randn(4, 8, 8, 6)), "boxes must be cubic"),
         (lambda: small_set(torch.full((4, 8, 8, 8), float("nan"))), "subtomogram 0 holds NaN"),
-        (lambda: small_set(labels=np.array([0, 1])), "4 subtomograms but 2 labels"),
+        (lambda: small_set(torch.randn(4, 8, 8)), "boxes must be cubic"),
+        (lambda: small_set(torch.randn(4, 8, 8, 8, 8)), "boxes must be cubic"),
+        *(
+            (
+                lambda n=n, m=m: small_set(labels=np.zeros(n, int), n_snrs=m),
+                f"4 subtomograms but {n} labels and {m} SNRs",
+            )
+            for n, m in ((2, 2), (5, 5), (5, 4), (4, 5), (3, 4), (4, 3))
+        ),
         (lambda: small_set().indices_of(["a", "c", "d"]), "class 'c' is not in the set; it has a, b"),
     ],
 )

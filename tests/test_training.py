@@ -12,8 +12,11 @@ class Killed(Exception):
     pass
 
 
-def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False):
-    """Fit a line; the loss of step s of epoch e depends on (e, s) alone. Returns the layer, and the history."""
+def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False, epochs=None):
+    """Fit a line; the loss of step s of epoch e depends on (e, s) alone. Returns the layer, and the history.
+
+    epochs : a list that is told each epoch that was trained
+    """
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 1)
     model = torch.nn.Sequential(layer)
@@ -21,6 +24,8 @@ def train(checkpoint=None, n_epochs=6, stop_after=None, patience=0, flat=False):
     def losses(epoch):
         if epoch == stop_after:
             raise Killed
+        if epochs is not None:
+            epochs.append(epoch)
         for step in range(4):
             x = torch.randn(8, 3, generator=torch.Generator().manual_seed(100 * epoch + step))
             yield (model(x) - x.sum(1, keepdim=True)).square().mean()
@@ -37,15 +42,17 @@ def test_a_resumed_training_has_the_same_bits_as_an_uninterrupted_one(tmp_path):
     for stop_after in (1, 4):
         with pytest.raises(Killed):
             train(tmp_path / "c", stop_after=stop_after)
-    resumed, resumed_history = train(tmp_path / "c")
+    epochs = []
+    resumed, resumed_history = train(tmp_path / "c", epochs=epochs)
+    assert epochs == [4, 5]
     assert resumed_history.losses == history.losses
     assert torch.equal(resumed.weight, model.weight)
 
 
-@pytest.mark.parametrize("is_flat", [False, True])
-def test_the_best_state_is_resumed_and_written_apart_only_where_it_is_not_the_last(tmp_path, is_flat):
+@pytest.mark.parametrize(("is_flat", "n_done"), [(False, 3), (True, 3), (False, 1)])
+def test_the_best_state_is_resumed_and_written_apart_only_where_it_is_not_the_last(tmp_path, is_flat, n_done):
     with pytest.raises(Killed):
-        train(tmp_path / "c", stop_after=3, flat=is_flat)
+        train(tmp_path / "c", stop_after=n_done, flat=is_flat)
     with safe_open(tmp_path / "c", framework="pt") as file:
         assert ("best.0.weight" in file.keys()) == is_flat
     assert torch.equal(train(tmp_path / "c", flat=is_flat)[0].weight, train(flat=is_flat)[0].weight)
@@ -124,13 +131,13 @@ def test_a_checkpoint_is_safe_before_the_caller_is_told(tmp_path):
         assert (tmp_path / "c").exists()
         raise Killed
 
-    model, schedule = torch.nn.Linear(1, 1), Schedule(n_epochs=3, steps_per_epoch=1)
-    losses = lambda epoch: [model(torch.ones(1)).square().sum()]  # noqa: E731
+    model, schedule = torch.nn.Linear(1, 1, bias=False), Schedule(n_epochs=3, steps_per_epoch=2)
+    losses = lambda epoch: (model(torch.ones(1)).square().sum() for _ in range(2))  # noqa: E731
     with pytest.raises(Killed):
         fit(model, losses, lambda: 1.0, schedule, tmp_path / "c", after_checkpoint=stop)
     done = []
     history = fit(model, losses, lambda: 1.0, schedule, tmp_path / "c", progress=done.append)
-    assert len(history.losses) == sum(done) == 3  # the epoch of the checkpoint counts as done
+    assert len(history.losses) == 3 and sum(done) == 6  # the epoch of the checkpoint counts as done
 
 
 def test_a_checkpoint_of_another_model_means_training_from_the_start(tmp_path):

@@ -46,7 +46,14 @@ def test_halves_differ_by_one_particle_at_most(n):
 
 @pytest.mark.parametrize(
     ("sizes", "in_halves"),
-    [((4, 4), [4, 4]), ((5, 3, 1), [4, 5]), ((6, 3, 1), [4, 6]), ((5, 3), None), ((9, 1, 1), None)],
+    [
+        ((4, 4), [4, 4]),
+        ((5, 3, 1), [4, 5]),
+        ((6, 3, 1), [4, 6]),
+        ((4, 3, 3, 2), [6, 6]),
+        ((5, 3), None),
+        ((9, 1, 1), None),
+    ],
 )
 def test_the_largest_groups_come_first_and_each_half_has_four(sizes, in_halves):
     groups = np.repeat(np.arange(len(sizes)), sizes)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.base import (
+    Particles,
     _middle,
     class_indices,
     copies,
@@ -75,6 +77,9 @@ def test_duplicates_are_found_through_links_and_numbers(project, tmp_path, files
     files.write(tmp_path / "set" / "b" / "p1.mrc", seed=1)  # the same content, another file
     assert duplicates(open_particles(tmp_path / "set"), query) == [(0, 4)]
     assert share_files(open_particles(tmp_path / "set"), query)
+    (tmp_path / "first" / "x").mkdir(parents=True)
+    (tmp_path / "first" / "x" / "p0.mrc").symlink_to(project.parent / "p0.mrc")
+    assert share_files(open_particles(tmp_path / "first"), query, 2)
     files.write(tmp_path / "last" / "p9.mrc", seed=9)
     (tmp_path / "last" / "z5.mrc").symlink_to(project.parent / "p5.mrc")
     last = open_particles(tmp_path / "last")
@@ -141,6 +146,29 @@ def test_slices_of_each_class_are_those_of_its_first_particles_that_can_be_read(
     coarse = open_particles(tmp_path / "coarse", dark_protein=True)  # the whole box of 72 nm in 24 voxels
     np.testing.assert_array_equal(coarse.central_slices()[None], coarse.read([0], 24, 3.0)[0][:, 12])
     assert list(open_particles(tmp_path / "large").central_slices()) == [None]
+
+
+def test_pieces_of_other_sources_are_compared_whatever_they_are_called():
+    class Pieces:
+        def __init__(self, *keys):
+            self.keys = keys
+
+        def identities(self, indices):
+            return ((i, ("file", self.keys[i])) for i in indices)
+
+    def of(*keys, label="a"):
+        names = [f"{label}{i}" for i in range(len(keys))]
+        return Particles(names=names, source=Pieces(*keys), voxel_size_nm=1.0, box=4, labels=[label] * len(keys))
+
+    assert duplicates(of(1, 2, 2), of(3, 2, 1, label="b")) == [(1, 1), (2, 1), (0, 2)]
+    assert copies(of(5, 6, 5, 5, 6)) == {2: 0, 3: 0, 4: 1}
+
+
+def test_classes_may_be_more_than_are_needed(project):
+    particles = open_particles(project, label_column="rlnImageName")
+    assert [len(class_indices(particles, at_least=n)) for n in (2, 6)] == [6, 6]
+    with pytest.raises(UserError, match="only one class"):
+        class_indices(open_particles(project, label_column="rlnOpticsGroup"))
 
 
 def test_labels_are_texts_and_numbers_of_libraries_whole():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cryo_fewshot.errors import UserError
 from cryo_fewshot.particles.coordinates import overlapping, read_coordinates
 from cryo_fewshot.particles.opening import open_particles
 
@@ -197,3 +198,35 @@ def test_of_some_particles_or_several_tomograms_the_neighbours_are_those_among_t
     assert overlapping(one, [0, 2, 3], 4.5).tolist() == [0, 1, 0] and overlapping(one, [2, 0], 4.5).tolist() == [0, 1]
     several = lying_at(0, 1, 0, 1, tomograms=["a", "a", "b", None])
     assert overlapping(several, range(4), 4.5).tolist() == [0, 0, 1, 2]
+
+
+def test_later_columns_of_an_unclear_unit_are_left_out_and_first_ones_refused():
+    """The particles' pixel of 5 A is not the tomogram's of 2 nm, and nothing else says what rlnCoordinateX counts."""
+    centres, text = centres_of(50.0, rlnImagePixelSize=["5", "5"], rlnPixelSize=["5", "5"])
+    np.testing.assert_allclose(centres, [[15, 22, 26], [11, 11, 11]])
+    assert text == "rlnCenteredCoordinateXAngst in angstrom from the centre"
+
+
+@pytest.mark.parametrize(("n", "more"), [(5, ""), (6, ", ...")])
+def test_five_tomograms_are_named(n, more, tmp_path, tomogram, files):
+    names = [f"TS_{i}" for i in range(n)]
+    star = files.of_names(tmp_path / "a.star", names)
+    counts = ", ".join(f"1 of {name}" for name in names[:5])
+    files.one_line(lambda: open_particles(star, tomogram=tomogram), f"{n} tomograms in rlnTomoName ({counts}{more})")
+    files.tomograms_of(tmp_path / "all", *(f"{name}.mrc" for name in names))
+    (note,) = (note for note in open_particles(star, tomogram=tmp_path / "all").notes if "names the tomograms" in note)
+    assert note.endswith(", ".join(f"{name} is {name}.mrc" for name in names[:5]) + more)
+
+
+def test_whether_the_voxel_size_was_given_or_is_the_tomograms(tmp_path, tomogram, files):
+    path = files.csv_of(tmp_path / "a.csv")
+    for given, known in ((None, "header"), (1.0, "given")):
+        assert open_particles(path, tomogram=tomogram, file_voxel_size_nm=given).voxel_size_from == known
+
+
+def test_of_several_tomograms_an_unclear_unit_is_refused_with_the_first_ones_sizes():
+    axes = {f"rlnCoordinate{axis}": ["5", "6"] for axis in "XYZ"}
+    blocks = {"particles": pd.DataFrame(axes | {"rlnImagePixelSize": ["5", "7"]})}
+    said = "the particles' pixel size is 0.5 nm but the tomogram's voxel 2 nm"
+    with pytest.raises(UserError, match=said):
+        read_coordinates(blocks, "particles", np.array([2.0, 3.0]), np.full((2, 3), 20))

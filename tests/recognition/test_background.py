@@ -59,5 +59,7 @@ def test_a_class_that_takes_a_tenth_of_the_decoys_may_be_background(n_of_a, advi
     table = pd.DataFrame({"accepted": [True, False, True]})
     said = background_text(table, np.array([0.01, 1, 0.2]), np.array([True, False, False]), decoys)
     assert "1 particles are rejected for it (0 whose class changes, 1 that decoys equal)" in said
-    assert f"Without it {n_of_a} of the decoys would be accepted" in said
+    by_class = f" ({n_of_a} as a)" if n_of_a else ""
+    assert f"Without it {n_of_a} of the decoys would be accepted{by_class}" in said
+    assert said.endswith(by_class) != advised
     assert ("If a is background, name it with --junk" in said) == advised

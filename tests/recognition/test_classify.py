@@ -96,7 +96,9 @@ def test_accepting_by_error_rate_is_said_with_a_bound(encoder_path, tmp_path, ru
     assert table["accepted"].equals(wanted) and wanted.any() and not wanted.all()
     n, wrong = outcome.counts["accepted"].sum(), outcome.counts["expected wrong"].sum()
     assert n == wanted.sum() and 0 < wrong <= outcome.points[0]["at_most"] <= n
-    assert any(f"{n} of 40 particles are accepted" in line and "90 % confidence" in line for line in lines)
+    said = f"at most {outcome.points[0]['at_most']} (90 % confidence)"
+    assert any(f"{n} of 40 particles are accepted" in line and said in line for line in lines)
+    assert outcome.points[0]["at_most"] != outcome.points[1]["at_most"]
     assert not any("fewer than 5 labels" in line for line in lines)  # there are five
     to_label = starfile.read(tmp_path / "out" / "next_to_label.star")["particles"]
     assert len(to_label) == 10 and to_label["rlnImageName"].is_unique

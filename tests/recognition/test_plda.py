@@ -103,3 +103,28 @@ def test_what_was_fitted_on_length_1_takes_nothing_else(embeddings):
     assert torch.equal(wide.project(torch.cat([unit, 5 * x[:, :2]], dim=1)), model.project(unit))
     with pytest.raises(UserError, match="length 0 to 1"):
         model.project(torch.cat([unit, torch.zeros(1, 3)]))
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_the_scale_of_embeddings_does_not_count(embeddings, factor):
+    x, labels = embeddings(20)
+    found, scaled = (fit_plda(part, labels, shrinkage=0.3) for part in (x, factor * x))
+    np.testing.assert_allclose(scaled.between, found.between, rtol=1e-3)
+    np.testing.assert_allclose(scaled.project(factor * x).abs(), found.project(x).abs(), rtol=1e-2, atol=1e-2)
+
+
+def test_six_particles_have_five_axes_and_what_never_differs_is_no_axis_of_infinite_length():
+    rng = np.random.default_rng(0)
+    labels = np.arange(6) % 3
+    assert fit_plda(torch.from_numpy(rng.normal(size=(6, 10))), labels).axes.shape == (10, 5)
+    flat = rng.normal(size=(60, 3)) * [1, 2, 0]
+    assert np.isfinite(fit_plda(torch.from_numpy(flat), np.arange(60) % 6, shrinkage=0).axes).all()
+
+
+def test_each_class_counts_its_own_labels():
+    between, counts, sums = torch.tensor([4.0, 2.0]), torch.tensor([1.0, 3.0]), torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    means, variances = class_posteriors(sums, counts, between, 0.5)
+    for c in range(2):
+        variance = 1 / (1 / between + counts[c] / 0.5)
+        torch.testing.assert_close(variances[c], variance)
+        torch.testing.assert_close(means[c], variance * sums[c] / 0.5)

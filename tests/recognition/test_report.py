@@ -126,6 +126,13 @@ def test_everything_that_was_given_is_there(tmp_path):
     assert "2.3 nm at FSC 0.143" in data["averages"]["GroEL"]["text"]
 
 
+def test_every_count_of_a_class_is_a_column(tmp_path):
+    counts = pd.DataFrame({"class": NAMES, "accepted": [7, 8, 1234], "most probable": 9, "100 %": [0.5, np.nan, 0.123]})
+    text, _ = report(tmp_path, counts=counts)
+    assert "<tr><th>class</th><th>accepted</th><th>most probable</th><th>100 %</th></tr>" in text
+    assert re.findall(r"<td>([^<]*)</td>", text)[:9] == ["7", "9", "0.5", "8", "9", "–", "1,234", "9", "0.123"]
+
+
 def test_names_from_files_cannot_run_as_scripts(tmp_path):
     text, data = report(tmp_path, averages={NAMES[1]: average()})
     assert "<script>alert" not in text
