@@ -12,7 +12,7 @@ train = False  # train what is missing; else show what was run
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.charts import claims_figure, curves_figure
+from studies.charts import claims_figure
 from studies.claims import (
     at_papers_size,
     judged,
@@ -23,6 +23,7 @@ from studies.claims import (
     validation_frame,
 )
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.reproduction.cells import repeated_table_1
 from cryo_fewshot.reproduction.display import Page, plain_style, show_claims, show_judged
 from cryo_fewshot.reproduction.quoted import CLAIMS

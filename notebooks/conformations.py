@@ -16,13 +16,13 @@ n_per_class = 25  # subtomograms of each conformation that the oracle looks at
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
-from studies.charts import curves_figure
 from studies.conformations import bent
 from studies.open_world import role
 from studies.open_world_tables import conformations_frame
 from studies.pretrained import Pretrained
 from studies.transfer import conformations, study_protocol
 
+from cryo_fewshot.figures.charts import curves_figure
 from cryo_fewshot.figures.volumes import gallery_figure
 from cryo_fewshot.reproduction.display import Page, complex_label
 from cryo_fewshot.reproduction.profiles import numbers

@@ -40,7 +40,16 @@ UNITS = ("rlnMicrographPixelSize", TILT_PIXEL)  # what RELION counts rlnCoordina
 
 
 def open_coordinates(
-    path, *, tomogram, coordinates, picks, label_column, file_voxel_size_nm, box_nm, coordinate_voxel_size_nm, pad_edges
+    path: Path,
+    *,
+    tomogram: str | Path | None,
+    coordinates: str | Path | None,
+    picks: str | None,
+    label_column: str | None,
+    file_voxel_size_nm: float | None,
+    box_nm: float,
+    coordinate_voxel_size_nm: float | None,
+    pad_edges: bool,
 ) -> Particles:
     """Particles of coordinates and their tomograms, see `opening.open_particles`; either of the two is `path`."""
     if is_copick(path):

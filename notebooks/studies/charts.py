@@ -8,7 +8,6 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from cryo_fewshot.figures.charts import curves_figure  # noqa: F401 (claims and conformations ask for it here)
 from cryo_fewshot.figures.style import METHOD_COLOURS, OTHER_COLOURS, WIDTH
 
 _COLOURS = (*METHOD_COLOURS.values(), *OTHER_COLOURS)
