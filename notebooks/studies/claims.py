@@ -181,9 +181,12 @@ def conclusions_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+_READING = "Ranges: over the columns of Table 1. Open: the interval cannot tell, or a training was still improving."
+
+
 def conclusions() -> Styler:
     """`conclusions_table` of what is stored, for reading."""
-    return plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} Ranges: over columns of Table 1.")
+    return plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} {_READING}")
 
 
 def _quoted(parts: Mapping[str, pd.DataFrame]) -> str:
@@ -194,13 +197,9 @@ def _gains_text(part: pd.DataFrame) -> str:
     if not len(part):
         return "not run"
     low, high = (f"{round(gain, 3) + 0.0:+.3f}" for gain in (part["gain"].min(), part["gain"].max()))  # no minus zero
-    counts = part["verdict"].value_counts().drop("holds", errors="ignore").items()
-    others = "".join(f", {_SHORT.get(verdict, verdict)} in {count}" for verdict, count in counts)
-    n_held = (part["verdict"] == "holds").sum()
-    return f"{low} to {high}<br><small>holds in {n_held} of {len(part)} columns{others}</small>"
-
-
-_SHORT = {"does not hold": "not", STILL_IMPROVING: "no verdict (still improving)"}
+    counts = part["verdict"].map(_OUTCOMES).fillna("do not").value_counts()
+    others = "".join(f", {counts[outcome]} {outcome}" for outcome in ("do not", "open") if outcome in counts)
+    return f"{low} to {high}<br><small>{counts.get('hold', 0)} of {len(part)} hold{others}</small>"
 
 
 def substitutes_text() -> str:

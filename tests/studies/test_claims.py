@@ -124,12 +124,12 @@ def test_the_conclusion_tells_ranges_counts_and_what_has_no_verdict():
     words = [f"ProtoNet3D (mix) minus ProtoNet3D, SNR {snr}" for snr in (0.1, 0.05)] + ["best method at SNR 0.1"]
     found = pd.DataFrame({"claim": words, "n_shot": 5, "paper": ["> 0", "> 0", "≥ 0.86"]})
     full = found.assign(gain=[0.02, 0.3, 0.79], verdict=["holds", "still improving", "below"])
-    reduced = found.assign(gain=[0.03, -0.0001, 0.87], verdict=["holds", "holds", "agrees"])
+    reduced = found.assign(gain=[0.03, -0.0001, 0.87], verdict=["holds", "does not hold", "agrees"])
     table = conclusions_table({"40³": full, "20³": reduced, "none": full[:0]})
     assert table.loc["mix training minus one SNR"].tolist() == [
         "> 0",
-        "+0.020 to +0.300<br><small>holds in 1 of 2 columns, no verdict (still improving) in 1</small>",
-        "+0.000 to +0.030<br><small>holds in 2 of 2 columns</small>",
+        "+0.020 to +0.300<br><small>1 of 2 hold, 1 open</small>",
+        "+0.000 to +0.030<br><small>1 of 2 hold, 1 do not</small>",
         "not run",
     ]
     assert table.loc["ProtoNet3D minus baseline"].tolist() == ["–", *["not run"] * 3]
