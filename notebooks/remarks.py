@@ -3,8 +3,8 @@
 #
 # ## Remark 2: train on more classes than are tested
 #
-# It does not pay here. Episodes of ten classes instead of five make 1-shot accuracy worse in every split, and leave
-# 5-shot accuracy where the interval cannot tell. The paper trains on episodes with as many classes as the test has,
+# It does not pay here: episodes of ten classes instead of five lower 1-shot accuracy in every split, and change 5-shot
+# accuracy by no more than the interval over splits. The paper trains on episodes with as many classes as the test has,
 # and remarks that more may help. Here ProtoNet3D is trained on both until it stops improving, and always tested on 5
 # classes.
 
