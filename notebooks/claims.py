@@ -15,6 +15,7 @@ from IPython.display import Markdown
 from studies.charts import claims_figure
 from studies.claims import (
     at_papers_size,
+    by_size,
     judged,
     over_stored_splits,
     quotes_table,
@@ -38,12 +39,7 @@ verdicts = judged(values, CLAIMS)
 keep_table(at_full_size, "claims_at_papers_size")
 keep_table(verdicts, "claims")
 keep_table(full_over_splits, "claims_at_papers_size_over_splits")
-sizes = {
-    "Paper's size, one split": at_full_size,
-    f"Paper's size, {full_over_splits['n_splits'].max()} splits": full_over_splits,
-    f"20³, up to {verdicts['n_splits'].max()} splits": verdicts,
-}
-summary = summary_frame({size: frame for size, frame in sizes.items() if len(frame)})
+summary = summary_frame(by_size(at_full_size, full_over_splits, verdicts))
 Markdown(summary_text(summary))
 
 # %% tags=["hide-input"]
@@ -63,8 +59,8 @@ plain_style(summary).format(na_rep="–")
 show_claims(at_full_size).set_caption("Claims at the paper's own size")
 
 # %% [markdown]
-# Where three splits were run at this size, with the interval over the splits. Classes differ by more than methods do:
-# the best 5-shot accuracy at SNR 0.1 is 0.79, 0.88 and 0.75 on the three.
+# Where three splits were run at this size, with the interval over the splits: it is wide, as classes differ by more
+# than methods do.
 
 # %% tags=["hide-input", "fold"]
 show_judged(full_over_splits).set_caption("Claims at the paper's own size, over several splits")

@@ -132,13 +132,16 @@ def over_stored_splits(profile: str, claims: Sequence[Claim] = CLAIMS, n_splits:
     return verdicts[verdicts["n_splits"] >= FEWEST_SPLITS]
 
 
-def by_size() -> dict[str, pd.DataFrame]:
-    """Claims on one class split, and at each size over several: columns claim, n_shot, paper, gain, verdict."""
-    found = {"paper's size, one split": at_papers_size().rename(columns={"this_work": "gain"})}
-    for size, profile in {"paper's size": "paper", "20³": "finished"}.items():
-        if len(frame := over_stored_splits(profile)):
-            found[f"{size}, {frame['n_splits'].max()} splits"] = frame.rename(columns={"mean": "gain"})
-    return found
+def by_size(one_split: pd.DataFrame, full: pd.DataFrame, reduced: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Claims under the names of their sizes: the paper's on one class split and over several, and 20^3 over several.
+
+    Sizes of which nothing was run are left out.
+    """
+    over_splits = {"Paper's size": full, "20³": reduced}
+    found = {"Paper's size, one split": one_split} | {
+        f"{size}, {frame['n_splits'].max()} splits": frame for size, frame in over_splits.items()
+    }
+    return {size: frame for size, frame in found.items() if len(frame)}
 
 
 def networks_text() -> str:
@@ -163,8 +166,9 @@ _PAIRS = {
 
 
 def conclusions_table(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """What can be concluded about the paper: a row per kind of claim, a column per size of `by_size`.
+    """What can be concluded about the paper: a row per kind of claim, a column per size.
 
+    found : by size, columns claim, n_shot, paper, gain, verdict
     Cells: the range of the gains over the columns of Table 1, and in how many of them the claim holds.
     """
     rows = {}
@@ -186,7 +190,9 @@ _READING = "Ranges: over the columns of Table 1. Open: the interval cannot tell,
 
 def conclusions() -> Styler:
     """`conclusions_table` of what is stored, for reading."""
-    return plain_style(conclusions_table(by_size())).set_caption(f"{networks_text()} {_READING}")
+    claims = by_size(at_papers_size(), over_stored_splits("paper"), over_stored_splits("finished"))
+    gains = {size: frame.rename(columns={"this_work": "gain", "mean": "gain"}) for size, frame in claims.items()}
+    return plain_style(conclusions_table(gains)).set_caption(f"{networks_text()} {_READING}")
 
 
 def _quoted(parts: Mapping[str, pd.DataFrame]) -> str:
