@@ -41,7 +41,8 @@ real = peers_tables.real_frame(runner.store, pretrained)
 
 five, one = (partial(peers_tables.number, simulated, snr=0.03, n_shot=n_shot) for n_shot in (5, 1))
 under, on_tomogram = partial(peers_tables.number, conditions), partial(peers_tables.number, real, task="all five")
-larger = next(row for row in trained_rows(runner.store) if row.startswith("TomoTwin"))
+trained = trained_rows(runner.store)
+larger = next(row for row in trained if row.startswith("TomoTwin"))
 structure, labelled, ours = peers.TRUE_MAP, peers.LABELLED, peers.CLASSIFY
 costs, threads = peers_tables.speed_table()
 times = costs.set_index("Method")["20³, times classify"]
@@ -123,7 +124,7 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-row, entry = next((row, entry) for row, entry in trained_rows(runner.store).items() if row.startswith("TomoTwin"))
+entry = trained[larger]
 losses, selected = entry["result"]["losses"], entry["result"]["accuracies"]
 n_own = sum(weights.numel() for weights in pretrained.encoder.parameters())
 Markdown(

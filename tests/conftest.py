@@ -9,6 +9,7 @@ import subprocess
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -71,3 +72,15 @@ def browse(tmp_path):
         return done.stdout, re.findall(r"CONSOLE.*?\] (.*)", done.stderr)
 
     return look
+
+
+@pytest.fixture(scope="session")
+def held_out():
+    """Function: (embeddings, labels, **columns) -> `HeldOutParticles`, by default one data set of SNR 0.1."""
+    from cryo_fewshot.recognition.calibration_fit import HeldOutParticles
+
+    def of(x, labels, **columns):
+        table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
+        return HeldOutParticles(x, pd.DataFrame(table | columns))
+
+    return of

@@ -118,7 +118,7 @@ def held_out_particles(
         )
         volumes = simulate_on_the_fly([*held_out, *trained], acquisitions, rng, spec.group_size, device)
         parts.append(unit_embeddings(encoder, volumes).cpu().split([len(held_out), len(trained)]))
-    of_sets = pd.DataFrame([{"snr": snr, "crowded": around is not None} for around, _, snr in sets])
+    of_sets = pd.DataFrame([{"snr": snr, "crowded": surroundings is not None} for surroundings, _, snr in sets])
     tables = [
         of_sets.rename_axis("set").reset_index().merge(pd.DataFrame({"label": names, "trained": known}), how="cross")
         for names, known in ((held_out, False), (trained, True))

@@ -113,18 +113,20 @@ def _load_pdb(pdb_id: str) -> Complex:
     if not re.fullmatch(r"[0-9][A-Z0-9]{3}", pdb_id):
         raise UserError(f"{pdb_id!r} is not a PDB id; give a digit and three letters or digits, as in pdb:1LB3")
     try:
-        import pooch
-
         from .pdb import read_atoms, to_beads
+
+        path = _fetched(pdb_id)
     except ImportError as error:
         raise UserError("PDB entries need pooch and gemmi: pip install 'cryo-fewshot[tool]'") from error
-    positions, masses = to_beads(*read_atoms(_fetched(pooch, pdb_id), "as-is"))
+    positions, masses = to_beads(*read_atoms(path, "as-is"))
     mass_kda = float(masses.sum(dtype=np.float64))
     return Complex(key=f"pdb:{pdb_id}", name=pdb_id, mass_kda=mass_kda, positions_nm=positions, masses_kda=masses)
 
 
-def _fetched(pooch, pdb_id: str) -> Path:
+def _fetched(pdb_id: str) -> Path:
     """The file of an entry in the cache, downloaded where it is missing."""
+    import pooch
+
     folder = Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("cryo-fewshot"))
     try:
         folder.mkdir(parents=True, exist_ok=True)

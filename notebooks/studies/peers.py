@@ -22,10 +22,10 @@ from cryo_fewshot.reproduction.profiles import PAPER_SHOTS, profile_named
 from cryo_fewshot.reproduction.runner import Runner
 from cryo_fewshot.simulation.datasets import SimulatedData
 from cryo_fewshot.simulation.microscope import Microscope
-from studies.conformations import bent
 
 from . import peers_features as features
 from . import peers_template as template
+from .conformations import bent
 from .held_out import held_out
 from .open_world import Tasks, paper_like
 from .peers_features import Boxes

@@ -205,11 +205,8 @@ class DecoyDraws:
         reach .95; `by_particle`, the share of answers that are right about each and its decoys.
         """
         rng, n = np.random.default_rng(self.seed), len(volumes)
-        real, hits, asked = (
-            features_of(pretrained.encoder, volumes),
-            np.zeros((self.n_phases, self.n_draws, n)),
-            np.zeros((n,)),
-        )
+        hits, asked = np.zeros((self.n_phases, self.n_draws, n)), np.zeros(n)
+        real = features_of(pretrained.encoder, volumes)
         for phases in range(self.n_phases):
             decoys = features_of(pretrained.encoder, spectra.phase_randomised(volumes, seed=phases))
             pair = torch.stack([real, decoys])

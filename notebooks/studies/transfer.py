@@ -13,7 +13,8 @@ from cryo_fewshot.reproduction.evaluation_specs import Evaluation
 from cryo_fewshot.reproduction.profiles import Profile, mix_100, single
 from cryo_fewshot.reproduction.tables import accuracy_of, best_at_the_end, mean_over_seeds
 from cryo_fewshot.simulation.datasets import SimulatedData
-from studies.conformations import Conformations
+
+from .conformations import Conformations
 
 SEEDS = (0, 1, 2)
 TILT_RANGES = {

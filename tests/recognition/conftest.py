@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from cryo_fewshot.encoder import Encoder3D, embed
-from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
+from cryo_fewshot.recognition.calibration_fit import fit_calibration
 from cryo_fewshot.recognition.model_card import calibrated
 from cryo_fewshot.recognition.pretraining import Pretraining
 from cryo_fewshot.simulation.datasets import EMPTY, SimulatedData, simulate_set
@@ -38,17 +38,6 @@ def classes():
         rng = np.random.default_rng(seed)
         x = 3 * rng.normal(size=(n_classes, 1, DIM)) + noise * WITHIN * rng.normal(size=(n_classes, n, DIM))
         return torch.from_numpy(x.reshape(-1, DIM)).float(), np.repeat(np.arange(n_classes), n)
-
-    return of
-
-
-@pytest.fixture(scope="session")
-def held_out():
-    """Function: (embeddings, labels, **columns) -> `HeldOutParticles`, by default one data set of SNR 0.1."""
-
-    def of(x, labels, **columns):
-        table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
-        return HeldOutParticles(x, pd.DataFrame(table | columns))
 
     return of
 

@@ -2,7 +2,6 @@
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -10,7 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from cryo_fewshot.recognition.calibration_fit import HeldOutParticles, fit_calibration
+from cryo_fewshot.recognition.calibration_fit import fit_calibration
 
 
 def _particles(n_classes, seed, n=40, dim=8):
@@ -26,10 +25,8 @@ def particles():
 
 
 @pytest.fixture(scope="session")
-def calibration():
-    x, labels = _particles(16, 0)
-    table = {"label": labels, "family": labels, "set": 0, "snr": 0.1, "crowded": False, "trained": False}
-    return fit_calibration(HeldOutParticles(x, pd.DataFrame(table)), shots=(1, 5), n_tasks=5, n_axes=8)
+def calibration(held_out):
+    return fit_calibration(held_out(*_particles(16, 0)), shots=(1, 5), n_tasks=5, n_axes=8)
 
 
 @pytest.fixture(autouse=True)
