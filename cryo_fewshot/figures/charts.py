@@ -170,7 +170,8 @@ def training_figure(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     histories : name -> {'loss': per epoch, 'validation_accuracy': per epoch, 0 to 1}, as the results store holds them;
         a ring marks the best epoch, whose weights were kept
     """
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    height = max(3.2, 2.6 + 0.22 * len(histories) / 2)  # the legend has two columns, below
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height))
     styles = line_styles(list(histories))
     for name, history in histories.items():
         colour, _ = styles[name]
